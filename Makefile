@@ -1,0 +1,57 @@
+# The commands of this project. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL = help
+
+.PHONY: help
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED)
+
+.PHONY: install
+install: $(INSTALLED)  ## make the virtual environment .venv and install everything into it
+
+.PHONY: quickstart
+quickstart: $(INSTALLED)  ## make a small data set, train, evaluate and use a multimodal NER model (minutes)
+	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_mner.py examples/configs/quickstart.json
+
+.PHONY: test
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: $(INSTALLED)  ## run the slow tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+.PHONY: test-common
+test-common: $(INSTALLED)  ## run transformers' own common model tests on our models
+	$(BIN)/python tests/common/run.py
+
+.PHONY: lint
+lint: $(INSTALLED)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(INSTALLED)  ## fix style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: figures
+figures: $(INSTALLED)  ## draw the figures in docs/ again
+	$(BIN)/python docs/draw_architecture.py
+
+.PHONY: clean
+clean:  ## remove the virtual environment, data and runs
+	rm -rf $(VENV) data runs build dist *.egg-info

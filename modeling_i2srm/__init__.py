@@ -1,0 +1,33 @@
+"""Multimodal information extraction from social-media posts with I2SRM (arXiv 2310.06326)."""
+
+from importlib import import_module
+
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, AutoProcessor
+
+from .configuration_i2srm import I2SRMConfig
+from .modeling_i2srm import I2SRMForTokenClassification, I2SRMModel
+from .processing_i2srm import I2SRMProcessor
+from .version import __version__
+
+AutoConfig.register("i2srm", I2SRMConfig, exist_ok=True)
+AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
+AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
+AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
+
+# These need the packages of the extra "train" and are imported when they are first used.
+_TRAINING = {
+    "I2SRMDataCollator": "data_collator",
+    "I2SRMTrainer": "trainer",
+    "I2SRMTrainingArguments": "trainer",
+    "MNERMetric": "metrics",
+    "mner_compute_metrics": "metrics",
+}
+
+
+def __getattr__(name: str):
+    if name in _TRAINING:
+        return getattr(import_module(f".{_TRAINING[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["__version__", "I2SRMConfig", "I2SRMForTokenClassification", "I2SRMModel", "I2SRMProcessor", *_TRAINING]

@@ -1,0 +1,116 @@
+"""Arguments of the training scripts: every field from the command line, from a JSON file, or from both."""
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser
+
+from .configuration_i2srm import I2SRMConfig
+from .trainer import I2SRMTrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which encoders to start from."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "An I2SRM checkpoint to go on from, instead of the encoders (folder or Hub id)."},
+    )
+    text_encoder: str = field(
+        default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
+    )
+    vision_encoder: str = field(
+        default="microsoft/resnet-50", metadata={"help": "Pretrained vision backbone (folder or Hub id)."}
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={"help": "Build both encoders from --text_config and --vision_config; the tokenizer is trained too."},
+    )
+    vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer that is trained."})
+    image_size: int = field(default=224, metadata={"help": "Side of the pictures, with --from_scratch."})
+    use_images: bool = field(default=True, metadata={"help": "Read the pictures; false trains a text-only twin."})
+    compare_text_only: bool = field(
+        default=False, metadata={"help": "Also train the same model without pictures and put both in the table."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """What to train and evaluate on."""
+
+    dataset: str | None = field(default=None, metadata={"help": "Folder of Parquet files, or Hub id."})
+    max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first rows only."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Predict the first rows only."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
+
+    def __post_init__(self):
+        if self.dataset is None:
+            raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
+
+
+def _config_arguments() -> type:
+    """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
+    own = [f for f in dataclasses.fields(I2SRMConfig) if f.name in inspect.get_annotations(I2SRMConfig)]
+    fields = []
+    for f in own:
+        kind = str if f.name.endswith("_config") else f.type
+        described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__, re.MULTILINE)
+        text = described[1] if described else "see I2SRMConfig"
+        help_text = f"{text} [model default: {f.default}]".replace("%", "%%")
+        fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))
+    return dataclasses.make_dataclass("ConfigArguments", fields)
+
+
+ConfigArguments = _config_arguments()
+
+
+def config_overrides(arguments) -> dict:
+    """The fields of `ConfigArguments` that were set, with JSON texts read."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    for name in ("text_config", "vision_config"):
+        if name in given:
+            try:
+                given[name] = json.loads(given[name])
+            except json.JSONDecodeError as error:
+                example = '{"model_type": "bert"}'
+                raise ValueError(f"--{name} is no JSON ({error}); e.g. --{name} '{example}'") from None
+    return given
+
+
+def json_to_argv(path: str) -> list[str]:
+    """The command line that says what a JSON file says."""
+    with open(path, encoding="utf-8") as file:
+        settings = json.load(file)
+    argv = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        argv += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
+    return argv
+
+
+def parse_arguments(argv: list[str] | None = None):
+    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins.
+
+    Returns:
+        `ModelArguments`, `ConfigArguments`, `DataArguments`, `I2SRMTrainingArguments`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0].endswith(".json"):
+        argv = json_to_argv(argv[0]) + argv[1:]
+    parser = HfArgumentParser((ModelArguments, ConfigArguments, DataArguments, I2SRMTrainingArguments))
+    return parser.parse_args_into_dataclasses(argv)
+
+
+__all__ = ["DataArguments", "ModelArguments", "config_overrides", "parse_arguments"]

@@ -1,0 +1,155 @@
+"""Configuration of I2SRM models."""
+
+from typing import ClassVar
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+
+def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
+    """The names of `count` evenly spaced stages of a backbone, the last one included and the stem left out.
+
+    A ResNet gives stage1..stage4; a 12-block DINOv2 gives stage3, stage6, stage9, stage12.
+    """
+    stages = [name for name in stage_names if name != "stem"]
+    count = min(count, len(stages))
+    return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
+
+
+class I2SRMConfig(PreTrainedConfig):
+    """Configuration of `I2SRMModel` and its heads: two encoder configurations and the parts between them.
+
+    Sections and equation numbers are those of docs/architecture.md; the method is I2SRM (arXiv 2310.06326).
+
+    Args:
+        text_config: configuration (or its dict, with `model_type`) of the text encoder, one of
+            `SUPPORTED_TEXT_MODEL_TYPES`; default a RoBERTa-large.
+        vision_config: configuration (or its dict) of any `AutoBackbone`; default a ResNet-50.
+        vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones.
+        freeze_vision: keep the backbone fixed, in eval mode and without gradients.
+        num_objects: object crops a post (M); a post has 1 + M pictures.
+        prompt_length: prompt slots a picture (P).
+        prompt_hidden_size: width of the prompt projector.
+        semantic_loss_weight: weight of the KL term; `None` means the task's default (NER 1.0, relations 0.5).
+        semantic_loss_detach_text: stop the KL gradient at the text side.
+        attn_mixup: switch for all of AttnMixup (training only).
+        attn_mixup_attention: attend across the samples of the batch (needs `attn_mixup`).
+        attn_mixup_interpolation: interpolate pairs of samples (needs `attn_mixup`).
+        attn_mixup_heads: heads of the attention across samples; must divide the text hidden size.
+        attn_mixup_dropout: dropout of that layer.
+        mixup_alpha: parameter of Beta(alpha, alpha) from which the interpolation weight is drawn.
+        mixup_delta: share of the original and attended rows that enter the pool for mixing.
+        mixup_ratio: share of the unmixed rows that are scored; 1 - ratio of the mixed rows are.
+        classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
+        use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
+        constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
+
+    Raises:
+        ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
+
+    Example:
+
+    >>> from modeling_i2srm import I2SRMConfig
+    >>> config = I2SRMConfig(text_config={"model_type": "bert"}, vision_config={"model_type": "resnet"})
+    >>> config.vision_config.out_features
+    ['stage1', 'stage2', 'stage3', 'stage4']
+    """
+
+    model_type = "i2srm"
+    sub_configs: ClassVar = {"text_config": AutoConfig, "vision_config": AutoConfig}
+    keys_to_ignore_at_inference: ClassVar = [
+        "task_loss",
+        "mixup_loss",
+        "semantic_loss",
+        "hidden_states",
+        "attentions",
+    ]
+
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+    vision_out_features: list[str] | None = None
+    freeze_vision: bool = True
+    num_objects: int = 3
+    prompt_length: int = 4
+    prompt_hidden_size: int = 800
+    semantic_loss_weight: float | None = None
+    semantic_loss_detach_text: bool = False
+    attn_mixup: bool = True
+    attn_mixup_attention: bool = True
+    attn_mixup_interpolation: bool = True
+    attn_mixup_heads: int = 4
+    attn_mixup_dropout: float = 0.2
+    mixup_alpha: float = 1.0
+    mixup_delta: float = 0.7
+    mixup_ratio: float = 0.6
+    classifier_dropout: float | None = None
+    use_crf: bool = True
+    constrained_decoding: bool = True
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        self.text_config = self._build(self.text_config, "text_config", ROBERTA_LARGE)
+        self.vision_config = self._build(self.vision_config, "vision_config", {"model_type": "resnet"})
+        super().__post_init__(**kwargs)
+        self._check()
+        if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
+            self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)
+        if self.vision_out_features is not None:
+            self.vision_config.out_features = self.vision_out_features
+
+    @staticmethod
+    def _build(config, name: str, default: dict) -> PreTrainedConfig:
+        config = default if config is None else config
+        if isinstance(config, PreTrainedConfig):
+            return config
+        if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
+            known = config.get("model_type") if isinstance(config, dict) else config
+            raise ValueError(
+                f"{name} needs a configuration or a dict with a known 'model_type', got {known!r}; "
+                f'e.g. {name}={{"model_type": "{default["model_type"]}"}}'
+            )
+        return CONFIG_MAPPING[config["model_type"]](**{k: v for k, v in config.items() if k != "model_type"})
+
+    def _check(self):
+        if self.text_config.model_type not in SUPPORTED_TEXT_MODEL_TYPES:
+            raise ValueError(
+                f"text encoder {self.text_config.model_type!r} cannot take visual prompts: its attention would ignore "
+                f"them silently. Supported: {', '.join(SUPPORTED_TEXT_MODEL_TYPES)}; "
+                'e.g. text_config={"model_type": "roberta"} or from_encoders("FacebookAI/roberta-large", ...)'
+            )
+        if getattr(self.text_config, "is_decoder", False):
+            raise ValueError("text_config.is_decoder=True: I2SRM needs a bidirectional encoder (is_decoder=False)")
+        if self.attn_mixup and self.text_config.hidden_size % self.attn_mixup_heads:
+            raise ValueError(
+                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size "
+                f"{self.text_config.hidden_size}; choose a divisor, e.g. attn_mixup_heads=1"
+            )
+        for name, low in (
+            ("num_objects", 0),
+            ("prompt_length", 1),
+            ("prompt_hidden_size", 1),
+            ("attn_mixup_heads", 1),
+        ):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}={getattr(self, name)} must be an integer of {low} or more")
+        for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
+        if self.mixup_alpha <= 0:
+            raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
+
+
+ROBERTA_LARGE = {
+    "model_type": "roberta",
+    "vocab_size": 50265,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}
+
+__all__ = ["I2SRMConfig"]

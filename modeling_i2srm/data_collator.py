@@ -1,0 +1,72 @@
+"""Rows of a data set -> a padded batch."""
+
+from dataclasses import dataclass
+
+from transformers.utils import logging
+
+from .pictures import PictureError
+from .processing_i2srm import I2SRMProcessor
+
+logger = logging.get_logger(__name__)
+
+TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "labels")
+
+
+@dataclass
+class I2SRMDataCollator:
+    """Pad the text of rows, load and normalise their pictures.
+
+    Rows are those of the Parquet data (tokens, ner_tags, image, objects), encoded here, or rows that
+    `processor.encode_tokens` has encoded before. Pictures are read at this point, so that a data set stays small in
+    memory and data loader workers share the decoding.
+
+    Args:
+        processor: the model's processor.
+        use_images: read pictures at all; off trains and evaluates on text alone.
+        strict_pictures: raise for an unreadable picture. Otherwise it counts as absent, with a warning that names the
+            post, and `skipped_pictures` is increased (in the data loader's own process).
+        pad_to_multiple_of: pad the text to a multiple of this length.
+
+    Example:
+
+    >>> loader = DataLoader(dataset, batch_size=8, collate_fn=I2SRMDataCollator(processor))  # doctest: +SKIP
+    """
+
+    processor: I2SRMProcessor
+    use_images: bool = True
+    strict_pictures: bool = False
+    pad_to_multiple_of: int | None = None
+    skipped_pictures: int = 0
+
+    def __call__(self, rows: list[dict]) -> dict:
+        batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
+        if self.use_images:
+            images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
+            batch.update(self.processor.encode_pictures(list(images), list(objects)))
+        return batch
+
+    def _text(self, row: dict) -> dict:
+        if "input_ids" not in row:
+            row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
+        return {name: row[name] for name in TEXT_COLUMNS if name in row}
+
+    def _pictures(self, row: dict):
+        image = self._load(row.get("image"), row, "image")
+        objects = (row.get("objects") or [])[: self.processor.num_objects]
+        crops = [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(objects)]
+        return image, [crop for crop in crops if crop is not None]
+
+    def _load(self, picture, row, name):
+        if picture is None:
+            return None
+        try:
+            return self.processor.load_picture(picture)
+        except PictureError as error:
+            if self.strict_pictures:
+                raise
+            self.skipped_pictures += 1
+            logger.warning(f"post {row.get('id', '?')}: {name} is unreadable and counts as absent: {error}")
+            return None
+
+
+__all__ = ["I2SRMDataCollator"]

@@ -1,0 +1,92 @@
+"""Multimodal named entity recognition as a `Task` of the training scripts."""
+
+from datasets import ClassLabel, Features
+from seqeval.metrics.sequence_labeling import get_entities
+
+from .metrics import mner_compute_metrics, tag_sequences
+from .modeling_i2srm import I2SRMForTokenClassification
+from .training import Task
+
+
+def label_names(features: Features, dataset: str) -> list[str]:
+    """The tag names of a data set, O first; raises `ValueError` for anything that is no BIO scheme."""
+    tags = features["ner_tags"]
+    label = getattr(tags, "feature", None)
+    if not isinstance(label, ClassLabel):
+        raise ValueError(
+            f"{dataset}: column 'ner_tags' is {tags}, expected a list of ClassLabel; e.g. "
+            'dataset.cast_column("ner_tags", List(ClassLabel(names=["O", "B-PER", "I-PER"])))'
+        )
+    wrong = [name for name in label.names if name != "O" and not name.startswith(("B-", "I-"))]
+    if wrong or label.names[0] != "O":
+        raise ValueError(
+            f"{dataset}: tag names {label.names} are no BIO scheme (wrong: {wrong or label.names[0]!r}); expected O first, "
+            "then B- and I- of each type, e.g. ['O', 'B-PER', 'I-PER']"
+        )
+    return list(label.names)
+
+
+def encode(processor, row: dict, max_length: int) -> dict:
+    return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length)
+
+
+def lost_entities(row: dict, words_lost: int) -> int:
+    """Gold entities that truncation cuts off, whole or in part (counted leniently: B- or a change of type starts one)."""
+    kept = len(row["tokens"]) - words_lost
+    # Odd ids are B- and even ones I-, for any BIO scheme with O first in the order B-X, I-X; only spans matter here.
+    tags = ["O" if tag == 0 else f"{'B' if tag % 2 else 'I'}-{(tag + 1) // 2}" for tag in row["ner_tags"]]
+    return sum(end >= kept for _, _, end in get_entities(tags))
+
+
+def prediction_records(split, output, names: list[str]) -> list[dict]:
+    """A dict a post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities.
+
+    Words beyond the longest length were not seen: they are tagged O with the score `None`.
+    """
+    tag_ids, scores = output.predictions
+    predicted, _ = tag_sequences(tag_ids, output.label_ids, names)
+    words = output.label_ids != -100
+    records = []
+    columns = zip(
+        split["id"] if "id" in split.column_names else map(str, range(len(split))), split["tokens"], split["ner_tags"]
+    )
+    for i, (post, tokens, gold) in enumerate(columns):
+        missing = len(tokens) - len(predicted[i])
+        tags = predicted[i] + ["O"] * missing
+        tag_scores = [round(float(score), 4) for score in scores[i][words[i]]]
+        entities = [
+            {
+                "entity": entity,
+                "word": " ".join(tokens[start : end + 1]),
+                "start": start,
+                "end": end + 1,
+                "score": min(tag_scores[start : end + 1]),
+            }
+            for entity, start, end in get_entities(tags)
+        ]
+        records.append(
+            {
+                "id": post,
+                "tokens": tokens,
+                "gold": [names[tag] for tag in gold],
+                "predicted": tags,
+                "scores": tag_scores + [None] * missing,
+                "entities": entities,
+            }
+        )
+    return records
+
+
+MNER = Task(
+    name="mner",
+    model_class=I2SRMForTokenClassification,
+    text_columns=("tokens", "ner_tags"),
+    label_names=label_names,
+    encode=encode,
+    lost_labels=lost_entities,
+    compute_metrics=mner_compute_metrics,
+    prediction_records=prediction_records,
+    main_metrics=("lenient_f1", "strict_f1"),
+)
+
+__all__ = ["MNER"]

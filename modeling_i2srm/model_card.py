@@ -1,0 +1,155 @@
+"""The model card of a training run: data, recipe, metrics and how to use the checkpoint."""
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+TASKS = {"mner": ("Multimodal named entity recognition", "token-classification", "I2SRMForTokenClassification")}
+
+USAGE = """\
+```python
+from transformers import {auto_class}, AutoProcessor
+
+model = {auto_class}.from_pretrained("{path}", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("{path}", trust_remote_code=True)
+inputs = processor(text="Kobe lands in Paris", images="kobe.jpg", return_word_offsets=True)
+words, offsets, _ = (inputs.pop(name) for name in ("words", "word_offsets", "num_truncated_words"))
+tags = model.decode(model(**inputs).logits, inputs["word_mask"])[0]
+print([(word, model.config.id2label[tag]) for word, tag in zip(words[0], tags)])
+```"""
+
+TEMPLATE = """\
+---
+{metadata}
+---
+
+# {title}
+
+{summary}
+
+## Use
+
+{usage}
+
+## Data
+
+{data}
+
+## Results
+
+{results}
+
+## Recipe
+
+{recipe}
+
+## Limits
+
+- A picture helps only where it tells something that the text does not: compare the columns above before you rely on it.
+- The tags are those of the training data; other domains and languages were not evaluated.
+
+Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations in the documentation of modeling_i2srm.
+"""
+
+
+def write_model_card(output_dir: Path, task: str, dataset: str, model_args, training_args, config, result, seconds):
+    """Write README.md into the folder of a run.
+
+    Args:
+        task: key of `TASKS`.
+        result: the `RunResult` of `modeling_i2srm.training`.
+        seconds: how long the run took.
+    """
+    title, pipeline_tag, model_class = TASKS[task]
+    dataset_name = Path(dataset).name
+    metrics = [
+        EvalResult(
+            task_type=pipeline_tag,
+            task_name=title,
+            dataset_type=dataset_name,
+            dataset_name=dataset_name,
+            dataset_split=split,
+            metric_type="f1",
+            metric_name=name.replace("_", " "),
+            metric_value=round(values[name], 4),
+        )
+        for split, values in (("test", result.test), ("validation", result.validation))
+        for name in ("lenient_f1", "strict_f1")
+        if name in values
+    ]
+    card_data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=pipeline_tag,
+        tags=["i2srm", "multimodal", task],
+        datasets=None if Path(dataset).exists() else [dataset],
+        base_model=None
+        if model_args.from_scratch or Path(model_args.text_encoder).exists()
+        else [model_args.text_encoder, model_args.vision_encoder],
+        model_name=f"{title} on {dataset_name}",
+        eval_results=metrics or None,
+    )
+    pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
+    card = TEMPLATE.format(
+        metadata=card_data.to_yaml(),
+        title=f"{title} on {dataset_name}",
+        summary=f"`{model_class}`, trained on {pictures} with modeling_i2srm.",
+        usage=USAGE.format(auto_class=model_class.replace("I2SRM", "AutoModel"), path=Path(output_dir).name),
+        data=_data(dataset, result.truncation),
+        results=_results(result),
+        recipe=_recipe(model_args, training_args, config, seconds),
+    )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    ModelCard(card).save(output_dir / "README.md")
+
+
+def _table(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _data(dataset: str, truncation: dict) -> str:
+    rows = [[name, *counts.values()] for name, counts in truncation.items()]
+    header = ["split", "posts", "truncated posts", "words lost", "labels lost"]
+    name = Path(dataset).name if Path(dataset).exists() else dataset
+    return f"`{name}`\n\n" + _table(header, rows)
+
+
+def _results(result) -> str:
+    columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
+    columns = {name: values for name, values in columns.items() if values}
+    names = [n for n in next(iter(columns.values()), {}) if n.startswith(("lenient_f1", "strict_f1"))]
+    if not names:
+        return "Not evaluated."
+    rows = [
+        [name.replace("_", " "), *(f"{100 * v[name]:.2f}" if name in v else "-" for v in columns.values())]
+        for name in sorted(names)
+    ]
+    return "In per cent.\n\n" + _table(["metric", *columns], rows)
+
+
+def _recipe(model_args, training_args, config, seconds: float) -> str:
+    if model_args.from_scratch:
+        encoders = f"{config.text_config.model_type} and {config.vision_config.model_type} from scratch"
+    else:
+        encoders = model_args.model_name_or_path or f"{model_args.text_encoder} and {model_args.vision_encoder}"
+    effective = (
+        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    )
+    rows = [
+        ["encoders", encoders],
+        ["epochs", training_args.num_train_epochs],
+        ["batch size", f"{effective} ({training_args.world_size} processes)"],
+        ["learning rate", training_args.learning_rate],
+        ["learning rate of the fusion parts", training_args.fusion_learning_rate or training_args.learning_rate],
+        ["learning rate of classifier and CRF", training_args.head_learning_rate or training_args.learning_rate],
+        ["warm-up", training_args.warmup_steps],
+        ["weight decay", training_args.weight_decay],
+        ["seed", training_args.seed],
+        ["AttnMixup", config.attn_mixup],
+        ["object crops", config.num_objects],
+        ["seconds, all told", round(seconds)],
+    ]
+    return _table(["setting", "value"], rows)
+
+
+__all__ = ["write_model_card"]

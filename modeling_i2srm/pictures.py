@@ -1,0 +1,370 @@
+"""Reading one picture, from wherever it comes, as 8-bit RGB."""
+
+import io
+import os
+import re
+import string
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import numpy as np
+from PIL import Image, ImageFile
+
+# The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
+# another size than the header says (ICO, ICNS), or that have no signature (TGA).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 65536
+URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+
+# How to turn a picture upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION_TAG = 0x0112
+
+_pillow_lock = threading.Lock()
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read; the message names the picture and the reason."""
+
+
+def load_picture(
+    picture: Any, max_pixels: int = 50_000_000, max_bytes: int = 50_000_000, timeout: float = 10.0
+) -> Image.Image:
+    """Read a picture as a new 8-bit RGB image, upright, without transparency.
+
+    Args:
+        picture: one of
+            - a PIL image, in any mode; of an animation the frame it stands at. It is loaded, else left as it is;
+            - a path (`str` or `os.PathLike`), an http or https URL, or the bytes of a file (`bytes`, `bytearray`,
+              `memoryview`) in one of `FORMATS`; of an animation the first frame;
+            - a `{"bytes": ..., "path": ...}` dictionary, as `datasets.Image(decode=False)` gives; bytes go first;
+            - a numpy array or torch tensor (H, W), (H, W, 1|3|4) or (1|3|4, H, W), of bool, uint8 (0 to 255), uint16
+              (0 to 65535) or float (0 to 1). Where both layouts fit, arrays are channels-last, tensors channels-first.
+        max_pixels: most pixels (width x height) to decode. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
+            that is few enough, a larger progressive one at 1/2 only: at any scale it takes memory for the full size.
+        max_bytes: most bytes of a file, a download or `bytes`.
+        timeout: seconds, for each wait on the network, and for the download as a whole, looked at between chunks.
+
+    Raises:
+        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind. A picture is never
+            returned in part.
+
+    What is transparent shows white. 16-bit grey (modes I;16 and I) is scaled from 0..65535. Mode F is taken as 0..1 if
+    no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata.
+    """
+    try:
+        return _load(picture, max_pixels, max_bytes, timeout)
+    except Exception as error:  # Pillow's readers raise nearly anything on a broken file
+        raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
+
+
+def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float) -> Image.Image:
+    if isinstance(picture, Mapping):
+        picture = picture.get("path") if picture.get("bytes") is None else picture["bytes"]
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, max_pixels, channels_first=False)
+    if _is_tensor(picture):
+        tensor = picture.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+        return _from_array(array, max_pixels, channels_first=True)
+    if isinstance(picture, Image.Image):
+        with _pillow_switches(max_pixels):
+            return _from_image(picture, max_pixels)
+
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        _check_bytes(memoryview(picture).nbytes, max_bytes)
+        data = bytes(picture)
+    elif isinstance(picture, str) and URL_PATTERN.match(picture):
+        data = _download(picture, max_bytes, timeout)
+    elif isinstance(picture, (str, os.PathLike)):
+        data = _read_file(picture, max_bytes)
+    else:
+        raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
+    with _pillow_switches(max_pixels):
+        return _from_image(_open(data, max_pixels), max_pixels)
+
+
+# Where the bytes come from
+
+
+def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
+    with open(path, "rb") as file:
+        _check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
+        return _read_all(file, max_bytes)
+
+
+def _download(url: str, max_bytes: int, timeout: float) -> bytes:
+    """The body behind a URL, over http and https only, also where it redirects."""
+    # urllib's own opener would also read file:, ftp: and data: URLs, and whole redirect pages of any length.
+    proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme in ("http", "https")}
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(urllib.request.ProxyHandler(proxies))
+    opener.add_handler(urllib.request.HTTPHandler())
+    opener.add_handler(urllib.request.HTTPSHandler())
+    deadline = time.monotonic() + timeout
+    for _ in range(MAX_REDIRECTS + 1):
+        if urlsplit(url).scheme.lower() not in ("http", "https"):
+            raise ValueError(f"only http and https URLs are read, not {_shorten(url)!r}")
+        request = urllib.request.Request(quote(url, safe=string.punctuation), headers={"User-Agent": "modeling_i2srm"})
+        with opener.open(request, timeout=_seconds_until(deadline)) as response:
+            location = response.headers.get("Location")
+            if location and response.status in (301, 302, 303, 307, 308):
+                url = urljoin(url, quote(location, safe=string.punctuation, encoding="iso-8859-1"))
+                continue
+            if response.status != 200:
+                raise ValueError(f"the server answered {response.status} {response.reason}")
+            length = response.length  # None if the server does not say
+            _check_bytes(length or 0, max_bytes)
+            data = _read_all(response, max_bytes, deadline)
+            if length is not None and len(data) < length:
+                raise ValueError(f"the connection closed after {len(data)} of {length} bytes")
+            return data
+    raise ValueError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _read_all(stream: Any, max_bytes: int, deadline: float = float("inf")) -> bytes:
+    data = bytearray()
+    while chunk := stream.read1(CHUNK_BYTES):  # read() would wait for the whole chunk, however slowly it comes
+        data += chunk
+        _check_bytes(len(data), max_bytes)
+        _seconds_until(deadline)
+    return bytes(data)
+
+
+def _seconds_until(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+# From bytes, an image or an array to RGB
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """The picture with its header read and nothing decoded.
+
+    Image.open is not used: it would warn of a picture, or refuse it, by Pillow's process-wide bound before ours.
+    """
+    if not data:
+        raise ValueError("it is empty (0 bytes)")
+    Image.init()
+    for name in FORMATS:
+        if name not in Image.OPEN:  # an older Pillow
+            continue
+        factory, accept = Image.OPEN[name]
+        accepted = accept(data[:16])
+        if isinstance(accepted, str):  # why this build of Pillow cannot read the format
+            raise ValueError(accepted)
+        if accepted:
+            try:
+                image = factory(io.BytesIO(data), "")
+            except SyntaxError as error:
+                raise ValueError(f"broken {name} file ({error})") from error
+            except Image.DecompressionBombError as error:  # the reader's own check, far over the bound
+                raise ValueError(
+                    f"{error} The bound here is max_pixels={max_pixels}; "
+                    "to read it all the same: load_picture(picture, max_pixels=...)"
+                ) from error
+            if name == "JPEG":
+                _reduce(image, max_pixels)
+            elif name == "PNG":
+                _scale_transparent_grey(image)
+            return image
+    raise ValueError(f"it starts with {data[:16]!r}, which is none of {', '.join(FORMATS)}")
+
+
+def _reduce(image: ImageFile.ImageFile, max_pixels: int) -> None:
+    """Have a JPEG over the bound decoded at the largest of 1/2, 1/4 and 1/8 of its size that is under it, if any."""
+    width, height = image.size
+    if width * height <= max_pixels:
+        return
+    # libjpeg keeps all coefficients of a progressive JPEG, about 6 bytes a pixel of the full size whatever the scale.
+    for scale in (2,) if image.info.get("progressive") else (2, 4, 8):
+        if -(-width // scale) * -(-height // scale) <= max_pixels:
+            image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+            return
+
+
+def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent grey of a 2- or 4-bit PNG to 8 bits; Pillow does so with the pixels only."""
+    grey = image.info.get("transparency")
+    rawmode = image.tile[0][3] if image.tile else None
+    if rawmode == "L;2" and grey in range(4):
+        image.info["transparency"] = grey * 85
+    elif rawmode == "L;4" and grey in range(16):
+        image.info["transparency"] = grey * 17
+
+
+def _from_image(image: Image.Image, max_pixels: int) -> Image.Image:
+    _check_pixels(*image.size, max_pixels)
+    image.load()
+    upright = UPRIGHT.get(_orientation(image))  # read after load(), which turns a TIFF by itself
+    image = _to_rgb(image)
+    return image if upright is None else image.transpose(upright)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 if there is none or it cannot be read.
+
+    ImageOps.exif_transpose is not used: it writes the EXIF data anew, which fails when any other tag is malformed.
+    """
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # as many kinds as there are ways to break EXIF data
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """A new RGB image without metadata, over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _grey_image(image)
+    elif image.mode == "La":
+        image = image.convert("LA")
+    elif image.mode == "P":
+        image = image.copy()  # convert() writes the transparency into the palette of the image it is called on
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        result = Image.new("RGB", image.size, "white")
+        result.paste(image, mask=image.getchannel("A"))
+    else:
+        result = image.convert("RGB")  # a copy, if it is RGB already
+        result.info = {}
+    return result
+
+
+def _grey_image(image: Image.Image) -> Image.Image:
+    """An image of mode I;16 (any byte order), I or F as L or LA; Pillow's own convert() clips at 255."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        grey = _to_levels(values, top=1.0 if values.max() <= 1 else 255.0)
+    else:
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65535:
+            raise ValueError(f"mode I values must lie in 0..65535, these lie in {low}..{high}")
+        grey = _to_levels(values.astype(np.uint16))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return Image.fromarray(grey)
+    return Image.fromarray(np.dstack([grey, np.where(values == transparent, 0, 255).astype(np.uint8)]))
+
+
+def _from_array(array: np.ndarray, max_pixels: int, channels_first: bool) -> Image.Image:
+    if array.ndim == 3:
+        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+        if first and (channels_first or not last):
+            array = np.moveaxis(array, 0, 2)
+        elif not last:
+            raise ValueError("expected a shape of (H, W), (H, W, 1|3|4) or (1|3|4, H, W)")
+        if array.shape[2] == 1:
+            array = array[:, :, 0]
+    if array.ndim not in (2, 3):
+        raise ValueError("expected a shape of (H, W), (H, W, 1|3|4) or (1|3|4, H, W)")
+    _check_pixels(array.shape[1], array.shape[0], max_pixels)
+    return _to_rgb(Image.fromarray(_to_levels(array)))
+
+
+def _to_levels(values: np.ndarray, top: float = 1.0) -> np.ndarray:
+    """Values as uint8 levels, rounded; floats are 0..top and may overstep that by half a level."""
+    if np.issubdtype(values.dtype, np.uint8):
+        levels = values
+    elif np.issubdtype(values.dtype, np.bool_):
+        levels = np.where(values, 255, 0)
+    elif np.issubdtype(values.dtype, np.uint16):
+        levels = (values.astype(np.uint32) + 128) // 257
+    elif np.issubdtype(values.dtype, np.floating):
+        low, high = float(values.min()), float(values.max())
+        if not (low / top * 255 >= -0.5 and high / top * 255 <= 255.5):  # so written that NaN fails
+            raise ValueError(f"float values must lie in 0..{top:g}, these lie in {low:g}..{high:g}")
+        levels = np.rint(values.astype(np.float32) / top * 255).clip(0, 255)
+    else:
+        raise ValueError(f"values must be bool, uint8 (0..255), uint16 (0..65535) or float (0..1), not {values.dtype}")
+    return np.ascontiguousarray(levels, dtype=np.uint8)
+
+
+@contextmanager
+def _pillow_switches(max_pixels: int) -> Iterator[None]:
+    """Keep Pillow's two process-wide switches from changing what is read here.
+
+    They are touched, one picture at a time, only where the application has set LOAD_TRUNCATED_IMAGES (broken pictures
+    would come back in part) or the caller allows more than MAX_IMAGE_PIXELS (which some readers look at themselves).
+    """
+    with _pillow_lock:
+        limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        if truncated or (limit is not None and limit < max_pixels):
+            try:
+                Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+                yield
+            finally:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
+            return
+    yield
+
+
+# Bounds and messages
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    pixels = width * height
+    if pixels == 0:
+        raise ValueError(f"it has no pixels ({width} x {height})")
+    if pixels > max_pixels:
+        raise ValueError(
+            f"its size of {width} x {height} = {pixels} pixels is over the bound of max_pixels={max_pixels}; "
+            f"to read it all the same: load_picture(picture, max_pixels={pixels})"
+        )
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ValueError(
+            f"its size of {size} bytes (or more) is over the bound of max_bytes={max_bytes}; "
+            f"to read it all the same: load_picture(picture, max_bytes={size})"
+        )
+
+
+def _is_tensor(picture: Any) -> bool:
+    return hasattr(picture, "detach") and hasattr(picture, "numpy")  # without importing torch
+
+
+def _name(picture: Any) -> str:
+    """What to call a picture in a message."""
+    if isinstance(picture, Mapping):
+        path = picture.get("path")
+        if picture.get("bytes") is None:
+            return _name(path)
+        return _name(picture["bytes"]) + (f" of {_name(path)}" if path else "")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return f"bytes ({memoryview(picture).nbytes} B)"
+    if isinstance(picture, (str, os.PathLike)):
+        return repr(_shorten(os.fsdecode(picture)))
+    if isinstance(picture, Image.Image):
+        return f"PIL image of mode {picture.mode}, {picture.width} x {picture.height}"
+    if isinstance(picture, np.ndarray) or _is_tensor(picture):
+        return f"array of shape {tuple(picture.shape)}"
+    return f"of type {type(picture).__name__}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+        return f"no complete answer within timeout={timeout} s"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,350 @@
+"""I2SRMProcessor: words or text, tags and pictures -> tensors."""
+
+from functools import cached_property
+
+import regex
+import torch
+import transformers
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
+from transformers.utils import logging
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from .pictures import load_picture
+
+logger = logging.get_logger(__name__)
+
+IGNORE = -100  # label of positions that are not the first sub-token of a word
+MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
+LONGEST_DEFAULT = 512  # for tokenizers that state no limit
+
+# Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
+WORD = regex.compile(
+    r"https?://\S+|www\.\S+"
+    r"|[@#]?[\p{L}\p{N}_][\p{L}\p{M}\p{N}_]*(?:(?:['’-](?=[\p{L}\p{N}])|(?<=\p{N})[.,](?=\p{N}))[\p{L}\p{M}\p{N}_]+)*"
+    r"|(?!\s)\X"
+)
+
+
+def split_text(text: str) -> list[tuple[str, int, int]]:
+    """Split raw text into (word, start, end), character offsets with the end exclusive; only white space is left out.
+
+    >>> split_text("RT @ann: Paris, 3.5 km")
+    [('RT', 0, 2), ('@ann', 3, 7), (':', 7, 8), ('Paris', 9, 14), (',', 14, 15), ('3.5', 16, 19), ('km', 20, 22)]
+    """
+    return [(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
+
+
+class I2SRMProcessor(ProcessorMixin):
+    """Turn posts (words or raw text, tags, a picture, object crops) into the inputs of the models.
+
+    Args:
+        image_processor: for the vision backbone; PIL-backed, torchvision is not used.
+        tokenizer: of the text encoder.
+        num_objects: most object crops a post; further ones are left out with a warning.
+        max_length: longest input in sub-tokens, special ones included; default the tokenizer's own limit.
+        max_pixels: pictures with more pixels are refused before decoding (JPEGs are decoded at a lower resolution).
+
+    Example:
+
+    >>> processor = I2SRMProcessor.from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50")  # doctest: +SKIP
+    >>> inputs = processor(text="Kobe lands in Paris", images="kobe.jpg")  # doctest: +SKIP
+    >>> {name: tuple(tensor.shape) for name, tensor in inputs.items()}  # doctest: +SKIP
+    {'input_ids': (1, 8), 'attention_mask': (1, 8), 'word_mask': (1, 8), 'pixel_values': (1, 4, 3, 224, 224),
+     'image_mask': (1, 4)}
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        num_objects: int = 3,
+        max_length: int | None = None,
+        max_pixels: int = 50_000_000,
+        **kwargs,
+    ):
+        self.num_objects, self.max_length, self.max_pixels = num_objects, max_length, max_pixels
+        kwargs.pop("processor_class", None)
+        super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
+
+    @classmethod
+    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **overrides):
+        """Build a processor from the tokenizer of a text encoder and the picture recipe of a vision backbone.
+
+        A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
+        ImageNet mean and standard deviation.
+        """
+        try:
+            image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
+        except (OSError, ValueError, TypeError) as error:
+            logger.info(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
+            image_processor = resnet_image_processor()
+        return cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
+
+    @property
+    def model_input_names(self):
+        # input_ids first: length grouping reads the first name.
+        names = list(self.tokenizer.model_input_names)
+        return [*sorted(names, key=lambda name: name != "input_ids"), "word_mask", "pixel_values", "image_mask"]
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        images=None,
+        objects=None,
+        *,
+        tokens: list[str] | list[list[str]] | None = None,
+        ner_tags: list | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_word_offsets: bool = False,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Process one post or a list of posts.
+
+        Args:
+            text: raw text, or a list of texts; split by `split_text`.
+            tokens: words of a post, or a list of posts' words, instead of `text`.
+            images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
+            objects: a list of object crops (each like a picture) or `None` a post.
+            ner_tags: a tag a word, ids or (with `label2id`) names.
+            max_length: overrides the processor's.
+            return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them out
+                before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+
+        Returns:
+            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`;
+            pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
+
+        Raises:
+            ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
+        posts, single = self._split_posts(text, tokens)
+        if not posts:
+            raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
+        images, objects, ner_tags = (
+            self._one_per_post(values, name, len(posts), single)
+            for name, values in (("images", images), ("objects", objects), ("ner_tags", ner_tags))
+        )
+        rows = [
+            self.encode_tokens([word for word, _, _ in post], tags, label2id=label2id, max_length=max_length)
+            for post, tags in zip(posts, ner_tags, strict=True)
+        ]
+        truncated = [row.pop("num_truncated_words") for row in rows]
+        if any(truncated) and not return_word_offsets:
+            logger.warning(
+                f"{sum(truncated)} words of {sum(map(bool, truncated))} of {len(rows)} posts are beyond max_length and "
+                "were cut off; see return_word_offsets=True"
+            )
+        features = {**self.pad(rows, pad_to_multiple_of), **self.encode_pictures(images, objects)}
+        if return_word_offsets:
+            kept = [post[: len(post) - cut] for post, cut in zip(posts, truncated, strict=True)]
+            features["words"] = [[word for word, _, _ in post] for post in kept]
+            features["word_offsets"] = [[(start, end) for _, start, end in post] for post in kept]
+            features["num_truncated_words"] = truncated
+        return BatchFeature(features)
+
+    @staticmethod
+    def _split_posts(text, tokens) -> tuple[list[list[tuple[str, int, int]]], bool]:
+        if (text is None) == (tokens is None):
+            raise ValueError(
+                'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
+                'processor(tokens=["Kobe", "lands", "in", "Paris"])'
+            )
+        if text is not None:
+            single = isinstance(text, str)
+            texts = [text] if single else list(text)
+            for item in texts:
+                if not isinstance(item, str):
+                    raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
+            return [split_text(item) for item in texts], single
+        if isinstance(tokens, str):
+            raise ValueError(f"tokens={tokens!r} is a str; call processor(text=...) or processor(tokens=[...])")
+        tokens = list(tokens)
+        single = all(isinstance(token, str) for token in tokens) and len(tokens) > 0
+        posts = []
+        for words in [tokens] if single else tokens:
+            post, start = [], 0
+            for word in words:
+                if not isinstance(word, str):
+                    raise ValueError(f'tokens holds {word!r}, expected words, e.g. tokens=["Kobe", "lands"]')
+                post.append((word, start, start + len(word)))
+                start += len(word) + 1
+            posts.append(post)
+        return posts, single
+
+    @staticmethod
+    def _one_per_post(values, name: str, count: int, single: bool) -> list:
+        if values is None:
+            return [None] * count
+        if single:
+            # A list with one picture for one post is taken as a batch of one.
+            batch_of_one = name == "images" and isinstance(values, (list, tuple)) and len(values) == 1
+            return list(values) if batch_of_one else [values]
+        if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__len__") or len(values) != count:
+            got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
+            raise ValueError(
+                f"{count} posts, but {name} is {got}: give a list of {count}, with None where there is none"
+            )
+        return list(values)
+
+    @cached_property
+    def _word_prefix(self) -> str:
+        """Byte-level tokenizers tell a word's start by the space before it."""
+        plain, spaced = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("a", " a"))
+        return " " if plain != spaced and len(plain) == len(spaced) else ""
+
+    @cached_property
+    def _special_ids(self) -> tuple[int, int]:
+        ids = self.tokenizer("")["input_ids"]
+        if len(ids) != 2:
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} frames a text with {len(ids)} special tokens, expected 2"
+            )
+        return tuple(ids)
+
+    def _limit(self, max_length: int | None) -> int:
+        own = self.tokenizer.model_max_length
+        own = own if own < 1_000_000 else LONGEST_DEFAULT
+        limit = max_length or self.max_length or own
+        if not 3 <= limit <= own:
+            raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
+        return limit
+
+    def encode_tokens(
+        self,
+        tokens: list[str],
+        ner_tags: list[int] | list[str] | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+    ) -> dict:
+        """Encode the words of one post, without padding.
+
+        A word for which the tokenizer has no sub-token (zero-width characters, lone white space) becomes the unknown
+        token, so every word has a first sub-token and no tag is lost or shifted.
+
+        Returns:
+            Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
+            `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
+        """
+        if ner_tags is not None and len(ner_tags) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens but {len(ner_tags)} ner_tags: {tokens!r} {ner_tags!r}")
+        room = self._limit(max_length) - 2
+        input_ids, word_starts = [], []
+        for pieces in self._word_pieces(tokens):
+            if len(input_ids) >= room:
+                break
+            word_starts.append(len(input_ids) + 1)
+            input_ids += pieces[: room - len(input_ids)]
+        first, last = self._special_ids
+        input_ids = [first, *input_ids, last]
+        row = {"input_ids": input_ids, "attention_mask": [1] * len(input_ids), "word_mask": [0] * len(input_ids)}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            row["token_type_ids"] = [0] * len(input_ids)
+        for start in word_starts:
+            row["word_mask"][start] = 1
+        if ner_tags is not None:
+            row["labels"] = [IGNORE] * len(input_ids)
+            for start, tag in zip(word_starts, ner_tags, strict=False):
+                row["labels"][start] = self._label_id(tag, label2id)
+        row["num_truncated_words"] = len(tokens) - len(word_starts)
+        return row
+
+    def _word_pieces(self, tokens: list[str]) -> list[list[int]]:
+        if not tokens:
+            return []
+        # Lone surrogates cannot be encoded; they count as unknown characters.
+        words = [self._word_prefix + word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
+        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+        return [ids or [self.tokenizer.unk_token_id] for ids in pieces]
+
+    @staticmethod
+    def _label_id(tag, label2id) -> int:
+        if isinstance(tag, str):
+            if label2id is None or tag not in label2id:
+                known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
+                raise ValueError(f"unknown tag {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
+            return label2id[tag]
+        return int(tag)
+
+    def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
+        """Pad rows of `encode_tokens` on the right to (B, T) tensors."""
+        padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
+        length = max(len(row["input_ids"]) for row in rows)
+        if pad_to_multiple_of:
+            length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
+        return {
+            name: torch.tensor([[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows])
+            for name in rows[0]
+        }
+
+    def load_picture(self, picture):
+        """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
+        return limit_aspect(load_picture(picture, max_pixels=self.max_pixels))
+
+    def encode_pictures(self, images: list, objects: list | None = None) -> dict[str, torch.Tensor]:
+        """Load and normalise the pictures of a batch.
+
+        Args:
+            images: a picture or `None` a post.
+            objects: a list of crops or `None` a post.
+
+        Returns:
+            pixel_values (B, 1+M, 3, H, W), zeros where absent, and image_mask (B, 1+M); empty if no post has a picture.
+        """
+        objects = [None] * len(images) if objects is None else objects
+        width = 1 + self.num_objects
+        slots, pictures = [], []
+        for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
+            crops = list(crops) if crops is not None else []
+            if len(crops) > self.num_objects:
+                logger.warning_once(
+                    f"a post has {len(crops)} object crops, only the first num_objects={self.num_objects} are used"
+                )
+            for position, picture in enumerate([image, *crops[: self.num_objects]]):
+                if picture is not None:
+                    slots.append(post * width + position)
+                    pictures.append(self.load_picture(picture))
+        if not pictures:
+            return {}
+        pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
+        pixel_values = pixels.new_zeros(len(images) * width, *pixels.shape[1:])
+        image_mask = torch.zeros(len(images) * width, dtype=torch.long)
+        pixel_values[slots] = pixels
+        image_mask[slots] = 1
+        return {"pixel_values": pixel_values.unflatten(0, (-1, width)), "image_mask": image_mask.view(-1, width)}
+
+
+def limit_aspect(picture):
+    """Cut a very long picture to `MAX_ASPECT` around its centre, so that resizing its short side stays bounded."""
+    width, height = picture.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return picture
+    left, top = max((width - longest) // 2, 0), max((height - longest) // 2, 0)
+    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def resnet_image_processor(image_size: int = 224) -> BitImageProcessorPil:
+    """The ResNet recipe: shortest side to 8/7 of the size, centre crop, ImageNet normalisation, bilinear."""
+    return BitImageProcessorPil(
+        size={"shortest_edge": image_size * 256 // 224},
+        crop_size={"height": image_size, "width": image_size},
+        resample=2,
+        image_mean=IMAGENET_DEFAULT_MEAN,
+        image_std=IMAGENET_DEFAULT_STD,
+    )
+
+
+def pil_backed(image_processor):
+    """The PIL twin of a torchvision-backed image processor, so that results do not depend on what is installed."""
+    name = type(image_processor).__name__.removesuffix("Fast")
+    twin = None if name.endswith("Pil") else getattr(transformers, f"{name}Pil", None)
+    return image_processor if twin is None else twin(**image_processor.to_dict())
+
+
+I2SRMProcessor.register_for_auto_class("AutoProcessor")
+
+__all__ = ["I2SRMProcessor", "resnet_image_processor", "split_text"]

@@ -1,0 +1,371 @@
+"""What the training scripts share: data, model, training, evaluation, prediction and reports."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import torch
+from datasets import Dataset, DatasetDict, Image
+from transformers import (
+    AutoConfig,
+    BertTokenizer,
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    set_seed,
+)
+from transformers import logging as transformers_logging
+from transformers.trainer_utils import get_last_checkpoint
+
+from .arguments import config_overrides
+from .configuration_i2srm import I2SRMConfig
+from .data_collator import I2SRMDataCollator
+from .model_card import write_model_card
+from .processing_i2srm import I2SRMProcessor, resnet_image_processor
+from .trainer import I2SRMTrainer
+from .visualization import draw_training_curves
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Task:
+    """What differs between the tasks.
+
+    Args:
+        name: e.g. "mner"; used in file names and the model card.
+        model_class: the model with its head.
+        text_columns: the columns that `encode` reads; also the columns that a data set must have.
+        label_names: reads the label names from the features of a data set, or explains what is wrong.
+        encode: processor, row, max_length -> encoded row.
+        lost_labels: row, number of words cut off -> number of labels lost.
+        compute_metrics: label names -> the trainer's compute_metrics.
+        prediction_records: data set, prediction output, label names -> dicts for predictions.jsonl.
+        main_metrics: metrics shown first in the table.
+    """
+
+    name: str
+    model_class: type[PreTrainedModel]
+    text_columns: tuple[str, ...]
+    label_names: Callable
+    encode: Callable
+    lost_labels: Callable
+    compute_metrics: Callable
+    prediction_records: Callable
+    main_metrics: tuple[str, ...]
+
+
+@dataclass
+class RunResult:
+    """What one training run gave: metrics of the test and validation split, truncation counts and file names."""
+
+    output_dir: Path
+    test: dict = field(default_factory=dict)
+    validation: dict = field(default_factory=dict)
+    blanked: dict = field(default_factory=dict)
+    truncation: dict = field(default_factory=dict)
+    records: list[dict] = field(default_factory=list)
+
+
+def setup_logging(training_args):
+    """Log from the main process at the level of the arguments, warnings from the others."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    level = training_args.get_process_log_level()
+    logging.getLogger("modeling_i2srm").setLevel(min(level, logging.INFO) if training_args.should_log else level)
+    transformers_logging.set_verbosity(max(level, logging.WARNING))
+    transformers_logging.enable_explicit_format()
+    datasets.utils.logging.set_verbosity(max(level, logging.WARNING))
+
+
+def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
+    """Load a data set and check its columns; pictures stay as bytes until the collator reads them."""
+    splits = datasets.load_dataset(path)
+    for name, split in splits.items():
+        missing = [column for column in text_columns if column not in split.column_names]
+        if missing:
+            raise ValueError(
+                f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
+                f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
+                f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
+            )
+        if isinstance(split.features.get("image"), Image):
+            split = split.cast_column("image", Image(decode=False))
+        if "objects" in split.features:
+            split = split.cast_column("objects", datasets.List(Image(decode=False)))
+        splits[name] = split
+    return splits
+
+
+def first_rows(split: Dataset, count: int | None) -> Dataset:
+    return split if count is None else split.select(range(min(count, len(split))))
+
+
+def encode_split(task: Task, split: Dataset, processor: I2SRMProcessor, max_length: int, name: str):
+    """Add the encoded text to a split and count what truncation loses.
+
+    Returns:
+        the split with input_ids and the like, and a dict posts, truncated_posts, words_lost, labels_lost.
+    """
+    text = split.select_columns(list(task.text_columns))
+    encoded = text.map(
+        lambda row: task.encode(processor, row, max_length),
+        remove_columns=list(task.text_columns),
+        desc=f"encoding {name}",
+    )
+    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    for i, lost in enumerate(encoded["num_truncated_words"]):
+        if lost:
+            counts["truncated_posts"] += 1
+            counts["words_lost"] += lost
+            counts["labels_lost"] += task.lost_labels(text[i], lost)
+    level = logging.WARNING if counts["truncated_posts"] else logging.INFO
+    logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    # Side by side, so that pictures are not written again.
+    return datasets.concatenate_datasets([split, encoded], axis=1), counts
+
+
+def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> BertTokenizer:
+    """Train a cased WordPiece tokenizer on the words of a data set."""
+    tokenizer = BertTokenizer(do_lower_case=False).train_new_from_iterator(
+        (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
+    )
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def build_model(task: Task, model_args, config_args, data_args, train_tokens, names: list[str]):
+    """The model and its processor: from a checkpoint, from pretrained encoders, or from scratch."""
+    overrides = config_overrides(config_args)
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    if model_args.model_name_or_path:
+        path = model_args.model_name_or_path
+        config = I2SRMConfig.from_pretrained(path, **overrides)
+        if list(config.id2label.values()) != names:
+            raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
+        model = task.model_class.from_pretrained(path, config=config)
+        return model, I2SRMProcessor.from_pretrained(path)
+    num_objects = {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
+    if not model_args.from_scratch:
+        model = task.model_class.from_encoders(
+            model_args.text_encoder, model_args.vision_encoder, **labels, **overrides
+        )
+        processor = I2SRMProcessor.from_encoders(
+            model_args.text_encoder, model_args.vision_encoder, max_length=data_args.max_length, **num_objects
+        )
+        return model, processor
+    if "text_config" not in overrides or "vision_config" not in overrides:
+        raise ValueError(
+            'from_scratch needs both, e.g. --text_config \'{"model_type": "bert", ...}\' --vision_config ...'
+        )
+    text_config = AutoConfig.for_model(**overrides.pop("text_config"))
+    tokenizer = train_tokenizer(train_tokens, model_args.vocab_size, data_args.max_length)
+    text_config.vocab_size, text_config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    config = I2SRMConfig(text_config=text_config, **labels, **overrides)
+    image_processor = resnet_image_processor(model_args.image_size)
+    processor = I2SRMProcessor(image_processor, tokenizer, max_length=data_args.max_length, **num_objects)
+    return task.model_class(config), processor
+
+
+def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
+    """Find out where to go on, and refuse to mix two runs in one folder."""
+    output_dir = Path(training_args.output_dir)
+    last = get_last_checkpoint(training_args.output_dir) if output_dir.is_dir() else None
+    wanted = training_args.resume_from_checkpoint
+    if wanted in ("last", "true", "True", True):
+        if last is None:
+            logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
+        return last
+    if wanted:
+        return wanted
+    if last is not None:
+        if not overwrite:
+            raise ValueError(
+                f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, start over "
+                "with --overwrite true, or choose another --output_dir"
+            )
+        with training_args.main_process_first(local=False, desc="deleting earlier checkpoints"):
+            if training_args.should_save:
+                for checkpoint in output_dir.glob("checkpoint-*"):
+                    shutil.rmtree(checkpoint)
+    return None
+
+
+def run_training(task: Task, model_args, config_args, data_args, training_args) -> RunResult:
+    """Train, evaluate and predict as the arguments say; everything lands in `training_args.output_dir`."""
+    started = time.perf_counter()
+    set_seed(training_args.seed)
+    splits = load_splits(data_args.dataset, task.text_columns)
+    features = next(iter(splits.values())).features
+    names = task.label_names(features, data_args.dataset)
+    for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):
+        if getattr(training_args, flag) and split not in splits:
+            raise ValueError(f"--{flag} needs a split {split!r}; {data_args.dataset} has {', '.join(splits)}")
+    train_tokens = splits["train"]["tokens"] if model_args.from_scratch and "train" in splits else ()
+    model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names)
+    count = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {model_args.use_images}")
+
+    result = RunResult(Path(training_args.output_dir))
+    limits = {
+        "train": (training_args.do_train, data_args.max_train_samples),
+        "validation": (training_args.do_eval, data_args.max_eval_samples),
+        "test": (training_args.do_predict, data_args.max_predict_samples),
+    }
+    encoded = {}
+    with training_args.main_process_first(desc="encoding"):
+        for name, (wanted, limit) in limits.items():
+            if wanted:
+                rows = first_rows(splits[name], limit)
+                encoded[name], result.truncation[name] = encode_split(task, rows, processor, data_args.max_length, name)
+
+    callbacks = []
+    if data_args.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=data_args.early_stopping_patience))
+    trainer = I2SRMTrainer(
+        model=model,
+        args=training_args,
+        data_collator=I2SRMDataCollator(processor, use_images=model_args.use_images),
+        train_dataset=encoded.get("train"),
+        eval_dataset=encoded.get("validation"),
+        processing_class=processor,
+        compute_metrics=task.compute_metrics(names),
+        callbacks=callbacks,
+    )
+    if training_args.do_train:
+        checkpoint = checkpoint_to_resume(training_args, data_args.overwrite)
+        trained = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+        trainer.log_metrics("train", trained.metrics)
+        trainer.save_metrics("train", trained.metrics)
+        trainer.save_state()
+        if trainer.is_world_process_zero():
+            draw_training_curves(trainer.state.log_history, result.output_dir / "training_curves.png")
+    if training_args.do_eval:
+        metrics = trainer.evaluate()
+        trainer.save_metrics("eval", metrics)
+        result.validation = without_prefix(metrics, "eval_")
+    if training_args.do_predict:
+        predict(task, trainer, encoded["test"], names, result, blank=model_args.use_images)
+    if trainer.is_world_process_zero():
+        write_model_card(
+            result.output_dir,
+            task=task.name,
+            dataset=data_args.dataset,
+            model_args=model_args,
+            training_args=training_args,
+            config=model.config,
+            result=result,
+            seconds=time.perf_counter() - started,
+        )
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+    return result
+
+
+def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str], result: RunResult, blank: bool):
+    """Predict the test split, write predictions.jsonl, and do it again with every picture absent."""
+    output = trainer.predict(split, metric_key_prefix="test")
+    trainer.save_metrics("test", output.metrics)
+    result.test = without_prefix(output.metrics, "test_")
+    result.records = task.prediction_records(split, output, names)
+    if trainer.is_world_process_zero():
+        result.output_dir.mkdir(parents=True, exist_ok=True)
+        with open(result.output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
+            for record in result.records:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    if blank:
+        trainer.data_collator.use_images = False
+        output = trainer.predict(split, metric_key_prefix="blanked")
+        result.blanked = without_prefix(output.metrics, "blanked_")
+        trainer.data_collator.use_images = True
+
+
+def without_prefix(metrics: dict, prefix: str) -> dict:
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+
+def run_task(task: Task, model_args, config_args, data_args, training_args) -> dict:
+    """Run a task, and its text-only twin if asked for; print the table and write results.json.
+
+    Returns:
+        {"multimodal": {...}, "pictures_blanked": {...}, "text_only": {...}, "seconds": ...}; entries that were not run
+        are left out. Metrics are those of the test split, with those of the validation split under "validation".
+    """
+    started = time.perf_counter()
+    setup_logging(training_args)
+    output_dir = Path(training_args.output_dir)
+    results = {}
+    main = run_training(task, model_args, config_args, data_args, training_args)
+    results["multimodal" if model_args.use_images else "text_only"] = {**main.test, "validation": main.validation}
+    if main.blanked:
+        results["pictures_blanked"] = main.blanked
+    if model_args.compare_text_only and model_args.use_images:
+        model_args.use_images = False
+        training_args.output_dir = str(output_dir / "text_only")
+        training_args.push_to_hub = False
+        twin = run_training(task, model_args, config_args, data_args, training_args)
+        results["text_only"] = {**twin.test, "validation": twin.validation}
+        model_args.use_images, training_args.output_dir = True, str(output_dir)
+    results["truncation"] = main.truncation
+    results["seconds"] = round(time.perf_counter() - started, 1)
+    if training_args.should_save:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        print(results_table(results, task.main_metrics))
+        for record in example_records(main.records):
+            print(record)
+        print_files(output_dir)
+    return results
+
+
+def results_table(results: dict, main_metrics: tuple[str, ...]) -> str:
+    """A plain-text table: a row a metric (the main ones, then per type), a column a run, in per cent."""
+    columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
+    if not columns:
+        return "no test predictions (--do_predict)"
+    rows = list(main_metrics)
+    for metric in main_metrics:
+        rows += sorted(name for name in results[columns[0]] if name.startswith(f"{metric}_"))
+    width = max(map(len, rows)) + 2
+    lines = ["", "test".ljust(width) + "".join(name.replace("_", " ").rjust(18) for name in columns)]
+    for row in rows:
+        values = [results[name].get(row) for name in columns]
+        lines.append(row.ljust(width) + "".join(("-" if v is None else f"{100 * v:.2f}").rjust(18) for v in values))
+    return "\n".join([*lines, ""])
+
+
+def example_records(records: list[dict], count: int = 3) -> list[str]:
+    """The first posts in which something was found, one line each."""
+    found = [record for record in records if record.get("entities")]
+    lines = []
+    for record in found[:count]:
+        entities = ", ".join(f"{e['word']} = {e['entity']} ({e['score']:.2f})" for e in record["entities"])
+        lines.append(f"  {' '.join(record['tokens'])}\n    -> {entities}")
+    return lines
+
+
+def print_files(output_dir: Path):
+    print()
+    for what, name in (
+        ("checkpoint", "model.safetensors"),
+        ("model card", "README.md"),
+        ("training curves", "training_curves.png"),
+        ("predictions", "predictions.jsonl"),
+        ("results", "results.json"),
+    ):
+        if (output_dir / name).exists():
+            print(f"{what + ':':18}{output_dir / name}")
+
+
+def end_processes():
+    """Leave the process group, without which some multi-process runs abort at exit."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+__all__ = ["RunResult", "Task", "end_processes", "run_task", "run_training"]

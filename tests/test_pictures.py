@@ -1,0 +1,973 @@
+import gc
+import io
+import socket
+import struct
+import threading
+import time
+import tracemalloc
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageFile, ImageOps
+
+from modeling_i2srm.pictures import PictureError, load_picture
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def encode(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def noise(height=40, width=30, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def corners(size=(30, 20)):
+    """Black, with a red, green, blue and white corner, clockwise from the top left."""
+    width, height = size
+    image = Image.new("RGB", size)
+    for colour, x, y in ((RED, 0, 0), (GREEN, 1, 0), (BLUE, 1, 1), (WHITE, 0, 1)):
+        image.paste(colour, (x * width // 2, y * height // 2, (x + 1) * width // 2, (y + 1) * height // 2))
+    return image
+
+
+def png(width, height, depth, colour_type, rows, *chunks):
+    """A PNG written by hand, for what Pillow cannot write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    body = b"".join(chunk(kind, data) for kind, data in chunks) + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def exif(*entries):
+    """An EXIF block of (tag, type, value of 4 bytes), which need not make sense."""
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
+    for tag, kind, value in entries:
+        block += struct.pack("<HHI", tag, kind, 4 if kind == 2 else 1) + value
+    return block + bytes(4)
+
+
+def assert_picture(image, expected, tolerance=0):
+    """A plain RGB image, with nothing hanging on it, whose pixels are the expected ones."""
+    assert type(image) is Image.Image and image.mode == "RGB" and image.info == {} and not image.getexif()
+    expected = np.asarray(expected)
+    assert image.size == (expected.shape[1], expected.shape[0])
+    difference = np.abs(np.asarray(image).astype(int) - expected.astype(int))
+    assert difference.max() <= tolerance
+
+
+def assert_refused(picture, *words, **bounds):
+    """PictureError, with all these words in its message, which is returned."""
+    with pytest.raises(PictureError) as caught:
+        load_picture(picture, **bounds)
+    message = str(caught.value)
+    for word in words:
+        assert word in message
+    return message
+
+
+# Every kind of source
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_bytes(wrap):
+    pixels = noise()
+    assert_picture(load_picture(wrap(encode(Image.fromarray(pixels), "PNG"))), pixels)
+
+
+@pytest.mark.parametrize("wrap", [str, Path])
+def test_path(tmp_path, wrap):
+    path = tmp_path / "schöne Grüße: 1.png"
+    Image.fromarray(noise()).save(path)
+    assert_picture(load_picture(wrap(path)), noise())
+
+
+def test_dictionary(tmp_path):
+    data, path = encode(Image.fromarray(noise()), "PNG"), tmp_path / "other.png"
+    corners().save(path)
+    assert_picture(load_picture({"bytes": data, "path": None}), noise())
+    assert_picture(load_picture({"bytes": data, "path": str(path)}), noise())  # bytes go first
+    assert_picture(load_picture({"bytes": data, "path": "gone.png"}), noise())
+    assert_picture(load_picture({"bytes": None, "path": str(path)}), corners())
+    assert_picture(load_picture({"path": str(path)}), corners())
+    assert_refused({"bytes": b"", "path": "post.jpg"}, "bytes (0 B) of 'post.jpg'", "empty")
+    assert_refused({"bytes": None, "path": "gone.jpg"}, "'gone.jpg'", "No such file")
+    assert_refused({"bytes": None, "path": None}, "expected a PIL image")
+
+
+def test_datasets_row():
+    datasets = pytest.importorskip("datasets")
+    column = datasets.Dataset.from_dict(
+        {"image": [{"bytes": encode(corners(), "PNG"), "path": None}]},
+        features=datasets.Features({"image": datasets.Image(decode=False)}),
+    )
+    assert_picture(load_picture(column[0]["image"]), corners())
+
+
+@pytest.mark.parametrize(
+    "picture, words",
+    [
+        (None, ["NoneType"]),
+        (7, ["int"]),
+        ([[0]], ["list"]),
+        ("no/such/picture.jpg", ["'no/such/picture.jpg'", "No such file"]),
+        (Path("no/such/picture.jpg"), ["'no/such/picture.jpg'", "No such file"]),
+        ("", ["''", "No such file"]),
+        (".", ["'.'", "directory"]),
+        ("a\0b", ["null"]),
+        ("x" * 100_000, ["xxx..."]),
+        (b"", ["bytes (0 B)", "empty"]),
+        (b"just text", ["bytes (9 B)", "b'just text'", "JPEG"]),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", ["none of"]),
+    ],
+)
+def test_refusals(picture, words):
+    assert len(assert_refused(picture, *words)) < 600
+
+
+@pytest.mark.parametrize(
+    "content, word", [(b"", "empty"), (b"<!DOCTYPE html><p>", "DOCTYPE"), (b"\xff\xd8\xff\xe0", "JPEG")]
+)
+def test_file_that_is_no_picture(tmp_path, content, word):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(content)
+    assert_refused(path, str(path), word)
+
+
+# Modes and formats
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats(format):
+    options = {"lossless": True} if format == "WEBP" else {}
+    assert_picture(load_picture(encode(Image.fromarray(noise()), format, **options)), noise())
+
+
+@pytest.mark.parametrize(
+    "format, options", [("JPEG", {}), ("JPEG", {"progressive": True}), ("AVIF", {}), ("WEBP", {}), ("MPO", {})]
+)
+def test_lossy_formats(format, options):
+    smooth = Image.linear_gradient("L").convert("RGB")
+    assert_picture(load_picture(encode(smooth, format, quality=95, **options)), smooth, tolerance=6)
+
+
+@pytest.mark.parametrize(
+    "mode, pixel, expected",
+    [
+        ("1", 1, WHITE),
+        ("L", 100, (100, 100, 100)),
+        ("LA", (0, 0), WHITE),
+        ("LA", (40, 255), (40, 40, 40)),
+        ("LA", (0, 51), (204, 204, 204)),
+        ("La", (40, 255), (40, 40, 40)),
+        ("RGB", (1, 2, 3), (1, 2, 3)),
+        ("RGBX", (1, 2, 3, 4), (1, 2, 3)),
+        ("RGBA", (255, 0, 0, 0), WHITE),
+        ("RGBA", (255, 0, 0, 255), RED),
+        ("RGBA", (255, 0, 0, 102), (255, 153, 153)),
+        ("RGBa", (102, 0, 0, 102), (255, 153, 153)),
+        ("CMYK", (0, 255, 255, 0), RED),
+        ("CMYK", (0, 0, 0, 255), BLACK),
+        ("YCbCr", (76, 85, 255), (254, 0, 0)),
+        ("HSV", (0, 255, 255), RED),
+        ("I", 0x8080, (128, 128, 128)),
+        ("I", 65535, WHITE),
+        ("I;16", 300, (1, 1, 1)),
+        ("I;16B", 0x8080, (128, 128, 128)),
+        ("I;16L", 0x8080, (128, 128, 128)),
+        ("F", 1.0, WHITE),
+        ("F", 0.5, (128, 128, 128)),
+        ("F", 127.6, (128, 128, 128)),
+        ("F", 255.0, WHITE),
+    ],
+)
+def test_modes(mode, pixel, expected):
+    image = Image.new(mode, (3, 2), pixel)
+    assert_picture(load_picture(image), np.full((2, 3, 3), expected))
+    assert image.mode == mode and image.getpixel((0, 0)) == Image.new(mode, (1, 1), pixel).getpixel((0, 0))
+
+
+@pytest.mark.parametrize("colour", [RED, GREEN, BLUE, (200, 100, 50)])
+def test_lab(colour):
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(Image.new("RGB", (2, 2), colour), *profiles, outputMode="LAB")
+    assert lab.mode == "LAB"
+    assert_picture(load_picture(lab), np.full((2, 2, 3), colour), tolerance=4)
+    assert_picture(load_picture(encode(lab, "TIFF")), np.full((2, 2, 3), colour), tolerance=4)
+
+
+def test_cmyk_jpeg_is_not_inverted():
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert_picture(load_picture(encode(red, "JPEG", quality=95)), np.full((16, 16, 3), RED), tolerance=4)
+
+
+# Every 16-bit level; convert("RGB") turns all but the first 255 of them white.
+GRADIENT = np.arange(65536).reshape(256, 256)
+
+
+def in_mode(mode):
+    if mode == "I":
+        return Image.fromarray(GRADIENT.astype(np.int32))
+    return Image.frombytes(mode, (256, 256), GRADIENT.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        pytest.param(in_mode("I;16"), id="I;16"),
+        pytest.param(in_mode("I;16L"), id="I;16L"),
+        pytest.param(in_mode("I;16B"), id="I;16B"),
+        pytest.param(in_mode("I"), id="I"),
+        pytest.param(encode(in_mode("I;16"), "PNG"), id="PNG"),
+        pytest.param(encode(in_mode("I;16"), "TIFF"), id="TIFF"),
+        pytest.param(encode(in_mode("I;16B"), "TIFF"), id="big-endian TIFF"),
+        pytest.param(encode(in_mode("I"), "TIFF"), id="32-bit TIFF"),
+        pytest.param(b"P5 256 256 65535 " + GRADIENT.astype(">u2").tobytes(), id="PGM"),
+        pytest.param(GRADIENT.astype(np.uint16), id="array"),
+        pytest.param(GRADIENT.astype(">u2"), id="big-endian array"),
+        pytest.param(torch.from_numpy(GRADIENT.astype(np.uint16)), id="tensor"),
+        pytest.param(GRADIENT / 65535, id="float array"),
+        pytest.param(Image.fromarray((GRADIENT / 65535).astype(np.float32)), id="F"),
+        pytest.param(Image.fromarray((GRADIENT / 257).astype(np.float32)), id="F to 255"),
+        pytest.param(encode(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), id="float TIFF"),
+    ],
+)
+def test_sixteen_bits_are_scaled_not_clipped(picture):
+    expected = np.rint(GRADIENT * (255 / 65535)).astype(int)
+    assert_picture(load_picture(picture), np.dstack([expected] * 3))
+
+
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (Image.new("I", (2, 2), 65536), ["mode I", "0..65535", "65536"]),
+        (Image.new("I", (2, 2), -1), ["mode I", "-1"]),
+        (Image.new("F", (2, 2), 255.6), ["mode F", "0..255", "255.6"]),
+        (Image.new("F", (2, 2), -0.5), ["mode F", "0..1", "-0.5"]),
+        (Image.new("F", (2, 2), float("nan")), ["mode F", "nan"]),
+    ],
+)
+def test_grey_out_of_range(image, words):
+    assert_refused(image, "2 x 2", *words)
+
+
+# Transparency
+
+
+def palette_image():
+    image = Image.new("P", (2, 1), 0)
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    return image
+
+
+@pytest.mark.parametrize(
+    "transparency, expected",
+    [
+        (None, [RED, BLUE]),
+        (0, [WHITE, BLUE]),
+        (1, [RED, WHITE]),
+        (bytes([255, 102]), [RED, (153, 153, 255)]),
+    ],
+)
+def test_palette(transparency, expected):
+    image = palette_image()
+    assert_picture(load_picture(encode(image, "PNG", transparency=transparency)), [expected])
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    before = encode(image, "PNG"), image.im.getpalette("RGBA", "RGBA")
+    for _ in range(2):
+        assert_picture(load_picture(image), [expected])
+    assert before == (encode(image, "PNG"), image.im.getpalette("RGBA", "RGBA"))  # left as it was
+
+
+def test_palette_with_alpha():
+    image = Image.merge("PA", (palette_image(), Image.new("L", (2, 1), 102)))
+    image.putpalette([*RED, *BLUE])
+    assert_picture(load_picture(image), [[(255, 153, 153), (153, 153, 255)]])
+
+
+@pytest.mark.parametrize(
+    "depth, colour_type, row, key, expected",
+    [
+        (1, 0, b"\x80", b"\0\1", [255, 0]),  # the transparent white shows white, so the next one has the contrast
+        (1, 0, b"\x80", b"\0\0", [255, 255]),
+        (2, 0, b"\x90", b"\0\2", [170, 85]),
+        (2, 0, b"\x90", b"\0\1", [170, 255]),
+        (4, 0, b"\x59", b"\0\x05", [255, 153]),
+        (4, 0, b"\x59", b"\0\x09", [85, 255]),
+        (8, 0, b"\x05\x55", b"\0\x05", [255, 85]),
+        (16, 0, b"\x55\x00\x55\xff", b"\x55\x00", [255, 86]),  # the whole 16 bits count: the other one stays
+        (8, 2, bytes([9] * 3 + [8] * 3), bytes([0, 9] * 3), [255, 8]),
+    ],
+)
+def test_png_transparent_colour(depth, colour_type, row, key, expected):
+    width = 2
+    data = png(width, 1, depth, colour_type, b"\0" + row, (b"tRNS", key))
+    if (depth, row) == (2, b"\x90"):
+        assert list(np.asarray(Image.open(io.BytesIO(data)))[0]) == [170, 85]
+    assert_picture(load_picture(data), [[(grey,) * 3 for grey in expected]])
+
+
+def test_transparent_gif():
+    image = palette_image()
+    assert_picture(load_picture(encode(image, "GIF", transparency=0)), [[WHITE, BLUE]])
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
+def test_animation_gives_the_first_frame(format):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert_picture(load_picture(data), np.full((16, 16, 3), RED), tolerance=0 if format != "AVIF" else 4)
+
+
+def test_pil_animation_gives_the_frame_it_stands_at():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN)]
+    image = Image.open(io.BytesIO(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])))
+    image.seek(1)
+    assert_picture(load_picture(image), np.full((4, 4, 3), GREEN))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF"])
+def test_extreme_shapes(size, format):
+    assert_picture(load_picture(encode(Image.new("RGB", size, WHITE), format)), np.full((*size[::-1], 3), 255))
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation(format, orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    options = {"exif": tags} if format == "TIFF" else {"exif": tags, "quality": 95}
+    data = encode(corners((60, 40)), format, **options)
+    expected = {
+        1: lambda pixels: pixels,
+        2: np.fliplr,
+        3: lambda pixels: np.rot90(pixels, 2),
+        4: np.flipud,
+        5: lambda pixels: np.swapaxes(pixels, 0, 1),
+        6: lambda pixels: np.rot90(pixels, -1),
+        7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), 2),
+        8: np.rot90,
+    }[orientation](np.asarray(corners((60, 40))))
+    for picture in (data, Image.open(io.BytesIO(data))):
+        image = load_picture(picture)
+        assert image.size == (expected.shape[1], expected.shape[0])
+        assert_picture(load_picture(image), np.asarray(image))  # it is not turned twice
+        for y, x in ((4, 4), (4, -5), (-5, 4), (-5, -5)):
+            assert np.abs(np.asarray(image)[y, x].astype(int) - expected[y, x]).max() < 40
+
+
+def test_orientation_6_brings_the_red_corner_to_the_right():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    image = load_picture(encode(corners(), "PNG", exif=tags))
+    assert image.size == (20, 30) and image.getpixel((19, 0)) == RED and image.getpixel((0, 0)) == WHITE
+
+
+def test_orientation_of_sixteen_bit_and_palette_pictures():
+    tags = Image.Exif()
+    tags[0x0112] = 8
+    grey = np.array([[0, 257 * 100, 257 * 200]], dtype=np.uint16)
+    for data in (encode(Image.fromarray(grey), "PNG", exif=tags), encode(Image.fromarray(grey), "TIFF", exif=tags)):
+        assert_picture(load_picture(data), [[(200,) * 3], [(100,) * 3], [(0,) * 3]])
+    assert_picture(load_picture(encode(palette_image(), "PNG", exif=tags)), [[BLUE], [RED]])
+
+
+UPRIGHT_6 = (0x0112, 3, b"\6\0\0\0")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it cannot read
+@pytest.mark.parametrize(
+    "block, size",
+    [
+        (b"Exif\0\0", (30, 20)),
+        (b"Exif\0\0garbage", (30, 20)),
+        (b"Exif\0\0II*\0\xff\xff\xff\xff", (30, 20)),
+        (exif((0x0112, 2, b"abc\0")), (30, 20)),
+        (exif((0x0112, 3, b"\x63\0\0\0")), (30, 20)),
+        (exif(UPRIGHT_6, (0x8825, 4, b"\xff\xff\xff\xff")), (20, 30)),
+        (exif(UPRIGHT_6)[:-4], (20, 30)),
+        (exif(UPRIGHT_6, (0x011A, 2, b"abc\0")), (20, 30)),
+        (exif(UPRIGHT_6, (0x0111, 2, b"abc\0")), (20, 30)),
+    ],
+)
+def test_broken_exif(block, size):
+    assert load_picture(encode(corners(), "JPEG", exif=block)).size == size
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pillow_cannot_turn_a_picture_with_a_malformed_tag():
+    """Why ImageOps.exif_transpose is not used; if this fails, it can be."""
+    data = encode(corners(), "JPEG", exif=exif(UPRIGHT_6, (0x0111, 2, b"abc\0")))
+    with pytest.raises(Exception, match="not an integer"):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+
+
+# Arrays and tensors
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+@pytest.mark.parametrize(
+    "values, levels",
+    [
+        (np.array([[0, 7, 255]], dtype=np.uint8), [0, 7, 255]),
+        (np.array([[0, 128, 129, 65535]], dtype=np.uint16), [0, 0, 1, 255]),
+        (np.array([[False, True]]), [0, 255]),
+        (np.array([[0, 0.5, 1]], dtype=np.float16), [0, 128, 255]),
+        (np.array([[0, 0.2, 1.0000001]], dtype=np.float32), [0, 51, 255]),
+        (np.array([[-1e-9, 0.2, 1]], dtype=np.float64), [0, 51, 255]),
+    ],
+)
+def test_array_values(make, values, levels):
+    expected = [[(level,) * 3 for level in levels]]
+    original = values.copy()
+    assert_picture(load_picture(make(values)), expected)
+    assert_picture(load_picture(make(values[:, :, None])), expected)
+    assert_picture(load_picture(make(np.repeat(values[None], 4, axis=1))), expected * 4)
+    assert (values == original).all()
+
+
+def test_array_layouts():
+    pixels = noise(height=6, width=5)
+    assert_picture(load_picture(pixels), pixels)
+    assert_picture(load_picture(np.moveaxis(pixels, 2, 0)), pixels)
+    assert_picture(load_picture(pixels[:, ::-1]), pixels[:, ::-1])  # not contiguous
+    assert_picture(load_picture(torch.from_numpy(pixels)), pixels)
+    assert_picture(load_picture(torch.from_numpy(pixels).permute(2, 0, 1)), pixels)
+    assert_picture(load_picture(pixels[:, :, 0]), np.dstack([pixels[:, :, 0]] * 3))
+    assert_picture(load_picture(pixels[None, :, :, 0]), np.dstack([pixels[:, :, 0]] * 3))
+
+
+def test_array_alpha():
+    pixels = np.zeros((5, 6, 4), dtype=np.uint8)
+    pixels[..., 0], pixels[..., 3] = 255, 102
+    expected = np.full((5, 6, 3), (255, 153, 153))
+    assert_picture(load_picture(pixels), expected)
+    assert_picture(load_picture(np.moveaxis(pixels, 2, 0)), expected)
+    assert_picture(load_picture(pixels / 255), expected)
+
+
+def test_array_layout_where_both_fit():
+    pixels = noise(height=3, width=7)
+    assert_picture(load_picture(noise(height=1, width=7)), noise(height=1, width=7))
+    assert_picture(load_picture(noise(height=3, width=3)), noise(height=3, width=3))
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)[:, :, :3]  # (3, 3, 3)
+    assert_picture(load_picture(channels_first), pixels[:, :3])
+
+
+def test_tensor_kinds():
+    ramp = torch.tensor([[0.0, 0.25, 1.0]])
+    expected = [[(level,) * 3 for level in (0, 64, 255)]]
+    assert_picture(load_picture(ramp.to(torch.bfloat16)), expected)
+    assert_picture(load_picture(ramp.clone().requires_grad_()), expected)
+    assert_picture(load_picture(torch.nn.Parameter(ramp)), expected)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (np.full((2, 2), 1.5), ["0..1", "1.5"]),
+        (np.full((2, 2), -0.01), ["0..1", "-0.01"]),
+        (np.array([[0.0, 200.0]]), ["0..1", "200"]),
+        (np.array([[0.0, np.nan]]), ["0..1", "nan"]),
+        (np.array([[0.0, np.inf]]), ["0..1", "inf"]),
+        (np.zeros((2, 2), dtype=np.int64), ["uint8 (0..255)", "int64"]),
+        (np.zeros((2, 2), dtype=np.complex64), ["float (0..1)", "complex64"]),
+        (np.zeros(7, dtype=np.uint8), ["(7,)", "(H, W)"]),
+        (np.zeros((5, 5, 2), dtype=np.uint8), ["(5, 5, 2)", "1|3|4"]),
+        (np.zeros((1, 3, 5, 5), dtype=np.uint8), ["(1, 3, 5, 5)", "(H, W)"]),
+        (np.zeros((0, 5, 3), dtype=np.uint8), ["(0, 5, 3)", "no pixels"]),
+        (np.zeros((), dtype=np.uint8), ["()", "(H, W)"]),
+    ],
+)
+def test_array_refusals(make, values, words):
+    assert_refused(make(values), "array of shape", *words)
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        pytest.param(encode(Image.new("RGB", (20, 30)), "PNG"), id="PNG"),
+        pytest.param(Image.new("RGB", (20, 30)), id="PIL"),
+        pytest.param(np.zeros((30, 20), dtype=np.uint8), id="array"),
+        pytest.param(torch.zeros(3, 30, 20), id="tensor"),
+    ],
+)
+def test_max_pixels(picture):
+    assert_refused(picture, "20 x 30 = 600", "max_pixels=599", "load_picture(picture, max_pixels=600)", max_pixels=599)
+    assert load_picture(picture, max_pixels=600).size == (20, 30)
+
+
+def bomb(format, width=20_000, height=20_000):
+    """A file whose header promises far more pixels than it holds."""
+    if format == "PNG":
+        return png(width, height, 8, 2, b"")
+    data = bytearray(encode(Image.new("RGB", (8, 8)), format))
+    if format == "GIF":
+        struct.pack_into("<HH", data, 6, width, height)
+    elif format == "BMP":
+        struct.pack_into("<ii", data, 18, width, height)
+    elif format == "PPM":
+        data = f"P6 {width} {height} 255 ".encode()
+    elif format == "JPEG":
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "PPM"])
+@pytest.mark.parametrize("side", [8_000, 10_000, 20_000])  # under, over and over twice Pillow's own bound
+def test_bombs_are_refused_by_their_header(format, side):
+    data = bomb(format, side, side)
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_refused(data, f"{side} x {side}", "max_pixels=50000000", f"max_pixels={side * side})")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_webp_bomb():
+    data = bytearray(
+        encode(Image.new("RGBA", (8, 8)), "WEBP", save_all=True, append_images=[Image.new("RGBA", (8, 8), "red")])
+    )
+    assert data[12:16] == b"VP8X"
+    data[24:30] = (16_000 - 1).to_bytes(3, "little") * 2
+    assert_refused(bytes(data), "max_pixels")
+
+
+def test_large_jpeg_is_reduced():
+    image = corners((803, 401))
+    data = encode(image, "JPEG", quality=95)
+    for bound, size in (
+        (803 * 401, (803, 401)),
+        (803 * 401 - 1, (402, 201)),
+        (201 * 101, (201, 101)),
+        (101 * 51, (101, 51)),
+    ):
+        reduced = load_picture(data, max_pixels=bound)
+        assert reduced.size == size
+        assert_picture(reduced.resize((2, 2), Image.Resampling.BOX), [[RED, GREEN], [WHITE, BLUE]], tolerance=8)
+    assert_refused(data, "803 x 401", f"max_pixels={803 * 401})", max_pixels=101 * 51 - 1)
+
+
+def test_large_jpeg_beyond_pillows_own_bound_is_reduced(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_picture(encode(corners((80, 40)), "JPEG"), max_pixels=100).size == (10, 5)
+
+
+def test_reduced_jpeg_is_turned():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    reduced = load_picture(encode(corners((80, 40)), "JPEG", exif=tags, quality=95), max_pixels=200)
+    assert reduced.size == (10, 20)
+    assert_picture(reduced.resize((2, 2), Image.Resampling.BOX), [[WHITE, RED], [BLUE, GREEN]], tolerance=30)
+
+
+def test_progressive_jpeg_is_halved_at_most():
+    data = encode(corners((80, 40)), "JPEG", progressive=True)
+    assert load_picture(data, max_pixels=800).size == (40, 20)
+    assert_refused(data, "80 x 40", max_pixels=799)
+
+
+def test_narrow_jpeg_over_the_bound():
+    data = encode(Image.new("RGB", (3, 5000)), "JPEG")
+    assert load_picture(data, max_pixels=5000).size == (2, 2500)
+    assert_refused(data, "3 x 5000", max_pixels=100)
+
+
+def test_max_bytes(tmp_path):
+    data, path = encode(Image.fromarray(noise()), "PNG"), tmp_path / "noise.png"
+    path.write_bytes(data)
+    for picture in (data, memoryview(data).cast("I") if len(data) % 4 == 0 else data, path, {"bytes": data}):
+        words = str(len(data)), f"max_bytes={len(data) - 1}", f"load_picture(picture, max_bytes={len(data)})"
+        assert_refused(picture, *words, max_bytes=len(data) - 1)
+        assert_picture(load_picture(picture, max_bytes=len(data)), noise())
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
+def test_pillows_own_bound_does_not_count(monkeypatch, format):
+    data = encode(Image.new("RGB", (40, 40), RED), format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_picture(load_picture(data), np.full((40, 40, 3), RED), tolerance=4)
+        with pytest.raises(PictureError):
+            load_picture(data[: len(data) // 2])
+    assert Image.MAX_IMAGE_PIXELS == 100  # also put back after an error
+
+
+def test_pillows_switches_are_not_touched_without_need(monkeypatch):
+    """A reader that looks at them while a picture is being read sees what the application has set."""
+    seen = []
+    accept = Image.OPEN["PNG"][1]
+
+    def spy(data, name):
+        seen.append((Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES))
+        return Image.open(data)
+
+    monkeypatch.setitem(Image.OPEN, "PNG", (spy, accept))
+    monkeypatch.setattr(Image, "open", lambda data: (_ for _ in ()).throw(SyntaxError("seen enough")))
+    data = encode(corners(), "PNG")
+    assert_refused(data, "seen enough")
+    assert_refused(data, "seen enough", max_pixels=10**9)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert_refused(data, "seen enough")
+    default = Image.MAX_IMAGE_PIXELS
+    assert seen == [(default, False), (10**9, False), (default, False)]
+    assert Image.MAX_IMAGE_PIXELS == default and ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_threads(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole = encode(Image.fromarray(noise()), "JPEG")
+    expected = np.asarray(load_picture(whole))
+
+    def work(number):
+        if number % 2:
+            assert_refused(whole[:-200], "truncated")
+        else:
+            assert_picture(load_picture(whole), expected)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(200)))
+    assert Image.MAX_IMAGE_PIXELS == 100 and ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+# Broken files
+
+SAMPLES = {
+    "JPEG": encode(Image.fromarray(noise()), "JPEG"),
+    "progressive JPEG": encode(Image.fromarray(noise()), "JPEG", progressive=True),
+    "PNG": encode(Image.fromarray(noise()), "PNG"),
+    "GIF": encode(Image.fromarray(noise()), "GIF"),
+    "WebP": encode(Image.fromarray(noise()), "WEBP"),
+    "AVIF": encode(Image.fromarray(noise()), "AVIF"),
+    "BMP": encode(Image.fromarray(noise()), "BMP"),
+    "TIFF": encode(Image.fromarray(noise()), "TIFF"),
+    "deflated TIFF": encode(Image.fromarray(noise()), "TIFF", compression="tiff_adobe_deflate"),
+    "PPM": encode(Image.fromarray(noise()), "PPM"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tolerant", [False, True])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_cut_short_is_refused_or_whole(monkeypatch, name, tolerant):
+    """However short a file is cut, and even where the application has told Pillow to make do with a part."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", tolerant)
+    data = SAMPLES[name]
+    whole = np.asarray(load_picture(data))
+    lengths = sorted({*range(0, len(data), 97), *range(len(data) - 25, len(data)), len(data) // 2})
+    refused = []
+    for length in lengths:
+        try:
+            assert_picture(load_picture(data[:length]), whole)
+        except PictureError as error:
+            assert f"bytes ({length} B)" in str(error)
+            refused.append(length)
+    assert len(refused) >= len(lengths) - 20 and len(data) // 2 in refused
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is tolerant
+
+
+def test_pillow_would_return_a_part(monkeypatch):
+    """The test above can fail: Pillow by itself gives half a picture, grey below."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    image = Image.open(io.BytesIO(SAMPLES["JPEG"][: len(SAMPLES["JPEG"]) // 2])).convert("RGB")
+    assert len(np.unique(np.asarray(image)[-4:])) < 10
+
+
+def test_lazily_opened_image_that_is_broken(tmp_path):
+    assert_refused(Image.open(io.BytesIO(SAMPLES["JPEG"][:-300])), "PIL image of mode RGB, 30 x 40", "truncated")
+    path = tmp_path / "closed.png"
+    path.write_bytes(SAMPLES["PNG"])
+    image = Image.open(path)
+    image.close()
+    assert_refused(image, "PIL image")
+
+
+@contextmanager
+def no_warnings_and_open_files():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        yield
+        gc.collect()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_image_does_not_depend_on_its_file(tmp_path, name):
+    path = tmp_path / "picture"
+    path.write_bytes(SAMPLES[name])
+    with no_warnings_and_open_files():
+        image = load_picture(path)
+        expected = np.asarray(image).copy()
+        path.write_bytes(b"\0" * len(SAMPLES[name]))
+        path.unlink()
+        assert_picture(image, expected)
+        image.putpixel((0, 0), (1, 2, 3))
+        assert image.getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_image_does_not_depend_on_the_one_given():
+    given_image, array = corners(), np.asarray(corners()).copy()
+    for source in (given_image, array):
+        image = load_picture(source)
+        image.paste(BLACK, (0, 0, 30, 20))
+        assert_picture(load_picture(source), corners())
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.binary(max_size=200), st.sampled_from([b"", *(data[:16] for data in SAMPLES.values())]))
+@example(b"", b"")
+@example(b"P1 1 1 0", b"")
+def test_any_bytes_are_an_image_or_an_error(data, start):
+    try:
+        image = load_picture(start + data, max_pixels=1_000_000)
+    except PictureError as error:
+        assert f"bytes ({len(start + data)} B)" in str(error)
+    else:
+        assert_picture(image, np.asarray(image))
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(
+    st.sampled_from(sorted(SAMPLES)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8)
+)
+def test_any_damage_gives_an_image_or_an_error(name, damage):
+    data = bytearray(SAMPLES[name])
+    for where, byte in damage:
+        data[int(where**3 * (len(data) - 1))] = byte  # more often in the header
+    try:
+        image = load_picture(bytes(data), max_pixels=1_000_000)
+    except PictureError:
+        return
+    assert_picture(image, np.asarray(image))
+
+
+# Downloads
+
+
+class Handler(BaseHTTPRequestHandler):
+    picture = encode(Image.fromarray(noise()), "PNG")
+    agents: list = []
+
+    def do_GET(self):
+        path, _, argument = self.path[1:].partition("/")
+        getattr(self, path.split("?")[0], self.missing)(argument)
+
+    def missing(self, _):
+        self.send_error(404)
+
+    def answer(self, body, length=None, status=200):
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:  # the client has had enough
+            pass
+
+    def good(self, _):
+        self.agents.append(self.headers["User-Agent"])
+        self.answer(self.picture, len(self.picture))
+
+    def unannounced(self, _):
+        self.answer(self.picture)
+
+    def error_with_picture(self, _):
+        self.answer(self.picture, len(self.picture), status=500)
+
+    def html(self, _):
+        self.answer(b"<html>log in first</html>")
+
+    def empty(self, _):
+        self.answer(b"", 0)
+
+    def announced(self, size):
+        self.answer(b"", size)
+
+    def endless(self, _):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(bytes(65536))
+        except OSError:
+            pass
+
+    def cut(self, _):
+        self.answer(self.picture[:100], len(self.picture))
+
+    def silent(self, _):
+        self.server.stop.wait(5)
+
+    def drip(self, _):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while not self.server.stop.wait(0.05):
+                self.wfile.write(b"\x89")
+        except OSError:
+            pass
+
+    def redirect(self, target):
+        self.send_response(302)
+        self.send_header("Location", target)
+        self.end_headers()
+
+    def redirect_endless(self, _):
+        self.send_response(302)
+        self.send_header("Location", "/good")
+        self.end_headers()
+        try:
+            while not self.server.stop.is_set():
+                self.wfile.write(bytes(65536))
+        except OSError:
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.stop = threading.Event()
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.stop.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "good",
+        "good?size=large#top",
+        "unannounced",
+        "good/Grüße von hier.png",
+        "redirect/../good",
+        "redirect/redirect/good",
+        "redirect_endless",
+    ],
+)
+def test_download(server, path):
+    with no_warnings_and_open_files():
+        assert_picture(load_picture(f"{server}/{path}"), noise())
+
+
+def test_download_by_dictionary_and_upper_case(server):
+    assert_picture(load_picture({"bytes": None, "path": f"{server}/good"}), noise())
+    assert_picture(load_picture(f"{server}/good".replace("http", "HTTP")), noise())
+    assert Handler.agents[-1] == "modeling_i2srm"
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("nowhere", ["404"]),
+        ("error_with_picture", ["500"]),
+        ("html", ["log in"]),
+        ("empty", ["empty"]),
+        ("cut", ["100 of"]),
+        ("redirect/nowhere", ["404"]),
+    ],
+)
+def test_failed_download(server, path, words):
+    with no_warnings_and_open_files():
+        assert_refused(f"{server}/{path}", f"{server}/{path}", *words)
+
+
+def test_download_over_the_bound(server):
+    start = time.monotonic()
+    with no_warnings_and_open_files():
+        assert_refused(f"{server}/announced/60000000", "60000000", "max_bytes=50000000", "max_bytes=60000000)")
+        assert_refused(f"{server}/endless", "max_bytes=1000000", max_bytes=1_000_000)
+    size = len(Handler.picture)
+    assert_refused(f"{server}/good", f"{size}", f"max_bytes={size - 1}", max_bytes=size - 1)
+    assert_picture(load_picture(f"{server}/good", max_bytes=size), noise())
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("path", ["silent", "drip", "redirect/silent"])
+def test_slow_download(server, path):
+    start = time.monotonic()
+    with no_warnings_and_open_files():
+        assert_refused(f"{server}/{path}", path, "timeout=0.3 s", timeout=0.3)
+    assert 0.2 < time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/a.png", "data:image/png;base64,AAAA"])
+def test_other_schemes(server, target):
+    assert_refused(target, "only http and https")
+    with no_warnings_and_open_files():
+        assert_refused(f"{server}/redirect/{target}", server, "only http and https", target)
+
+
+def test_file_url_of_a_good_picture(tmp_path, server):
+    path = tmp_path / "good.png"
+    path.write_bytes(Handler.picture)
+    assert_refused(path.as_uri(), "only http and https")
+    assert_refused(f"{server}/redirect/{path.as_uri()}", "only http and https")
+
+
+def test_long_data_url_is_not_echoed():
+    assert len(assert_refused("data:image/png;base64," + "A" * 1_000_000, "only http and https")) < 1000
+
+
+def test_redirect_loop(server):
+    assert_refused(f"{server}/{'redirect/' * 5}good".replace("redirect/", "redirect//", 0), "404") if False else None
+    assert_refused(f"{server}/loop", "404")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[", "https://127.0.0.1:99999/a.png", "http://exa mple/\n", "hf://datasets/a.png"]
+)
+def test_impossible_urls(url):
+    assert_refused(url, timeout=1)
+
+
+def test_nobody_listens():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
+        assert_refused(url, url, "refused", timeout=2)
