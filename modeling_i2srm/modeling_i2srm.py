@@ -88,6 +88,13 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         if isinstance(module, LinearChainCRF):
             for parameter in module.parameters():
                 initialization.uniform_(parameter, -0.1, 0.1)
+        elif isinstance(module, VisualPrompt | SemanticLoss):
+            # Scaled by the width, as published: with the encoders' 0.02 a narrow model would hardly see its prompts.
+            for linear in (child for child in module.modules() if isinstance(child, nn.Linear)):
+                bound = linear.in_features**-0.5
+                initialization.uniform_(linear.weight, -bound, bound)
+                if linear.bias is not None:
+                    initialization.uniform_(linear.bias, -bound, bound)
         else:
             super()._init_weights(module)
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 # The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
 # another size than the header says (ICO, ICNS), or that have no signature (TGA).
@@ -110,11 +110,9 @@ def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
 def _download(url: str, max_bytes: int, timeout: float) -> bytes:
     """The body behind a URL, over http and https only, also where it redirects."""
     # urllib's own opener would also read file:, ftp: and data: URLs, and whole redirect pages of any length.
-    proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme in ("http", "https")}
     opener = urllib.request.OpenerDirector()
-    opener.add_handler(urllib.request.ProxyHandler(proxies))
-    opener.add_handler(urllib.request.HTTPHandler())
-    opener.add_handler(urllib.request.HTTPSHandler())
+    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+        opener.add_handler(handler())
     deadline = time.monotonic() + timeout
     for _ in range(MAX_REDIRECTS + 1):
         if urlsplit(url).scheme.lower() not in ("http", "https"):
@@ -195,8 +193,8 @@ def _reduce(image: ImageFile.ImageFile, max_pixels: int) -> None:
         return
     # libjpeg keeps all coefficients of a progressive JPEG, about 6 bytes a pixel of the full size whatever the scale.
     for scale in (2,) if image.info.get("progressive") else (2, 4, 8):
-        if -(-width // scale) * -(-height // scale) <= max_pixels:
-            image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+        if min(width, height) >= scale and -(-width // scale) * -(-height // scale) <= max_pixels:
+            image.draft(None, (width // scale, height // scale))
             return
 
 
@@ -213,20 +211,20 @@ def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
 def _from_image(image: Image.Image, max_pixels: int) -> Image.Image:
     _check_pixels(*image.size, max_pixels)
     image.load()
-    upright = UPRIGHT.get(_orientation(image))  # read after load(), which turns a TIFF by itself
+    upright = _upright(image)  # after load(), which turns a TIFF by itself
     image = _to_rgb(image)
     return image if upright is None else image.transpose(upright)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 if there is none or it cannot be read.
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """How to turn a picture upright; None if its EXIF data do not say or cannot be read.
 
     ImageOps.exif_transpose is not used: it writes the EXIF data anew, which fails when any other tag is malformed.
     """
     try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
+        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
     except Exception:  # as many kinds as there are ways to break EXIF data
-        return 1
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -235,6 +233,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = _grey_image(image)
     elif image.mode == "La":
         image = image.convert("LA")
+    elif image.mode == "LAB":  # convert() goes through a coarse table and is up to 22 levels off
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE)
     elif image.mode == "P":
         image = image.copy()  # convert() writes the transparency into the palette of the image it is called on
     if image.has_transparency_data:
