@@ -33,14 +33,14 @@ class I2SRMModelOutput(ModelOutput):
     Args:
         last_hidden_state: (B, T, d).
         visual_features: (B, 1+M, F), zeros for absent pictures; `None` when the batch has no picture.
-        image_mask: (B, 1+M) bool, True = present; `None` when the batch has no picture.
+        image_mask: (B, 1+M), 1 = present; `None` when the batch has no picture.
         hidden_states: embeddings and every layer's output, each (B, T, d), when asked for.
         attentions: each layer's weights (B, h, T, S+T) with the S = (1+M)P prefix positions first, when asked for.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
     visual_features: torch.FloatTensor | None = None
-    image_mask: torch.BoolTensor | None = None
+    image_mask: torch.LongTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -340,7 +340,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         return I2SRMModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             visual_features=visual_features,
-            image_mask=image_mask,
+            image_mask=None if image_mask is None else image_mask.long(),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

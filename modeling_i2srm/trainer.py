@@ -12,17 +12,20 @@ from .processing_i2srm import I2SRMProcessor
 logger = logging.get_logger(__name__)
 
 LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
+PARTS = ("text", "vision", "fusion", "head")
 HEAD_MODULES = ("classifier.", "crf.")
-ENCODER_MODULES = ("text_encoder.", "vision_encoder.")
 
 
 @dataclass
 class I2SRMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with learning rates for the parts of I2SRM.
 
-    `learning_rate` is that of the encoders. Columns are never removed: the collator reads tokens and pictures.
+    `learning_rate` is that of the text encoder. Columns are never removed: the collator reads tokens and pictures.
     """
 
+    vision_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of a backbone that is not frozen; default learning_rate."}
+    )
     fusion_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of prompts, gates, AttnMixup and semantic projection; default learning_rate."},
@@ -103,13 +106,13 @@ class I2SRMTrainer(Trainer):
         part_of = {id(parameter): parameter_part(name) for name, parameter in named_parameters.items()}
         rates = {
             part: rate
-            for part in ("fusion", "head")
+            for part in PARTS
             if (rate := getattr(self.args, f"{part}_learning_rate", None)) is not None
         }
         groups = []
         for group in optimizer.param_groups:
-            for part in ("encoders", "fusion", "head"):
-                parameters = [p for p in group["params"] if part_of.get(id(p), "encoders") == part]
+            for part in PARTS:
+                parameters = [p for p in group["params"] if part_of.get(id(p), "text") == part]
                 if parameters:
                     groups.append({**group, "params": parameters, "lr": rates.get(part, group["lr"]), "part": part})
                     logger.info(
@@ -136,10 +139,11 @@ class I2SRMTrainer(Trainer):
 
 
 def parameter_part(name: str) -> str:
-    """The part a parameter belongs to: "encoders", "head" (classifier and CRF) or "fusion" (all between)."""
+    """The part a parameter belongs to: "text" or "vision" encoder, "head" (classifier and CRF), "fusion" (all else)."""
     name = name.removeprefix("module.")
-    if any(module in name for module in ENCODER_MODULES):
-        return "encoders"
+    for part in ("text", "vision"):
+        if f"{part}_encoder." in name:
+            return part
     return "head" if name.startswith(HEAD_MODULES) else "fusion"
 
 
