@@ -116,11 +116,12 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         super()._set_gradient_checkpointing(enable=enable, **kwargs)
 
     @classmethod
-    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str, **config_overrides):
+    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
         """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
 
         Args:
-            text_name_or_path, vision_name_or_path: local folder or Hub id.
+            text_name_or_path, vision_name_or_path: local folder or Hub id. Without a backbone a new one is made from
+                `vision_config`; it has to be trained, so give `freeze_vision=False` with it.
             config_overrides: fields of `I2SRMConfig`.
 
         Raises:
@@ -132,16 +133,19 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         ...     "FacebookAI/roberta-large", "microsoft/resnet-50", num_labels=9
         ... )  # doctest: +SKIP
         """
-        config = I2SRMConfig(
-            text_config=AutoConfig.from_pretrained(text_name_or_path),
-            vision_config=AutoConfig.from_pretrained(vision_name_or_path),
-            **config_overrides,
-        )
+        if vision_name_or_path is not None:
+            config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
+        elif config_overrides.get("freeze_vision", True):
+            raise ValueError(
+                "a new vision backbone must not be frozen: name a pretrained one, e.g. "
+                'from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50"), or give freeze_vision=False'
+            )
+        config = I2SRMConfig(text_config=AutoConfig.from_pretrained(text_name_or_path), **config_overrides)
         model = cls(config)
         base = model.base_model
         _load_into(base.text_encoder, type(base.text_encoder), text_name_or_path)
-        vision_class = MODEL_FOR_BACKBONE_MAPPING[type(config.vision_config)]
-        _load_into(base.vision_encoder, vision_class, vision_name_or_path)
+        if vision_name_or_path is not None:
+            _load_into(base.vision_encoder, MODEL_FOR_BACKBONE_MAPPING[type(config.vision_config)], vision_name_or_path)
         return model
 
 

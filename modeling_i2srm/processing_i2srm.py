@@ -73,11 +73,12 @@ class I2SRMProcessor(ProcessorMixin):
         A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
         ImageNet mean and standard deviation.
         """
-        try:
-            image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
-        except (OSError, ValueError, TypeError) as error:
-            logger.info(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
-            image_processor = resnet_image_processor()
+        image_processor = resnet_image_processor()
+        if vision_name_or_path is not None:
+            try:
+                image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
+            except (OSError, ValueError) as error:
+                logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
         return cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
 
     @property

@@ -150,12 +150,9 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
         return model, I2SRMProcessor.from_pretrained(path)
     num_objects = {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
     if not model_args.from_scratch:
-        model = task.model_class.from_encoders(
-            model_args.text_encoder, model_args.vision_encoder, **labels, **overrides
-        )
-        processor = I2SRMProcessor.from_encoders(
-            model_args.text_encoder, model_args.vision_encoder, max_length=data_args.max_length, **num_objects
-        )
+        encoders = model_args.text_encoder, None if "vision_config" in overrides else model_args.vision_encoder
+        model = task.model_class.from_encoders(*encoders, **labels, **overrides)
+        processor = I2SRMProcessor.from_encoders(*encoders, max_length=data_args.max_length, **num_objects)
         return model, processor
     if "text_config" not in overrides or "vision_config" not in overrides:
         raise ValueError(
