@@ -108,7 +108,7 @@ class AttnMixup(nn.Module):
         if row_mask is not None:  # a word that only one of the two sentences has keeps its own vector
             has_first, has_second = row_mask[first].bool()[..., None], row_mask[second].bool()[..., None]
             mixed = torch.where(has_first & has_second, mixed, torch.where(has_first, rows[first], rows[second]))
-        scored = int((0.5 + self.ratio * 0.5) * n)
+        scored = max(int((0.5 + self.ratio * 0.5) * n), 1)
         return MixedRows(rows[:scored], samples[:scored], mixed, samples[first], samples[second], lam)
 
     def attend(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

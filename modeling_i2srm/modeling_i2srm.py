@@ -230,6 +230,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
                 "e.g. pixel_values[:, None] for one picture a post"
             )
         batch, pictures = pixel_values.shape[:2]
+        check_image_mask(image_mask, batch, pictures)
         flat = pixel_values.flatten(0, 1).to(self.vision_encoder.dtype)  # (B*K, 3, H, W)
         # Absent pictures cost nothing and stay out of batch-norm statistics, where shapes may depend on data.
         present = None
@@ -264,11 +265,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
             )
         if image_mask is None:
             image_mask = torch.ones(batch, given, dtype=torch.bool, device=features.device)
-        elif image_mask.shape != (batch, given):
-            raise ValueError(
-                f"image_mask of shape {tuple(image_mask.shape)} for {batch} posts with {given} pictures each: "
-                f"expected {(batch, given)}"
-            )
+        check_image_mask(image_mask, batch, given)
         return F.pad(features, (0, 0, 0, missing)), F.pad(image_mask.bool(), (0, missing))
 
     def _prefix(self, visual_features, image_mask, attention_mask, dtype):
@@ -347,6 +344,14 @@ class I2SRMModel(I2SRMPreTrainedModel):
             image_mask=None if image_mask is None else image_mask.long(),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+        )
+
+
+def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int):
+    if image_mask is not None and image_mask.shape != (batch, pictures):
+        raise ValueError(
+            f"image_mask of shape {tuple(image_mask.shape)} for {batch} posts with {pictures} pictures each: "
+            f"expected {(batch, pictures)}"
         )
 
 

@@ -193,9 +193,9 @@ class I2SRMProcessor(ProcessorMixin):
 
     @cached_property
     def _word_prefix(self) -> str:
-        """Byte-level tokenizers tell a word's start by the space before it."""
-        plain, spaced = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("a", " a"))
-        return " " if plain != spaced and len(plain) == len(spaced) else ""
+        """Byte-level tokenizers tell a word's start by the space before it, whatever their add_prefix_space."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return " " if backend is not None and "ByteLevel" in repr(backend.pre_tokenizer) else ""
 
     @cached_property
     def _special_ids(self) -> tuple[int, int]:

@@ -55,9 +55,7 @@ class I2SRMModelTester:
         inputs = {
             "input_ids": ids_tensor([self.batch_size, self.seq_length], 99),
             "attention_mask": random_attention_mask([self.batch_size, self.seq_length]),
-            "pixel_values": floats_tensor(
-                [self.batch_size, 1 + self.num_objects, 3, self.image_size, self.image_size]
-            ),
+            "pixel_values": floats_tensor([self.batch_size, 1 + self.num_objects, 3, self.image_size, self.image_size]),
         }
         return self.get_config(), inputs
 

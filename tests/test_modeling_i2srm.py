@@ -1,0 +1,452 @@
+import copy
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import RESNET, TAGS, text_config, tiny_config, tiny_inputs
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
+
+from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm.modeling_i2srm import gather_words
+from modeling_i2srm.trainer import LOSS_PARTS
+
+FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "electra"]
+BACKBONES = {
+    "resnet": RESNET,
+    "convnext": {"model_type": "convnext", "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+    "swin": {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [2] * 4, "window_size": 2}
+    | {"image_size": 32, "patch_size": 2},
+    "dinov2": {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    | {"image_size": 32, "patch_size": 8},
+}
+
+
+def build(model_type="bert", seed=0, **settings):
+    torch.manual_seed(seed)
+    model = I2SRMForTokenClassification(tiny_config(model_type, **settings))
+    for parameter in model.model.visual_prompt.parameters():  # loud pictures, so that a lost prompt cannot hide
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def text_inputs(inputs):
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+def picture_inputs(inputs, image_mask=None):
+    extra = {} if image_mask is None else {"image_mask": image_mask}
+    return {**text_inputs(inputs), "pixel_values": inputs["pixel_values"], **extra}
+
+
+def difference(a, b, inputs):
+    """Largest difference on real tokens."""
+    return (a - b)[inputs["attention_mask"].bool()].abs().max().item()
+
+
+def same(a, b, inputs, tolerance=1e-6):
+    return difference(a, b, inputs) <= tolerance
+
+
+@pytest.fixture(autouse=True)
+def drop_compiled_graphs():
+    yield
+    torch.compiler.reset()
+
+
+# A post without a picture is the text-only result; a present picture is not.
+
+
+def run(model, attention, mode, inputs):
+    """Logits in eval mode, or in train mode with dropout off and gradient checkpointing, or compiled."""
+    model.set_attn_implementation(attention)
+    if mode == "checkpointing":
+        model.train()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return model(**inputs).logits.detach()
+    with torch.no_grad():
+        forward = torch.compile(model, backend="eager", dynamic=False) if mode == "compiled" else model
+        return forward(**inputs).logits
+
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.mark.parametrize("mode", ["plain", "checkpointing", "compiled"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_absent_pictures_give_the_text_only_result_and_present_ones_do_not(attention, mode):
+    model, inputs = build(text=NO_DROPOUT), tiny_inputs()
+    plain = BertModel(model.config.text_config, add_pooling_layer=False).eval()
+    plain.load_state_dict(model.model.text_encoder.state_dict())
+    plain.set_attn_implementation(attention)
+    with torch.no_grad():
+        reference = model.classifier(plain(**text_inputs(inputs)).last_hidden_state)
+    text_only = run(model, attention, mode, text_inputs(inputs))
+    masked = run(model, attention, mode, picture_inputs(inputs, torch.zeros(3, 4)))
+    present = run(model, attention, mode, picture_inputs(inputs))
+    assert same(text_only, reference, inputs) and same(masked, reference, inputs)
+    for post in range(3):
+        words = inputs["attention_mask"][post].bool()
+        assert (present - reference)[post][words].abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_supported_family_sees_pictures_in_all_modes(family):
+    model, inputs = build(family, text=NO_DROPOUT), tiny_inputs()
+    results = {}
+    for attention in ("eager", "sdpa"):
+        for mode in ("plain", "checkpointing"):
+            results[attention, mode] = run(model, attention, mode, picture_inputs(inputs))
+            model.gradient_checkpointing_disable()
+            model.eval()
+    text_only = run(model, "sdpa", "plain", text_inputs(inputs))
+    masked = run(model, "sdpa", "plain", picture_inputs(inputs, torch.zeros(3, 4)))
+    assert same(text_only, masked, inputs)
+    reference = results["eager", "plain"]
+    assert all(same(logits, reference, inputs, 1e-5) for logits in results.values())
+    assert difference(reference, text_only, inputs) > 1e-3
+
+
+def test_fullgraph_compilation_agrees():
+    model, inputs = build(), tiny_inputs()
+    with torch.no_grad():
+        features = model.model.get_visual_features(inputs["pixel_values"])
+        arguments = {**text_inputs(inputs), "visual_features": features, "image_mask": torch.tensor([[1, 1, 0, 0]] * 3)}
+        compiled = torch.compile(model, backend="eager", fullgraph=True)(**arguments).logits
+        assert same(compiled, model(**arguments).logits, inputs, 1e-5)
+
+
+def test_a_masked_crop_does_not_matter_and_each_present_one_does():
+    model, inputs = build(), tiny_inputs()
+    mask = torch.tensor([[1, 0, 1, 0]] * 3)
+    with torch.no_grad():
+        reference = model(**picture_inputs(inputs, mask)).logits
+        for picture, present in enumerate(mask[0].tolist()):
+            changed = copy.deepcopy(inputs)
+            changed["pixel_values"][:, picture] = torch.randn(3, 3, 32, 32)
+            logits = model(**picture_inputs(changed, mask)).logits
+            assert (difference(logits, reference, inputs) > 1e-4) == bool(present)
+
+
+def test_fewer_pictures_are_the_same_as_absent_ones():
+    model, inputs = build(), tiny_inputs()
+    with torch.no_grad():
+        masked = model(**picture_inputs(inputs, torch.tensor([[1, 1, 0, 0]] * 3))).logits
+        given = model(**{**picture_inputs(inputs), "pixel_values": inputs["pixel_values"][:, :2]}).logits
+    assert same(masked, given, inputs)
+
+
+def test_visual_features_replace_pixel_values():
+    model, inputs = build(), tiny_inputs()
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    with torch.no_grad():
+        features = model.model.get_visual_features(inputs["pixel_values"])
+        expected = model(**picture_inputs(inputs, mask)).logits
+        got = model(**text_inputs(inputs), visual_features=features, image_mask=mask).logits
+    assert features.shape == (3, 4, 4 * 80 + 32)
+    assert same(got, expected, inputs)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones(name):
+    model, inputs = build(vision_config=BACKBONES[name]), tiny_inputs()
+    assert len(model.model.vision_encoder.channels) == 4
+    with torch.no_grad():
+        present, text_only = (model(**arguments).logits for arguments in (picture_inputs(inputs), text_inputs(inputs)))
+    assert difference(present, text_only, inputs) > 1e-3
+
+
+# In eval mode a post's result is its own.
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_batch_mates_padding_and_their_pictures_do_not_matter(attention):
+    model, inputs = build(), tiny_inputs(labels=True)
+    model.set_attn_implementation(attention)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    names = ("input_ids", "attention_mask", "pixel_values")
+    with torch.no_grad():
+        together = model(**{name: inputs[name] for name in names}, image_mask=mask).logits
+        for post in range(3):
+            length = int(inputs["attention_mask"][post].sum())
+            alone = {name: inputs[name][post : post + 1] for name in names}
+            alone["input_ids"], alone["attention_mask"] = (alone[n][:, :length] for n in names[:2])
+            logits = model(**alone, image_mask=mask[post : post + 1]).logits
+            torch.testing.assert_close(logits[0], together[post, :length], atol=1e-5, rtol=0)
+            words = inputs["word_mask"][post : post + 1]
+            own = model.marginals(logits, words[:, :length])[0]
+            torch.testing.assert_close(
+                model.marginals(together, inputs["word_mask"])[post, : len(own)], own, atol=1e-5, rtol=0
+            )
+            decoded = model.decode(together, inputs["word_mask"])[post]
+            assert model.decode(logits, words[:, :length]) == [decoded] and len(decoded) == words.sum()
+
+
+def test_eval_loss_is_the_mean_over_posts():
+    model, inputs = build(semantic_loss_weight=0.0), tiny_inputs(labels=True)
+    with torch.no_grad():
+        together = model(**inputs).loss
+        each = [model(**{name: value[i : i + 1] for name, value in inputs.items()}).loss for i in range(3)]
+    torch.testing.assert_close(together, torch.stack(each).mean(), atol=1e-5, rtol=1e-5)
+
+
+# Training.
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_batch_sizes_train_with_finite_losses_that_add_up(batch, use_crf):
+    model = build(use_crf=use_crf).train()
+    for _ in range(3):
+        outputs = model(**tiny_inputs(batch, labels=True))
+        parts = [outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None]
+        assert all(part.isfinite() for part in parts) and len(parts) == (2 if batch == 1 else 3)
+        torch.testing.assert_close(outputs.loss, sum(parts))
+        outputs.loss.backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_every_parameter_but_a_frozen_backbone_gets_a_gradient(freeze):
+    model = build(freeze_vision=freeze).train()
+    before = copy.deepcopy(model.model.vision_encoder.state_dict())
+    model(**tiny_inputs(4, labels=True)).loss.backward()
+    for name, parameter in model.named_parameters():
+        frozen = freeze and "vision_encoder" in name
+        assert parameter.requires_grad != frozen, name
+        assert (parameter.grad is None) if frozen else parameter.grad.abs().sum() > 0, name
+    after = model.model.vision_encoder.state_dict()
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert bool(moved) != freeze
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    inputs, gradients = tiny_inputs(labels=True), []
+    for checkpointing in (False, True):
+        model = build(text=NO_DROPOUT, classifier_dropout=0.0, attn_mixup=False).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**inputs).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_reentrant_checkpointing_is_refused():
+    with pytest.raises(ValueError, match='"use_reentrant": False'):
+        build().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+
+
+def test_words_without_a_label_are_left_out_of_the_loss():
+    model, inputs = build(), tiny_inputs(labels=True)
+    inputs["labels"][0, 4] = -100
+    word_mask = inputs.pop("word_mask")
+    with torch.no_grad():
+        implied = model(**inputs).loss
+        assert model(**inputs, word_mask=word_mask).loss == implied
+        word_mask[0, 4] = 0
+        assert model(**inputs, word_mask=word_mask).loss == implied
+
+
+def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch):
+    """Section 3.5 for tokens, with the draws recorded: CRF of unmixed rows, and of mixed rows with both label sets."""
+    model = build(text=NO_DROPOUT, classifier_dropout=0.0, attn_mixup_dropout=0.0).train()
+    inputs = tiny_inputs(5, labels=True)
+    recorded = {}
+    forward = model.attn_mixup.forward
+
+    def record(hidden, mask):
+        recorded["rows"] = forward(hidden, mask)
+        return recorded["rows"]
+
+    monkeypatch.setattr(model.attn_mixup, "forward", record)
+    outputs = model(**inputs)
+    rows = recorded["rows"]
+    tags, mask = gather_words(inputs["labels"], inputs["word_mask"])
+
+    def crf(hidden, source):
+        length = int(mask[source].sum())
+        return model.crf(
+            model.classifier(hidden)[None, :length], tags[source][None, :length], mask[source][None, :length]
+        )
+
+    def mean(hidden, sources):
+        return sum(crf(h, s) for h, s in zip(hidden, sources.tolist(), strict=True)) / len(sources)
+
+    torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed_hidden, rows.unmixed)[0])
+    mixed = rows.lam * mean(rows.mixed_hidden, rows.first) + (1 - rows.lam) * mean(rows.mixed_hidden, rows.second)
+    torch.testing.assert_close(outputs.mixup_loss, mixed[0])
+
+
+def test_semantic_loss_uses_first_token_and_main_picture_of_posts_that_have_one():
+    model, inputs = build(semantic_loss_weight=0.25), tiny_inputs(labels=True)
+    mask = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]])
+    with torch.no_grad():
+        outputs = model(**inputs, image_mask=mask)
+        base = model.model(**picture_inputs(inputs, mask))
+        maps = model.model.vision_encoder(inputs["pixel_values"][:, 0]).feature_maps
+        text, vision = base.last_hidden_state[[0, 2], 0], maps[-1].mean((2, 3))[[0, 2]]
+        p, q = text.softmax(-1), model.semantic_loss.projection(vision).softmax(-1)
+    torch.testing.assert_close(outputs.semantic_loss, 0.25 * (p * (p / q).log()).sum(-1).mean())
+
+
+def test_switches():
+    inputs = tiny_inputs(4, labels=True)
+    off = build(attn_mixup=False, semantic_loss_weight=0.0).train()
+    outputs = off(**inputs)
+    assert outputs.mixup_loss is None and outputs.semantic_loss is None and outputs.loss == outputs.task_loss
+    assert off.attn_mixup is None and off.semantic_loss is None
+    attention = build(attn_mixup_interpolation=False).train()
+    assert attention(**inputs).mixup_loss is None
+    interpolation = build(attn_mixup_attention=False).train()
+    assert interpolation(**inputs).mixup_loss is not None
+    neither = build(attn_mixup_attention=False, attn_mixup_interpolation=False)
+    assert neither.attn_mixup is None
+
+
+# Decoding.
+
+
+def valid(tags):
+    return all(not b.startswith("I-") or a[2:] == b[2:] for a, b in zip(["O", *tags], tags, strict=False))
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+def test_decoding_is_valid_bio_unless_switched_off(use_crf):
+    model = build(use_crf=use_crf)
+    logits, words = 5 * torch.randn(40, 9, len(TAGS)), torch.ones(40, 9)
+    assert all(valid([TAGS[i] for i in path]) for path in model.decode(logits, words))
+    model.config.constrained_decoding = False
+    free = model.decode(logits, words)
+    assert not all(valid([TAGS[i] for i in path]) for path in free)
+    if not use_crf:
+        assert free == logits.argmax(-1).tolist()
+
+
+def test_marginals_without_a_crf_are_the_softmax():
+    model, inputs = build(use_crf=False), tiny_inputs()
+    logits = torch.randn(3, 9, len(TAGS))
+    marginals = model.marginals(logits, inputs["word_mask"])
+    words, mask = gather_words(logits, inputs["word_mask"])
+    torch.testing.assert_close(marginals[mask], words.softmax(-1)[mask])
+    assert marginals[~mask].abs().sum() == 0
+
+
+# Saving, loading, precision, embeddings.
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_save_and_load(tmp_path, family):
+    model, inputs = build(family), tiny_inputs()
+    model.save_pretrained(tmp_path)
+    assert {file.name for file in tmp_path.glob("*.safetensors")} == {"model.safetensors"}
+    loaded = I2SRMForTokenClassification.from_pretrained(tmp_path)
+    assert not any(p.requires_grad for p in loaded.model.vision_encoder.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    with torch.no_grad():
+        assert torch.equal(model(**picture_inputs(inputs)).logits, loaded(**picture_inputs(inputs)).logits)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is I2SRMConfig
+    assert type(AutoModel.from_pretrained(tmp_path)) is I2SRMModel
+    assert type(AutoModelForTokenClassification.from_pretrained(tmp_path)) is I2SRMForTokenClassification
+
+
+def test_resize_token_embeddings(tmp_path):
+    model, inputs = build(), tiny_inputs()
+    with torch.no_grad():
+        before = model(**picture_inputs(inputs)).logits
+        model.resize_token_embeddings(130)
+        assert model.config.text_config.vocab_size == 130
+        assert torch.equal(model(**picture_inputs(inputs)).logits, before)
+        inputs["input_ids"][0, 1] = 125
+        expected = model(**picture_inputs(inputs)).logits
+        model.save_pretrained(tmp_path)
+        loaded = I2SRMForTokenClassification.from_pretrained(tmp_path)
+        assert torch.equal(loaded(**picture_inputs(inputs)).logits, expected)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_bfloat16_agrees_within_bfloat16(attention):
+    model, inputs = I2SRMForTokenClassification(tiny_config()).eval(), tiny_inputs(labels=True)
+    model.set_attn_implementation(attention)
+    with torch.no_grad():
+        expected = model(**inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            autocast = model(**inputs)
+        half = copy.deepcopy(model).to(torch.bfloat16)
+        cast = half(**{**inputs, "pixel_values": inputs["pixel_values"].to(torch.bfloat16)})
+        masked = half(**picture_inputs(inputs, torch.zeros(3, 4))).logits
+        assert same(masked, half(**text_inputs(inputs)).logits, inputs)
+    for outputs in (autocast, cast):
+        assert difference(outputs.logits.float(), expected.logits, inputs) < 0.05
+        assert outputs.loss.dtype == torch.float32
+        torch.testing.assert_close(outputs.loss, expected.loss, rtol=0.02, atol=0.0)
+
+
+def test_set_attn_implementation_leaves_a_convolutional_backbone_alone():
+    model = build()
+    model.set_attn_implementation("eager")
+    assert model.model.text_encoder.config._attn_implementation == "eager"
+    model.set_attn_implementation("sdpa")
+    assert model.model.text_encoder.config._attn_implementation == "sdpa"
+    assert model.model.vision_encoder.config._attn_implementation != "sdpa"
+
+
+# Building.
+
+
+def test_from_encoders_takes_over_every_weight(tmp_path):
+    text = BertModel(I2SRMConfig(text_config=text_config(), vision_config=RESNET).text_config)
+    vision = ResNetBackbone(ResNetConfig(**{k: v for k, v in RESNET.items() if k != "model_type"}))
+    text.save_pretrained(tmp_path / "text")
+    vision.save_pretrained(tmp_path / "vision")
+    model = I2SRMForTokenClassification.from_encoders(
+        str(tmp_path / "text"), str(tmp_path / "vision"), num_labels=3, prompt_hidden_size=20, num_objects=1
+    )
+    for module, pretrained in ((model.model.text_encoder, text), (model.model.vision_encoder, vision)):
+        weights = pretrained.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+    assert model.config.num_labels == 3 and model.config.num_objects == 1
+    assert model.model.vision_encoder.channels == [8, 16, 24, 32]
+
+
+def test_from_encoders_with_the_wrong_checkpoint(tmp_path):
+    BertModel(I2SRMConfig(text_config=text_config(), vision_config=RESNET).text_config).save_pretrained(tmp_path / "a")
+    save_file({"something.else": torch.zeros(2)}, tmp_path / "a" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="none of the weights"):
+        I2SRMForTokenClassification.from_encoders(str(tmp_path / "a"), None, vision_config=RESNET, freeze_vision=False)
+
+
+def test_a_new_backbone_must_not_be_frozen(tmp_path):
+    with pytest.raises(ValueError, match="freeze_vision=False"):
+        I2SRMForTokenClassification.from_encoders("unused", vision_config=RESNET)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"pixel_values": torch.zeros(3, 3, 32, 32)}, "batch, pictures, 3"),
+        ({"pixel_values": torch.zeros(3, 5, 3, 32, 32)}, "num_objects=4"),
+        ({"visual_features": torch.zeros(3, 4, 7), "pixel_values": None}, "get_visual_features"),
+        ({"visual_features": torch.zeros(3, 4, 352)}, "not both"),
+        ({"image_mask": torch.ones(3, 2)}, "image_mask of shape"),
+        ({"pixel_values": None, "image_mask": torch.ones(3, 4)}, "image_mask names pictures"),
+        ({"input_ids": None}, "input_ids or inputs_embeds"),
+    ],
+)
+def test_wrong_inputs_are_explained(change, message):
+    with pytest.raises(ValueError, match=message):
+        build()(**{**picture_inputs(tiny_inputs()), **change})
+
+
+def test_an_unsupported_text_encoder_is_refused():
+    with pytest.raises(ValueError, match="'distilbert' cannot take visual prompts.*bert, roberta, xlm-roberta"):
+        I2SRMForTokenClassification(I2SRMConfig(text_config={"model_type": "distilbert"}, vision_config=RESNET))
+
+
+def test_real_sizes_by_default():
+    with torch.device("meta"):
+        model = I2SRMForTokenClassification(I2SRMConfig(num_labels=9))
+    assert model.model.pooled_channels == 3840 and model.model.last_channels == 2048
+    assert sum(p.numel() for p in model.model.text_encoder.parameters()) == 354_310_144
+    assert 4 * model.model.pooled_channels + model.model.last_channels == 17408

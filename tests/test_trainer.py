@@ -1,0 +1,218 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from tiny import TAGS, bert_tokenizer, tiny_config, tiny_processor
+from transformers import Trainer
+
+from modeling_i2srm import (
+    I2SRMDataCollator,
+    I2SRMForTokenClassification,
+    I2SRMTrainer,
+    I2SRMTrainingArguments,
+    mner_compute_metrics,
+)
+from modeling_i2srm.trainer import LOSS_PARTS, parameter_part
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def rows(count: int = 12) -> Dataset:
+    """Posts of different lengths, some without a picture."""
+    posts = []
+    for i in range(count):
+        tokens = ["Kobe", "lands", "in", "Paris", "with", "Jordan"][: 2 + i % 5]
+        tags = [1, 0, 0, 3, 0, 5][: len(tokens)]
+        picture = None if i % 3 == 0 else np.full((40, 40, 3), 20 * i, dtype=np.uint8)
+        posts.append({"id": str(i), "tokens": tokens, "ner_tags": tags, "image": picture, "objects": []})
+    return Dataset.from_list(
+        [{**post, "image": None if post["image"] is None else to_png(post["image"])} for post in posts]
+    )
+
+
+def to_png(array) -> dict:
+    import io
+
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def build_trainer(output_dir, model=None, **settings) -> I2SRMTrainer:
+    torch.manual_seed(0)
+    defaults = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
+    defaults |= {"per_device_train_batch_size": 3, "num_train_epochs": 1, "logging_nan_inf_filter": False}
+    arguments = I2SRMTrainingArguments(str(output_dir), **{**defaults, **settings})
+    processor = tiny_processor(bert_tokenizer())
+    if model is None:
+        model = I2SRMForTokenClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)}))
+    return I2SRMTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows(),
+        eval_dataset=rows(7),
+        processing_class=processor,
+        compute_metrics=mner_compute_metrics(TAGS),
+    )
+
+
+def training_logs(trainer) -> list[dict]:
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_collates_posts_by_default(tmp_path):
+    assert isinstance(build_trainer(tmp_path).data_collator, I2SRMDataCollator)
+
+
+# 12 rows in batches of 3: 4 batches; accumulating 3 of them leaves a last step of one batch.
+@pytest.mark.parametrize("accumulation, logging_steps", [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2)])
+def test_logged_loss_parts_add_up_to_the_logged_loss(tmp_path, accumulation, logging_steps):
+    trainer = build_trainer(tmp_path, gradient_accumulation_steps=accumulation, logging_steps=logging_steps)
+    trainer.train()
+    logs = training_logs(trainer)
+    assert logs
+    for entry in logs:
+        assert entry["loss"] == pytest.approx(sum(entry[name] for name in LOSS_PARTS), rel=1e-4)
+        assert all(entry[name] > 0 for name in LOSS_PARTS)
+
+
+def test_logged_parts_are_the_mean_over_the_accumulated_batches(tmp_path, monkeypatch):
+    trainer = build_trainer(tmp_path, gradient_accumulation_steps=4)
+    seen = []
+    compute_loss = Trainer.compute_loss
+
+    def record(self, *arguments, **keywords):
+        loss, outputs = compute_loss(self, *arguments, **keywords)
+        seen.append({name: float(outputs[name]) for name in LOSS_PARTS})
+        return loss, outputs
+
+    monkeypatch.setattr(Trainer, "compute_loss", record)
+    trainer.train()
+    (entry,) = training_logs(trainer)
+    assert len(seen) == 4
+    for name in LOSS_PARTS:
+        assert entry[name] == pytest.approx(np.mean([parts[name] for parts in seen]), rel=1e-5)
+
+
+TWO_PROCESSES = """
+import json, sys
+sys.path[:0] = {paths!r}
+import conftest, torch
+from test_trainer import build_trainer, training_logs
+from transformers import Trainer
+
+seen = []
+compute_loss = Trainer.compute_loss
+def record(self, *arguments, **keywords):
+    loss, outputs = compute_loss(self, *arguments, **keywords)
+    seen.append([float(outputs[name]) if outputs.get(name) is not None else 0.0 for name in {parts!r}])
+    return loss, outputs
+Trainer.compute_loss = record
+trainer = build_trainer({output!r}, gradient_accumulation_steps=2, per_device_train_batch_size=3)
+trainer.train()
+gathered = [None, None]
+torch.distributed.all_gather_object(gathered, seen)
+if trainer.is_world_process_zero():
+    print("RESULT", json.dumps({{"logs": training_logs(trainer), "seen": gathered}}))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_log_the_mean_of_both(tmp_path):
+    script = tmp_path / "train.py"
+    paths = [str(ROOT), str(ROOT / "tests")]
+    script.write_text(TWO_PROCESSES.format(paths=paths, parts=LOSS_PARTS, output=str(tmp_path / "out")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    result = json.loads(line.removeprefix("RESULT"))
+    (entry,) = result["logs"]
+    seen = np.array(result["seen"])  # (processes, batches, parts)
+    assert seen.shape == (2, 2, 3) and not np.allclose(seen[0], seen[1])
+    np.testing.assert_allclose([entry[name] for name in LOSS_PARTS], seen.mean((0, 1)), rtol=1e-4)
+    assert entry["loss"] == pytest.approx(seen.sum(2).mean(), rel=1e-4)
+
+
+def test_parts_have_their_own_learning_rates(tmp_path):
+    model = I2SRMForTokenClassification(tiny_config(freeze_vision=False))
+    rates = {"learning_rate": 1e-5, "vision_learning_rate": 2e-5, "fusion_learning_rate": 3e-4}
+    trainer = build_trainer(tmp_path, model, **rates, head_learning_rate=5e-2, weight_decay=0.1)
+    optimizer = trainer.create_optimizer()
+    names = {id(p): name for name, p in model.named_parameters()}
+    covered = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(covered) == sorted(names.values())
+    expected = {"text": 1e-5, "vision": 2e-5, "fusion": 3e-4, "head": 5e-2}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["lr"] == expected[parameter_part(name)], name
+            assert (group["weight_decay"] == 0) == name.endswith("bias") or "norm" in name.lower(), name
+    parts = {parameter_part(name) for name in names.values()}
+    assert parts == set(expected)
+    assert {name.split(".")[0] for name in names.values() if parameter_part(name) == "head"} == {"classifier", "crf"}
+
+
+def test_a_frozen_backbone_is_not_optimised(tmp_path):
+    trainer = build_trainer(tmp_path)
+    optimizer = trainer.create_optimizer()
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert count == sum(p.numel() for name, p in trainer.model.named_parameters() if "vision_encoder" not in name)
+
+
+def test_label_smoothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="label_smoothing_factor=0.1"):
+        build_trainer(tmp_path, label_smoothing_factor=0.1)
+
+
+def test_columns_are_kept(tmp_path):
+    trainer = build_trainer(tmp_path, remove_unused_columns=True)
+    assert "image" in next(iter(trainer.get_train_dataloader().dataset))
+    assert "pixel_values" in next(iter(trainer.get_train_dataloader()))
+
+
+@pytest.mark.parametrize("eval_batch_size", [1, 3, 7])
+def test_predictions_are_decoded_tags_and_scores_aligned_with_the_labels(tmp_path, eval_batch_size):
+    trainer = build_trainer(tmp_path, per_device_eval_batch_size=eval_batch_size)
+    output = trainer.predict(rows(7))
+    tags, scores = output.predictions
+    words = output.label_ids != -100
+    assert tags.shape == scores.shape == output.label_ids.shape
+    for i, row in enumerate(rows(7)):
+        count = len(row["tokens"])
+        batch = trainer.data_collator([row])
+        trainer.model.eval()
+        with torch.no_grad():
+            logits = trainer.model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+        expected = trainer.model.decode(logits, batch["word_mask"])[0]
+        marginals = trainer.model.marginals(logits, batch["word_mask"])[0]
+        assert tags[i][words[i]].tolist() == expected and len(expected) == count
+        path = torch.tensor(expected)[:, None]
+        np.testing.assert_allclose(scores[i][words[i]], marginals[:count].gather(1, path)[:, 0], atol=1e-5)
+    assert (tags[~words] == -100).all()
+    assert 0 <= output.metrics["test_lenient_f1"] <= 1
+
+
+def test_length_grouping_works(tmp_path):
+    trainer = build_trainer(tmp_path, train_sampling_strategy="group_by_length")
+    encoded = [trainer.processing_class.encode_tokens(row["tokens"], row["ner_tags"]) for row in rows()]
+    trainer.train_dataset = Dataset.from_list(encoded)
+    trainer.train()
+    assert trainer.state.global_step == 4
+
+
+def test_learns_a_small_data_set_by_heart(tmp_path):
+    trainer = build_trainer(
+        tmp_path, num_train_epochs=40, learning_rate=3e-3, head_learning_rate=2e-2, logging_steps=200
+    )
+    trainer.train()
+    assert trainer.evaluate(rows())["eval_lenient_f1"] == 1.0
