@@ -13,9 +13,9 @@ import torch
 from datasets import Dataset, DatasetDict, Image
 from transformers import (
     AutoConfig,
-    BertTokenizer,
     EarlyStoppingCallback,
     PreTrainedModel,
+    RobertaTokenizer,
     set_seed,
 )
 from transformers import logging as transformers_logging
@@ -128,21 +128,26 @@ def encode_split(task: Task, split: Dataset, processor: I2SRMProcessor, max_leng
     return datasets.concatenate_datasets([split, encoded], axis=1), counts
 
 
-def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> BertTokenizer:
-    """Train a cased WordPiece tokenizer on the words of a data set."""
-    tokenizer = BertTokenizer(do_lower_case=False).train_new_from_iterator(
+def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
+    """Train a byte-level BPE tokenizer on the words of a data set (the same words give the same tokenizer)."""
+    tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
         (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
     )
     tokenizer.model_max_length = max_length
     return tokenizer
 
 
-def build_model(task: Task, model_args, config_args, data_args, train_tokens, names: list[str]):
-    """The model and its processor: from a checkpoint, from pretrained encoders, or from scratch."""
+def build_model(task: Task, model_args, config_args, data_args, train_tokens, names: list[str], resume_from=None):
+    """The model and its processor: from a checkpoint, from pretrained encoders, or from scratch.
+
+    When a run is resumed, a tokenizer that was trained is read from its checkpoint.
+    """
     overrides = config_overrides(config_args)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     if model_args.model_name_or_path:
         path = model_args.model_name_or_path
+        if fixed := {"text_config", "vision_config"} & overrides.keys():
+            raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
         config = I2SRMConfig.from_pretrained(path, **overrides)
         if list(config.id2label.values()) != names:
             raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
@@ -159,7 +164,10 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
             'from_scratch needs both, e.g. --text_config \'{"model_type": "bert", ...}\' --vision_config ...'
         )
     text_config = AutoConfig.for_model(**overrides.pop("text_config"))
-    tokenizer = train_tokenizer(train_tokens, model_args.vocab_size, data_args.max_length)
+    if resume_from is None:
+        tokenizer = train_tokenizer(train_tokens, model_args.vocab_size, data_args.max_length)
+    else:
+        tokenizer = I2SRMProcessor.from_pretrained(resume_from).tokenizer
     text_config.vocab_size, text_config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
     config = I2SRMConfig(text_config=text_config, **labels, **overrides)
     image_processor = resnet_image_processor(model_args.image_size)
@@ -202,7 +210,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         if getattr(training_args, flag) and split not in splits:
             raise ValueError(f"--{flag} needs a split {split!r}; {data_args.dataset} has {', '.join(splits)}")
     train_tokens = splits["train"]["tokens"] if model_args.from_scratch and "train" in splits else ()
-    model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names)
+    checkpoint = checkpoint_to_resume(training_args, data_args.overwrite) if training_args.do_train else None
+    model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names, checkpoint)
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {model_args.use_images}")
@@ -234,7 +243,6 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         callbacks=callbacks,
     )
     if training_args.do_train:
-        checkpoint = checkpoint_to_resume(training_args, data_args.overwrite)
         trained = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
         trainer.log_metrics("train", trained.metrics)
