@@ -6,6 +6,14 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
+# Every Auto class that a checkpoint folder loads with, whichever model was saved into it.
+AUTO_MAP = {
+    "AutoConfig": "configuration_i2srm.I2SRMConfig",
+    "AutoModel": "modeling_i2srm.I2SRMModel",
+    "AutoModelForTokenClassification": "modeling_i2srm.I2SRMForTokenClassification",
+    "AutoProcessor": "processing_i2srm.I2SRMProcessor",
+}
+
 
 def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     """The names of `count` evenly spaced stages of a backbone, the last one included and the stem left out.
@@ -92,6 +100,7 @@ class I2SRMConfig(PreTrainedConfig):
         self.text_config = self._build(self.text_config, "text_config", ROBERTA_LARGE)
         self.vision_config = self._build(self.vision_config, "vision_config", {"model_type": "resnet"})
         super().__post_init__(**kwargs)
+        self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
         self._check()
         if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
             self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)

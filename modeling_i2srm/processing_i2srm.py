@@ -18,10 +18,11 @@ MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre bef
 LONGEST_DEFAULT = 512  # for tokenizers that state no limit
 
 # Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
+INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
 WORD = regex.compile(
     r"https?://\S+|www\.\S+"
-    r"|[@#]?[\p{L}\p{N}_][\p{L}\p{M}\p{N}_]*(?:(?:['’-](?=[\p{L}\p{N}])|(?<=\p{N})[.,](?=\p{N}))[\p{L}\p{M}\p{N}_]+)*"
-    r"|(?!\s)\X"
+    rf"|[@#]?[\p{{L}}\p{{N}}_]{INNER}*(?:(?:['’-](?=[\p{{L}}\p{{N}}])|(?<=\p{{N}})[.,](?=\p{{N}})){INNER}+)*"
+    r"|(?!\s)\X(?<!\s)|\S"
 )
 
 
@@ -110,8 +111,8 @@ class I2SRMProcessor(ProcessorMixin):
             objects: a list of object crops (each like a picture) or `None` a post.
             ner_tags: a tag a word, ids or (with `label2id`) names.
             max_length: overrides the processor's.
-            return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them out
-                before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+            return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
+                out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
 
         Returns:
             input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`;
@@ -164,9 +165,11 @@ class I2SRMProcessor(ProcessorMixin):
         if isinstance(tokens, str):
             raise ValueError(f"tokens={tokens!r} is a str; call processor(text=...) or processor(tokens=[...])")
         tokens = list(tokens)
-        single = all(isinstance(token, str) for token in tokens) and len(tokens) > 0
+        single = len(tokens) > 0 and isinstance(tokens[0], str)
         posts = []
         for words in [tokens] if single else tokens:
+            if words is None or isinstance(words, str):
+                raise ValueError(f'tokens holds {words!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
             post, start = [], 0
             for word in words:
                 if not isinstance(word, str):
@@ -180,14 +183,14 @@ class I2SRMProcessor(ProcessorMixin):
     def _one_per_post(values, name: str, count: int, single: bool) -> list:
         if values is None:
             return [None] * count
-        if single:
-            # A list with one picture for one post is taken as a batch of one.
-            batch_of_one = name == "images" and isinstance(values, (list, tuple)) and len(values) == 1
-            return list(values) if batch_of_one else [values]
-        if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__len__") or len(values) != count:
+        # A list with one picture for one post is taken as a batch of one.
+        if single and not (name == "images" and isinstance(values, (list, tuple))):
+            return [values]
+        if not is_listing(values) or len(values) != count:
             got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
             raise ValueError(
-                f"{count} posts, but {name} is {got}: give a list of {count}, with None where there is none"
+                f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}, with None where there "
+                f"is none, e.g. {name}={[None] * count}"
             )
         return list(values)
 
@@ -209,7 +212,7 @@ class I2SRMProcessor(ProcessorMixin):
     def _limit(self, max_length: int | None) -> int:
         own = self.tokenizer.model_max_length
         own = own if own < 1_000_000 else LONGEST_DEFAULT
-        limit = max_length or self.max_length or own
+        limit = next(length for length in (max_length, self.max_length, own) if length is not None)
         if not 3 <= limit <= own:
             raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
         return limit
@@ -231,7 +234,10 @@ class I2SRMProcessor(ProcessorMixin):
             `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
         """
         if ner_tags is not None and len(ner_tags) != len(tokens):
-            raise ValueError(f"{len(tokens)} tokens but {len(ner_tags)} ner_tags: {tokens!r} {ner_tags!r}")
+            raise ValueError(
+                f"{len(tokens)} tokens but {len(ner_tags)} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
+                'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
+            )
         room = self._limit(max_length) - 2
         input_ids, word_starts = [], []
         for pieces in self._word_pieces(tokens):
@@ -257,7 +263,8 @@ class I2SRMProcessor(ProcessorMixin):
         if not tokens:
             return []
         # Lone surrogates cannot be encoded; they count as unknown characters.
-        words = [self._word_prefix + word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
+        words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
+        words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
         pieces = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
         return [ids or [self.tokenizer.unk_token_id] for ids in pieces]
 
@@ -271,8 +278,10 @@ class I2SRMProcessor(ProcessorMixin):
         return int(tag)
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
-        """Pad rows of `encode_tokens` on the right to (B, T) tensors."""
+        """Pad rows of `encode_tokens` on the right to (B, T) tensors; rows without labels get -100 beside others."""
         padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
+        if any("labels" in row for row in rows):
+            rows = [{**row, "labels": row.get("labels", [])} for row in rows]
         length = max(len(row["input_ids"]) for row in rows)
         if pad_to_multiple_of:
             length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
@@ -299,6 +308,10 @@ class I2SRMProcessor(ProcessorMixin):
         width = 1 + self.num_objects
         slots, pictures = [], []
         for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
+            if not (crops is None or is_listing(crops)):
+                raise ValueError(
+                    f"objects holds {repr(crops)[:60]}, expected a list of crops a post, e.g. objects=[[crop], None]"
+                )
             crops = list(crops) if crops is not None else []
             if len(crops) > self.num_objects:
                 logger.warning_once(
@@ -316,6 +329,11 @@ class I2SRMProcessor(ProcessorMixin):
         pixel_values[slots] = pixels
         image_mask[slots] = 1
         return {"pixel_values": pixel_values.unflatten(0, (-1, width)), "image_mask": image_mask.view(-1, width)}
+
+
+def is_listing(values) -> bool:
+    """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
+    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
 
 
 def limit_aspect(picture):

@@ -12,7 +12,15 @@ from conll import read_conll
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import SENTENCES, SIDE, bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, tiny_config, tiny_processor
+from tiny import (
+    SENTENCES,
+    SIDE,
+    bert_tokenizer,
+    roberta_tokenizer,
+    sentencepiece_tokenizer,
+    tiny_config,
+    tiny_processor,
+)
 from tokenizers import processors
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoProcessor, RobertaTokenizer
@@ -32,7 +40,21 @@ each_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 INVISIBLE = ["", " ", "\u200b", "\u200d", "\ufeff", "\u00a0", "\u2028", "\t", "\x00", "\u0301", "\ufffd", "\ufe0f"]
-ODD = ["\ud83d", "a\udc00", "e\u0301", "Zu\u0308rich", "👨‍👩‍👧", "#️⃣", "مرحبا", "می\u200cخواهم", "נעים", "東京", " Kobe", "</s>", "[SEP]"]
+ODD = [
+    "\ud83d",
+    "a\udc00",
+    "e\u0301",
+    "Zu\u0308rich",
+    "👨‍👩‍👧",
+    "#️⃣",
+    "مرحبا",
+    "می\u200cخواهم",
+    "נעים",
+    "東京",
+    " Kobe",
+    "</s>",
+    "[SEP]",
+]
 words_of_any_kind = st.lists(
     st.sampled_from(INVISIBLE + ODD + " ".join(SENTENCES).split())
     | st.text(st.characters(exclude_categories=()), max_size=6),
@@ -166,12 +188,18 @@ def test_sub_tokens_are_those_of_the_tokenizer(name, words):
     assert row["input_ids"][1:-1] == expected
 
 
-@each_tokenizer
-def test_every_word_of_the_real_data_keeps_its_label(name, shared_data):
-    files = [shared_data / "NER_data" / data / f"{split}.txt" for data, split in REAL_FILES]
+@cache
+def real_words(folder) -> list[str]:
+    """Every word of Twitter-2015 and Twitter-2017 that is not ASCII, and some of the others."""
+    files = sorted(folder.glob("NER_data/twitter201[57]/*.txt"))
     words = sorted({token for path in files for post in read_conll(path) for token in post.tokens})
-    invisible = [word for word in words if not any(c.isprintable() and c != "\ufffd" and c != " " for c in word)]
-    assert len(words) > 30_000 and len(invisible) > 3
+    return [word for i, word in enumerate(words) if i % 20 == 0 or not word.isascii()]
+
+
+@each_tokenizer
+def test_words_of_the_real_data_keep_their_labels(name, shared_data):
+    words = real_words(shared_data)
+    assert {"\u00a0", "\ufffd", "\u200d"} <= set("".join(words))
     tags = list(range(len(words)))
     row = processor_of(name).encode_tokens(words, tags)
     assert at_words(row) == tags
@@ -180,12 +208,6 @@ def test_every_word_of_the_real_data_keeps_its_label(name, shared_data):
     unknown = processor_of(name).tokenizer.unk_token_id
     assert all(token == unknown for word, token in enumerate(at_words(row, "input_ids")) if word not in kept)
     assert len(row["input_ids"]) == len(own["input_ids"]) + len(words) - len(kept)
-
-
-REAL_FILES = [
-    *(("twitter2015", split) for split in ("train", "valid", "test")),
-    *(("twitter2017", split) for split in ("train", "valid", "test")),
-]
 
 
 @each_tokenizer
@@ -258,8 +280,37 @@ def test_pad_to_multiple_of(multiple, length):
 
 # Raw text
 
-PIECES = ["Kobe", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "!", "...", "@ann", "#NWM7", "#", "@", "don't", "3.5"]
-PIECES += ["http://t.co/x?a=1#b", "www.x.org", "👨‍👩‍👧", "🇫🇷", "👍🏽", "#️⃣", "e\u0301", "\u0301", "مرحبا", "می\u200cخواهم", "\u0600"]
+PIECES = [
+    "Kobe",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\u00a0",
+    "\u3000",
+    "!",
+    "...",
+    "@ann",
+    "#NWM7",
+    "#",
+    "@",
+    "don't",
+    "3.5",
+]
+PIECES += [
+    "http://t.co/x?a=1#b",
+    "www.x.org",
+    "👨‍👩‍👧",
+    "🇫🇷",
+    "👍🏽",
+    "#️⃣",
+    "e\u0301",
+    "\u0301",
+    "مرحبا",
+    "می\u200cخواهم",
+    "\u0600",
+]
 PIECES += ["\u202e", "\u200d", "\u200b", "東京", "हिन्दी", "_", "-", "’", "\x00", "\ud83d"]
 
 
@@ -476,14 +527,15 @@ def test_model_input_names_say_what_comes_out(name):
         ({"text": ["Kobe", None]}, ["None", "expected str", "processor(tokens="]),
         ({"text": [["Kobe"]]}, ["['Kobe']", "expected str", "processor(tokens="]),
         ({"tokens": "Kobe lands"}, ["'Kobe lands'", "processor(text="]),
-        ({"tokens": ["Kobe", ["lands"]]}, ["'Kobe'", "tokens=["]),
+        ({"tokens": ["Kobe", ["lands"]]}, ["['lands']", "tokens=["]),
+        ({"tokens": [["Kobe"], "lands"]}, ["'lands'", "tokens=["]),
         ({"tokens": ["Kobe", None]}, ["None", "tokens=["]),
         ({"tokens": [["Kobe", 3]]}, ["3", "tokens=["]),
         ({"text": ["a", "b"], "images": [None]}, ["2 posts", "images is 1", "list of 2", "images=["]),
         ({"text": ["a", "b"], "images": "kobe.jpg"}, ["2 posts", "kobe.jpg", "list of 2"]),
         ({"text": ["a", "b"], "objects": [None] * 3}, ["2 posts", "objects is 3", "list of 2", "objects=["]),
         ({"text": ["a", "b"], "ner_tags": [[0]]}, ["2 posts", "ner_tags is 1"]),
-        ({"text": "a", "images": [picture(), picture()]}, ["1 post", "images is 2"]),
+        ({"text": "a", "images": [picture(), picture()]}, ["1 post,", "images is 2", "images=[None]"]),
         ({"text": "a", "objects": picture()}, ["objects", "Image", "objects=["]),
         ({"text": ["a"], "objects": ["kobe.jpg"]}, ["objects", "kobe.jpg", "objects=["]),
         ({"tokens": ["Kobe"], "ner_tags": ["B-X"], "label2id": {"O": 0}}, ["'B-X'", "known: O", "label2id="]),
