@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field over the words of a sentence (section 3.6 of the design)."""
+"""A linear-chain conditional random field over the words of a sentence (docs/architecture.md, section 6)."""
 
 import torch
 from torch import nn

@@ -22,7 +22,7 @@ INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside
 WORD = regex.compile(
     r"https?://\S+|www\.\S+"
     rf"|[@#]?[\p{{L}}\p{{N}}_]{INNER}*(?:(?:['’-](?=[\p{{L}}\p{{N}}])|(?<=\p{{N}})[.,](?=\p{{N}})){INNER}+)*"
-    r"|(?!\s)\X(?<!\s)|\S"
+    r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
 )
 
 

@@ -105,9 +105,7 @@ class I2SRMTrainer(Trainer):
         """Split every parameter group by part and give each its learning rate."""
         part_of = {id(parameter): parameter_part(name) for name, parameter in named_parameters.items()}
         rates = {
-            part: rate
-            for part in PARTS
-            if (rate := getattr(self.args, f"{part}_learning_rate", None)) is not None
+            part: rate for part in PARTS if (rate := getattr(self.args, f"{part}_learning_rate", None)) is not None
         }
         groups = []
         for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Visual prompts: pictures become keys and values that every text layer attends to (sections 1 to 3 of the design)."""
+"""Visual prompts: pictures become keys and values that every text layer attends to (docs/architecture.md, sections 1 to 3)."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ def pool_feature_maps(feature_maps: list[torch.Tensor]) -> torch.Tensor:
 
     Returns:
         (N, sum C_l, 2, 2). The kernel and stride are (H//2, W//2), so an odd side drops its last row or column
-        (7x7 uses kernel 3); a side of 1 is repeated. Source: section 3.1 of the design.
+        (7x7 uses kernel 3); a side of 1 is repeated. Source: docs/architecture.md, section 1.
     """
     cells = []
     for feature_map in feature_maps:
@@ -86,7 +86,7 @@ class VisualPrompt(nn.Module):
         slots = pooled.reshape(batch, pictures, self.prompt_length, -1)  # (B, K, P, 4C/P), flattened row-major
         pieces = self.projector(slots).unflatten(-1, (NUM_PIECES, -1))  # (B, K, P, 4, 2d): s_1..s_4
         mean = pieces.mean(3).flatten(2)  # (B, K, P*2d), slot-major
-        # g = softmax(leaky_relu(W_n m + b_n)), section 3.2
+        # g = softmax(leaky_relu(W_n m + b_n)), section 2
         gates = F.leaky_relu(self.gates(mean)).unflatten(-1, (self.num_layers, NUM_PIECES)).softmax(-1)  # (B, K, L, 4)
         prompt = torch.einsum("bkli,bkpid->lbkpd", gates, pieces)  # sum_i g_i s_i, (L, B, K, P, 2d)
         keys, values = (self._split_heads(half) for half in prompt.split(self.hidden_size, dim=-1))
@@ -116,7 +116,7 @@ class VisualPrompt(nn.Module):
 
 
 class PrefixCache(Cache):
-    """A read-only cache that prepends visual keys and values in every self-attention layer (section 3.3).
+    """A read-only cache that prepends visual keys and values in every self-attention layer (section 3).
 
     Handed to a text encoder as `past_key_values`; it never grows and does not shift positions.
 

@@ -12,7 +12,7 @@ def build(**settings):
 
 
 def expected_rows(z, masks, delta, ratio, permutation):
-    """Section 3.5 in plain loops over rows (and words): unmixed rows, mixed rows and their two sources."""
+    """Section 5 in plain loops over rows (and words): unmixed rows, mixed rows and their two sources."""
     n = len(z)
     front = [i for i in range(n) if i < int(delta / 2 * n)]
     pool = front + [i for i in range(n) if i >= int((1 - delta / 2) * n)]

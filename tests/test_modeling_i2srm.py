@@ -249,7 +249,7 @@ def test_words_without_a_label_are_left_out_of_the_loss():
 
 
 def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch):
-    """Section 3.5 for tokens, with the draws recorded: CRF of unmixed rows, and of mixed rows with both label sets."""
+    """Section 5 for tokens, with the draws recorded: CRF of unmixed rows, and of mixed rows with both label sets."""
     model = build(text=NO_DROPOUT, classifier_dropout=0.0, attn_mixup_dropout=0.0).train()
     inputs = tiny_inputs(5, labels=True)
     recorded = {}

@@ -12,7 +12,6 @@ from transformers_tests.test_modeling_common import ModelTesterMixin, floats_ten
 
 from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
 
-
 HEADS = (I2SRMForTokenClassification,)
 
 
