@@ -47,9 +47,8 @@ def prediction_records(split, output, names: list[str]) -> list[dict]:
     predicted, _ = tag_sequences(tag_ids, output.label_ids, names)
     words = output.label_ids != -100
     records = []
-    columns = zip(
-        split["id"] if "id" in split.column_names else map(str, range(len(split))), split["tokens"], split["ner_tags"]
-    )
+    ids = split["id"] if "id" in split.column_names else [str(i) for i in range(len(split))]
+    columns = zip(ids, split["tokens"], split["ner_tags"], strict=True)
     for i, (post, tokens, gold) in enumerate(columns):
         missing = len(tokens) - len(predicted[i])
         tags = predicted[i] + ["O"] * missing

@@ -189,8 +189,8 @@ def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
     if last is not None:
         if not overwrite:
             raise ValueError(
-                f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, start over "
-                "with --overwrite true, or choose another --output_dir"
+                f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, start "
+                "over with --overwrite true, or choose another --output_dir"
             )
         with training_args.main_process_first(local=False, desc="deleting earlier checkpoints"):
             if training_args.should_save:

@@ -1,4 +1,4 @@
-"""Visual prompts: pictures become keys and values that every text layer attends to (docs/architecture.md, sections 1 to 3)."""
+"""Visual prompts: pictures as keys and values for every text layer (docs/architecture.md, sections 1 to 3)."""
 
 import torch
 from torch import nn
