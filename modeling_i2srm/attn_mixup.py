@@ -78,8 +78,8 @@ class AttnMixup(nn.Module):
             lam, permutation: the draws; default Beta(alpha, alpha) and a random permutation of the pool.
 
         Returns:
-            `MixedRows`. Any batch size from 1 works; where a count would be 0 those rows are empty. Without interpolation
-            every row is unmixed.
+            `MixedRows`. Any batch size from 1 works; where a count would be 0 those rows are empty. Without
+            interpolation every row is unmixed.
         """
         if (hidden.dim() == 3) != (mask is not None):
             raise ValueError(

@@ -20,8 +20,8 @@ def label_names(features: Features, dataset: str) -> list[str]:
     wrong = [name for name in label.names if name != "O" and not name.startswith(("B-", "I-"))]
     if wrong or label.names[0] != "O":
         raise ValueError(
-            f"{dataset}: tag names {label.names} are no BIO scheme (wrong: {wrong or label.names[0]!r}); expected O first, "
-            "then B- and I- of each type, e.g. ['O', 'B-PER', 'I-PER']"
+            f"{dataset}: tag names {label.names} are no BIO scheme (wrong: {wrong or label.names[0]!r}); expected O "
+            "first, then B- and I- of each type, e.g. ['O', 'B-PER', 'I-PER']"
         )
     return list(label.names)
 
@@ -31,7 +31,7 @@ def encode(processor, row: dict, max_length: int) -> dict:
 
 
 def lost_entities(row: dict, words_lost: int) -> int:
-    """Gold entities that truncation cuts off, whole or in part (counted leniently: B- or a change of type starts one)."""
+    """Gold entities that truncation cuts off, whole or in part (B- or a change of type starts one)."""
     kept = len(row["tokens"]) - words_lost
     # Odd ids are B- and even ones I-, for any BIO scheme with O first in the order B-X, I-X; only spans matter here.
     tags = ["O" if tag == 0 else f"{'B' if tag % 2 else 'I'}-{(tag + 1) // 2}" for tag in row["ner_tags"]]
