@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 64
-SCALE = 3  # pictures are drawn larger and then reduced, for smooth edges
+SCALE = 2  # pictures are drawn larger and then reduced, for smooth edges
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
@@ -290,11 +290,11 @@ def draw_picture(rng: random.Random, kinds: Sequence[str] = ()) -> Picture:
 
 
 def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
-    """Cut two or three objects out of a picture, in random order: every pictogram, then distractors, then anything.
+    """Cut one or two objects out of a picture: every pictogram, then distractors, then anything; the largest first.
 
     The number of crops is drawn before looking at the picture, so it says nothing about what the picture shows.
     """
-    count = max(rng.choice((2, 3)), len(picture.pictograms))
+    count = max(rng.choice((1, 2)), len(picture.pictograms))
     boxes = picture.pictograms + rng.sample(picture.distractors, len(picture.distractors))
     while len(boxes) < count:
         side = rng.randint(20, 36)
@@ -306,4 +306,4 @@ def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
         dx, dy = (rng.uniform(-0.06, 0.06) * (right - left) for _ in range(2))
         box = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
         crops.append(picture.image.crop([min(max(round(value), 0), SIZE) for value in box]))
-    return rng.sample(crops, len(crops))
+    return sorted(crops, key=lambda crop: -crop.width * crop.height)

@@ -38,6 +38,22 @@ Cleveland|Jackson|Milan|Vienna|Geneva|Troy|Sparta|Atlas|Apollo|Orion|Hermes|Pand
 Porsche|Honda|Kellogg|Cadbury|Athena|Eden|Sienna|Verona|Adelaide|Regina|Laredo|Sierra|Nova|Odyssey|Kenny Lake|St. James
 Grand Rapids|Santa Monica|Long Beach|San Marino|Mount Vernon|Fort Wayne|Lake Placid|Baker Street|Monte Carlo
 Palm Springs|Blue Ridge|Silver Spring|Stella Artois|Jack Daniel|Red Bull|Ben Nevis|Notting Hill|Max Mara
+Hamilton|Wellington|Kingston|Clinton|Preston|Burton|Newton|Morgan|Marshall|Douglas|Stanley|Nelson|Lawrence|Raleigh
+Lafayette|Columbus|Monroe|Marion|Franklin|Arlington|Trenton|Salem|Bristol|Devon|Kent|Dover|Windsor|Oxford|York|Durham
+Warwick|Stafford|Winchester|Remington|Barbour|Cartier|Tiffany|Chanel|Dior|Armani|Prada|Kenzo|Lacoste|Wilson|Dunlop
+Fila|Kappa|Levi|Wrangler|Hamlet|Othello|Romeo|Juliet|Ophelia|Carmen|Aida|Norma|Electra|Medea|Ulysses|Zelda|Mario
+Kirby|Matrix|Gladiator|Rocky|Rambo|Alien|Vertigo|Fargo|Nashville|Chicago|Memphis|Manhattan|Philadelphia|Bali|Java
+Ruby|Python|Swift|Nokia|Siemens|Bosch|Philips|Zara|Mango|Esprit|Diesel|Dove|Pearl|Ivory|Magnum|Mars|Venus|Jupiter
+Neptune|Pluto|Luna|Sirius|Vega|Phoebe|Daphne|Delphi|Ithaca|Corinth|Olympia|Arcadia|Avalon|Camelot|Merlin|Arthur
+Lancelot|Excalibur|Tristan|Parsifal|Lohengrin|Everest|Denali|Olympus|Vesuvius|Etna|Fuji|Kilimanjaro|Rainier|Shasta
+Tahoe|Sequoia|Tacoma|Tucson|Malibu|Monterey|Montana|Nevada|Alaska|Kansas|Delaware|Dresden|Hanover|Brandenburg|Bremen
+Turin|Modena|Siena|Parma|Ravenna|Capri|Cordoba|Seville|Leon|Granada|Valencia|Alba|Lorena|Santiago|Trinidad|Havana
+Bacardi|Martini|Campari|Guinness|Murphy|Beck|Foster|Miller|Chandler|Baxter|Fisher|Porter|Taylor|Cooper|Carter|Mason
+Harper|Parker|Hunter|Archer|Logan|Dylan|Quincy|Everett|Bellevue|Clayton|Dalton|Easton|Fulton|Milton|Weston|Ashton
+Colton|Kenton|Paxton|Saxon|Viking|Trojan|Spartan|Titanic|Britannia|Lusitania|Endeavour|Discovery|Columbia|Challenger
+Atlantis|Enterprise|Voyager|Galileo|Kepler|Cassini|Newman|Kelvin|Celsius|Pascal|Ada|Cobol|Lisp|Haskell|Julia|Monaco
+Old Trafford|White Plains|Green Bay|Big Sur|Little Rock|Long Island|Black Rock|Cedar Rapids|Iron Mountain|Lake Louise
+Mount Royal|Fort Worth|San Diego|Santa Rosa|St. Moritz|Port Arthur|New Haven|El Paso|Los Alamos|Las Cruces
 """)
 
 NEUTRAL = phrases("""
@@ -126,13 +142,12 @@ class Deck:
 def split_names(seed: int) -> dict[str, list[str]]:
     """Return the names that training posts use, and those kept for the validation and for the test posts."""
     names = random.Random(f"{seed}-names").sample(NAMES, len(NAMES))
-    return {"test": names[:18], "validation": names[18:27], "train": names[27:]}
+    return {"test": names[:40], "validation": names[40:60], "train": names[60:]}
 
 
 def handle(rng: random.Random) -> str:
-    """Make up the name of an account."""
-    name = "".join(rng.choices(SYLLABLES, k=rng.randint(2, 4)))
-    return "@" + name + rng.choice(["", "", "_", str(rng.randint(1, 99))])
+    """Return the name of an account, one of 144."""
+    return "@" + "".join(rng.choices(SYLLABLES, k=2))
 
 
 def decorate(rng: random.Random, words: list[str], tags: list[str]) -> tuple[list[str], list[str]]:
@@ -144,9 +159,9 @@ def decorate(rng: random.Random, words: list[str], tags: list[str]) -> tuple[lis
     for chance, candidates in (
         (0.3, ["!", "!!!", "...", "😉", "lol", "tbh"]),
         (0.2, [handle(rng)]),
-        (0.4, HASHTAGS),
-        (0.3, EMOJI),
-        (0.5, ["http://t.co/" + "".join(rng.choices(string.ascii_letters + string.digits, k=10))]),
+        (0.3, HASHTAGS),
+        (0.2, EMOJI),
+        (0.3, ["http://t.co/" + "".join(rng.choices(string.ascii_letters + string.digits, k=2))]),
     ):
         if rng.random() < chance:
             ending.append(rng.choice(candidates))
@@ -180,11 +195,11 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
     }
 
     def entity(evidence: str, other_than: str = "") -> tuple[str, str]:
-        """Draw a name and a type, each as often as any other; three names in ten are this split's own."""
-        deck = decks[evidence, split if rng.random() < 0.3 else "train"]
+        """Draw a name and a type, each as often as any other; one name in five is this split's own."""
+        deck = decks[evidence, split if rng.random() < 0.2 else "train"]
         return next(drawn for drawn in iter(deck.draw, None) if drawn[0] != other_than)
 
-    in_text, without = round(0.28 * count), round(0.08 * count)
+    in_text, without = round(0.33 * count), round(0.07 * count)
     evidences = ["text"] * in_text + ["none"] * without + ["picture"] * (count - in_text - without)
     rng.shuffle(evidences)
     for index, evidence in enumerate(evidences):
@@ -226,8 +241,8 @@ class VisualPostsConfig(PostsConfig):
     """Number of posts of each split, and the seed they are made from."""
 
     seed: int = 0
-    train: int = 1600
-    validation: int = 300
+    train: int = 3600
+    validation: int = 200
     test: int = 400
 
     def raw_fingerprint(self) -> str:
@@ -282,8 +297,8 @@ def main():
     parser.add_argument("--output_dir", type=Path, default=Path("data/visual_posts"))
     parser.add_argument("--contact_sheet", type=Path, help="picture of the pictures (default: OUTPUT_DIR.png)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=1600, help="number of training posts")
-    parser.add_argument("--validation", type=int, default=300, help="number of validation posts")
+    parser.add_argument("--train", type=int, default=3600, help="number of training posts")
+    parser.add_argument("--validation", type=int, default=200, help="number of validation posts")
     parser.add_argument("--test", type=int, default=400, help="number of test posts")
     args = parser.parse_args()
 

@@ -12,10 +12,8 @@ from modeling_i2srm.training import end_processes, run_task
 
 
 def main():
-    try:
-        run_task(MNER, *parse_arguments())
-    finally:
-        end_processes()
+    run_task(MNER, *parse_arguments())
+    end_processes()
 
 
 if __name__ == "__main__":

@@ -79,18 +79,25 @@ def config_overrides(arguments) -> dict:
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     for name in ("text_config", "vision_config"):
         if name in given:
+            example = f"""e.g. --{name} '{{"model_type": "{"bert" if name == "text_config" else "resnet"}"}}'"""
             try:
                 given[name] = json.loads(given[name])
             except json.JSONDecodeError as error:
-                example = '{"model_type": "bert"}'
-                raise ValueError(f"--{name} is no JSON ({error}); e.g. --{name} '{example}'") from None
+                raise ValueError(f"--{name} {given[name]!r} is no JSON ({error}); {example}") from None
+            if not isinstance(given[name], dict) or "model_type" not in given[name]:
+                raise ValueError(f"--{name} {given[name]!r} is no dict with a model_type; {example}")
     return given
 
 
 def json_to_argv(path: str) -> list[str]:
     """The command line that says what a JSON file says."""
     with open(path, encoding="utf-8") as file:
-        settings = json.load(file)
+        try:
+            settings = json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f'{path} holds {settings!r}, expected settings by name, e.g. {{"dataset": "data/my_posts"}}')
     argv = []
     for name, value in settings.items():
         if value is None:

@@ -129,19 +129,20 @@ class I2SRMConfig(PreTrainedConfig):
             )
         if getattr(self.text_config, "is_decoder", False):
             raise ValueError("text_config.is_decoder=True: I2SRM needs a bidirectional encoder (is_decoder=False)")
-        if self.attn_mixup and self.text_config.hidden_size % self.attn_mixup_heads:
-            raise ValueError(
-                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size "
-                f"{self.text_config.hidden_size}; choose a divisor, e.g. attn_mixup_heads=1"
-            )
         for name, low in (
             ("num_objects", 0),
             ("prompt_length", 1),
             ("prompt_hidden_size", 1),
             ("attn_mixup_heads", 1),
         ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}={getattr(self, name)} must be an integer of {low} or more")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 1)}")
+        if self.attn_mixup and self.text_config.hidden_size % self.attn_mixup_heads:
+            raise ValueError(
+                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size "
+                f"{self.text_config.hidden_size}; choose a divisor, e.g. attn_mixup_heads=1"
+            )
         for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")

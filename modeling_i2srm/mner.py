@@ -30,12 +30,10 @@ def encode(processor, row: dict, max_length: int) -> dict:
     return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length)
 
 
-def lost_entities(row: dict, words_lost: int) -> int:
+def lost_entities(row: dict, words_lost: int, names: list[str]) -> int:
     """Gold entities that truncation cuts off, whole or in part (B- or a change of type starts one)."""
     kept = len(row["tokens"]) - words_lost
-    # Odd ids are B- and even ones I-, for any BIO scheme with O first in the order B-X, I-X; only spans matter here.
-    tags = ["O" if tag == 0 else f"{'B' if tag % 2 else 'I'}-{(tag + 1) // 2}" for tag in row["ner_tags"]]
-    return sum(end >= kept for _, _, end in get_entities(tags))
+    return sum(end >= kept for _, _, end in get_entities([names[tag] for tag in row["ner_tags"]]))
 
 
 def prediction_records(split, output, names: list[str]) -> list[dict]:

@@ -77,14 +77,16 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
         for name in ("lenient_f1", "strict_f1")
         if name in values
     ]
+    if model_args.model_name_or_path:
+        sources = [model_args.model_name_or_path]
+    else:
+        sources = [] if model_args.from_scratch else [model_args.text_encoder, model_args.vision_encoder]
     card_data = ModelCardData(
         library_name="transformers",
         pipeline_tag=pipeline_tag,
         tags=["i2srm", "multimodal", task],
         datasets=None if Path(dataset).exists() else [dataset],
-        base_model=None
-        if model_args.from_scratch or Path(model_args.text_encoder).exists()
-        else [model_args.text_encoder, model_args.vision_encoder],
+        base_model=[name for name in sources if not Path(name).exists()] or None,
         model_name=f"{title} on {dataset_name}",
         eval_results=metrics or None,
     )
@@ -117,7 +119,7 @@ def _data(dataset: str, truncation: dict) -> str:
 def _results(result) -> str:
     columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
     columns = {name: values for name, values in columns.items() if values}
-    names = [n for n in next(iter(columns.values()), {}) if n.startswith(("lenient_f1", "strict_f1"))]
+    names = {n for values in columns.values() for n in values if n.startswith(("lenient_f1", "strict_f1"))}
     if not names:
         return "Not evaluated."
     rows = [
@@ -128,10 +130,14 @@ def _results(result) -> str:
 
 
 def _recipe(model_args, training_args, config, seconds: float) -> str:
-    if model_args.from_scratch:
+    if model_args.model_name_or_path:
+        encoders = model_args.model_name_or_path
+    elif model_args.from_scratch:
         encoders = f"{config.text_config.model_type} and {config.vision_config.model_type} from scratch"
     else:
-        encoders = model_args.model_name_or_path or f"{model_args.text_encoder} and {model_args.vision_encoder}"
+        encoders = f"{model_args.text_encoder} and {model_args.vision_encoder}"
+    rates = {part: getattr(training_args, f"{part}_learning_rate") for part in ("fusion", "head")}
+    rates = {part: training_args.learning_rate if rate is None else rate for part, rate in rates.items()}
     effective = (
         training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
@@ -140,8 +146,8 @@ def _recipe(model_args, training_args, config, seconds: float) -> str:
         ["epochs", training_args.num_train_epochs],
         ["batch size", f"{effective} ({training_args.world_size} processes)"],
         ["learning rate", training_args.learning_rate],
-        ["learning rate of the fusion parts", training_args.fusion_learning_rate or training_args.learning_rate],
-        ["learning rate of classifier and CRF", training_args.head_learning_rate or training_args.learning_rate],
+        ["learning rate of the fusion parts", rates["fusion"]],
+        ["learning rate of classifier and CRF", rates["head"]],
         ["warm-up", training_args.warmup_steps],
         ["weight decay", training_args.weight_decay],
         ["seed", training_args.seed],

@@ -21,7 +21,7 @@ from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig
 from .crf import LinearChainCRF, bio_violations, viterbi
 from .semantic_loss import SemanticLoss
-from .visual_prompt import PrefixCache, VisualPrompt, pool_feature_maps
+from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
 
 logger = logging.get_logger(__name__)
 
@@ -88,13 +88,11 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         if isinstance(module, LinearChainCRF):
             for parameter in module.parameters():
                 initialization.uniform_(parameter, -0.1, 0.1)
-        elif isinstance(module, VisualPrompt | SemanticLoss):
-            # Scaled by the width, as published: with the encoders' 0.02 a narrow model would hardly see its prompts.
-            for linear in (child for child in module.modules() if isinstance(child, nn.Linear)):
-                bound = linear.in_features**-0.5
-                initialization.uniform_(linear.weight, -bound, bound)
-                if linear.bias is not None:
-                    initialization.uniform_(linear.bias, -bound, bound)
+        elif isinstance(module, FusionLinear):
+            bound = module.in_features**-0.5
+            initialization.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                initialization.uniform_(module.bias, -bound, bound)
         else:
             super()._init_weights(module)
 
@@ -303,6 +301,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
             visual_features: (B, K, F) of `get_visual_features`, instead of `pixel_values`.
             image_mask: (B, K) 1 = present; default all that are given.
         """
+        if unknown := sorted(set(kwargs) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
+            raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, e.g. model(**processor(text=..., images=...))")
         if pixel_values is not None and visual_features is not None:
@@ -452,14 +452,18 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             tags, mask = gather_words(labels, labelled)  # (B, W)
             if self.training and self.attn_mixup is not None:
                 rows = self.attn_mixup(gather_words(hidden, labelled)[0], mask)
-                parts["task_loss"] = self._task_loss(rows.unmixed_hidden, tags[rows.unmixed], mask[rows.unmixed])
+                sentences = torch.cat([rows.unmixed_hidden, rows.mixed_hidden, rows.mixed_hidden])
+                samples = torch.cat([rows.unmixed, rows.first, rows.second])
+                parts["task_loss"], first, second = self._emission_losses(
+                    self.classifier(self.dropout(sentences)),
+                    tags[samples],
+                    mask[samples],
+                    [len(rows.unmixed), len(rows.first), len(rows.second)],
+                )
                 if len(rows.mixed_hidden):
-                    first, second = (
-                        self._task_loss(rows.mixed_hidden, tags[i], mask[i]) for i in (rows.first, rows.second)
-                    )
                     parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
             else:
-                parts["task_loss"] = self._emission_loss(gather_words(logits, labelled)[0], tags, mask)
+                parts["task_loss"] = self._emission_losses(gather_words(logits, labelled)[0], tags, mask)[0]
             if self.semantic_loss is not None and outputs.visual_features is not None:
                 vision = outputs.visual_features[:, 0, -self.model.last_channels :]  # global average, main picture
                 divergence = self.semantic_loss(hidden[:, 0], vision.to(hidden.dtype), outputs.image_mask[:, 0])
@@ -472,15 +476,22 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _task_loss(self, hidden, tags, mask):
-        return self._emission_loss(self.classifier(self.dropout(hidden)), tags, mask)
+    def _emission_losses(self, emissions, tags, mask, sizes=None) -> list[torch.Tensor]:
+        """The loss of each group of rows: mean over its sentences of -log p (CRF), or over its words of cross-entropy.
 
-    def _emission_loss(self, emissions, tags, mask):
-        """Mean over sentences of -log p (CRF), or mean over words of the cross-entropy."""
+        All groups go through the CRF at once, which walks along the words only one time.
+        """
         if self.crf is not None:
-            return self.crf(emissions, tags, mask).sum() / mask.any(1).sum().clamp(min=1)
-        losses = F.cross_entropy(emissions.float().transpose(1, 2), tags.masked_fill(~mask, 0), reduction="none")
-        return (losses * mask).sum() / mask.sum().clamp(min=1)
+            losses, counts = self.crf(emissions, tags, mask), mask.any(1)
+        else:
+            scores = emissions.float().transpose(1, 2)
+            losses = F.cross_entropy(scores, tags.masked_fill(~mask, 0), reduction="none") * mask
+            counts = mask
+        sizes = [len(tags)] if sizes is None else sizes
+        return [
+            group.sum() / count.sum().clamp(min=1)
+            for group, count in zip(losses.split(sizes), counts.split(sizes), strict=True)
+        ]
 
     @torch.no_grad()
     def decode(self, logits: torch.Tensor, word_mask: torch.Tensor) -> list[list[int]]:

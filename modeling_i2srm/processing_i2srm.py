@@ -1,6 +1,8 @@
 """I2SRMProcessor: words or text, tags and pictures -> tensors."""
 
+import operator
 from functools import cached_property
+from pathlib import Path
 
 import regex
 import torch
@@ -82,6 +84,15 @@ class I2SRMProcessor(ProcessorMixin):
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
         return cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
 
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        files = super().save_pretrained(save_directory, *args, **kwargs)
+        if type(self.tokenizer).__name__ == "BertweetTokenizer":
+            # It saves its merges without the counts, but leaves out the last column when it loads them.
+            merges = Path(save_directory, "bpe.codes")
+            lines = merges.read_text(encoding="utf-8").splitlines()
+            merges.write_text("".join(f"{line} 0\n" for line in lines), encoding="utf-8")
+        return files
+
     @property
     def model_input_names(self):
         # input_ids first: length grouping reads the first name.
@@ -157,18 +168,18 @@ class I2SRMProcessor(ProcessorMixin):
             )
         if text is not None:
             single = isinstance(text, str)
-            texts = [text] if single else list(text)
+            texts = list(text) if not single and hasattr(text, "__iter__") else [text]
             for item in texts:
                 if not isinstance(item, str):
                     raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
             return [split_text(item) for item in texts], single
-        if isinstance(tokens, str):
-            raise ValueError(f"tokens={tokens!r} is a str; call processor(text=...) or processor(tokens=[...])")
+        if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+            raise ValueError(f"tokens={tokens!r} is no list of words; call processor(text=...) or (tokens=[...])")
         tokens = list(tokens)
         single = len(tokens) > 0 and isinstance(tokens[0], str)
         posts = []
         for words in [tokens] if single else tokens:
-            if words is None or isinstance(words, str):
+            if isinstance(words, str) or not hasattr(words, "__iter__"):
                 raise ValueError(f'tokens holds {words!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
             post, start = [], 0
             for word in words:
@@ -233,9 +244,10 @@ class I2SRMProcessor(ProcessorMixin):
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
             `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
         """
-        if ner_tags is not None and len(ner_tags) != len(tokens):
+        if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
+            got = len(ner_tags) if is_listing(ner_tags) else "no list of"
             raise ValueError(
-                f"{len(tokens)} tokens but {len(ner_tags)} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
+                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
                 'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
             )
         room = self._limit(max_length) - 2
@@ -275,7 +287,10 @@ class I2SRMProcessor(ProcessorMixin):
                 known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
                 raise ValueError(f"unknown tag {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
             return label2id[tag]
-        return int(tag)
+        try:
+            return operator.index(tag)
+        except TypeError:
+            raise ValueError(f"tag {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0]") from None
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
         """Pad rows of `encode_tokens` on the right to (B, T) tensors; rows without labels get -100 beside others."""

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .visual_prompt import FusionLinear
+
 
 class SemanticLoss(nn.Module):
     """KL( softmax(t) || softmax(W v) ) over the feature axis, averaged over the posts that have a picture.
@@ -21,7 +23,7 @@ class SemanticLoss(nn.Module):
 
     def __init__(self, text_size: int, vision_size: int, detach_text: bool = False):
         super().__init__()
-        self.projection = nn.Linear(vision_size, text_size, bias=False)  # W
+        self.projection = FusionLinear(vision_size, text_size, bias=False)  # W
         self.detach_text = detach_text
 
     def forward(self, text: torch.Tensor, vision: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:

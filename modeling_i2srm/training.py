@@ -42,7 +42,7 @@ class Task:
         text_columns: the columns that `encode` reads; also the columns that a data set must have.
         label_names: reads the label names from the features of a data set, or explains what is wrong.
         encode: processor, row, max_length -> encoded row.
-        lost_labels: row, number of words cut off -> number of labels lost.
+        lost_labels: row, number of words cut off, label names -> number of labels lost.
         compute_metrics: label names -> the trainer's compute_metrics.
         prediction_records: data set, prediction output, label names -> dicts for predictions.jsonl.
         main_metrics: metrics shown first in the table.
@@ -116,12 +116,13 @@ def encode_split(task: Task, split: Dataset, processor: I2SRMProcessor, max_leng
         remove_columns=list(task.text_columns),
         desc=f"encoding {name}",
     )
+    names = task.label_names(split.features, name)
     counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
     for i, lost in enumerate(encoded["num_truncated_words"]):
         if lost:
             counts["truncated_posts"] += 1
             counts["words_lost"] += lost
-            counts["labels_lost"] += task.lost_labels(text[i], lost)
+            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
     level = logging.WARNING if counts["truncated_posts"] else logging.INFO
     logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     # Side by side, so that pictures are not written again.
@@ -143,6 +144,7 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
     When a run is resumed, a tokenizer that was trained is read from its checkpoint.
     """
     overrides = config_overrides(config_args)
+    num_objects = {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     if model_args.model_name_or_path:
         path = model_args.model_name_or_path
@@ -152,9 +154,10 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
         if list(config.id2label.values()) != names:
             raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
         model = task.model_class.from_pretrained(path, config=config)
-        return model, I2SRMProcessor.from_pretrained(path)
-    num_objects = {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
+        return model, I2SRMProcessor.from_pretrained(path, **num_objects)
     if not model_args.from_scratch:
+        if "text_config" in overrides:
+            raise ValueError("--text_config is that of a new text encoder: leave it out or add --from_scratch true")
         encoders = model_args.text_encoder, None if "vision_config" in overrides else model_args.vision_encoder
         model = task.model_class.from_encoders(*encoders, **labels, **overrides)
         processor = I2SRMProcessor.from_encoders(*encoders, max_length=data_args.max_length, **num_objects)
@@ -368,8 +371,9 @@ def print_files(output_dir: Path):
 
 
 def end_processes():
-    """Leave the process group, without which some multi-process runs abort at exit."""
+    """Leave the process group together, without which some multi-process runs abort at exit."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 

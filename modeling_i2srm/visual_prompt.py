@@ -28,6 +28,11 @@ def pool_feature_maps(feature_maps: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(cells, dim=1)
 
 
+class FusionLinear(nn.Linear):
+    """A linear layer initialised by its width (U(-1/sqrt(in), 1/sqrt(in)), as published), not with the encoders' 0.02,
+    with which a narrow model would hardly see its prompts."""
+
+
 class VisualPrompt(nn.Module):
     """Project pooled pictures to gated keys and values for all text layers at once.
 
@@ -66,12 +71,12 @@ class VisualPrompt(nn.Module):
         self.num_layers, self.num_heads, self.hidden_size = num_layers, num_heads, hidden_size
         self.prompt_length = prompt_length
         self.projector = nn.Sequential(
-            nn.Linear(4 * channels // prompt_length, prompt_hidden_size),
+            FusionLinear(4 * channels // prompt_length, prompt_hidden_size),
             nn.Tanh(),
-            nn.Linear(prompt_hidden_size, NUM_PIECES * 2 * hidden_size),
+            FusionLinear(prompt_hidden_size, NUM_PIECES * 2 * hidden_size),
         )
         # The gates W_n, b_n of all layers in one matrix, layer-major.
-        self.gates = nn.Linear(prompt_length * 2 * hidden_size, num_layers * NUM_PIECES)
+        self.gates = FusionLinear(prompt_length * 2 * hidden_size, num_layers * NUM_PIECES)
 
     def forward(self, pooled: torch.Tensor, output_gates: bool = False) -> tuple[torch.Tensor, ...]:
         """Turn pooled pictures into prompts.
@@ -140,4 +145,4 @@ class PrefixCache(Cache):
         return query_length + self.prefix_keys.shape[3], 0
 
 
-__all__ = ["PrefixCache", "VisualPrompt", "pool_feature_maps"]
+__all__ = ["FusionLinear", "PrefixCache", "VisualPrompt", "pool_feature_maps"]

@@ -53,6 +53,20 @@ def drop_compiled_graphs():
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize("made", ["from_config", "from_pretrained"])
+def test_fusion_layers_are_initialised_by_their_width(made, tmp_path):
+    model = I2SRMForTokenClassification(tiny_config(prompt_hidden_size=64))
+    if made == "from_pretrained":  # a checkpoint without fusion layers: they are initialised while loading
+        kept = {name: value for name, value in model.state_dict().items() if "visual_prompt" not in name}
+        model.save_pretrained(tmp_path, state_dict=kept)
+        model = I2SRMForTokenClassification.from_pretrained(tmp_path)
+    prompt = model.model.visual_prompt
+    for linear in (prompt.projector[0], prompt.projector[2], prompt.gates):
+        bound = linear.in_features**-0.5
+        assert bound * 0.95 < linear.weight.abs().max() <= bound
+        assert 0 < linear.bias.abs().max() <= bound
+
+
 # A post without a picture is the text-only result; a present picture is not.
 
 
@@ -86,7 +100,13 @@ def test_absent_pictures_give_the_text_only_result_and_present_ones_do_not(atten
     assert same(text_only, reference, inputs) and same(masked, reference, inputs)
     for post in range(3):
         words = inputs["attention_mask"][post].bool()
-        assert (present - reference)[post][words].abs().max() > 1e-2
+        assert (present - reference)[post][words].abs().max() > 1e-3
+
+
+def test_a_misspelt_input_is_refused():
+    inputs = tiny_inputs()
+    with pytest.raises(TypeError, match="unexpected pixel_valuess"):
+        build()(**text_inputs(inputs), pixel_valuess=inputs["pixel_values"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -107,6 +107,7 @@ sys.path[:0] = {paths!r}
 import conftest, torch
 from test_trainer import build_trainer, training_logs
 from transformers import Trainer
+from modeling_i2srm.training import end_processes
 
 seen = []
 compute_loss = Trainer.compute_loss
@@ -121,7 +122,7 @@ gathered = [None, None]
 torch.distributed.all_gather_object(gathered, seen)
 if trainer.is_world_process_zero():
     print("RESULT", json.dumps({{"logs": training_logs(trainer), "seen": gathered}}))
-torch.distributed.destroy_process_group()
+end_processes()
 """
 
 

@@ -70,7 +70,7 @@ def run(posts, output_dir, **settings) -> dict:
 
 def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
     out = tmp_path / "out"
-    results = run(posts, out, compare_text_only=True, report_to="tensorboard")
+    results = run(posts, out, compare_text_only=True, report_to="tensorboard", max_length=120)
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
     for name in ("multimodal", "pictures_blanked", "text_only"):
         assert {"lenient_f1", "strict_f1", "lenient_f1_PER", "strict_recall_LOC"} <= set(results[name])
@@ -173,6 +173,13 @@ def test_going_on_from_a_checkpoint(posts, tmp_path):
     first = json.loads((tmp_path / "first" / "results.json").read_text())
     assert again["multimodal"]["lenient_f1"] == first["multimodal"]["lenient_f1"]
     assert again["multimodal"]["loss"] == pytest.approx(first["multimodal"]["loss"], rel=1e-4)
+    fewer = run(posts, tmp_path / "fewer", **go_on, text_config=None, vision_config=None, num_objects=1)
+    assert fewer["multimodal"]["loss"] != again["multimodal"]["loss"]
+
+
+def test_a_new_text_encoder_and_a_pretrained_one_exclude_each_other(posts, tmp_path):
+    with pytest.raises(ValueError, match="--text_config is that of a new text encoder.*--from_scratch true"):
+        run(posts, tmp_path, from_scratch=False)
 
 
 def test_text_only_run_ignores_pictures(posts, tmp_path):

@@ -1,8 +1,11 @@
 """Small models, tokenizers and inputs for the tests: real components, few parameters."""
 
+import tempfile
+from pathlib import Path
+
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertTokenizer, RobertaTokenizer, TokenizersBackend
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertTokenizer, BertTokenizerLegacy, BertweetTokenizer, RobertaTokenizer, TokenizersBackend
 
 from modeling_i2srm import I2SRMConfig, I2SRMProcessor
 from modeling_i2srm.processing_i2srm import resnet_image_processor
@@ -65,11 +68,18 @@ def tiny_inputs(batch: int = 3, length: int = 9, pictures: int = 4, labels: bool
 
 
 def bert_tokenizer(lowercase: bool = True) -> BertTokenizer:
-    """A WordPiece tokenizer trained on `SENTENCES`, uncased or cased."""
-    tokenizer = BertTokenizer(do_lower_case=lowercase)
-    tokenizer = tokenizer.train_new_from_iterator(SENTENCES, VOCAB, show_progress=False)
-    tokenizer.model_max_length = 64
-    return tokenizer
+    """A WordPiece tokenizer, uncased or cased: every character of `SENTENCES` and some starts and ends of words.
+
+    Built by hand: the trainers of WordPiece and Unigram give another vocabulary at each call.
+    """
+    words = " ".join(SENTENCES).lower().split() if lowercase else " ".join(SENTENCES).split()
+    chars = sorted(set("".join(words)))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *chars, *(f"##{char}" for char in chars)]
+    longer = sorted(
+        {piece for word in words if word.isalpha() and len(word) > 4 for piece in (word[:3], f"##{word[3:]}")}
+    )
+    vocabulary = {piece: i for i, piece in enumerate((pieces + longer)[:VOCAB])}
+    return BertTokenizer(vocab=vocabulary, do_lower_case=lowercase, model_max_length=64)
 
 
 def roberta_tokenizer(add_prefix_space: bool = False) -> RobertaTokenizer:
@@ -81,13 +91,16 @@ def roberta_tokenizer(add_prefix_space: bool = False) -> RobertaTokenizer:
 
 
 def sentencepiece_tokenizer() -> TokenizersBackend:
-    """A unigram tokenizer with the pipeline of XLM-RoBERTa (metaspace), trained on `SENTENCES`."""
-    tokenizer = Tokenizer(models.Unigram())
+    """A unigram tokenizer with the pipeline of XLM-RoBERTa (metaspace), of characters and starts of words."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    words = " ".join(SENTENCES).split()
+    pieces = {piece: 0.0 for piece in special}
+    pieces |= {char: -9.0 for char in ["\u2581", *sorted(set("".join(words)))]}
+    pieces |= {f"\u2581{word[:3]}": -3.0 for word in words if word.isalpha()}
+    tokenizer = Tokenizer(models.Unigram(list(pieces.items()), unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
@@ -95,6 +108,26 @@ def sentencepiece_tokenizer() -> TokenizersBackend:
     return TokenizersBackend(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", model_max_length=64, **names
     )
+
+
+def slow_tokenizer() -> BertTokenizerLegacy:
+    """`bert_tokenizer` as plain Python."""
+    vocabulary = bert_tokenizer().get_vocab()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocab.txt"
+        path.write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
+        return BertTokenizerLegacy(str(path), model_max_length=64)
+
+
+def bertweet_tokenizer() -> BertweetTokenizer:
+    """BERTweet's tokenizer (plain Python, normalises posts), with a few merges."""
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary, merges = Path(folder) / "vocab.txt", Path(folder) / "bpe.codes"
+        vocabulary.write_text(
+            "".join(f"{char} 1\n{char}@@ 1\n" for char in [*sorted(set("".join(SENTENCES)) - {" "}), "Pa", "Par", "an"])
+        )
+        merges.write_text("P a 9\nPa r 8\na n 7\n")
+        return BertweetTokenizer(str(vocabulary), str(merges), normalization=True, model_max_length=64)
 
 
 def tiny_processor(tokenizer=None, **settings) -> I2SRMProcessor:

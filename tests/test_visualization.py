@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from PIL import Image
+
+from modeling_i2srm.visualization import draw_training_curves
+
+LOSS = [
+    {"step": step, "loss": 9 / step, "task_loss": 5 / step, "mixup_loss": 4 / step, "semantic_loss": 0.0}
+    for step in (1, 2, 3)
+]
+SCORES = [
+    {"step": step, "eval_lenient_f1": step / 4, "eval_lenient_f1_PER": step / 5, "eval_strict_f1": step / 6}
+    | {"eval_strict_f1_PER": 0.1, "eval_loss": 1.0}
+    for step in (2, 3)
+]
+HISTORY = [*LOSS, *SCORES, {"step": 3, "train_loss": 2.0, "train_runtime": 1.0}]
+
+
+@pytest.fixture
+def lines(monkeypatch) -> dict:
+    """What is plotted, by label."""
+    plotted, plot = {}, Axes.plot
+
+    def record(self, xs, ys, *arguments, label, **settings):
+        plotted[label] = list(zip(xs, ys, strict=True))
+        return plot(self, xs, ys, *arguments, label=label, **settings)
+
+    monkeypatch.setattr(Axes, "plot", record)
+    return plotted
+
+
+def pixels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_curves_are_those_of_the_log(tmp_path, lines):
+    draw_training_curves(HISTORY, tmp_path / "curves.png")
+    assert set(lines) == {"loss", "task loss", "mixup loss", "lenient f1", "lenient f1 PER", "strict f1"}  # no zero KL
+    assert lines["loss"] == [(1, 9.0), (2, 4.5), (3, 3.0)]
+    assert lines["mixup loss"] == [(1, 4.0), (2, 2.0), (3, 4 / 3)]
+    assert lines["lenient f1"] == [(2, 50.0), (3, 75.0)]
+    assert lines["strict f1"] == [(2, pytest.approx(100 / 3)), (3, 50.0)]
+
+
+@pytest.mark.parametrize("history", [HISTORY, LOSS, SCORES, HISTORY[:1]])
+def test_the_picture_shows_more_than_empty_axes(tmp_path, history):
+    draw_training_curves([], tmp_path / "empty.png")
+    draw_training_curves(history, str(tmp_path / "curves.png"))
+    empty, drawn = pixels(tmp_path / "empty.png"), pixels(tmp_path / "curves.png")
+    assert drawn.shape == (480, 1200, 3) == empty.shape
+    # Axes are black and grey; the colours are those of the curves and the legend.
+    colourful = [(np.ptp(image.astype(int), axis=-1) > 60).sum() for image in (empty, drawn)]
+    assert colourful[0] == 0 and colourful[1] > 50
+
+
+def test_the_same_log_gives_the_same_picture_and_another_does_not(tmp_path):
+    for name, history in (("a", HISTORY), ("b", HISTORY), ("c", HISTORY[:-2])):
+        draw_training_curves(history, tmp_path / f"{name}.png")
+    a, b, c = (pixels(tmp_path / f"{name}.png") for name in "abc")
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
