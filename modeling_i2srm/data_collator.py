@@ -25,6 +25,7 @@ class I2SRMDataCollator:
         use_images: read pictures at all; off trains and evaluates on text alone.
         strict_pictures: raise for an unreadable picture. Otherwise it counts as absent, with a warning that names the
             post, and `skipped_pictures` is increased (in the data loader's own process).
+        skipped_pictures, truncated_words: counts; words beyond the processor's `max_length` of rows encoded here.
         pad_to_multiple_of: pad the text to a multiple of this length.
 
     Example:
@@ -37,6 +38,7 @@ class I2SRMDataCollator:
     strict_pictures: bool = False
     pad_to_multiple_of: int | None = None
     skipped_pictures: int = 0
+    truncated_words: int = 0
 
     def __call__(self, rows: list[dict]) -> dict:
         batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
@@ -47,13 +49,16 @@ class I2SRMDataCollator:
 
     def _text(self, row: dict) -> dict:
         if "input_ids" not in row:
+            post = row.get("id", "?")
             row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
+            if lost := row["num_truncated_words"]:
+                self.truncated_words += lost
+                logger.warning(f"post {post}: the last {lost} words do not fit and are left out; raise max_length")
         return {name: row[name] for name in TEXT_COLUMNS if name in row}
 
     def _pictures(self, row: dict):
         image = self._load(row.get("image"), row, "image")
-        objects = (row.get("objects") or [])[: self.processor.num_objects]
-        crops = [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(objects)]
+        crops = [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(row.get("objects") or [])]
         return image, [crop for crop in crops if crop is not None]
 
     def _load(self, picture, row, name):

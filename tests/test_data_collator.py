@@ -109,3 +109,11 @@ def test_rows_of_a_data_set_through_a_data_loader(decode, workers):
     for batch, rows in zip(loader, (ROWS[:2], ROWS[2:]), strict=True):
         assert_same(batch, direct(tiny_processor(), rows))
         assert batch["pixel_values"].shape == (2, 4, 3, SIDE, SIDE)
+
+
+def test_cut_words_are_counted_and_named(caplog):
+    collator = I2SRMDataCollator(tiny_processor(max_length=4))
+    with caplog.at_level(logging.WARNING, "modeling_i2srm"):
+        collator([{"id": "long", "tokens": ["Kobe", "a", "a", "a"], "ner_tags": [1, 0, 0, 0]}])
+    kept = len(collator.processor.encode_tokens(["Kobe", "a", "a", "a"])["input_ids"])
+    assert collator.truncated_words >= 2 and kept <= 4
