@@ -1,5 +1,6 @@
 """What the training scripts share: data, model, training, evaluation, prediction and reports."""
 
+import gc
 import json
 import logging
 import shutil
@@ -371,8 +372,9 @@ def print_files(output_dir: Path):
 
 
 def end_processes():
-    """Leave the process group together, without which some multi-process runs abort at exit."""
+    """Leave the process group together and with no trainer left that uses it; else some runs abort at exit."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 

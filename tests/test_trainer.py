@@ -122,6 +122,7 @@ gathered = [None, None]
 torch.distributed.all_gather_object(gathered, seen)
 if trainer.is_world_process_zero():
     print("RESULT", json.dumps({{"logs": training_logs(trainer), "seen": gathered}}))
+del trainer
 end_processes()
 """
 
