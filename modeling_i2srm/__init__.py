@@ -26,7 +26,10 @@ _TRAINING = {
 
 def __getattr__(name: str):
     if name in _TRAINING:
-        return getattr(import_module(f".{_TRAINING[name]}", __name__), name)
+        try:
+            return getattr(import_module(f".{_TRAINING[name]}", __name__), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{name} needs {error.name}: pip install 'modeling-i2srm[train]'") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
