@@ -111,9 +111,11 @@ def test_rows_of_a_data_set_through_a_data_loader(decode, workers):
         assert batch["pixel_values"].shape == (2, 4, 3, SIDE, SIDE)
 
 
-def test_cut_words_are_counted_and_named(caplog):
+def test_cut_words_are_counted_and_named(monkeypatch):
+    warnings, words = [], ["Kobe", "a", "a", "a"]
+    monkeypatch.setattr("modeling_i2srm.data_collator.logger.warning", warnings.append)
     collator = I2SRMDataCollator(tiny_processor(max_length=4))
-    with caplog.at_level(logging.WARNING, "modeling_i2srm"):
-        collator([{"id": "long", "tokens": ["Kobe", "a", "a", "a"], "ner_tags": [1, 0, 0, 0]}])
-    kept = len(collator.processor.encode_tokens(["Kobe", "a", "a", "a"])["input_ids"])
-    assert collator.truncated_words >= 2 and kept <= 4
+    batch = collator([{"id": "long", "tokens": words, "ner_tags": [1, 0, 0, 0]}] * 2)
+    lost = len(words) - int(batch["word_mask"][0].sum())
+    assert lost >= 2 and collator.truncated_words == 2 * lost
+    assert len(warnings) == 2 and f"post long: the last {lost} words" in warnings[0]
