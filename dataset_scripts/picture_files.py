@@ -1,41 +1,162 @@
-"""Checks picture files and keeps their bytes as they are."""
+"""Finds picture files, checks them and keeps their bytes as they are."""
 
 import hashlib
 import io
+import math
+import os
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import datasets
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow would hand some others to programs outside
+MAX_BYTES = 50_000_000
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would hand some others to programs outside
+ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
+SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
+DEPTH = 4  # folders below data_dir that are looked into
+CONTENT_HASHED = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".conll", ".bio", ".pth"}
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None, str | None]:
     """Return the unchanged bytes of a picture, after decoding them once the way `datasets.Image` will.
 
     Returns:
-        The value of an `Image` column, or None for a file that is absent or cannot be decoded, and what was wrong
-        with a file that is there.
+        The value of an `Image` column, or None for a file that is absent or cannot be used: cut short, too large, no
+        picture, a link out of its folder, or an animation, of which it is not known which frame goes with the post.
+        Then what was wrong with a file that is there.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None, None
     try:
-        value = {"bytes": path.read_bytes(), "path": path.name}
+        if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+            return None, "a link that leads out of its folder, not followed"
+        if not path.is_file():
+            return None, "not a file"
+        if path.stat().st_size > MAX_BYTES:
+            return None, f"{path.stat().st_size} bytes, more than {MAX_BYTES}"
+        value = {"bytes": path.read_bytes(), "path": path.name.encode(errors="replace").decode()}
         with Image.open(io.BytesIO(value["bytes"]), formats=FORMATS) as image:  # reads the size alone
             width, height = image.size
+            frames = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
         if width * height > max_pixels:
             return None, f"{width}x{height} pixels, more than {max_pixels}"
+        if frames > 1:
+            return None, f"animated, {frames} frames"
         datasets.Image().decode_example(value)
+    except UnidentifiedImageError:
+        return None, f"no picture of the formats {', '.join(FORMATS)}"
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
-        return None, f"{type(error).__name__}: {error}"
+        return None, f"{type(error).__name__}: {str(error).replace(str(path.parent), '')[:200]}"
     return value, None
 
 
-def stamp_files(folder: Path) -> str:
-    """Return a hash of the names, sizes and times of the files in a folder, which takes no reading of gigabytes."""
+def has_another_format(path: Path) -> bool:
+    """Say whether the content of a picture is of another format than its name says; no reader minds."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return path.suffix.lower() not in SUFFIXES.get(image.format, ("." + image.format.lower(),))
+    except Exception:
+        return False
+
+
+class PictureFolder:
+    """The names of the files in a folder, read once; `PictureFolder(None)` is empty."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.names = set(os.listdir(path)) if path is not None and path.is_dir() else set()
+        self.by_stem = {}
+        for name in sorted(self.names):
+            self.by_stem.setdefault(name.partition(".")[0].lower(), []).append(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def file(self, name: str | None) -> Path | None:
+        """Return the path of a picture that is there."""
+        return self.path / name if name in self.names else None
+
+    def other_names(self, name: str | None) -> list[str]:
+        """Return files that are called like an absent picture up to the ending or to capitals."""
+        return [] if name is None or name in self.names else self.by_stem.get(name.partition(".")[0].lower(), [])
+
+
+def find_picture_folder(root: Path, names: Collection[str]) -> PictureFolder:
+    """Return the folder in or below `root` that holds most of the named pictures; without any, an empty one."""
+    names = set(names)
+    best, best_count = None, 0
+    for folder, files in folders_below(root):
+        count = len(names.intersection(files))
+        if count > best_count:
+            best, best_count = folder, count
+    return PictureFolder(best)
+
+
+def folders_below(root: Path, levels: float = DEPTH) -> Iterator[tuple[Path, list[str]]]:
+    """Yield `root` and the folders in it, some levels deep and each once, with the names of its files."""
+    seen = set()
+    for name, subfolders, files in os.walk(root, followlinks=True):
+        folder = Path(name)
+        real = folder.resolve()
+        depth = len(folder.relative_to(root).parts)
+        subfolders[:] = sorted(sub for sub in subfolders if not sub.startswith(".") and depth < levels)
+        if real in seen:
+            subfolders.clear()
+        else:
+            seen.add(real)
+            yield folder, files
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether a text can name a file in a folder and cannot lead out of that folder."""
+    if not name.isprintable() or name.strip() != name or set(name) & set("/\\:"):
+        return False
+    return name not in ("", ".", "..") and len(name.encode()) <= 200
+
+
+def natural_order(name: str) -> tuple[list, str]:
+    """Sort key by which `crop_2` stands before `crop_10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+
+
+def read_crop_index(path: Path) -> dict[str | int, list[str]]:
+    """Read a released index of crops, picture name or row number -> file names in their order; no code is run.
+
+    Raises:
+        ValueError: For a file that is no such index, naming the file and the first wrong entry.
+    """
+    import torch  # only here, as importing it takes seconds
+
+    try:
+        index = torch.load(path, weights_only=True)
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise ValueError(f"{path}: cannot be read as an index of crops ({type(error).__name__}: {error})") from None
+    if not isinstance(index, dict):
+        raise ValueError(f"{path}: expected a dict of crop names, got {type(index).__name__}")
+    for key, crops in index.items():
+        if not isinstance(crops, list) or not all(isinstance(name, str) and is_plain_name(name) for name in crops):
+            raise ValueError(f"{path}: expected a list of file names for {key!r}, got {str(crops)[:80]}")
+    return index
+
+
+def stamp_files(root: Path) -> str:
+    """Return a hash of all files below a folder: text files by content, pictures by name, size and time."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for folder, names in folders_below(root, levels=math.inf):
+        for path in (folder / name for name in sorted(names)):
+            if path.is_file():
+                status = path.stat()
+                stamp = f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}"
+                if path.suffix.lower() in CONTENT_HASHED:
+                    stamp += " " + hash_file(path)
+                digest.update(stamp.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

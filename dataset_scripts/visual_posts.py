@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from builder import MNER_FEATURES, PostsConfig, hash_files, write_parquet
+from builder import MNER_FEATURES, FreshConfig, write_parquet
 from pictograms import PICTOGRAMS, SIZE, cut_objects, draw_picture
+from picture_files import hash_file
 from PIL import Image, ImageDraw
 
 TYPES = list(PICTOGRAMS)
@@ -237,7 +238,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
 
 
 @dataclass
-class VisualPostsConfig(PostsConfig):
+class VisualPostsConfig(FreshConfig):
     """Number of posts of each split, and the seed they are made from."""
 
     seed: int = 0
@@ -247,7 +248,7 @@ class VisualPostsConfig(PostsConfig):
 
     def raw_fingerprint(self) -> str:
         """Return a hash of the code that makes the posts."""
-        return hash_files([Path(__file__), Path(__file__).with_name("pictograms.py")])
+        return "".join(hash_file(Path(__file__).with_name(name)) for name in ("visual_posts.py", "pictograms.py"))
 
 
 class VisualPosts(datasets.GeneratorBasedBuilder):
@@ -259,7 +260,7 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(description=__doc__, features=MNER_FEATURES)
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        self.report = {"seed": self.config.seed, "splits": {}}
+        self.counts = {}
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"split": split, "count": getattr(self.config, split)})
             for split in ("train", "validation", "test")
@@ -271,7 +272,11 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
             posts[evidence] += 1
             entities.update(tag[2:] for tag in row["ner_tags"] if tag.startswith("B-"))
             yield key, row
-        self.report["splits"][split] = {"posts_by_evidence": dict(posts), "entities": dict(entities)}
+        self.counts[split] = {"posts_by_evidence": dict(posts), "entities": dict(entities)}
+
+    def make_report(self, folder: Path) -> dict:
+        """Say where the types of the posts are to be found, and count the entities."""
+        return {"dataset": "visual_posts", "seed": self.config.seed, "splits": self.counts}
 
 
 def contact_sheet(seed: int = 0, columns: int = 12) -> Image.Image:

@@ -113,7 +113,7 @@ def test_only_words_with_a_label_are_scored():
 
 @pytest.mark.parametrize(("name", "strict", "lenient"), [("2015", 5072, 5207), ("2017", 1351, None)])
 def test_entities_of_the_real_test_sets(shared_data: Path, name, strict, lenient):
-    gold = [list(post.tags) for post in read_conll(shared_data / f"NER_data/twitter{name}/test.txt")]
+    gold = [list(post.tags) for post in read_conll(shared_data / f"NER_data/twitter{name}/test.txt").posts]
     scores = metric.compute(predictions=gold, references=gold)
     assert scores["lenient_f1"] == scores["strict_f1"] == 1
     count = {m: sum(v for k, v in scores.items() if k.startswith(f"{m}_support")) for m in ("lenient", "strict")}

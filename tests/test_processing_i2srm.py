@@ -175,7 +175,7 @@ def test_sub_tokens_are_those_of_the_tokenizer(name, words):
 def real_words(folder) -> list[str]:
     """Every word of Twitter-2015 and Twitter-2017 that is not ASCII, and some of the others."""
     files = sorted(folder.glob("NER_data/twitter201[57]/*.txt"))
-    words = sorted({token for path in files for post in read_conll(path) for token in post.tokens})
+    words = sorted({token for path in files for post in read_conll(path).posts for token in post.tokens})
     return [word for i, word in enumerate(words) if i % 20 == 0 or not word.isascii()]
 
 

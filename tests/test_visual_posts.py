@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import parquet
 import pictograms
 import pytest
 import visual_posts
@@ -176,8 +177,9 @@ def test_a_failed_run_leaves_the_earlier_result(tmp_path, monkeypatch):
 
 
 def test_large_splits_are_written_in_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "MAX_SHARD_SIZE", "60KB")
-    monkeypatch.setattr(VisualPosts, "DEFAULT_WRITER_BATCH_SIZE", 2)
+    monkeypatch.setattr(parquet, "PIECE", 2)
+    monkeypatch.setattr(parquet, "BYTES_TOGETHER", 1)
+    monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 60_000)
     write_parquet(VisualPosts, tmp_path / "posts", **SMALL)
     names = sorted(path.name for path in tmp_path.glob("posts/data/train-*"))
     assert len(names) > 1 and names[-1] == f"train-{len(names) - 1:05d}-of-{len(names):05d}.parquet"
@@ -196,4 +198,9 @@ def test_script(tmp_path):
     command = [sys.executable, str(SCRIPT), "--output_dir", str(tmp_path / "posts"), "--seed", "7", *counts]
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["posts", "posts.png"]
-    assert sorted(path.name for path in (tmp_path / "posts").iterdir()) == ["data", "dataset_info.json", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "posts").iterdir()) == [
+        "README.md",
+        "data",
+        "dataset_info.json",
+        "report.json",
+    ]

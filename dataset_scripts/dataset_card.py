@@ -1,0 +1,98 @@
+"""Writes the card (README.md) of a data set: schema, statistics, licence notes, citation."""
+
+from pathlib import Path
+
+import datasets
+from huggingface_hub import DatasetCard, DatasetCardData
+from report import table
+
+TEMPLATE = """\
+---
+{metadata}
+---
+
+# {title}
+
+{description}
+
+```python
+from datasets import load_dataset
+
+posts = load_dataset("{name}")
+```
+
+Made from the files that circulate by the data set script of
+[modeling_i2srm](https://arxiv.org/abs/2310.06326); `report.json` holds all that is said here, for programs.
+
+## How it was made
+
+{about}
+
+## Columns
+
+{columns}
+
+## Statistics
+
+{statistics}
+
+Entities are counted strictly (a `B-` tag each) and leniently (as seqeval and conlleval do by default: an `I-` tag after
+another type, or after none, begins one too). Pictures are counted by post, `files` by file.
+
+{unused}
+
+## Licence
+
+{license}
+
+## Citation
+
+{citation}
+"""
+
+COLUMNS = {
+    "id": "identifier of the post, unique in its split",
+    "tokens": "the words, as they stand in the raw file",
+    "ner_tags": "a BIO tag for each word; tags are not repaired",
+    "head": "the first entity: `start` and `end` (exclusive), counted in words",
+    "tail": "the second entity, likewise",
+    "relation": "the relation between head and tail",
+    "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
+    "objects": "crops of objects in the picture, in the order in which they come",
+}
+
+
+def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
+    """Write `README.md`, whose metadata `load_dataset` checks the rows against.
+
+    Args:
+        folder: The finished data set.
+        info: Features, splits, description, citation and licence.
+        report: The report of the builder.
+    """
+    task = "token-classification" if "ner_tags" in info.features else "text-classification"
+    shown = datasets.DatasetInfo(features=info.features, splits=info.splits, dataset_size=info.dataset_size)
+    data = DatasetCardData(
+        pretty_name=info.description.splitlines()[0].split(":")[0],
+        license="other",
+        task_categories=[task] if {"ner_tags", "relation"} & set(info.features) else None,
+        tags=["multimodal", "social media"],
+        dataset_info=shown._to_yaml_dict(),
+    )
+    about = {name: value for name, value in report.items() if isinstance(value, (str, int)) and name != "dataset"}
+    lines = [f"- {name}: {value}" for name, value in about.items()]
+    lines += [f"- **{warning}**" for warning in report.get("warnings", [])]
+    unparsed, unused = report.get("unparsed_lines", []), report.get("unused_pictures", [])
+    card = TEMPLATE.format(
+        metadata=data.to_yaml(),
+        title=data.pretty_name,
+        description=info.description.strip(),
+        name=report["dataset"],
+        about="\n".join(lines) or "Made up by a program.",
+        columns="\n".join(f"- `{name}`: {COLUMNS[name]}" for name in info.features),
+        statistics=table(report["splits"], markdown=True),
+        unused=f"Lines that could not be read: {len(unparsed)}. Pictures there and not used: {len(unused)}.",
+        license=info.license or "None stated.",
+        citation=f"```bibtex\n{info.citation.strip()}\n```" if info.citation else "None.",
+    )
+    DatasetCard(card).save(folder / "README.md")

@@ -1,0 +1,89 @@
+"""Joins the Parquet files that `datasets` wrote, storing a picture that several rows share once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS_TOGETHER = 1000
+BYTES_TOGETHER = 16_000_000
+PIECE = 50  # rows; a row group ends after a whole number of them, whichever processes read the pictures
+MAX_FILE_BYTES = 500_000_000
+
+
+def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
+    """Write the rows of several files, in their order, to `folder/SPLIT-00000-of-0000N.parquet`.
+
+    Picture columns are dictionary-encoded: rows of a row group that hold the same bytes hold a number, and the bytes
+    stand there once. Any Parquet reader undoes this by itself. The columns keep their types.
+
+    Returns:
+        The number of rows of each file written.
+    """
+    lengths = []
+    schema = pq.read_schema(paths[0])
+    writer = None
+    for table in row_groups(paths):
+        if writer is None:
+            path = folder / f"{split}-{len(lengths):05d}.part"
+            sink = pa.OSFile(str(path), "wb")
+            writer = pq.ParquetWriter(
+                sink,
+                schema,
+                dictionary_pagesize_limit=2**30,  # the default of 1 MiB holds a few pictures
+                compression={leaf: "none" if leaf.endswith("bytes") else "zstd" for leaf in leaves(paths[0])},
+            )
+            lengths.append(0)
+        writer.write_table(table)
+        lengths[-1] += len(table)
+        if sink.tell() >= MAX_FILE_BYTES:
+            writer.close()
+            sink.close()
+            writer = None
+    if writer is not None:
+        writer.close()
+        sink.close()
+    for number in range(len(lengths)):
+        part = folder / f"{split}-{number:05d}.part"
+        part.rename(folder / f"{split}-{number:05d}-of-{len(lengths):05d}.parquet")
+    return lengths
+
+
+def row_groups(paths: list[Path]) -> Iterator[pa.Table]:
+    """Yield the rows as tables of `ROWS_TOGETHER` rows or about `BYTES_TOGETHER` bytes, whichever is less."""
+    waiting, rows, size = [], 0, 0
+    for piece in pieces(paths):
+        waiting.append(piece)
+        rows, size = rows + len(piece), size + piece.nbytes
+        if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def pieces(paths: list[Path]) -> Iterator[pa.Table]:
+    """Yield the rows as tables of `PIECE` rows, wherever the files and their row groups end."""
+    rest = pq.read_schema(paths[0]).empty_table()
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                rest = pa.concat_tables([rest, file.read_row_group(number)])
+                while len(rest) >= PIECE:
+                    yield rest.slice(0, PIECE)
+                    rest = rest.slice(PIECE)
+    if len(rest):
+        yield rest
+
+
+def leaves(path: Path) -> list[str]:
+    """Return the paths of the leaf columns of a file, such as `image.bytes`."""
+    with pq.ParquetFile(path) as file:
+        return [file.schema.column(i).path for i in range(len(file.schema))]
+
+
+def read_columns(folder: Path, split: str, columns: list[str]) -> list[dict]:
+    """Return the rows of a split with some of its leaf columns, so that pictures need not be read."""
+    files = sorted(folder.glob(f"{split}-*.parquet"))
+    return [row for path in files for row in pq.ParquetFile(path).read(columns=columns).to_pylist()]
