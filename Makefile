@@ -51,6 +51,7 @@ format: $(INSTALLED)  ## fix style
 .PHONY: figures
 figures: $(INSTALLED)  ## draw the figures in docs/ again
 	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python docs/draw_leakage.py
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data and runs

@@ -1,0 +1,89 @@
+"""Draw docs/leakage.png: how many crops come with the pairs of MNRE. Run it with `make figures`.
+
+    python docs/draw_leakage.py --data_dir RAW
+
+RAW holds the raw texts of MNRE and the index of its released crops.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "dataset_scripts"))
+from audit import RULE, labels_of, read_raw, scores  # noqa: E402
+
+DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
+COLOURS = {False: "#56b4e9", True: "#d55e00"}  # Okabe and Ito's, which the colour-blind can tell apart
+NAMES = {False: "pairs without a relation", True: "related pairs"}
+HATCHES = {False: "", True: "///"}
+GREY = "#444444"
+
+
+def draw(splits: dict, path: Path):
+    """Draw the share of the pairs of each split that have 1, 2, 3 ... crops, related and unrelated apart."""
+    figure = Figure(figsize=(8.3, 3.55), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        "MNRE: the number of crops released with a pair tells whether it is related", fontsize=12, weight="bold"
+    )
+    panels = figure.subplots(1, len(splits), sharey=True)
+    numbers = sorted({count for data in splits.values() for count in data.counts})
+    for axes, (split, data) in zip(panels, splits.items(), strict=True):
+        labels = labels_of(data.rows)["related"]
+        rule = scores([count >= RULE for count in data.counts], labels)
+        for label, shift in ((False, -0.21), (True, 0.21)):
+            found = Counter(count for count, answer in zip(data.counts, labels, strict=True) if answer == label)
+            shares = [100 * found[number] / found.total() for number in numbers]
+            axes.bar(
+                [number + shift for number in numbers],
+                shares,
+                width=0.4,
+                color=COLOURS[label],
+                hatch=HATCHES[label],
+                edgecolor="white",
+                linewidth=0,
+                label=NAMES[label],
+            )
+            for number, share in zip(numbers, shares, strict=True):
+                if share:
+                    text = "<0.1" if share < 0.05 else ">99.9" if 99.95 <= share < 100 else f"{share:.1f}"
+                    axes.text(number + shift, share + 1.5, text, ha="center", fontsize=8, color=GREY)
+        axes.axvspan(RULE - 0.5, max(numbers) + 0.5, color="#f0f0f0", zorder=0)
+        axes.axvline(RULE - 0.5, color=GREY, linewidth=1, linestyle="--")
+        axes.set_title(f"{split}: {len(labels):,} pairs", fontsize=10.5)
+        said = f"{RULE} or more: related\nprecision {rule['P']:.1f}\nrecall {rule['R']:.1f}"
+        axes.text(RULE - 0.42, 118, said, fontsize=9, va="top")
+        axes.set(xticks=numbers, xlim=(min(numbers) - 0.5, max(numbers) + 0.5), xlabel="crops of the pair")
+        axes.set(ylim=(0, 120), yticks=range(0, 101, 25))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("% of each kind of pair")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    figure.savefig(path, dpi=200)
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", type=Path, help="default: $I2SRM_DATA_DIR, as for the tests")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("leakage.png"))
+    args = parser.parse_args(arguments)
+    try:
+        splits = read_raw("mnre", args.data_dir or DATA)
+        if any(data.counts is None for data in splits.values()):
+            raise FileNotFoundError(f"{args.data_dir or DATA}: no index of MNRE's crops (mre_train_dict.pth and so on)")
+    except FileNotFoundError as error:
+        if args.data_dir:
+            sys.exit(f"{parser.prog}: {error}")
+        print(f"{args.output} is left as it is, for want of data: {error}")
+        return
+    draw(splits, args.output)
+
+
+if __name__ == "__main__":
+    main()
