@@ -67,7 +67,7 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
             task_type=pipeline_tag,
             task_name=title,
             dataset_type=dataset_name,
-            dataset_name=dataset_name,
+            dataset_name=dataset_name + (" (released crops)" if result.data.get("objects") == "released" else ""),
             dataset_split=split,
             metric_type="f1",
             metric_name=name.replace("_", " "),
@@ -96,7 +96,7 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
         title=f"{title} on {dataset_name}",
         summary=f"`{model_class}`, trained on {pictures} with modeling_i2srm.",
         usage=USAGE.format(auto_class=model_class.replace("I2SRM", "AutoModel"), path=Path(output_dir).name),
-        data=_data(dataset, result.truncation),
+        data=_data(dataset, result),
         results=_results(result),
         recipe=_recipe(model_args, training_args, config, seconds),
     )
@@ -109,11 +109,17 @@ def _table(header: list[str], rows: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def _data(dataset: str, truncation: dict) -> str:
-    rows = [[name, *counts.values()] for name, counts in truncation.items()]
-    header = ["split", "posts", "truncated posts", "words lost", "labels lost"]
+def _data(dataset: str, result) -> str:
     name = Path(dataset).name if Path(dataset).exists() else dataset
-    return f"`{name}`\n\n" + _table(header, rows)
+    said = [
+        f"{what}: {result.data[key]}"
+        for key, what in (("edition", "Edition"), ("objects", "Crops"))
+        if key in result.data
+    ]
+    said += [f"**{warning}**" for warning in result.data.get("warnings", [])]
+    rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
+    header = ["split", "posts", "truncated posts", "words lost", "labels lost"]
+    return "\n\n".join([f"`{name}`", *said, _table(header, rows)])
 
 
 def _results(result) -> str:

@@ -25,6 +25,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from .arguments import config_overrides
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
+from .data_report import read_data_report
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .trainer import I2SRMTrainer
@@ -62,14 +63,23 @@ class Task:
 
 @dataclass
 class RunResult:
-    """What one training run gave: metrics of the test and validation split, truncation counts and file names."""
+    """What one training run gave: metrics of the test and validation split, truncation counts and file names.
+
+    `data` is what the data set's report says that belongs beside every result, such as warnings.
+    """
 
     output_dir: Path
     test: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
     blanked: dict = field(default_factory=dict)
     truncation: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
+
+    @property
+    def mark(self) -> dict:
+        """What is written beside the metrics in every file."""
+        return {"data": self.data} if self.data else {}
 
 
 def setup_logging(training_args):
@@ -220,7 +230,9 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {model_args.use_images}")
 
-    result = RunResult(Path(training_args.output_dir))
+    result = RunResult(Path(training_args.output_dir), data=read_data_report(data_args.dataset))
+    for warning in result.data.get("warnings", []):
+        logger.warning(f"{data_args.dataset}: {warning}")
     limits = {
         "train": (training_args.do_train, data_args.max_train_samples),
         "validation": (training_args.do_eval, data_args.max_eval_samples),
@@ -256,7 +268,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
             draw_training_curves(trainer.state.log_history, result.output_dir / "training_curves.png")
     if training_args.do_eval:
         metrics = trainer.evaluate()
-        trainer.save_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics | result.mark)
         result.validation = without_prefix(metrics, "eval_")
     if training_args.do_predict:
         predict(task, trainer, encoded["test"], names, result, blank=model_args.use_images)
@@ -279,7 +291,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
 def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str], result: RunResult, blank: bool):
     """Predict the test split, write predictions.jsonl, and do it again with every picture absent."""
     output = trainer.predict(split, metric_key_prefix="test")
-    trainer.save_metrics("test", output.metrics)
+    trainer.save_metrics("test", output.metrics | result.mark)
     result.test = without_prefix(output.metrics, "test_")
     result.records = task.prediction_records(split, output, names)
     if trainer.is_world_process_zero():
@@ -302,8 +314,9 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
     """Run a task, and its text-only twin if asked for; print the table and write results.json.
 
     Returns:
-        {"multimodal": {...}, "pictures_blanked": {...}, "text_only": {...}, "seconds": ...}; entries that were not run
-        are left out. Metrics are those of the test split, with those of the validation split under "validation".
+        {"multimodal": {...}, "pictures_blanked": {...}, "text_only": {...}, "truncation": {...}, "data": {...},
+        "seconds": ...}; entries that were not run are left out. Metrics are those of the test split, with those of the
+        validation split under "validation"; "data" is what the data set's report says of its edition and crops.
     """
     started = time.perf_counter()
     setup_logging(training_args)
@@ -320,12 +333,14 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
         twin = run_training(task, model_args, config_args, data_args, training_args)
         results["text_only"] = {**twin.test, "validation": twin.validation}
         model_args.use_images, training_args.output_dir = True, str(output_dir)
-    results["truncation"] = main.truncation
+    results |= {"truncation": main.truncation, **main.mark}
     results["seconds"] = round(time.perf_counter() - started, 1)
     if training_args.should_save:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(results_table(results, task.main_metrics))
+        for warning in main.data.get("warnings", []):
+            print(f"WARNING: {data_args.dataset}: {warning}")
         for record in example_records(main.records):
             print(record)
         print_files(output_dir)

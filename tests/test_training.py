@@ -202,7 +202,7 @@ def test_a_missing_split_is_explained(posts, tmp_path):
     shutil.copytree(posts, tmp_path / "posts")
     for path in (tmp_path / "posts").rglob("*validation*"):
         path.unlink()
-    (tmp_path / "posts" / "dataset_info.json").unlink(missing_ok=True)
+    (tmp_path / "posts" / "README.md").unlink()  # names the splits, and so would have the loss refused before
     with pytest.raises(ValueError, match="--do_eval needs a split 'validation'"):
         run(str(tmp_path / "posts"), tmp_path / "out")
 
@@ -213,3 +213,19 @@ def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "model.safetensors").exists()
+
+
+def test_what_the_data_report_says_stands_beside_every_result(posts, tmp_path, capsys):
+    marked = Path(shutil.copytree(posts, tmp_path / "marked"))
+    said = {"edition": "second", "objects": "released", "warnings": ["the crops give the label away"]}
+    report = json.loads((marked / "report.json").read_text())
+    (marked / "report.json").write_text(json.dumps(report | said))
+    out = tmp_path / "out"
+    results = run(str(marked), out, num_train_epochs=1, load_best_model_at_end=False, save_strategy="no")
+    assert results["data"] == said
+    for name in ("results", "test_results", "eval_results"):
+        assert json.loads((out / f"{name}.json").read_text())["data"] == said
+    card = ModelCard.load(out / "README.md")
+    assert "Edition: second" in card.text and "**the crops give the label away**" in card.text
+    assert {result.dataset_name for result in card.data.eval_results} == {"marked (released crops)"}
+    assert "WARNING: " + str(marked) + ": the crops give the label away" in capsys.readouterr().out
