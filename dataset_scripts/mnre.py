@@ -51,8 +51,8 @@ SPLITS = {"train": "train", "validation": "val", "test": "test"}
 TEXT_NAME = r"(ours|mnre)_{} ?\.txt"  # the original validation file is called "mnre_val .txt"
 EDITION = "MNRE version 2 (github.com/thecharm/MNRE)"
 LEAK = (
-    "made with MNRE's released crops, whose number gives the label away: two, and one more for each type but misc in the "
-    "name of the relation. Results on this data do not show what a model reads from text and pictures"
+    "made with MNRE's released crops, whose number gives the label away: two, and one more for each type but misc in "
+    "the name of the relation. Results on this data do not show what a model reads from text and pictures"
 )
 
 PICTURES = """\
