@@ -188,6 +188,7 @@ BAD = [
     ("\x00", "null bytes"),
     ("(" * 50_000, "SyntaxError|MemoryError|RecursionError"),
     ("-" * 100_000 + "1", "MemoryError|RecursionError|ValueError"),
+    ("1" + "+1" * 50_000, "RecursionError|ValueError"),
     ("\u00a0", "SyntaxError: "),
     (b"{'caf\xe9': 1}", "UnicodeDecodeError: "),
 ]
