@@ -13,6 +13,13 @@ from picture_files import find_picture_folder, folders_below, hash_file
 TEXT_NAMES = {"train": ("train.txt",), "validation": ("valid.txt", "val.txt", "dev.txt"), "test": ("test.txt",)}
 INDEX_NAMES = {"train": "train", "validation": "val", "test": "test"}
 UMT = "UMT (github.com/jefferyYu/UMT)"
+UMT_CITATION = """
+@inproceedings{yu2020improving,
+  title = {Improving Multimodal Named Entity Recognition via Entity Span Detection with Unified Multimodal Transformer},
+  author = {Yu, Jianfei and Jiang, Jing and Yang, Li and Xia, Rui},
+  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
+  year = {2020}
+}"""
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
 
@@ -35,7 +42,7 @@ class TwitterBuilder(PostsBuilder):
         return datasets.DatasetInfo(
             description=f"{self.TITLE}: named entities in tweets with pictures.",
             features=MNER_FEATURES,
-            citation=self.CITATION,
+            citation=self.CITATION + UMT_CITATION,
             license=TWEETS,
         )
 
@@ -114,9 +121,9 @@ class TwitterBuilder(PostsBuilder):
             if name != self.NAME and texts in {file.texts for file in files.values()}:
                 raise ValueError(f"{path} is a file of {name}, not of {self.NAME}: run {name}.py")
         if labels == known.labels:
-            return f"{UMT}, with other line ends"
+            return f"{UMT}, but for line ends or lines left out"
         if texts == known.texts:
-            return "relabelled (the same posts with other tags, as in the download of HVPNeT)"
+            return "relabelled (the same posts with other tags; HVPNeT's download is such an edition)"
         return "unknown"
 
 

@@ -28,12 +28,6 @@ class Twitter2015(TwitterBuilder):
   author = {Zhang, Qi and Fu, Jinlan and Liu, Xiaoyu and Huang, Xuanjing},
   booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
   year = {2018}
-}
-@inproceedings{yu2020improving,
-  title = {Improving Multimodal Named Entity Recognition via Entity Span Detection with Unified Multimodal Transformer},
-  author = {Yu, Jianfei and Jiang, Jing and Yang, Li and Xia, Rui},
-  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
-  year = {2020}
 }"""
 
 

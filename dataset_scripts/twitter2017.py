@@ -27,12 +27,6 @@ class Twitter2017(TwitterBuilder):
   author = {Lu, Di and Neves, Leonardo and Carvalho, Vitor and Zhang, Ning and Ji, Heng},
   booktitle = {Proceedings of the 56th Annual Meeting of the Association for Computational Linguistics},
   year = {2018}
-}
-@inproceedings{yu2020improving,
-  title = {Improving Multimodal Named Entity Recognition via Entity Span Detection with Unified Multimodal Transformer},
-  author = {Yu, Jianfei and Jiang, Jing and Yang, Li and Xia, Rui},
-  booktitle = {Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics},
-  year = {2020}
 }"""
 
 

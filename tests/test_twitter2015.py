@@ -156,7 +156,7 @@ def test_editions_are_told_by_their_posts(tmp_path, monkeypatch, capsys):
 
     write(paths["validation"], twitter_text("validation").replace("\n", "\r\n"))
     report = run(raw, tmp_path / "out")
-    assert report["edition"] == f"train: {umt}; validation: {umt}, with other line ends; test: {umt}"
+    assert report["edition"] == f"train: {umt}; validation: {umt}, but for line ends or lines left out; test: {umt}"
     assert report["warnings"] == []
     assert report["splits"]["validation"]["irregularities"]["lines that end in CR LF"] > 10
 
@@ -400,7 +400,9 @@ def test_editions_of_the_real_files(shared_data, tmp_path):
             content = content.replace(b"\tB-PER", b"\tB-ORG", 239)
         write(tmp_path / "raw" / name, content)
     edition = read_raw(tmp_path / "raw", tmp_path / "cache").about["edition"]
-    assert re.fullmatch(r"train: UMT [^,;]*; validation: UMT .*, with other line ends; test: relabelled .*", edition)
+    assert re.fullmatch(
+        r"train: UMT [^,;]*; validation: UMT .*, but for line ends or lines left out; test: relabelled .*", edition
+    )
     texts = shared_data / "NER_data/twitter2017"
     for name in TEXT_FILES.values():
         write(tmp_path / "wrong" / name, (texts / name).read_bytes())
