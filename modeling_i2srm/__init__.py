@@ -2,16 +2,23 @@
 
 from importlib import import_module
 
-from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoProcessor,
+)
 
 from .configuration_i2srm import I2SRMConfig
-from .modeling_i2srm import I2SRMForTokenClassification, I2SRMModel
+from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMModel
 from .processing_i2srm import I2SRMProcessor
 from .version import __version__
 
 AutoConfig.register("i2srm", I2SRMConfig, exist_ok=True)
 AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
 AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
+AutoModelForSequenceClassification.register(I2SRMConfig, I2SRMForRelationClassification, exist_ok=True)
 AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
 
 # These need the packages of the extra "train" and are imported when they are first used.
@@ -20,7 +27,9 @@ _TRAINING = {
     "I2SRMTrainer": "trainer",
     "I2SRMTrainingArguments": "trainer",
     "MNERMetric": "metrics",
+    "MREMetric": "metrics",
     "mner_compute_metrics": "metrics",
+    "mre_compute_metrics": "metrics",
 }
 
 
@@ -33,4 +42,12 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["__version__", "I2SRMConfig", "I2SRMForTokenClassification", "I2SRMModel", "I2SRMProcessor", *_TRAINING]
+__all__ = [
+    "I2SRMConfig",
+    "I2SRMForRelationClassification",
+    "I2SRMForTokenClassification",
+    "I2SRMModel",
+    "I2SRMProcessor",
+    "__version__",
+    *_TRAINING,
+]

@@ -32,7 +32,9 @@ class ModelArguments:
         metadata={"help": "Build both encoders from --text_config and --vision_config; the tokenizer is trained too."},
     )
     vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer that is trained."})
-    image_size: int = field(default=224, metadata={"help": "Side of the pictures, with --from_scratch."})
+    image_size: int = field(
+        default=224, metadata={"help": "Side of the pictures, with a new backbone (--vision_config)."}
+    )
     use_images: bool = field(default=True, metadata={"help": "Read the pictures; false trains a text-only twin."})
     compare_text_only: bool = field(
         default=False, metadata={"help": "Also train the same model without pictures and put both in the table."}
@@ -50,6 +52,15 @@ class DataArguments:
     max_predict_samples: int | None = field(default=None, metadata={"help": "Predict the first rows only."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+    )
+    skip_long_pairs: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
+        },
+    )
+    balance_relations: bool = field(
+        default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
 

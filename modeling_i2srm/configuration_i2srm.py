@@ -1,5 +1,6 @@
 """Configuration of I2SRM models."""
 
+import math
 from typing import ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -11,6 +12,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_i2srm.I2SRMConfig",
     "AutoModel": "modeling_i2srm.I2SRMModel",
     "AutoModelForTokenClassification": "modeling_i2srm.I2SRMForTokenClassification",
+    "AutoModelForSequenceClassification": "modeling_i2srm.I2SRMForRelationClassification",
     "AutoProcessor": "processing_i2srm.I2SRMProcessor",
 }
 
@@ -23,6 +25,24 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     stages = [name for name in stage_names if name != "stem"]
     count = min(count, len(stages))
     return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
+
+
+def check_class_weights(weights, num_labels: int | None = None):
+    """Raise a `ValueError` unless `weights` is `None` or a list of finite positive numbers, one a label."""
+    if weights is None:
+        return
+    if not isinstance(weights, (list, tuple)):
+        raise ValueError(f"class_weights={weights!r} must be a list of numbers, e.g. class_weights=[0.5, 1.0, 2.0]")
+    for i, weight in enumerate(weights):
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ValueError(
+                f"class_weights[{i}]={weight!r} must be a finite positive number, e.g. class_weights=[0.5, 1.0, 2.0]"
+            )
+    if num_labels is not None and len(weights) != num_labels:
+        raise ValueError(
+            f"{len(weights)} class_weights, but {num_labels} labels: give one each, "
+            f"e.g. class_weights=[1.0] * {num_labels}, or class_weights=None"
+        )
 
 
 class I2SRMConfig(PreTrainedConfig):
@@ -52,6 +72,7 @@ class I2SRMConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
+        class_weights: weight of each label in the cross-entropy (relation classification); default all 1.
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
@@ -94,6 +115,7 @@ class I2SRMConfig(PreTrainedConfig):
     classifier_dropout: float | None = None
     use_crf: bool = True
     constrained_decoding: bool = True
+    class_weights: list[float] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
@@ -148,6 +170,8 @@ class I2SRMConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
         if self.mixup_alpha <= 0:
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
+        # Their number is checked by the model that uses them: a tagger may start from a checkpoint of relations.
+        check_class_weights(self.class_weights)
 
 
 ROBERTA_LARGE = {

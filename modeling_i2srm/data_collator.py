@@ -9,16 +9,16 @@ from .processing_i2srm import I2SRMProcessor
 
 logger = logging.get_logger(__name__)
 
-TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "labels")
+TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "head_mask", "tail_mask", "labels")
 
 
 @dataclass
 class I2SRMDataCollator:
     """Pad the text of rows, load and normalise their pictures.
 
-    Rows are those of the Parquet data (tokens, ner_tags, image, objects), encoded here, or rows that
-    `processor.encode_tokens` has encoded before. Pictures are read at this point, so that a data set stays small in
-    memory and data loader workers share the decoding.
+    Rows are those of the Parquet data (tokens, ner_tags or head, tail and relation, image, objects), encoded here, or
+    rows that `processor.encode_tokens` or `encode_pair` has encoded before. Pictures are read at this point, so that a
+    data set stays small in memory and data loader workers share the decoding.
 
     Args:
         processor: the model's processor.
@@ -50,10 +50,13 @@ class I2SRMDataCollator:
     def _text(self, row: dict) -> dict:
         if "input_ids" not in row:
             post = row.get("id", "?")
-            row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
+            if row.get("head") is not None:
+                row = self.processor.encode_pair(row["tokens"], row["head"], row["tail"], row.get("relation"))
+            else:
+                row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
             if lost := row["num_truncated_words"]:
                 self.truncated_words += lost
-                logger.warning(f"post {post}: the last {lost} words do not fit and are left out; raise max_length")
+                logger.warning(f"post {post}: {lost} words do not fit and are left out; raise max_length")
         return {name: row[name] for name in TEXT_COLUMNS if name in row}
 
     def _pictures(self, row: dict):

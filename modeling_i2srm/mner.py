@@ -74,6 +74,12 @@ def prediction_records(split, output, names: list[str]) -> list[dict]:
     return records
 
 
+def describe(record: dict) -> str | None:
+    """The entities of a post, in a line of words."""
+    found = (f"{entity['word']} = {entity['entity']} ({entity['score']:.2f})" for entity in record["entities"])
+    return ", ".join(found) or None
+
+
 MNER = Task(
     name="mner",
     model_class=I2SRMForTokenClassification,
@@ -83,7 +89,9 @@ MNER = Task(
     lost_labels=lost_entities,
     compute_metrics=mner_compute_metrics,
     prediction_records=prediction_records,
+    describe=describe,
     main_metrics=("lenient_f1", "strict_f1"),
+    type_metrics=("lenient_f1", "strict_f1"),
 )
 
 __all__ = ["MNER"]

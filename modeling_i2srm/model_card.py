@@ -4,19 +4,43 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-TASKS = {"mner": ("Multimodal named entity recognition", "token-classification", "I2SRMForTokenClassification")}
-
 USAGE = """\
 ```python
 from transformers import {auto_class}, AutoProcessor
 
 model = {auto_class}.from_pretrained("{path}", trust_remote_code=True)
 processor = AutoProcessor.from_pretrained("{path}", trust_remote_code=True)
+{example}
+```"""
+
+TAGS_EXAMPLE = """\
 inputs = processor(text="Kobe lands in Paris", images="kobe.jpg", return_word_offsets=True)
 words, offsets, _ = (inputs.pop(name) for name in ("words", "word_offsets", "num_truncated_words"))
 tags = model.decode(model(**inputs).logits, inputs["word_mask"])[0]
-print([(word, model.config.id2label[tag]) for word, tag in zip(words[0], tags)])
-```"""
+print([(word, model.config.id2label[tag]) for word, tag in zip(words[0], tags)])"""
+
+PAIR_EXAMPLE = """\
+inputs = processor(text="Kobe lands in Paris", head=(0, 4), tail=(14, 19), images="kobe.jpg")
+scores = model(**inputs).logits.softmax(-1)[0]
+print(model.config.id2label[int(scores.argmax())], float(scores.max()))"""
+
+# name: title, pipeline tag, Auto class, example, limit
+TASKS = {
+    "mner": (
+        "Multimodal named entity recognition",
+        "token-classification",
+        "AutoModelForTokenClassification",
+        TAGS_EXAMPLE,
+        "The tags are those of the training data; other domains and languages were not evaluated.",
+    ),
+    "mre": (
+        "Multimodal relation extraction",
+        "text-classification",
+        "AutoModelForSequenceClassification",
+        PAIR_EXAMPLE,
+        "Somebody has to say which two entities are meant; other domains and languages were not evaluated.",
+    ),
+}
 
 TEMPLATE = """\
 ---
@@ -46,21 +70,21 @@ TEMPLATE = """\
 ## Limits
 
 - A picture helps only where it tells something that the text does not: compare the columns above before you rely on it.
-- The tags are those of the training data; other domains and languages were not evaluated.
+- {limit}
 
 Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations in the documentation of modeling_i2srm.
 """
 
 
-def write_model_card(output_dir: Path, task: str, dataset: str, model_args, training_args, config, result, seconds):
+def write_model_card(output_dir: Path, task, dataset: str, model_args, training_args, config, result, seconds):
     """Write README.md into the folder of a run.
 
     Args:
-        task: key of `TASKS`.
+        task: the `Task` of `modeling_i2srm.training`.
         result: the `RunResult` of `modeling_i2srm.training`.
         seconds: how long the run took.
     """
-    title, pipeline_tag, model_class = TASKS[task]
+    title, pipeline_tag, auto_class, example, limit = TASKS[task.name]
     dataset_name = Path(dataset).name
     metrics = [
         EvalResult(
@@ -69,12 +93,12 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
             dataset_type=dataset_name,
             dataset_name=dataset_name + (" (released crops)" if result.data.get("objects") == "released" else ""),
             dataset_split=split,
-            metric_type="f1",
+            metric_type="f1" if name.endswith("f1") else name.rpartition("_")[2],
             metric_name=name.replace("_", " "),
             metric_value=round(values[name], 4),
         )
         for split, values in (("test", result.test), ("validation", result.validation))
-        for name in ("lenient_f1", "strict_f1")
+        for name in task.main_metrics
         if name in values
     ]
     if model_args.model_name_or_path:
@@ -84,7 +108,7 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
     card_data = ModelCardData(
         library_name="transformers",
         pipeline_tag=pipeline_tag,
-        tags=["i2srm", "multimodal", task],
+        tags=["i2srm", "multimodal", task.name],
         datasets=None if Path(dataset).exists() else [dataset],
         base_model=[name for name in sources if not Path(name).exists()] or None,
         model_name=f"{title} on {dataset_name}",
@@ -94,10 +118,11 @@ def write_model_card(output_dir: Path, task: str, dataset: str, model_args, trai
     card = TEMPLATE.format(
         metadata=card_data.to_yaml(),
         title=f"{title} on {dataset_name}",
-        summary=f"`{model_class}`, trained on {pictures} with modeling_i2srm.",
-        usage=USAGE.format(auto_class=model_class.replace("I2SRM", "AutoModel"), path=Path(output_dir).name),
+        summary=f"`{task.model_class.__name__}`, trained on {pictures} with modeling_i2srm.",
+        usage=USAGE.format(auto_class=auto_class, path=Path(output_dir).name, example=example),
         data=_data(dataset, result),
-        results=_results(result),
+        results=_results(task, result),
+        limit=limit,
         recipe=_recipe(model_args, training_args, config, seconds),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -118,19 +143,22 @@ def _data(dataset: str, result) -> str:
     ]
     said += [f"**{warning}**" for warning in result.data.get("warnings", [])]
     rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
-    header = ["split", "posts", "truncated posts", "words lost", "labels lost"]
+    names = next(iter(result.truncation.values()), {"posts": 0})
+    header = ["split", *(name.replace("_", " ") for name in names)]
     return "\n\n".join([f"`{name}`", *said, _table(header, rows)])
 
 
-def _results(result) -> str:
+def _results(task, result) -> str:
     columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
     columns = {name: values for name, values in columns.items() if values}
-    names = {n for values in columns.values() for n in values if n.startswith(("lenient_f1", "strict_f1"))}
+    known = {name for values in columns.values() for name in values}
+    names = [name for name in task.main_metrics if name in known]
+    names += sorted(name for name in known if name.startswith(tuple(f"{metric}_" for metric in task.type_metrics)))
     if not names:
         return "Not evaluated."
     rows = [
         [name.replace("_", " "), *(f"{100 * v[name]:.2f}" if name in v else "-" for v in columns.values())]
-        for name in sorted(names)
+        for name in names
     ]
     return "In per cent.\n\n" + _table(["metric", *columns], rows)
 

@@ -18,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .attn_mixup import AttnMixup
-from .configuration_i2srm import I2SRMConfig
+from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, viterbi
 from .semantic_loss import SemanticLoss
 from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
@@ -53,7 +53,7 @@ class I2SRMOutput(ModelOutput):
 
     Args:
         loss: scalar.
-        logits: (B, T, num_labels) emissions of every token (token classification).
+        logits: (B, T, num_labels) emissions of every token, or (B, num_labels) scores of the relation.
         task_loss: loss of the rows that are not mixed.
         mixup_loss: lam * loss(mixed, y_a) + (1 - lam) * loss(mixed, y_b); training only.
         semantic_loss: the KL term times its weight.
@@ -246,6 +246,11 @@ class I2SRMModel(I2SRMPreTrainedModel):
             )
         return features.view(batch, pictures, -1)
 
+    def main_picture(self, outputs: I2SRMModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last stage's global average (B, C_4) of the main pictures, and (B,) whether a post has one."""
+        vision = outputs.visual_features[:, 0, -self.last_channels :]
+        return vision.to(outputs.last_hidden_state.dtype), outputs.image_mask[:, 0]
+
     def _pad_pictures(self, features, image_mask):
         """Fill up to 1+M pictures with absent ones."""
         batch, given, size = features.shape
@@ -399,11 +404,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         self.semantic_loss_weight = (
             self.default_semantic_loss_weight if config.semantic_loss_weight is None else config.semantic_loss_weight
         )
-        self.semantic_loss = (
-            SemanticLoss(hidden_size, self.model.last_channels, config.semantic_loss_detach_text)
-            if self.semantic_loss_weight
-            else None
-        )
+        self.semantic_loss = build_semantic_loss(config, hidden_size, self.model, self.semantic_loss_weight)
         self.post_init()
 
     @can_return_tuple
@@ -465,8 +466,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             else:
                 parts["task_loss"] = self._emission_losses(gather_words(logits, labelled)[0], tags, mask)[0]
             if self.semantic_loss is not None and outputs.visual_features is not None:
-                vision = outputs.visual_features[:, 0, -self.model.last_channels :]  # global average, main picture
-                divergence = self.semantic_loss(hidden[:, 0], vision.to(hidden.dtype), outputs.image_mask[:, 0])
+                divergence = self.semantic_loss(hidden[:, 0], *self.model.main_picture(outputs))
                 parts["semantic_loss"] = self.semantic_loss_weight * divergence
         return I2SRMOutput(
             loss=sum(parts.values()) if parts else None,
@@ -539,6 +539,133 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         return emissions.softmax(-1) * mask[..., None]
 
 
+def mean_of_tokens(states: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
+    """The mean (B, d) of the states (B, T, d) where the mask (B, T) is 1."""
+    mask = mask.to(states.dtype)
+    count = mask.sum(1, keepdim=True)
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and not count.all():
+        empty = (count[:, 0] == 0).nonzero()[:, 0].tolist()
+        raise ValueError(f"{name} is empty for the posts {empty} of the batch: an entity has at least one token")
+    return torch.bmm(mask[:, None], states)[:, 0] / count
+
+
+class I2SRMForRelationClassification(I2SRMPreTrainedModel):
+    """Multimodal relation extraction: [mean of the head's tokens ; mean of the tail's] -> dropout -> linear.
+
+    The tokenizer needs the entity markers and the text encoder their embeddings:
+    `model.resize_token_embeddings(len(processor.tokenizer))`. The parts of this head have names of their own, so that
+    `from_pretrained` takes the `I2SRMModel` of a checkpoint with another head and warns about the rest.
+
+    Example:
+
+    >>> inputs = processor(
+    ...     tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4), images="kobe.jpg"
+    ... )  # doctest: +SKIP
+    >>> model.config.id2label[int(model(**inputs).logits.argmax())]  # doctest: +SKIP
+    '/per/loc/place_of_residence'
+    """
+
+    default_semantic_loss_weight = 0.5
+
+    def __init__(self, config: I2SRMConfig):
+        super().__init__(config)
+        size = 2 * config.text_config.hidden_size
+        self.model = I2SRMModel(config)
+        dropout = config.classifier_dropout
+        self.dropout = nn.Dropout(config.text_config.hidden_dropout_prob if dropout is None else dropout)
+        self.pair_classifier = nn.Linear(size, config.num_labels)
+        self.pair_attn_mixup = build_attn_mixup(config, size)
+        self.semantic_loss_weight = (
+            self.default_semantic_loss_weight if config.semantic_loss_weight is None else config.semantic_loss_weight
+        )
+        self.pair_semantic_loss = build_semantic_loss(config, size, self.model, self.semantic_loss_weight)
+        check_class_weights(config.class_weights, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        visual_features: torch.FloatTensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        head_mask: torch.Tensor | None = None,
+        tail_mask: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> I2SRMOutput:
+        """Classify entity pairs; inputs as for `I2SRMModel`, and:
+
+        Args:
+            labels: (B,) relation ids, -100 for a pair without one, which is left out of the loss.
+            head_mask, tail_mask: (B, T), 1 on the tokens of the entity, without its markers.
+        """
+        if head_mask is None or tail_mask is None:
+            raise ValueError(
+                "head_mask and tail_mask are missing; the processor makes them, e.g. "
+                'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))'
+            )
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            visual_features=visual_features,
+            image_mask=image_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        pairs = torch.cat(
+            [mean_of_tokens(hidden, head_mask, "head_mask"), mean_of_tokens(hidden, tail_mask, "tail_mask")], dim=-1
+        )  # (B, 2d)
+        logits = self.pair_classifier(self.dropout(pairs))  # (B, N)
+        parts = {}
+        if labels is not None:
+            if self.training and self.pair_attn_mixup is not None:
+                rows = self.pair_attn_mixup(pairs)
+                scores = self.pair_classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
+                unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
+                parts["task_loss"] = self._relation_loss(unmixed, labels[rows.unmixed])
+                if len(mixed):
+                    first, second = (self._relation_loss(mixed, labels[rows_]) for rows_ in (rows.first, rows.second))
+                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
+            else:
+                parts["task_loss"] = self._relation_loss(logits, labels)
+            if self.pair_semantic_loss is not None and outputs.visual_features is not None:
+                divergence = self.pair_semantic_loss(pairs, *self.model.main_picture(outputs))
+                parts["semantic_loss"] = self.semantic_loss_weight * divergence
+        return I2SRMOutput(
+            loss=sum(parts.values()) if parts else None,
+            logits=logits,
+            **parts,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _relation_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy, the weighted mean over the pairs that have a label; 0 where none has."""
+        weights = self.config.class_weights or [1.0] * self.config.num_labels
+        weights = torch.tensor(weights, dtype=torch.float, device=scores.device)
+        total = (weights[labels.clamp(min=0)] * (labels != -100)).sum()
+        losses = F.cross_entropy(scores.float(), labels, weight=weights, reduction="sum")
+        return losses / total.masked_fill(total == 0, 1.0)
+
+
+def build_semantic_loss(config: I2SRMConfig, text_size: int, model: I2SRMModel, weight: float) -> SemanticLoss | None:
+    """The semantic loss with the configuration's settings, or `None` with weight 0."""
+    return SemanticLoss(text_size, model.last_channels, config.semantic_loss_detach_text) if weight else None
+
+
 def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
     """AttnMixup with the configuration's settings, or `None` when both its halves are off."""
     if not (config.attn_mixup and (config.attn_mixup_attention or config.attn_mixup_interpolation)):
@@ -559,5 +686,13 @@ def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
 I2SRMConfig.register_for_auto_class()
 I2SRMModel.register_for_auto_class("AutoModel")
 I2SRMForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
+I2SRMForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
 
-__all__ = ["I2SRMForTokenClassification", "I2SRMModel", "I2SRMModelOutput", "I2SRMOutput", "I2SRMPreTrainedModel"]
+__all__ = [
+    "I2SRMForRelationClassification",
+    "I2SRMForTokenClassification",
+    "I2SRMModel",
+    "I2SRMModelOutput",
+    "I2SRMOutput",
+    "I2SRMPreTrainedModel",
+]

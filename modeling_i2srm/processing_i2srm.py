@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitIma
 from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
 from .pictures import load_picture
 
 logger = logging.get_logger(__name__)
@@ -35,6 +36,35 @@ def split_text(text: str) -> list[tuple[str, int, int]]:
     [('RT', 0, 2), ('@ann', 3, 7), (':', 7, 8), ('Paris', 9, 14), (',', 14, 15), ('3.5', 16, 19), ('km', 20, 22)]
     """
     return [(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
+
+
+def split_pair(text: str, head, tail) -> tuple[list[tuple[str, int, int]], tuple[int, int], tuple[int, int]]:
+    """Split raw text so that two spans of characters begin and end at words.
+
+    >>> split_pair("Kobe lands in #Paris!", (0, 4), (15, 20))
+    ([('Kobe', 0, 4), ('lands', 5, 10), ('in', 11, 13), ('#', 14, 15), ('Paris', 15, 20), ('!', 20, 21)], (0, 1),
+     (4, 5))
+
+    Returns:
+        The words as `split_text` gives them, and the spans in words.
+
+    Raises:
+        ValueError: a span that is not in the text or holds white space alone.
+    """
+    spans = [check_span(span, name, len(text), "characters") for name, span in (("head", head), ("tail", tail))]
+    cuts = sorted({0, len(text), *spans[0], *spans[1]})
+    words = [
+        (word, start + offset, end + offset)
+        for offset, stop in zip(cuts, cuts[1:], strict=False)
+        for word, start, end in split_text(text[offset:stop])
+    ]
+    found = []
+    for name, (start, end) in zip(("head", "tail"), spans, strict=True):
+        inside = [i for i, (_, word_start, word_end) in enumerate(words) if start <= word_start and word_end <= end]
+        if not inside:
+            raise ValueError(f"{name}={(start, end)} holds no word: {text[start:end]!r}; e.g. {CALLS['characters']}")
+        found.append((inside[0], inside[-1] + 1))
+    return words, *found
 
 
 class I2SRMProcessor(ProcessorMixin):
@@ -70,11 +100,18 @@ class I2SRMProcessor(ProcessorMixin):
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
 
     @classmethod
-    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **overrides):
+    def from_encoders(
+        cls,
+        text_name_or_path: str,
+        vision_name_or_path: str | None = None,
+        entity_markers: bool = False,
+        **overrides,
+    ):
         """Build a processor from the tokenizer of a text encoder and the picture recipe of a vision backbone.
 
         A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
-        ImageNet mean and standard deviation.
+        ImageNet mean and standard deviation. With `entity_markers` the tokenizer gets the four markers that relations
+        need; call `model.resize_token_embeddings(len(processor.tokenizer))` then.
         """
         image_processor = resnet_image_processor()
         if vision_name_or_path is not None:
@@ -82,7 +119,15 @@ class I2SRMProcessor(ProcessorMixin):
                 image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
             except (OSError, ValueError) as error:
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
-        return cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
+        processor = cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
+        if entity_markers:
+            processor.add_entity_markers()
+        return processor
+
+    def add_entity_markers(self) -> int:
+        """Add the markers of head and tail to the tokenizer, as special tokens; return how many were new."""
+        self.__dict__.pop("_reserved_ids", None)
+        return self.tokenizer.add_tokens(list(MARKERS), special_tokens=True)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         files = super().save_pretrained(save_directory, *args, **kwargs)
@@ -107,6 +152,9 @@ class I2SRMProcessor(ProcessorMixin):
         *,
         tokens: list[str] | list[list[str]] | None = None,
         ner_tags: list | None = None,
+        head=None,
+        tail=None,
+        relation=None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -121,30 +169,62 @@ class I2SRMProcessor(ProcessorMixin):
             images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
             objects: a list of object crops (each like a picture) or `None` a post.
             ner_tags: a tag a word, ids or (with `label2id`) names.
+            head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
+                exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
+            relation: the relation of each pair, ids or (with `label2id`) names.
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
                 out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
 
         Returns:
-            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`;
+            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
+            `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`;
             pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
 
         Raises:
-            ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures.
+            ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures,
+                `EntityPairError` (likewise) for a pair that does not fit into `max_length`.
         """
         if return_tensors != "pt":
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
+        if not isinstance(text, str) and hasattr(text, "__iter__"):
+            text = list(text)
         posts, single = self._split_posts(text, tokens)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
-        images, objects, ner_tags = (
+        pairs = head is not None
+        if pairs != (tail is not None) or (pairs and ner_tags is not None) or (relation is not None and not pairs):
+            raise ValueError(
+                "give head and tail (and relation), or ner_tags, or none of them, e.g. "
+                "processor(..., head=(0, 1), tail=(3, 4))"
+            )
+        images, objects, ner_tags, head, tail, relation = (
             self._one_per_post(values, name, len(posts), single)
-            for name, values in (("images", images), ("objects", objects), ("ner_tags", ner_tags))
+            for name, values in (
+                ("images", images),
+                ("objects", objects),
+                ("ner_tags", ner_tags),
+                ("head", head),
+                ("tail", tail),
+                ("relation", relation),
+            )
         )
-        rows = [
-            self.encode_tokens([word for word, _, _ in post], tags, label2id=label2id, max_length=max_length)
-            for post, tags in zip(posts, ner_tags, strict=True)
-        ]
+        options = {"label2id": label2id, "max_length": max_length}
+        if pairs and text is not None:
+            texts = [text] if single else text
+            marked = [split_pair(*values) for values in zip(texts, head, tail, strict=True)]
+            posts, head, tail = (list(values) for values in zip(*marked, strict=True))
+        if pairs:
+            rows = [
+                self.encode_pair([word for word, _, _ in post], *labels, **options)
+                for post, *labels in zip(posts, head, tail, relation, strict=True)
+            ]
+        else:
+            rows = [
+                self.encode_tokens([word for word, _, _ in post], tags, **options)
+                for post, tags in zip(posts, ner_tags, strict=True)
+            ]
+        first_words = [row.pop("first_word", 0) for row in rows]
         truncated = [row.pop("num_truncated_words") for row in rows]
         if any(truncated) and not return_word_offsets:
             logger.warning(
@@ -153,7 +233,10 @@ class I2SRMProcessor(ProcessorMixin):
             )
         features = {**self.pad(rows, pad_to_multiple_of), **self.encode_pictures(images, objects)}
         if return_word_offsets:
-            kept = [post[: len(post) - cut] for post, cut in zip(posts, truncated, strict=True)]
+            kept = [
+                post[first : first + len(post) - cut]
+                for post, first, cut in zip(posts, first_words, truncated, strict=True)
+            ]
             features["words"] = [[word for word, _, _ in post] for post in kept]
             features["word_offsets"] = [[(start, end) for _, start, end in post] for post in kept]
             features["num_truncated_words"] = truncated
@@ -168,7 +251,7 @@ class I2SRMProcessor(ProcessorMixin):
             )
         if text is not None:
             single = isinstance(text, str)
-            texts = list(text) if not single and hasattr(text, "__iter__") else [text]
+            texts = text if isinstance(text, list) else [text]
             for item in texts:
                 if not isinstance(item, str):
                     raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
@@ -199,9 +282,11 @@ class I2SRMProcessor(ProcessorMixin):
             return [values]
         if not is_listing(values) or len(values) != count:
             got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
+            example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
+            absent = "" if name in ("head", "tail") else ", with None where there is none"
             raise ValueError(
-                f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}, with None where there "
-                f"is none, e.g. {name}={[None] * count}"
+                f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}{absent}, e.g. "
+                f"{name}={example}"
             )
         return list(values)
 
@@ -257,11 +342,9 @@ class I2SRMProcessor(ProcessorMixin):
                 break
             word_starts.append(len(input_ids) + 1)
             input_ids += pieces[: room - len(input_ids)]
-        first, last = self._special_ids
-        input_ids = [first, *input_ids, last]
-        row = {"input_ids": input_ids, "attention_mask": [1] * len(input_ids), "word_mask": [0] * len(input_ids)}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            row["token_type_ids"] = [0] * len(input_ids)
+        row = self._frame(input_ids)
+        input_ids = row["input_ids"]
+        row["word_mask"] = [0] * len(input_ids)
         for start in word_starts:
             row["word_mask"][start] = 1
         if ner_tags is not None:
@@ -271,37 +354,112 @@ class I2SRMProcessor(ProcessorMixin):
         row["num_truncated_words"] = len(tokens) - len(word_starts)
         return row
 
+    def encode_pair(
+        self,
+        tokens: list[str],
+        head,
+        tail,
+        relation: int | str | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+    ) -> dict:
+        """Encode the words of one post with markers around its head and tail entity, without padding.
+
+        Of a post that is too long a window with both entities is kept; the words farthest from them are cut first.
+
+        Args:
+            tokens: the words.
+            head, tail: (start, end) or {"start": ..., "end": ...} in words, the end exclusive. Any two spans: they may
+                abut, nest, overlap or be equal.
+            relation: id or (with `label2id`) name.
+
+        Returns:
+            Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), head_mask, tail_mask (1 on the
+            entity's own sub-tokens), the integer labels (with `relation`), the first word that is in, first_word, and
+            the number of words cut off, num_truncated_words.
+
+        Raises:
+            EntityPairError: both entities and the words between them do not fit.
+            ValueError: a span that is not in the post, or a tokenizer without the markers.
+        """
+        head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
+        marked = mark_pair(self._word_pieces(tokens), head, tail, self._marker_ids, self._limit(max_length) - 2)
+        row = self._frame(marked.input_ids)
+        row |= {"head_mask": [0, *marked.head_mask, 0], "tail_mask": [0, *marked.tail_mask, 0]}
+        if relation is not None:
+            row["labels"] = self._label_id(relation, label2id)
+        row["first_word"] = marked.first_word
+        row["num_truncated_words"] = len(tokens) - (marked.last_word - marked.first_word)
+        return row
+
+    @cached_property
+    def _marker_ids(self) -> tuple[int, ...]:
+        known = self.tokenizer.get_vocab()
+        if not set(MARKERS) <= known.keys():
+            raise ValueError(
+                f"the tokenizer has no entity markers {' '.join(MARKERS)}; call processor.add_entity_markers() and "
+                "model.resize_token_embeddings(len(processor.tokenizer))"
+            )
+        return tuple(known[marker] for marker in MARKERS)
+
+    def _frame(self, input_ids: list[int]) -> dict:
+        first, last = self._special_ids
+        row = {"input_ids": [first, *input_ids, last], "attention_mask": [1] * (len(input_ids) + 2)}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            row["token_type_ids"] = [0] * len(row["input_ids"])
+        return row
+
     def _word_pieces(self, tokens: list[str]) -> list[list[int]]:
         if not tokens:
             return []
         # Lone surrogates cannot be encoded; they count as unknown characters.
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
-        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
-        return [ids or [self.tokenizer.unk_token_id] for ids in pieces]
+        # A word that looks like a special token, a marker above all, is a word.
+        pieces = self.tokenizer(words, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        reserved, unknown = self._reserved_ids, self.tokenizer.unk_token_id
+        return [[unknown if i in reserved else i for i in ids] or [unknown] for ids in pieces]
+
+    @cached_property
+    def _reserved_ids(self) -> frozenset[int]:
+        """Ids that no word may have. Some tokenizers find special tokens in words all the same: unigram, slow BERT."""
+        added = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return frozenset(added.union(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id})
 
     @staticmethod
     def _label_id(tag, label2id) -> int:
         if isinstance(tag, str):
             if label2id is None or tag not in label2id:
                 known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
-                raise ValueError(f"unknown tag {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
+                raise ValueError(
+                    f"unknown label {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)"
+                )
             return label2id[tag]
         try:
             return operator.index(tag)
         except TypeError:
-            raise ValueError(f"tag {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0]") from None
+            raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
-        """Pad rows of `encode_tokens` on the right to (B, T) tensors; rows without labels get -100 beside others."""
+        """Pad rows of `encode_tokens` or `encode_pair` on the right to (B, T) tensors, the labels of pairs to (B,).
+
+        Rows without tags get -100 beside others.
+        """
         padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
+        pairs = "head_mask" in rows[0]
+        if any(("head_mask" in row) != pairs for row in rows):
+            raise ValueError("rows with and without head and tail are mixed; give a batch rows of one kind")
         if any("labels" in row for row in rows):
-            rows = [{**row, "labels": row.get("labels", [])} for row in rows]
+            rows = [{**row, "labels": row.get("labels", IGNORE if pairs else [])} for row in rows]
         length = max(len(row["input_ids"]) for row in rows)
         if pad_to_multiple_of:
             length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
         return {
-            name: torch.tensor([[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows])
+            name: torch.tensor(
+                [row[name] for row in rows]
+                if pairs and name == "labels"
+                else [[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows]
+            )
             for name in rows[0]
         }
 
@@ -381,4 +539,4 @@ def pil_backed(image_processor):
 
 I2SRMProcessor.register_for_auto_class("AutoProcessor")
 
-__all__ = ["I2SRMProcessor", "resnet_image_processor", "split_text"]
+__all__ = ["EntityPairError", "I2SRMProcessor", "resnet_image_processor", "split_text"]

@@ -13,7 +13,7 @@ logger = logging.get_logger(__name__)
 
 LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
 PARTS = ("text", "vision", "fusion", "head")
-HEAD_MODULES = ("classifier.", "crf.")
+HEAD_MODULES = ("classifier.", "crf.", "pair_classifier.")
 
 
 @dataclass

@@ -5,8 +5,10 @@ import json
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -26,12 +28,15 @@ from .arguments import config_overrides
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
 from .data_report import read_data_report
+from .entity_markers import MARKERS, EntityPairError
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .trainer import I2SRMTrainer
 from .visualization import draw_training_curves
 
 logger = logging.getLogger(__name__)
+
+DOES_NOT_FIT = -1
 
 
 @dataclass
@@ -47,7 +52,11 @@ class Task:
         lost_labels: row, number of words cut off, label names -> number of labels lost.
         compute_metrics: label names -> the trainer's compute_metrics.
         prediction_records: data set, prediction output, label names -> dicts for predictions.jsonl.
-        main_metrics: metrics shown first in the table.
+        describe: such a dict -> what was found in it, in words, or `None`.
+        main_metrics: metrics shown first in the table and in the model card.
+        type_metrics: metrics that are there for each label too, as NAME_LABEL.
+        entity_markers: whether the tokenizer needs them.
+        draw: dicts of predictions.jsonl, label names, path -> a picture of them.
     """
 
     name: str
@@ -58,7 +67,11 @@ class Task:
     lost_labels: Callable
     compute_metrics: Callable
     prediction_records: Callable
+    describe: Callable
     main_metrics: tuple[str, ...]
+    type_metrics: tuple[str, ...]
+    entity_markers: bool = False
+    draw: Callable | None = None
 
 
 @dataclass
@@ -115,26 +128,53 @@ def first_rows(split: Dataset, count: int | None) -> Dataset:
     return split if count is None else split.select(range(min(count, len(split))))
 
 
-def encode_split(task: Task, split: Dataset, processor: I2SRMProcessor, max_length: int, name: str):
+def encode_split(
+    task: Task, split: Dataset, processor: I2SRMProcessor, max_length: int, name: str, skip_long_pairs: bool = False
+):
     """Add the encoded text to a split and count what truncation loses.
 
+    Args:
+        skip_long_pairs: leave out pairs that do not fit into `max_length`, and count them.
+
     Returns:
-        the split with input_ids and the like, and a dict posts, truncated_posts, words_lost, labels_lost.
+        the split with input_ids and the like, and a dict posts, truncated_posts, words_lost, labels_lost,
+        and for pairs pairs_skipped.
+
+    Raises:
+        ValueError: pairs that do not fit, unless they are to be skipped.
     """
     text = split.select_columns(list(task.text_columns))
-    encoded = text.map(
-        lambda row: task.encode(processor, row, max_length),
-        remove_columns=list(task.text_columns),
-        desc=f"encoding {name}",
-    )
+
+    def encode(row: dict) -> dict:
+        try:
+            return task.encode(processor, row, max_length)
+        except EntityPairError:  # another row in its place, with a number of words that none has
+            stand_in = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
+            return stand_in | {"num_truncated_words": DOES_NOT_FIT}
+
+    encoded = text.map(encode, remove_columns=list(task.text_columns), desc=f"encoding {name}")
+    cut = encoded["num_truncated_words"][:]
+    long = [i for i, lost in enumerate(cut) if lost == DOES_NOT_FIT]
+    if long and not skip_long_pairs:
+        ids = split.select(long[:5])["id"] if "id" in split.column_names else long[:5]
+        raise ValueError(
+            f"{name}: {len(long)} of {len(split)} pairs do not fit into max_length={max_length}: "
+            f"{', '.join(map(str, ids))}{' ...' if len(long) > 5 else ''}; raise --max_length, or leave them out with "
+            "--skip_long_pairs true"
+        )
+    if long:
+        kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
+        split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
     names = task.label_names(split.features, name)
     counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    if task.entity_markers:
+        counts["pairs_skipped"] = len(long)
     for i, lost in enumerate(encoded["num_truncated_words"]):
         if lost:
             counts["truncated_posts"] += 1
             counts["words_lost"] += lost
             counts["labels_lost"] += task.lost_labels(text[i], lost, names)
-    level = logging.WARNING if counts["truncated_posts"] else logging.INFO
+    level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
     logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     # Side by side, so that pictures are not written again.
     return datasets.concatenate_datasets([split, encoded], axis=1), counts
@@ -162,17 +202,21 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
         if fixed := {"text_config", "vision_config"} & overrides.keys():
             raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
         config = I2SRMConfig.from_pretrained(path, **overrides)
-        if list(config.id2label.values()) != names:
+        if task.model_class.__name__ not in (config.architectures or []):  # another head: only I2SRMModel is taken
+            config = I2SRMConfig.from_pretrained(path, **overrides, **labels)
+        elif list(config.id2label.values()) != names:
             raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
         model = task.model_class.from_pretrained(path, config=config)
-        return model, I2SRMProcessor.from_pretrained(path, **num_objects)
+        return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects))
     if not model_args.from_scratch:
         if "text_config" in overrides:
             raise ValueError("--text_config is that of a new text encoder: leave it out or add --from_scratch true")
         encoders = model_args.text_encoder, None if "vision_config" in overrides else model_args.vision_encoder
         model = task.model_class.from_encoders(*encoders, **labels, **overrides)
         processor = I2SRMProcessor.from_encoders(*encoders, max_length=data_args.max_length, **num_objects)
-        return model, processor
+        if "vision_config" in overrides:
+            processor.image_processor = resnet_image_processor(model_args.image_size)
+        return with_markers(task, model, processor)
     if "text_config" not in overrides or "vision_config" not in overrides:
         raise ValueError(
             'from_scratch needs both, e.g. --text_config \'{"model_type": "bert", ...}\' --vision_config ...'
@@ -182,11 +226,28 @@ def build_model(task: Task, model_args, config_args, data_args, train_tokens, na
         tokenizer = train_tokenizer(train_tokens, model_args.vocab_size, data_args.max_length)
     else:
         tokenizer = I2SRMProcessor.from_pretrained(resume_from).tokenizer
+    if task.entity_markers:
+        tokenizer.add_tokens(list(MARKERS), special_tokens=True)
     text_config.vocab_size, text_config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
     config = I2SRMConfig(text_config=text_config, **labels, **overrides)
     image_processor = resnet_image_processor(model_args.image_size)
     processor = I2SRMProcessor(image_processor, tokenizer, max_length=data_args.max_length, **num_objects)
     return task.model_class(config), processor
+
+
+def with_markers(task: Task, model, processor: I2SRMProcessor):
+    """A model and its processor with the entity markers and their embeddings, where the task needs them."""
+    if task.entity_markers:
+        processor.add_entity_markers()
+        if len(processor.tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(processor.tokenizer))
+    return model, processor
+
+
+def balanced_weights(labels: list[int], count: int) -> list[float]:
+    """Weights that let each of the labels that occur count as much as another, with mean 1 over the rows."""
+    numbers = Counter(labels)
+    return [len(labels) / (len(numbers) * numbers[label]) if numbers[label] else 1.0 for label in range(count)]
 
 
 def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
@@ -225,6 +286,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
             raise ValueError(f"--{flag} needs a split {split!r}; {data_args.dataset} has {', '.join(splits)}")
     train_tokens = splits["train"]["tokens"] if model_args.from_scratch and "train" in splits else ()
     checkpoint = checkpoint_to_resume(training_args, data_args.overwrite) if training_args.do_train else None
+    if data_args.balance_relations and task.entity_markers:
+        config_args.class_weights = balanced_weights(splits["train"]["relation"], len(names))
     model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names, checkpoint)
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -243,7 +306,9 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         for name, (wanted, limit) in limits.items():
             if wanted:
                 rows = first_rows(splits[name], limit)
-                encoded[name], result.truncation[name] = encode_split(task, rows, processor, data_args.max_length, name)
+                encoded[name], result.truncation[name] = encode_split(
+                    task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs
+                )
 
     callbacks = []
     if data_args.early_stopping_patience is not None:
@@ -275,7 +340,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     if trainer.is_world_process_zero():
         write_model_card(
             result.output_dir,
-            task=task.name,
+            task=task,
             dataset=data_args.dataset,
             model_args=model_args,
             training_args=training_args,
@@ -299,6 +364,8 @@ def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str],
         with open(result.output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
             for record in result.records:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if task.draw is not None:
+            task.draw(result.records, names, result.output_dir / "confusion.png")
     if blank:
         trainer.data_collator.use_images = False
         output = trainer.predict(split, metric_key_prefix="blanked")
@@ -338,22 +405,22 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
     if training_args.should_save:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        print(results_table(results, task.main_metrics))
+        print(results_table(results, task.main_metrics, task.type_metrics))
         for warning in main.data.get("warnings", []):
             print(f"WARNING: {data_args.dataset}: {warning}")
-        for record in example_records(main.records):
+        for record in example_records(main.records, task.describe):
             print(record)
         print_files(output_dir)
     return results
 
 
-def results_table(results: dict, main_metrics: tuple[str, ...]) -> str:
-    """A plain-text table: a row a metric (the main ones, then per type), a column a run, in per cent."""
+def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
+    """A plain-text table: a row a metric (the main ones, then per label), a column a run, in per cent."""
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
     if not columns:
         return "no test predictions (--do_predict)"
     rows = list(main_metrics)
-    for metric in main_metrics:
+    for metric in type_metrics:
         rows += sorted(name for name in results[columns[0]] if name.startswith(f"{metric}_"))
     width = max(map(len, rows)) + 2
     lines = ["", "test".ljust(width) + "".join(name.replace("_", " ").rjust(18) for name in columns)]
@@ -363,14 +430,10 @@ def results_table(results: dict, main_metrics: tuple[str, ...]) -> str:
     return "\n".join([*lines, ""])
 
 
-def example_records(records: list[dict], count: int = 3) -> list[str]:
-    """The first posts in which something was found, one line each."""
-    found = [record for record in records if record.get("entities")]
-    lines = []
-    for record in found[:count]:
-        entities = ", ".join(f"{e['word']} = {e['entity']} ({e['score']:.2f})" for e in record["entities"])
-        lines.append(f"  {' '.join(record['tokens'])}\n    -> {entities}")
-    return lines
+def example_records(records: list[dict], describe: Callable, count: int = 3) -> list[str]:
+    """The first posts in which something was found, and what."""
+    found = ((record, text) for record in records if (text := describe(record)))
+    return [f"  {' '.join(record['tokens'])}\n    -> {text}" for record, text in islice(found, count)]
 
 
 def print_files(output_dir: Path):
@@ -380,6 +443,7 @@ def print_files(output_dir: Path):
         ("model card", "README.md"),
         ("training curves", "training_curves.png"),
         ("predictions", "predictions.jsonl"),
+        ("confusion", "confusion.png"),
         ("results", "results.json"),
     ):
         if (output_dir / name).exists():

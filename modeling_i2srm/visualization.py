@@ -1,5 +1,6 @@
 """Pictures for people who would rather look than read."""
 
+from collections import Counter
 from pathlib import Path
 
 LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
@@ -23,7 +24,7 @@ def draw_training_curves(log_history: list[dict], path: str | Path):
         points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
         overall = name.endswith("_f1")
         label = name.removeprefix("eval_").replace("_", " ")
-        if overall or name.startswith("eval_lenient"):
+        if overall or name.startswith("eval_lenient"):  # of relations there are too many for a curve each
             scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
     scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
     for axes in (losses, scores):
@@ -33,4 +34,35 @@ def draw_training_curves(log_history: list[dict], path: str | Path):
     figure.savefig(path, dpi=120)
 
 
-__all__ = ["draw_training_curves"]
+def draw_confusion(records: list[dict], names: list[str], path: str | Path):
+    """Draw how often each gold label was predicted as each other one to a PNG, in per cent of the gold label.
+
+    Args:
+        records: dicts with "gold" and "predicted".
+        names: the labels in their order; those that do not occur are left out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pairs = Counter((record["gold"], record["predicted"]) for record in records)
+    names = [name for name in names if any(name in pair for pair in pairs)]
+    totals = Counter(record["gold"] for record in records)
+    shares = [[100 * pairs[gold, found] / max(totals[gold], 1) for found in names] for gold in names]
+    side = 2.5 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for y, gold in enumerate(names):
+        for x, found in enumerate(names):
+            if count := pairs[gold, found]:
+                colour = "white" if shares[y][x] > 60 else "black"
+                axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], fontsize=8)
+    axes.set(xlabel="predicted", ylabel="gold (pairs)", title="Confusion of relations (numbers of pairs)")
+    figure.colorbar(image, label="share of the gold relation (%)", shrink=0.8)
+    figure.savefig(path, dpi=120)
+
+
+__all__ = ["draw_confusion", "draw_training_curves"]

@@ -16,7 +16,7 @@ def expected_rows(z, masks, delta, ratio, permutation):
     n = len(z)
     front = [i for i in range(n) if i < int(delta / 2 * n)]
     pool = front + [i for i in range(n) if i >= int((1 - delta / 2) * n)]
-    unmixed = [i for i in range(n) if i < int((0.5 + ratio * 0.5) * n)]
+    unmixed = [i for i in range(n) if i < int((0.5 + ratio * 0.5) * n)] or [0]  # a single sample is always scored
     mixed, first, second = [], [], []
     for position in range(int((1 - ratio) * len(pool))):
         a, b = pool[position], pool[permutation[position]]
@@ -35,18 +35,56 @@ def expected_rows(z, masks, delta, ratio, permutation):
     return unmixed, mixed, first, second
 
 
+def layer_norm(row, norm):
+    return (row - row.mean()) / (row.var(unbiased=False) + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def attended_rows(layer, hidden, heads=2):
+    """The encoder layer row by row: each head of a row looks at all rows; add and norm, feed-forward, add and norm."""
+    size = hidden.shape[1] // heads
+    attention = layer.self_attn
+    queries, keys, values = (hidden @ attention.in_proj_weight.T + attention.in_proj_bias).split(hidden.shape[1], dim=1)
+    rows = []
+    for i, row in enumerate(hidden):
+        seen = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            scores = torch.stack([queries[i, part] @ key[part] for key in keys]) / size**0.5
+            weights = scores.exp() / scores.exp().sum()
+            seen.append(sum(weight * value[part] for weight, value in zip(weights, values, strict=True)))
+        row = layer_norm(row + attention.out_proj(torch.cat(seen)), layer.norm1)
+        rows.append(layer_norm(row + layer.linear2(layer.linear1(row).clamp(min=0)), layer.norm2))
+    return torch.stack(rows)
+
+
 def pool_size(n, delta):
     return int(delta / 2 * n) + n - int((1 - delta / 2) * n)
 
 
-@pytest.mark.parametrize("delta, ratio", [(0.7, 0.6), (1.0, 0.0), (0.1, 0.9), (0.5, 0.5)])
 @pytest.mark.parametrize("batch", BATCHES)
-def test_vectors_agree_with_plain_loops(batch, delta, ratio):
-    module = build(delta=delta, ratio=ratio)
+def test_attention_agrees_with_plain_loops(batch):
+    module, hidden = build(), torch.randn(batch, D)
+    for parameter in module.attention.parameters():  # no bias or gain is left at 0 or 1
+        torch.nn.init.normal_(parameter, std=0.5)
+    torch.testing.assert_close(module.attend(hidden), attended_rows(module.attention, hidden), atol=1e-5, rtol=1e-5)
+
+
+def test_the_published_layer_by_default():
+    layer = AttnMixup(16).attention
+    assert layer.self_attn.num_heads == 4 and layer.linear1.out_features == 16 and not layer.norm_first
+    assert {module.p for module in layer.modules() if isinstance(module, torch.nn.Dropout)} == {0.2}
+    assert layer.self_attn.dropout == 0.2
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("delta, ratio", [(0.7, 0.6), (1.0, 0.0), (0.1, 0.9), (0.5, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_vectors_agree_with_plain_loops(batch, delta, ratio, attention):
+    module = build(delta=delta, ratio=ratio, attention=attention)
     hidden = torch.randn(batch, D)
-    permutation = torch.randperm(pool_size(2 * batch, delta))
+    z = torch.cat([hidden, attended_rows(module.attention, hidden)]) if attention else hidden
+    permutation = torch.randperm(pool_size(len(z), delta))
     rows = module(hidden, lam=LAM, permutation=permutation)
-    z = torch.cat([hidden, module.attention(hidden[None])[0]])
     unmixed, mixed, first, second = expected_rows(z, None, delta, ratio, permutation.tolist())
     torch.testing.assert_close(rows.unmixed_hidden, z[unmixed])
     assert rows.unmixed.tolist() == [i % batch for i in unmixed]
@@ -57,28 +95,49 @@ def test_vectors_agree_with_plain_loops(batch, delta, ratio):
     assert rows.second.tolist() == [i % batch for i in second]
 
 
+@pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("batch", BATCHES)
-def test_sentences_agree_with_plain_loops(batch):
-    module = build()
+def test_both_draws_are_used_and_cover_the_pool(monkeypatch, batch, attention):
+    module, sizes = build(attention=attention, delta=1.0, ratio=0.0), []
+
+    def reverse(size):
+        sizes.append(size)
+        return torch.arange(size).flip(0)
+
+    monkeypatch.setattr(torch, "randperm", reverse)
+    rows = module(torch.randn(batch, D))
+    n = batch * (1 + attention)
+    assert sizes == [pool_size(n, 1.0)] == [len(rows.first)]
+    assert rows.second.tolist() == rows.first.flip(0).tolist()
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_sentences_agree_with_plain_loops(batch, attention):
+    module = build(attention=attention)
     hidden = torch.randn(batch, W, D)
     lengths = torch.randint(0, W + 1, (batch,))
     lengths[0] = W
     mask = torch.arange(W) < lengths[:, None]
-    permutation = torch.randperm(pool_size(2 * batch, 0.7))
+    permutation = torch.randperm(pool_size((1 + attention) * batch, 0.7))
     rows = module(hidden, mask, lam=LAM, permutation=permutation)
 
-    attended = torch.zeros_like(hidden)
-    for w in range(W):  # at each word position, only the sentences that have a word there
-        here = mask[:, w].nonzero()[:, 0]
-        attended[here, w] = module.attention(hidden[here, w][None])[0]
-    z, masks = torch.cat([hidden, attended]), torch.cat([mask, mask])
+    z, masks = hidden, mask
+    if attention:
+        attended = torch.zeros_like(hidden)
+        for w in range(W):  # at each word position, only the sentences that have a word there
+            here = mask[:, w].nonzero()[:, 0]
+            attended[here, w] = attended_rows(module.attention, hidden[here, w]) if len(here) else 0.0
+        z, masks = torch.cat([hidden, attended]), torch.cat([mask, mask])
     unmixed, mixed, first, second = expected_rows(z, masks, 0.7, 0.6, permutation.tolist())
 
     compare(rows.unmixed_hidden, z[unmixed], masks[unmixed])
     if mixed:
         either = masks[first] | masks[second]
         compare(rows.mixed_hidden, torch.stack(mixed), either)
+    assert rows.unmixed.tolist() == [i % batch for i in unmixed]
     assert rows.first.tolist() == [i % batch for i in first]
+    assert rows.second.tolist() == [i % batch for i in second]
 
 
 def compare(got, expected, mask):

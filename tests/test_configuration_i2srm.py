@@ -30,6 +30,7 @@ VALUES = {
     "classifier_dropout": (None, 0.3),
     "use_crf": (True, False),
     "constrained_decoding": (True, False),
+    "class_weights": (None, [0.5] * len(TAGS)),
     "initializer_range": (0.02, 0.1),
 }
 DEFAULTS, OTHERS = ({name: pair[i] for name, pair in VALUES.items()} for i in (0, 1))
@@ -79,9 +80,10 @@ def test_sub_configurations_are_objects_or_dicts():
 
 def test_auto_classes_of_one_folder():
     added = tiny_config(auto_map={"AutoModelForOther": "other.Other"}).auto_map
-    expected = {"AutoConfig", "AutoModel", "AutoModelForTokenClassification", "AutoProcessor", "AutoModelForOther"}
-    assert expected <= set(added)
+    expected = {"AutoConfig", "AutoModel", "AutoModelForTokenClassification", "AutoModelForSequenceClassification"}
+    assert expected | {"AutoProcessor", "AutoModelForOther"} <= set(added)
     assert added["AutoModelForTokenClassification"] == "modeling_i2srm.I2SRMForTokenClassification"
+    assert added["AutoModelForSequenceClassification"] == "modeling_i2srm.I2SRMForRelationClassification"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,12 @@ def test_other_backbones_give_four_stages(name):
         ({"mixup_ratio": -0.1}, ["mixup_ratio=-0.1", "[0, 1]"]),
         ({"attn_mixup_dropout": 2}, ["attn_mixup_dropout=2", "[0, 1]"]),
         ({"mixup_alpha": 0.0}, ["mixup_alpha=0.0", "mixup_alpha=1.0"]),
+        ({"class_weights": 2.0}, ["class_weights=2.0", "list", "class_weights=[0.5, 1.0, 2.0]"]),
+        ({"class_weights": "balanced"}, ["class_weights='balanced'", "class_weights=[0.5, 1.0, 2.0]"]),
+        *(
+            ({"class_weights": [1.0, wrong]}, [f"class_weights[1]={wrong!r}", "class_weights=[0.5, 1.0, 2.0]"])
+            for wrong in (0.0, -1, float("nan"), float("inf"), "1", None, True)
+        ),
     ],
 )
 def test_errors_name_the_value_and_what_is_allowed(settings, words):

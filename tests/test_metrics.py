@@ -12,7 +12,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
 from transformers import EvalPrediction
 
-from modeling_i2srm import MNERMetric, mner_compute_metrics
+from modeling_i2srm import MNERMetric, MREMetric, mner_compute_metrics, mre_compute_metrics
 from modeling_i2srm.metrics import tag_sequences
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -118,3 +118,63 @@ def test_entities_of_the_real_test_sets(shared_data: Path, name, strict, lenient
     assert scores["lenient_f1"] == scores["strict_f1"] == 1
     count = {m: sum(v for k, v in scores.items() if k.startswith(f"{m}_support")) for m in ("lenient", "strict")}
     assert count == {"lenient": lenient or strict, "strict": strict}
+
+
+RELATIONS = ["None", "peer", "couple", "parent"]
+mre_metric = MREMetric(keep_in_memory=True)
+
+
+def relations(predicted: str, gold: str) -> dict:
+    return mre_metric.compute(predictions=predicted.split(), references=gold.split())
+
+
+# predicted, gold, accuracy, micro and macro (precision, recall, F1), worked out by hand
+@pytest.mark.parametrize(
+    ("predicted", "gold", "accuracy", "micro", "macro"),
+    [
+        ("peer None couple", "peer None couple", 1, (1, 1, 1), (1, 1, 1)),
+        ("None None", "None None", 1, (0, 0, 0), (0, 0, 0)),  # there is nothing to find
+        ("None None", "peer couple", 0, (0, 0, 0), (0, 0, 0)),
+        ("peer peer", "None None", 0, (0, 0, 0), (0, 0, 0)),
+        ("peer None peer", "peer peer None", 1 / 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("peer couple", "couple peer", 0, (0, 0, 0), (0, 0, 0)),
+        # peer 2 of 3 right, 2 of 2 found; couple 1 of 1, 1 of 2; parent is predicted and never gold.
+        (
+            "peer peer peer couple parent None",
+            "peer peer None couple couple None",
+            4 / 6,
+            (3 / 5, 3 / 4, 2 / 3),
+            (5 / 6, 3 / 4, (4 / 5 + 2 / 3) / 2),
+        ),
+    ],
+)
+def test_hand_worked_relation_scores(predicted, gold, accuracy, micro, macro):
+    scores = relations(predicted, gold)
+    assert scores["accuracy"] == pytest.approx(accuracy)
+    for kind, expected in (("micro", micro), ("macro", macro)):
+        assert [scores[f"{kind}_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected)
+    assert {type(value) for value in scores.values()} == {float}
+
+
+def test_relation_scores_of_each_relation():
+    scores = relations("peer peer couple None", "peer None couple couple")
+    assert (scores["precision_peer"], scores["recall_peer"], scores["support_peer"]) == (0.5, 1, 1)
+    assert scores["f1_couple"] == pytest.approx(2 / 3) and scores["support_couple"] == 2
+    assert not [name for name in scores if name.endswith(("_None", "_parent"))]
+
+
+@given(pairs=st.lists(st.tuples(*[st.sampled_from(RELATIONS)] * 2), min_size=1, max_size=30))
+@settings(deadline=None, derandomize=True)
+def test_relation_micro_scores_are_those_of_a_plain_count(pairs):
+    scores = mre_metric.compute(predictions=[p for p, _ in pairs], references=[g for _, g in pairs])
+    hits = sum(p == g != "None" for p, g in pairs)
+    found, there = sum(p != "None" for p, _ in pairs), sum(g != "None" for _, g in pairs)
+    assert scores["micro_precision"] == pytest.approx(hits / found if found else 0)
+    assert scores["micro_recall"] == pytest.approx(hits / there if there else 0)
+    assert scores["micro_f1"] == pytest.approx(2 * hits / (found + there) if found + there else 0)
+
+
+def test_relations_are_taken_from_logits():
+    logits = np.array([[0.1, 3.0, 0.2, 0.0], [5.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.1, 2.0]])
+    scores = mre_compute_metrics(RELATIONS)(EvalPrediction(predictions=logits, label_ids=np.array([1, 0, 2])))
+    assert scores == relations("peer None parent", "peer None couple")

@@ -10,6 +10,7 @@ from tiny import TAGS, tiny_config, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainingArguments
 from modeling_i2srm.arguments import ModelArguments
+from modeling_i2srm.mner import MNER
 from modeling_i2srm.model_card import write_model_card
 from modeling_i2srm.training import RunResult
 
@@ -21,7 +22,7 @@ def write(folder: Path, *, dataset="user/posts", model=None, training=None, **re
     result = {"test": TEST, "validation": {"lenient_f1": 0.75}, "blanked": {"lenient_f1": 0.65}, **result}
     write_model_card(
         folder / "run",
-        task="mner",
+        task=MNER,
         dataset=dataset,
         model_args=ModelArguments(**(model or {})),
         training_args=I2SRMTrainingArguments(str(folder), use_cpu=True, report_to="none", **(training or {})),

@@ -268,10 +268,11 @@ def test_words_without_a_label_are_left_out_of_the_loss():
         assert model(**inputs, word_mask=word_mask).loss == implied
 
 
-def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch):
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 8, 16])
+def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch, batch):
     """Section 5 for tokens, with the draws recorded: CRF of unmixed rows, and of mixed rows with both label sets."""
     model = build(text=NO_DROPOUT, classifier_dropout=0.0, attn_mixup_dropout=0.0).train()
-    inputs = tiny_inputs(5, labels=True)
+    inputs = tiny_inputs(batch, labels=True)
     recorded = {}
     forward = model.attn_mixup.forward
 
@@ -294,6 +295,9 @@ def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch):
         return sum(crf(h, s) for h, s in zip(hidden, sources.tolist(), strict=True)) / len(sources)
 
     torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed_hidden, rows.unmixed)[0])
+    assert (outputs.mixup_loss is None) == (len(rows.first) == 0) == (batch == 1)
+    if batch == 1:
+        return
     mixed = rows.lam * mean(rows.mixed_hidden, rows.first) + (1 - rows.lam) * mean(rows.mixed_hidden, rows.second)
     torch.testing.assert_close(outputs.mixup_loss, mixed[0])
 

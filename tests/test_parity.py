@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification
+from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification
 
 PARITY = Path(os.environ.get("I2SRM_PARITY_DIR", Path(__file__).resolve().parent.parent.parent / "shared" / "parity"))
 pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"no reference numbers at {PARITY} (set I2SRM_PARITY_DIR)")
@@ -27,6 +27,7 @@ RENAMES = [
     (r"\.downsample\.0\.", ".shortcut.convolution."),
     (r"\.downsample\.1\.", ".shortcut.normalization."),
     (r"^encoder_conv\.", "model.visual_prompt.projector."),
+    (r"^classifier\.", "pair_classifier."),
     (r"^fc\.", "classifier."),
 ]
 
@@ -47,8 +48,10 @@ def published_to_ours(published: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return ours
 
 
-def build(reference, **overrides):
+def build(reference, model_class=I2SRMForTokenClassification, **overrides):
     config = reference["config"]
+    labels = config["labels"]  # names of tags, or a number of relations
+    labels = [f"relation {i}" for i in range(labels)] if isinstance(labels, int) else labels
     i2srm_config = I2SRMConfig(
         text_config={
             "model_type": "bert",
@@ -72,10 +75,10 @@ def build(reference, **overrides):
         semantic_loss_weight=0.0,
         attn_mixup=False,
         constrained_decoding=False,
-        id2label=dict(enumerate(config["labels"])),
+        id2label=dict(enumerate(labels)),
         **overrides,
     )
-    model = I2SRMForTokenClassification(i2srm_config)
+    model = model_class(i2srm_config)
     missing = model.load_state_dict(published_to_ours(reference["weights"]), strict=False)
     assert not missing.unexpected_keys
     assert all(re.search("position_ids|token_type_ids", name) for name in missing.missing_keys), missing.missing_keys
@@ -109,13 +112,23 @@ def ner_model(request, ner_reference):
     return model
 
 
+@pytest.fixture(scope="module")
+def re_reference():
+    return torch.load(PARITY / "re.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def re_model(request, re_reference):
+    model = build(re_reference, I2SRMForRelationClassification)
+    model.set_attn_implementation(request.param)
+    return model
+
+
 CASES = ["b8", "b5", "b2"]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_prompts(ner_reference, ner_model, name):
-    case = ner_reference["cases"][name]
-    expected, inputs, base = case["eval_layers"], model_inputs(case), ner_model.model
+def assert_same_prompts(case: dict, base):
+    expected, inputs = case["eval_layers"], model_inputs(case)
     with torch.no_grad():
         features = base.get_visual_features(inputs["pixel_values"])
         pooled = features[..., : 4 * base.pooled_channels].unflatten(-1, (base.pooled_channels, 2, 2))
@@ -124,6 +137,16 @@ def test_prompts(ner_reference, ner_model, name):
     torch.testing.assert_close(gates, expected["gates"], **TOLERANCE)
     torch.testing.assert_close(keys, expected["prompt_keys"], **TOLERANCE)
     torch.testing.assert_close(values, expected["prompt_values"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_prompts(ner_reference, ner_model, name):
+    assert_same_prompts(ner_reference["cases"][name], ner_model.model)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_prompts_of_relations(re_reference, re_model, name):
+    assert_same_prompts(re_reference["cases"][name], re_model.model)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -151,12 +174,36 @@ def test_loss_and_gradients(ner_reference, ner_model, name):
     torch.testing.assert_close(loss, expected["loss"], **TOLERANCE)
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in ner_model.named_parameters()}
-    compared = published_to_ours(expected["grads"])
+    assert_same_gradients(gradients, published_to_ours(expected["grads"]))
+
+
+def assert_same_gradients(gradients: dict, compared: dict):
     assert compared.keys() == gradients.keys()
     largest = max(gradient.abs().max() for gradient in compared.values())
     for name, gradient in compared.items():
         difference = (gradients[name] - gradient).norm()
         assert difference <= 1e-4 * gradient.norm() + 1e-7 * largest, name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_relations(re_reference, re_model, name):
+    """There an entity is the state of its start marker, which a mask of that one token gives here."""
+    case, config = re_reference["cases"][name], re_reference["config"]
+    expected, inputs = case["eval_layers"], model_inputs(case)
+    words = inputs["attention_mask"].bool()
+    masks = {f"{part}_mask": inputs["input_ids"] == config[f"{part}_start"] for part in ("head", "tail")}
+    re_model.zero_grad()
+    hidden = re_model.model(**inputs).last_hidden_state
+    torch.testing.assert_close(hidden[words], expected["last_hidden_state"][words], **TOLERANCE)
+    torch.testing.assert_close(
+        re_model.pair_classifier(expected["classifier_in"][0]), expected["classifier_out"][0], **TOLERANCE
+    )
+    outputs = re_model(**inputs, **masks, labels=case["inputs"]["labels"])
+    torch.testing.assert_close(outputs.logits, expected["logits"], **TOLERANCE)
+    torch.testing.assert_close(outputs.loss, expected["loss"], **TOLERANCE)
+    outputs.loss.backward()
+    gradients = {name: parameter.grad for name, parameter in re_model.named_parameters()}
+    assert_same_gradients(gradients, published_to_ours(expected["grads"]))
 
 
 def test_batch_norm_in_training_mode(ner_reference):

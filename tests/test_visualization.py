@@ -3,7 +3,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from modeling_i2srm.visualization import draw_training_curves
+from modeling_i2srm.visualization import draw_confusion, draw_training_curves
 
 LOSS = [
     {"step": step, "loss": 9 / step, "task_loss": 5 / step, "mixup_loss": 4 / step, "semantic_loss": 0.0}
@@ -61,3 +61,30 @@ def test_the_same_log_gives_the_same_picture_and_another_does_not(tmp_path):
         draw_training_curves(history, tmp_path / f"{name}.png")
     a, b, c = (pixels(tmp_path / f"{name}.png") for name in "abc")
     assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_confusion_is_in_per_cent_of_the_gold_label(tmp_path, monkeypatch):
+    drawn, imshow, text = {}, Axes.imshow, Axes.text
+
+    def record_image(self, values, **settings):
+        drawn["shares"] = values
+        return imshow(self, values, **settings)
+
+    def record_text(self, x, y, words, **settings):
+        drawn[x, y] = words
+        return text(self, x, y, words, **settings)
+
+    monkeypatch.setattr(Axes, "imshow", record_image)
+    monkeypatch.setattr(Axes, "text", record_text)
+    pairs = [("None", "None")] * 3 + [("None", "peer"), ("peer", "peer"), ("couple", "peer")]
+    records = [{"gold": gold, "predicted": predicted} for gold, predicted in pairs]
+    draw_confusion(records, ["None", "parent", "peer", "couple"], tmp_path / "confusion.png")
+    assert drawn.pop("shares") == [[75, 25, 0], [0, 100, 0], [0, 100, 0]]  # None, peer, couple; parent does not occur
+    assert {place: words for place, words in drawn.items() if words} == {
+        (0, 0): "3",
+        (1, 0): "1",
+        (1, 1): "1",
+        (1, 2): "1",
+    }
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 300

@@ -6,13 +6,14 @@ Tests that cannot hold for these models are overridden at the end, each with its
 import unittest
 from unittest.mock import patch
 
+import torch
 from transformers.testing_utils import torch_device
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor, random_attention_mask
 
-from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMModel
 
-HEADS = (I2SRMForTokenClassification,)
+HEADS = (I2SRMForTokenClassification, I2SRMForRelationClassification)
 
 
 class I2SRMModelTester:
@@ -73,8 +74,14 @@ class I2SRMCommonTest(ModelTesterMixin, unittest.TestCase):
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
         inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels=return_labels)
-        if return_labels and model_class is I2SRMForTokenClassification:
-            inputs["labels"] = (inputs["attention_mask"].cumsum(1) % self.model_tester.num_labels).to(torch_device)
+        labels = inputs["input_ids"] % self.model_tester.num_labels  # (B, T)
+        if model_class is I2SRMForRelationClassification:
+            for position, name in enumerate(("head_mask", "tail_mask")):
+                inputs[name] = torch.zeros_like(labels)
+                inputs[name][:, position] = 1
+            labels = labels[:, 0]
+        if return_labels and model_class in HEADS:
+            inputs["labels"] = labels.to(torch_device)
         return inputs
 
     # The mixin leaves a model without a head out of training by looking its name up in transformers' own list.

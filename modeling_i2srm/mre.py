@@ -1,0 +1,81 @@
+"""Multimodal relation extraction as a `Task` of the training scripts."""
+
+import numpy as np
+from datasets import ClassLabel, Features
+
+from .metrics import NO_RELATION, mre_compute_metrics
+from .modeling_i2srm import I2SRMForRelationClassification
+from .training import Task
+from .visualization import draw_confusion
+
+
+def label_names(features: Features, dataset: str) -> list[str]:
+    """The relations of a data set, None first; raises `ValueError` for anything else."""
+    label = features["relation"]
+    if not isinstance(label, ClassLabel):
+        raise ValueError(
+            f"{dataset}: column 'relation' is {label}, expected a ClassLabel; e.g. "
+            'dataset.class_encode_column("relation"), or cast_column with ClassLabel(names=["None", "peer"])'
+        )
+    if label.names[0] != NO_RELATION:
+        raise ValueError(
+            f"{dataset}: the relations are {label.names}; expected {NO_RELATION!r}, for no relation, first: it is left "
+            'out of the F1, e.g. ["None", "/per/per/peer"]'
+        )
+    return list(label.names)
+
+
+def encode(processor, row: dict, max_length: int) -> dict:
+    return processor.encode_pair(row["tokens"], row["head"], row["tail"], row["relation"], max_length=max_length)
+
+
+def prediction_records(split, output, names: list[str]) -> list[dict]:
+    """A dict a pair: id, tokens, head, tail, gold and predicted relation, its score, and the score of each relation."""
+    logits = np.asarray(output.predictions, dtype=np.float64)
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    scores /= scores.sum(-1, keepdims=True)
+    ids = split["id"] if "id" in split.column_names else [str(i) for i in range(len(split))]
+    columns = zip(ids, *(split[name] for name in ("tokens", "head", "tail", "relation")), scores, strict=True)
+    records = []
+    for pair, tokens, head, tail, gold, row in columns:
+        best = int(row.argmax())
+        records.append(
+            {
+                "id": pair,
+                "tokens": tokens,
+                "head": head,
+                "tail": tail,
+                "gold": names[gold],
+                "predicted": names[best],
+                "score": round(float(row[best]), 4),
+                "scores": {name: round(float(score), 4) for name, score in zip(names, row, strict=True)},
+            }
+        )
+    return records
+
+
+def describe(record: dict) -> str | None:
+    """A pair that was found to be related, in a line of words."""
+    if record["predicted"] == NO_RELATION:
+        return None
+    head, tail = (" ".join(record["tokens"][record[e]["start"] : record[e]["end"]]) for e in ("head", "tail"))
+    return f"{head}, {tail}: {record['predicted']} ({record['score']:.2f}; gold: {record['gold']})"
+
+
+MRE = Task(
+    name="mre",
+    model_class=I2SRMForRelationClassification,
+    text_columns=("tokens", "head", "tail", "relation"),
+    label_names=label_names,
+    encode=encode,
+    lost_labels=lambda row, words_lost, names: 0,  # a window holds both entities
+    compute_metrics=mre_compute_metrics,
+    prediction_records=prediction_records,
+    describe=describe,
+    main_metrics=("micro_f1", "micro_precision", "micro_recall", "macro_f1", "accuracy"),
+    type_metrics=("f1",),
+    entity_markers=True,
+    draw=draw_confusion,
+)
+
+__all__ = ["MRE"]
