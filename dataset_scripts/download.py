@@ -127,7 +127,10 @@ def _claim(part: Path) -> Iterator[None]:
 
 
 def _is_same(path: Path, identity: os.stat_result) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), identity)
+    try:
+        return os.path.samestat(path.stat(), identity)
+    except FileNotFoundError:  # not asked before with exists(): another process may rename the file in between
+        return False
 
 
 def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):

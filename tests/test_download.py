@@ -580,3 +580,14 @@ def test_fetch_all_goes_on_and_reports_every_failure(server, tmp_path):
         assert word in str(caught.value)
     assert files[1].url not in str(caught.value)
     assert files_in(tmp_path) == {"valid.txt": BODY}
+
+
+def test_a_part_that_disappears_while_it_is_looked_at(tmp_path, monkeypatch):
+    part = tmp_path / f"{NAME}.part"
+    part.parent.mkdir(parents=True)
+    part.touch()
+    identity = part.stat()
+    assert download._is_same(part, identity)
+    part.unlink()
+    monkeypatch.setattr(Path, "exists", lambda self, **_: True)  # as it was a moment ago
+    assert not download._is_same(part, identity)
