@@ -304,7 +304,7 @@ def test_words_cover_every_character_but_white_space_once(text):
         assert text[start:end] == word != ""
         assert text[end_before:start].strip() == ""  # also: words stand in order and do not overlap
         assert start >= end_before
-        assert word.split() == [word] or not word.strip("\x1c\x1d\x1e\x1f")
+        assert not regex.search(r"\s", word)
         end_before = end
     assert text[end_before:].strip() == ""
 
@@ -664,6 +664,14 @@ def test_markers_that_the_vocabulary_has_already_are_kept_for_entities():
     processor.add_entity_markers()
     row = processor.encode_pair(list(MARKERS), (0, 1), (1, 4))
     assert [row["input_ids"].count(i) for i in marker_ids(tokenizer)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["uncased BERT", "RoBERTa", "sentencepiece"])
+def test_an_added_word_that_is_no_special_token_stays(name):
+    processor = with_markers(TOKENIZERS[name]())
+    processor.tokenizer.add_tokens(["covid"])
+    row = processor.encode_pair(["covid", "in", "Paris"], (0, 1), (2, 3))
+    assert row["input_ids"].count(processor.tokenizer.convert_tokens_to_ids("covid")) == 1
 
 
 # Pictures
