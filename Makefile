@@ -26,6 +26,12 @@ quickstart: $(INSTALLED)  ## make a small data set, train, evaluate and use a mu
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mner.py examples/configs/quickstart.json
 
+.PHONY: quickstart-mre
+quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
+	$(BIN)/python dataset_scripts/visual_relations.py --output_dir data/visual_relations
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_mre.py examples/configs/quickstart_mre.json
+
 .PHONY: test
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest

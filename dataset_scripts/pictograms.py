@@ -195,13 +195,15 @@ def draw_umbrella(pen: Pen):
     pen.sector(pen.ink, 180, 360, 2, 8, 98, 100)
 
 
-PICTOGRAMS: dict[str, tuple[Callable[[Pen], None], ...]] = {
+Drawings = tuple[Callable[[Pen], None], ...]
+
+PICTOGRAMS: dict[str, Drawings] = {
     "PER": (draw_bust, draw_figure, draw_face),
     "LOC": (draw_mountains, draw_pin, draw_palm),
     "ORG": (draw_tower, draw_factory, draw_bank),
     "MISC": (draw_trophy, draw_clapper, draw_phone),
 }
-DISTRACTORS = (draw_star, draw_heart, draw_flower, draw_fish, draw_umbrella)
+DISTRACTORS: Drawings = (draw_star, draw_heart, draw_flower, draw_fish, draw_umbrella)
 
 
 def random_colour(rng: random.Random, darkest: float, lightest: float) -> Colour:
@@ -257,12 +259,19 @@ def free_box(rng: random.Random, taken: Sequence[Box], side: int) -> Box | None:
     return None
 
 
-def draw_picture(rng: random.Random, kinds: Sequence[str] = ()) -> Picture:
+def draw_picture(
+    rng: random.Random,
+    kinds: Sequence[str] = (),
+    pictograms: dict[str, Drawings] = PICTOGRAMS,
+    distractors: Drawings = DISTRACTORS,
+) -> Picture:
     """Draw a picture that shows a pictogram of each kind among clutter and distractors.
 
     Args:
         rng: The only source of chance.
-        kinds: Keys of [`PICTOGRAMS`], at most two; none gives a picture of clutter and distractors alone.
+        kinds: Keys of `pictograms`, at most two; none gives a picture of clutter and distractors alone.
+        pictograms: The drawings of each kind.
+        distractors: Smaller drawings that tell nothing.
     """
     image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), random_colour(rng, 0.3, 0.8))
     scatter(rng, ImageDraw.Draw(image), rng.randint(6, 12), largest=18)
@@ -272,11 +281,11 @@ def draw_picture(rng: random.Random, kinds: Sequence[str] = ()) -> Picture:
     while len(boxes) < len(kinds):  # a first box in the middle leaves no room for a second: start again
         box = free_box(rng, boxes, sides[len(boxes)])
         boxes = [*boxes, box] if box else []
-    drawings = [rng.choice(PICTOGRAMS[kind]) for kind in kinds]
+    drawings = [rng.choice(pictograms[kind]) for kind in kinds]
     for _ in range(rng.randint(1, 3)):
         if box := free_box(rng, boxes, rng.randint(16, 28)):
             boxes.append(box)
-            drawings.append(rng.choice(DISTRACTORS))
+            drawings.append(rng.choice(distractors))
     for box, drawing in zip(boxes, drawings, strict=True):
         sticker = draw_sticker(rng, drawing, box[2] - box[0])
         image.paste(sticker, (box[0] * SCALE, box[1] * SCALE), sticker)

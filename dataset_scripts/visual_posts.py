@@ -13,7 +13,7 @@ import argparse
 import random
 import string
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,27 +279,39 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
         return {"dataset": "visual_posts", "seed": self.config.seed, "splits": self.counts}
 
 
-def contact_sheet(seed: int = 0, columns: int = 12) -> Image.Image:
-    """Return test pictures, two lines of them for each type and for no entity, with their objects below."""
-    rows = {type: [] for type in [*TYPES, "none"]}
-    for _, row in make_posts("test", 16 * columns, seed):
-        if row["image"] is not None:
-            rows[next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")].append(row)
+def contact_sheet(rows: dict[str, list[dict]], columns: int = 12) -> Image.Image:
+    """Return pictures of rows, two lines of them for each label, with their objects below."""
+    margin = 16 + 6 * max(map(len, rows))
     width, height = 2 * SIZE + 8, 2 * SIZE + 56
-    sheet = Image.new("RGB", (40 + columns * width, 2 * len(rows) * height), "white")
-    for block, type in enumerate(rows):
-        ImageDraw.Draw(sheet).text((4, 2 * block * height + SIZE), type, fill="black")
-        for i, row in enumerate(rows[type][: 2 * columns]):
-            x, y = 40 + i % columns * width, (2 * block + i // columns) * height
+    sheet = Image.new("RGB", (margin + columns * width, 2 * len(rows) * height), "white")
+    for block, label in enumerate(rows):
+        ImageDraw.Draw(sheet).text((4, 2 * block * height + SIZE), label, fill="black")
+        for i, row in enumerate(rows[label][: 2 * columns]):
+            x, y = margin + i % columns * width, (2 * block + i // columns) * height
             sheet.paste(row["image"].resize((2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST), (x, y))
             for j, crop in enumerate(row["objects"]):
                 sheet.paste(crop.resize((40, 40)), (x + 43 * j, y + 2 * SIZE + 3))
     return sheet
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, default=Path("data/visual_posts"))
+def rows_to_show(seed: int) -> dict[str, list[dict]]:
+    """Return test rows with a picture for each type and for no entity."""
+    rows = {type: [] for type in [*TYPES, "none"]}
+    for _, row in make_posts("test", 192, seed):
+        if row["image"] is not None:
+            rows[next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")].append(row)
+    return rows
+
+
+def run(
+    builder_class: type[datasets.GeneratorBasedBuilder],
+    rows_to_show: Callable[[int], dict[str, list[dict]]],
+    description: str,
+    output_dir: str,
+):
+    """Make a data set and its contact sheet as the command line says, and print what its report counts."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--output_dir", type=Path, default=Path(output_dir))
     parser.add_argument("--contact_sheet", type=Path, help="picture of the pictures (default: OUTPUT_DIR.png)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=3600, help="number of training posts")
@@ -308,12 +320,16 @@ def main():
     args = parser.parse_args()
 
     counts = {"train": args.train, "validation": args.validation, "test": args.test}
-    builder = write_parquet(VisualPosts, args.output_dir, seed=args.seed, **counts)
+    builder = write_parquet(builder_class, args.output_dir, seed=args.seed, **counts)
     sheet = args.contact_sheet or args.output_dir.with_name(args.output_dir.name + ".png")
-    contact_sheet(args.seed).save(sheet)
+    contact_sheet(rows_to_show(args.seed)).save(sheet)
     for split, counts in builder.report["splits"].items():
         print(f"{split}: {counts}")
     print(f"wrote {args.output_dir} and {sheet}")
+
+
+def main():
+    run(VisualPosts, rows_to_show, __doc__, "data/visual_posts")
 
 
 if __name__ == "__main__":
