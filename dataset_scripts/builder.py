@@ -96,6 +96,7 @@ class RawData:
         irregularities: For each split, how often what was out of the ordinary.
         pictures: The picture folder of each split.
         about: What the report says of the data as a whole: layout, edition, checksums, warnings.
+        reasons: Why files that are there cannot be used, filled in as they are read.
     """
 
     splits: dict[str, list[RawPost]]
@@ -103,6 +104,7 @@ class RawData:
     irregularities: dict[str, Counter]
     pictures: dict[str, PictureFolder]
     about: dict
+    reasons: dict[Path, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -207,26 +209,24 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, posts: list[RawPost]) -> Iterator[tuple[str, dict]]:
         for post, read in read_ahead(posts, self.config.num_proc, self.config.max_pixels):
-            crops = [read[path] for path in post.crop_files if path is not None]
+            self.raw.reasons.update((path, reason) for path, (_, reason) in read.items() if reason)
+            crops = [read[path][0] for path in post.crop_files if path is not None]
             yield (
                 post.columns["id"],
                 {
                     **post.columns,
-                    "image": read.get(post.image_file),
+                    "image": post.image_file and read[post.image_file][0],
                     "objects": [crop for crop in crops if crop is not None],
                 },
             )
 
     def make_report(self, folder: Path) -> dict:
         """Count what the finished Parquet files hold."""
-        return {"dataset": self.NAME, **make_report(self.raw, self.info.features, folder, self.config.max_pixels)}
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in super().__getstate__().items() if name not in ("raw", "rows")}
+        return {"dataset": self.NAME, **make_report(self.raw, self.info.features, folder)}
 
 
 def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator[tuple[RawPost, dict]]:
-    """Yield posts in their order, each with the `Image` values of its files by their path.
+    """Yield posts in their order, each with what [`read_picture`] returned for its files, by their path.
 
     The files of the next posts are read meanwhile. Posts that share a picture stand close together in MNRE, so that
     nearly every file is read once.
@@ -235,12 +235,12 @@ def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator
 
     def next_post() -> tuple[RawPost, dict]:
         post = waiting.popleft()
-        values = {path: futures[path].result()[0] for path in post.files}
+        read = {path: futures[path].result() for path in post.files}
         for path in post.files:
             uses[path] -= 1
             if not uses[path]:
                 del futures[path], uses[path]
-        return post, values
+        return post, read
 
     with ThreadPoolExecutor(num_proc) as pool:
         for post in posts:

@@ -1,7 +1,6 @@
 """The command line that the data set scripts share."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from known_files import KNOWN_FILES
 from picture_files import MAX_PIXELS
 from push import push_folder
 from report import print_report
-
-logger = logging.getLogger(__name__)
 
 
 def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse.ArgumentParser:
@@ -62,7 +59,8 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
 
 def finish(parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config):
     """Build, report and push what parsed arguments ask for; errors of input end the script with their message alone."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    if args.num_proc < 1:
+        parser.error(f"--num_proc {args.num_proc}: give 1 or more")
     try:
         builder = write_parquet(
             builder_class,

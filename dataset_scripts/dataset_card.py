@@ -21,8 +21,8 @@ from datasets import load_dataset
 posts = load_dataset("{name}")
 ```
 
-Made from the files that circulate by the data set script of
-[modeling_i2srm](https://arxiv.org/abs/2310.06326); `report.json` holds all that is said here, for programs.
+Made by a data set script of modeling_i2srm, whose method is [arXiv 2310.06326](https://arxiv.org/abs/2310.06326);
+`report.json` holds all that is said here, for programs.
 
 ## How it was made
 
@@ -36,10 +36,7 @@ Made from the files that circulate by the data set script of
 
 {statistics}
 
-Entities are counted strictly (a `B-` tag each) and leniently (as seqeval and conlleval do by default: an `I-` tag after
-another type, or after none, begins one too). Pictures are counted by post, `files` by file.
-
-{unused}
+{notes}
 
 ## Licence
 
@@ -49,6 +46,10 @@ another type, or after none, begins one too). Pictures are counted by post, `fil
 
 {citation}
 """
+
+ENTITIES = """\
+Entities are counted strictly (a `B-` tag each) and leniently (as seqeval and conlleval do by default: an `I-` tag after
+another type, or after none, begins one too)."""
 
 COLUMNS = {
     "id": "identifier of the post, unique in its split",
@@ -82,7 +83,12 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
     about = {name: value for name, value in report.items() if isinstance(value, (str, int)) and name != "dataset"}
     lines = [f"- {name}: {value}" for name, value in about.items()]
     lines += [f"- **{warning}**" for warning in report.get("warnings", [])]
-    unparsed, unused = report.get("unparsed_lines", []), report.get("unused_pictures", [])
+    counts = next(iter(report["splits"].values()))
+    notes = [ENTITIES] if "strict_entities" in counts else []
+    if "pictures" in counts:
+        unparsed, unused = len(report["unparsed_lines"]), len(report["unused_pictures"])
+        notes.append("Pictures are counted by post, `files` by file.")
+        notes.append(f"Lines that could not be read: {unparsed}. Pictures there and not used: {unused}.")
     card = TEMPLATE.format(
         metadata=data.to_yaml(),
         title=data.pretty_name,
@@ -91,7 +97,7 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
         about="\n".join(lines) or "Made up by a program.",
         columns="\n".join(f"- `{name}`: {COLUMNS[name]}" for name in info.features),
         statistics=table(report["splits"], markdown=True),
-        unused=f"Lines that could not be read: {len(unparsed)}. Pictures there and not used: {len(unused)}.",
+        notes="\n\n".join(notes),
         license=info.license or "None stated.",
         citation=f"```bibtex\n{info.citation.strip()}\n```" if info.citation else "None.",
     )

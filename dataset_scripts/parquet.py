@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 
 ROWS_TOGETHER = 1000
 BYTES_TOGETHER = 16_000_000
-PIECE = 50  # rows; a row group ends after a whole number of them, whichever processes read the pictures
 MAX_FILE_BYTES = 500_000_000
 
 
@@ -51,30 +50,18 @@ def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
 
 
 def row_groups(paths: list[Path]) -> Iterator[pa.Table]:
-    """Yield the rows as tables of `ROWS_TOGETHER` rows or about `BYTES_TOGETHER` bytes, whichever is less."""
+    """Yield the rows as tables of about `ROWS_TOGETHER` rows or `BYTES_TOGETHER` bytes, whichever is less."""
     waiting, rows, size = [], 0, 0
-    for piece in pieces(paths):
-        waiting.append(piece)
-        rows, size = rows + len(piece), size + piece.nbytes
-        if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
-            yield pa.concat_tables(waiting).combine_chunks()
-            waiting, rows, size = [], 0, 0
-    if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
-
-
-def pieces(paths: list[Path]) -> Iterator[pa.Table]:
-    """Yield the rows as tables of `PIECE` rows, wherever the files and their row groups end."""
-    rest = pq.read_schema(paths[0]).empty_table()
     for path in paths:
         with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):
-                rest = pa.concat_tables([rest, file.read_row_group(number)])
-                while len(rest) >= PIECE:
-                    yield rest.slice(0, PIECE)
-                    rest = rest.slice(PIECE)
-    if len(rest):
-        yield rest
+                waiting.append(file.read_row_group(number))
+                rows, size = rows + len(waiting[-1]), size + waiting[-1].nbytes
+                if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
+                    yield pa.concat_tables(waiting).combine_chunks()
+                    waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def leaves(path: Path) -> list[str]:

@@ -72,9 +72,6 @@ class PictureFolder:
         for name in sorted(self.names):
             self.by_stem.setdefault(name.partition(".")[0].lower(), []).append(name)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
-
     def file(self, name: str | None) -> Path | None:
         """Return the path of a picture that is there."""
         return self.path / name if name in self.names else None

@@ -74,7 +74,8 @@ class Posts(PostsBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.rows, self.problems, self.irregularities, self.unused = {}, [], {}, set()
-        for split, path in find_files(self.config.root).items():
+        self.files = find_files(self.config.root)
+        for split, path in self.files.items():
             self.irregularities[split] = Counter()
             read = list(read_file(path, self.problems, self.irregularities[split]))
             self.unused |= {name for _, row in read for name in row} - set(COLUMNS)
@@ -113,8 +114,7 @@ class Posts(PostsBuilder):
         return datasets.Features({name: type for name, type in features.items() if name not in PICTURES} | PICTURES)
 
     def read_raw(self) -> RawData:
-        root = self.config.root
-        base = Path(self.config.image_dir or root).resolve()
+        base = Path(self.config.image_dir or self.config.root).resolve()
         raw = RawData({}, self.problems, self.irregularities, {}, {})
         for split, rows in self.rows.items():
             counts = raw.irregularities[split]
@@ -133,11 +133,10 @@ class Posts(PostsBuilder):
             if self.config.objects not in ("none", "column"):
                 add_own_crops(raw.splits[split], Path(self.config.objects))
             raw.pictures[split] = PictureFolder(None)
-        files = find_files(root)
         raw.about = {
-            "texts": {split: path.name for split, path in files.items()},
+            "texts": {split: path.name for split, path in self.files.items()},
             "objects": {"none": "none", "column": "as the column objects says"}.get(self.config.objects, "own"),
-            "sha256": {split: hash_file(path) for split, path in files.items()},
+            "sha256": {split: hash_file(path) for split, path in self.files.items()},
             "warnings": [f"columns that are not used: {', '.join(sorted(map(str, self.unused)))}"]
             if self.unused
             else [],

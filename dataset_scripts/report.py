@@ -6,17 +6,16 @@ from pathlib import Path
 import datasets
 from conll import count_entities
 from parquet import read_columns
-from picture_files import PictureFolder, has_another_format, read_picture
+from picture_files import PictureFolder, has_another_format
 
 NAMED = 20  # lines and pictures that are printed; report.json names all
 
 
-def make_report(raw, features: datasets.Features, folder: Path, max_pixels: int) -> dict:
+def make_report(raw, features: datasets.Features, folder: Path) -> dict:
     """Count the rows of the Parquet files in `folder`, and compare their pictures with the raw files.
 
     Args:
         raw: The `RawData` they were made from.
-        max_pixels: As it was when the pictures were read.
 
     Returns:
         A dict for report.json: what `raw.about` says; `splits` with the counts of each; `unparsed_lines`; `pictures`
@@ -45,7 +44,7 @@ def make_report(raw, features: datasets.Features, folder: Path, max_pixels: int)
         irregularities.update(picture_irregularities(posts, rows, raw.pictures[split]))
         counts["irregularities"] = dict(sorted((+irregularities).items()))
         splits[split] = counts
-        unused += unused_pictures(split, posts, rows, raw.pictures[split], max_pixels)
+        unused += unused_pictures(split, posts, rows, raw.pictures[split], raw.reasons)
     return {
         **raw.about,
         "splits": splits,
@@ -84,20 +83,17 @@ def picture_irregularities(posts: list, rows: list[dict], folder: PictureFolder)
     }
 
 
-def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFolder, max_pixels: int) -> list[dict]:
+def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFolder, reasons: dict) -> list[dict]:
     """Name each picture and crop that is there and is not in the rows, with the reason."""
-    reasons = {}
+    found = {}
     for post, row in zip(posts, rows, strict=True):
         if row["image"] is None and post.image_file:
-            reasons[post.image] = read_picture(post.image_file, max_pixels)[1]
+            found[post.image] = reasons.get(post.image_file, "gone before it was read")
         elif row["image"] is None and (others := folder.other_names(post.image)):
-            reasons[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
-        if len(row["objects"]) < sum(path is not None for path in post.crop_files):
-            for name, path in zip(post.crops, post.crop_files, strict=True):
-                problem = path and read_picture(path, max_pixels)[1]
-                if problem:
-                    reasons[name] = problem
-    return [{"split": split, "file": name, "reason": reason} for name, reason in reasons.items()]
+            found[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
+        crops = zip(post.crops, post.crop_files, strict=True)
+        found |= {name: reasons[path] for name, path in crops if path in reasons}
+    return [{"split": split, "file": name, "reason": reason} for name, reason in found.items()]
 
 
 def print_report(report: dict):

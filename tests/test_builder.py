@@ -276,7 +276,7 @@ def test_shared_pictures_are_stored_once_and_load_in_every_row(tmp_path):
 
 
 def test_large_splits_are_written_in_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PIECE", 10)
+    monkeypatch.setattr(Posts, "DEFAULT_WRITER_BATCH_SIZE", 10)
     monkeypatch.setattr(parquet, "BYTES_TOGETHER", 20_000)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 20_000)
     raw = write_many_posts(tmp_path / "raw")
@@ -304,7 +304,7 @@ def test_pictures_are_read_ahead_once_and_come_in_order(tmp_path, monkeypatch):
     raw = [RawPost({"id": i}, "", tmp_path / f"{i // 3}.jpg", ["x"], [None, tmp_path / "0.jpg"]) for i in range(120)]
     found = list(read_ahead(raw, 4, 10**6))
     assert [post.columns["id"] for post, _ in found] == list(range(120))
-    assert all(read[post.image_file]["path"] == post.image_file.name for post, read in found)
+    assert all(read[post.image_file][0]["path"] == post.image_file.name for post, read in found)
     assert set(reads.values()) == {1} and len(reads) == 40
     assert [post for post, _ in read_ahead(raw[:3], 1, 10**6)] == raw[:3] and list(read_ahead([], 1, 1)) == []
 

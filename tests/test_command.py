@@ -99,3 +99,9 @@ def test_push_to_hub(tmp_path):
         refused = subprocess.run(script, env=hub.environment(signed_in=False), capture_output=True, text=True)
         assert refused.returncode == 1 and "user/tweets was not pushed: sign in" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_no_process_at_all_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        twitter2015.main(["--data_dir", str(tmp_path), "--num_proc", "0"])
+    assert "--num_proc 0: give 1 or more" in capsys.readouterr().err

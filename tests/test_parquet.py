@@ -5,7 +5,6 @@ from pathlib import Path
 
 import datasets
 import parquet
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from builder import MNER_FEATURES, NER_TAGS
@@ -66,7 +65,8 @@ def test_rows_and_types_stay_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("size", [20 * KB, 700 * KB])
-def test_a_shared_picture_is_stored_once(tmp_path, size):
+def test_a_shared_picture_is_stored_once(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(parquet, "BYTES_TOGETHER", 10**8)
     pictures = [noise(size, seed) for seed in range(4)]
     rows = make_rows([pictures[number % 4] for number in range(32)], {number: [noise(size, 9)] for number in range(32)})
     _, paths = join(tmp_path / "out", rows)
@@ -98,7 +98,6 @@ def test_posts_without_any_picture(tmp_path):
 
 
 def test_row_groups_and_files_have_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PIECE", 5)
     monkeypatch.setattr(parquet, "ROWS_TOGETHER", 30)
     monkeypatch.setattr(parquet, "BYTES_TOGETHER", 100 * KB)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 300 * KB)
@@ -120,16 +119,12 @@ def test_row_groups_and_files_have_bounds(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("cuts", [[0], [1, 37], [64, 64], [50], [99]])
-def test_how_the_rows_came_does_not_show(tmp_path, monkeypatch, cuts):
+def test_rows_of_several_files_are_joined_in_their_order(tmp_path, monkeypatch, cuts):
     monkeypatch.setattr(parquet, "ROWS_TOGETHER", 40)
-    monkeypatch.setattr(parquet, "BYTES_TOGETHER", 60 * KB)
-    monkeypatch.setattr(parquet, "PIECE", 8)
     rows = make_rows([noise(3 * KB, number // 3) if number % 5 else None for number in range(100)])
-    _, [whole] = join(tmp_path / "whole", rows)
     bounds = [0, *cuts, 100]
-    files = [rows[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
-    _, [parts] = join(tmp_path / "parts", *files)
-    assert parts.read_bytes() == whole.read_bytes()
+    lengths, paths = join(tmp_path / "out", *(rows[a:b] for a, b in zip(bounds, bounds[1:], strict=False)))
+    assert lengths == [100] and read(paths) == rows
 
 
 def test_some_columns_are_read_without_the_pictures(tmp_path):
@@ -141,11 +136,3 @@ def test_some_columns_are_read_without_the_pictures(tmp_path):
         {"tokens": ["post", "1"], "image": None, "objects": []},
     ]
     assert read_columns(tmp_path / "out", "test", ["tokens"]) == []
-
-
-def test_the_pieces_hold_all_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PIECE", 4)
-    files = [write_rows(tmp_path / f"{i}", make_rows([None] * count)) for i, count in enumerate([3, 0, 9, 1])]
-    tables = list(parquet.pieces(files))
-    assert [len(table) for table in tables] == [4, 4, 4, 1]
-    assert pa.concat_tables(tables)["id"].to_pylist() == [str(i) for count in (3, 9, 1) for i in range(count)]

@@ -177,7 +177,7 @@ def test_a_failed_run_leaves_the_earlier_result(tmp_path, monkeypatch):
 
 
 def test_large_splits_are_written_in_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "PIECE", 2)
+    monkeypatch.setattr(VisualPosts, "DEFAULT_WRITER_BATCH_SIZE", 2)
     monkeypatch.setattr(parquet, "BYTES_TOGETHER", 1)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 60_000)
     write_parquet(VisualPosts, tmp_path / "posts", **SMALL)
@@ -204,3 +204,5 @@ def test_script(tmp_path):
         "dataset_info.json",
         "report.json",
     ]
+    card = (tmp_path / "posts/README.md").read_text(encoding="utf-8")
+    assert "- seed: 7" in card and "counted strictly" not in card and "files that circulate" not in card
