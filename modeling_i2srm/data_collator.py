@@ -50,8 +50,8 @@ class I2SRMDataCollator:
     def _text(self, row: dict) -> dict:
         if "input_ids" not in row:
             post = row.get("id", "?")
-            if row.get("head") is not None:
-                row = self.processor.encode_pair(row["tokens"], row["head"], row["tail"], row.get("relation"))
+            if row.get("head") is not None or row.get("tail") is not None:
+                row = self.processor.encode_pair(row["tokens"], row.get("head"), row.get("tail"), row.get("relation"))
             else:
                 row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
             if lost := row["num_truncated_words"]:

@@ -286,7 +286,9 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
             raise ValueError(f"--{flag} needs a split {split!r}; {data_args.dataset} has {', '.join(splits)}")
     train_tokens = splits["train"]["tokens"] if model_args.from_scratch and "train" in splits else ()
     checkpoint = checkpoint_to_resume(training_args, data_args.overwrite) if training_args.do_train else None
-    if data_args.balance_relations and task.entity_markers:
+    if data_args.balance_relations and "relation" not in task.text_columns:
+        raise ValueError("--balance_relations is for examples/run_mre.py: leave it out")
+    if data_args.balance_relations and training_args.do_train:
         config_args.class_weights = balanced_weights(splits["train"]["relation"], len(names))
     model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names, checkpoint)
     count = sum(p.numel() for p in model.parameters())

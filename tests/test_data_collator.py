@@ -203,3 +203,9 @@ def test_pairs_and_other_rows_in_a_batch_are_an_error():
     for rows in ([PAIRS[0], ROWS[0]], [ROWS[0], PAIRS[0]]):
         with pytest.raises(ValueError, match="with and without head and tail are mixed"):
             I2SRMDataCollator(pair_processor())(rows)
+
+
+@pytest.mark.parametrize("name", ["head", "tail"])
+def test_a_pair_without_one_of_its_entities_is_no_row_of_tags(name):
+    with pytest.raises(ValueError, match=f"{name}=None is no span"):
+        I2SRMDataCollator(pair_processor())([{**PAIRS[0], name: None}])

@@ -13,7 +13,7 @@ from builder import mre_features
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import ModelCard
 from PIL import Image
-from tiny import RESNET, bert_tokenizer, text_config, tiny_processor
+from tiny import bert_tokenizer, run_arguments, text_config, tiny_processor
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
@@ -64,30 +64,7 @@ def posts(tmp_path_factory) -> str:
 
 
 def settings(posts, output_dir, **changes) -> list[str]:
-    given = {
-        "dataset": posts,
-        "output_dir": output_dir,
-        "from_scratch": True,
-        "text_config": json.dumps(text_config(max_position_embeddings=128)),
-        "vision_config": json.dumps(RESNET),
-        "freeze_vision": False,
-        "image_size": 32,
-        "prompt_hidden_size": 16,
-        "vocab_size": 300,
-        "max_length": 64,
-        "do_train": True,
-        "do_eval": True,
-        "do_predict": True,
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "report_to": "none",
-        "save_strategy": "no",
-        **changes,
-    }
-    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    return run_arguments(posts, output_dir, **{"num_train_epochs": 1, "save_strategy": "no", **changes})
 
 
 def run(posts, output_dir, **changes) -> dict:

@@ -13,7 +13,7 @@ from builder import write_parquet
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import RESNET, text_config
+from tiny import run_arguments
 from transformers import AutoProcessor
 from visual_posts import VisualPosts
 
@@ -33,35 +33,15 @@ def posts(tmp_path_factory) -> str:
 
 
 def command_line(posts, output_dir, **settings) -> list[str]:
-    settings = {
-        "dataset": posts,
-        "output_dir": output_dir,
-        "from_scratch": True,
-        "text_config": json.dumps(text_config(max_position_embeddings=128)),
-        "vision_config": json.dumps(RESNET),
-        "freeze_vision": False,
-        "image_size": 32,
-        "prompt_hidden_size": 16,
-        "vocab_size": 300,
-        "max_length": 64,
-        "do_train": True,
-        "do_eval": True,
-        "do_predict": True,
+    defaults = {
         "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
         "logging_steps": 1,
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
         "load_best_model_at_end": True,
         "metric_for_best_model": "lenient_f1",
-        "learning_rate": 1e-3,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "report_to": "none",
-        **settings,
     }
-    given = {name: value for name, value in settings.items() if value is not None}
-    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    return run_arguments(posts, output_dir, **{**defaults, **settings})
 
 
 def run(posts, output_dir, **settings) -> dict:
@@ -229,3 +209,8 @@ def test_what_the_data_report_says_stands_beside_every_result(posts, tmp_path, c
     assert "Edition: second" in card.text and "**the crops give the label away**" in card.text
     assert {result.dataset_name for result in card.data.eval_results} == {"marked (released crops)"}
     assert "WARNING: " + str(marked) + ": the crops give the label away" in capsys.readouterr().out
+
+
+def test_weights_of_relations_are_refused_for_entities(posts, tmp_path):
+    with pytest.raises(ValueError, match=r"--balance_relations is for examples/run_mre\.py"):
+        run(posts, tmp_path / "out", balance_relations=True)

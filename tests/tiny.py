@@ -1,5 +1,6 @@
 """Small models, tokenizers and inputs for the tests: real components, few parameters."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -132,3 +133,30 @@ def bertweet_tokenizer() -> BertweetTokenizer:
 
 def tiny_processor(tokenizer=None, **settings) -> I2SRMProcessor:
     return I2SRMProcessor(resnet_image_processor(SIDE), tokenizer or bert_tokenizer(), **settings)
+
+
+def run_arguments(dataset, output_dir, **settings) -> list[str]:
+    """The command line of a training script for a tiny model from scratch; `None` leaves a setting out."""
+    settings = {
+        "dataset": dataset,
+        "output_dir": output_dir,
+        "from_scratch": True,
+        "text_config": json.dumps(text_config(max_position_embeddings=128)),
+        "vision_config": json.dumps(RESNET),
+        "freeze_vision": False,
+        "image_size": 32,
+        "prompt_hidden_size": 16,
+        "vocab_size": 300,
+        "max_length": 64,
+        "do_train": True,
+        "do_eval": True,
+        "do_predict": True,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+        **settings,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
