@@ -9,9 +9,11 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_i2srm import I2SRMConfig
 from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMModel
+from .pipeline_i2srm import MultimodalRelationClassificationPipeline, MultimodalTokenClassificationPipeline
 from .processing_i2srm import I2SRMProcessor
 from .version import __version__
 
@@ -20,6 +22,16 @@ AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
 AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
 AutoModelForSequenceClassification.register(I2SRMConfig, I2SRMForRelationClassification, exist_ok=True)
 AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
+for task, *classes in (
+    ("multimodal-token-classification", MultimodalTokenClassificationPipeline, AutoModelForTokenClassification),
+    (
+        "multimodal-relation-classification",
+        MultimodalRelationClassificationPipeline,
+        AutoModelForSequenceClassification,
+    ),
+):
+    if task not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(task, *classes, type="multimodal")
 
 # These need the packages of the extra "train" and are imported when they are first used.
 _TRAINING = {
@@ -48,6 +60,8 @@ __all__ = [
     "I2SRMForTokenClassification",
     "I2SRMModel",
     "I2SRMProcessor",
+    "MultimodalRelationClassificationPipeline",
+    "MultimodalTokenClassificationPipeline",
     "__version__",
     *_TRAINING,
 ]

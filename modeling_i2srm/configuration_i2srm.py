@@ -7,6 +7,8 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
+NO_RELATION = "None"  # label of a pair without a relation
+
 # Every Auto class that a checkpoint folder loads with, whichever model was saved into it.
 AUTO_MAP = {
     "AutoConfig": "configuration_i2srm.I2SRMConfig",
@@ -14,6 +16,24 @@ AUTO_MAP = {
     "AutoModelForTokenClassification": "modeling_i2srm.I2SRMForTokenClassification",
     "AutoModelForSequenceClassification": "modeling_i2srm.I2SRMForRelationClassification",
     "AutoProcessor": "processing_i2srm.I2SRMProcessor",
+}
+
+# The pipeline of each head, as a saved configuration names it. Where the package is installed they are registered.
+CUSTOM_PIPELINES = {
+    "I2SRMForTokenClassification": {
+        "multimodal-token-classification": {
+            "impl": "pipeline_i2srm.MultimodalTokenClassificationPipeline",
+            "pt": ["AutoModelForTokenClassification"],
+            "type": "multimodal",
+        }
+    },
+    "I2SRMForRelationClassification": {
+        "multimodal-relation-classification": {
+            "impl": "pipeline_i2srm.MultimodalRelationClassificationPipeline",
+            "pt": ["AutoModelForSequenceClassification"],
+            "type": "multimodal",
+        }
+    },
 }
 
 
@@ -121,13 +141,24 @@ class I2SRMConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.text_config = self._build(self.text_config, "text_config", ROBERTA_LARGE)
         self.vision_config = self._build(self.vision_config, "vision_config", {"model_type": "resnet"})
+        kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
+        # Remote code is told its pipelines here; the package's own are registered, and need no trust_remote_code.
+        self.custom_pipelines = self._pipelines() if __name__.startswith("transformers_modules.") else {}
         self._check()
         if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
             self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)
         if self.vision_out_features is not None:
             self.vision_config.out_features = self.vision_out_features
+
+    def _pipelines(self) -> dict:
+        """The pipelines of the heads that a checkpoint was saved from; of both if it has none."""
+        heads = [head for head in CUSTOM_PIPELINES if head in (self.architectures or CUSTOM_PIPELINES)]
+        return {task: dict(about) for head in heads for task, about in CUSTOM_PIPELINES[head].items()}
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "custom_pipelines": self._pipelines()}
 
     @staticmethod
     def _build(config, name: str, default: dict) -> PreTrainedConfig:

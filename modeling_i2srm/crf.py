@@ -1,5 +1,7 @@
 """A linear-chain conditional random field over the words of a sentence (docs/architecture.md, section 6)."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -98,6 +100,42 @@ class LinearChainCRF(nn.Module):
             return (alpha + beta).softmax(-1) * mask[..., None]
 
     @torch.no_grad()
+    def span_probabilities(self, emissions: torch.Tensor, mask: torch.Tensor, spans: list[list[tuple]]) -> list[list]:
+        """p(tags stand on these words, and the word after them does not go on | emissions) for spans of each sentence.
+
+        Args:
+            spans: for each sentence a list of (first word, tag ids of the words, tag ids that would go on).
+
+        Returns:
+            One list of probabilities a sentence.
+        """
+        with torch.autocast(emissions.device.type, enabled=False):
+            emissions, mask = emissions.float(), mask.bool()
+            alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
+            beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
+        alpha, beta, emissions, transitions, end = (
+            scores.double().cpu() for scores in (alpha, beta, emissions, self.transitions, self.end_transitions)
+        )
+        log_z = torch.logsumexp(alpha[:, -1] + end, dim=-1)
+        lengths = mask.sum(1).tolist()
+        found = []
+        for b, sentence in enumerate(spans):
+            found.append([])
+            for first, tags, going_on in sentence:
+                score, word = alpha[b, first, tags[0]], first
+                for tag, following in pairwise(tags):
+                    word += 1
+                    score = score + transitions[tag, following] + emissions[b, word, following]
+                if word == lengths[b] - 1:
+                    score = score + end[tags[-1]]
+                else:
+                    after = transitions[tags[-1]] + emissions[b, word + 1] + beta[b, word + 1]
+                    after[list(going_on)] = float("-inf")
+                    score = score + torch.logsumexp(after, dim=-1)
+                found[-1].append(min(float((score - log_z[b]).exp()), 1.0))
+        return found
+
+    @torch.no_grad()
     def viterbi(
         self,
         emissions: torch.Tensor,
@@ -117,27 +155,30 @@ class LinearChainCRF(nn.Module):
         if invalid is not None:
             start = start.masked_fill(invalid[0].to(start.device), float("-inf"))
             transitions = transitions.masked_fill(invalid[1].to(start.device), float("-inf"))
-        return viterbi(emissions, mask, start, transitions, self.end_transitions.float())
+        score = start + emissions[:, 0]
+        history = []
+        for w in range(1, emissions.shape[1]):
+            best, previous = (score[:, :, None] + transitions).max(dim=1)
+            score = torch.where(mask[:, w, None], best + emissions[:, w], score)
+            history.append(previous)
+        last = (score + self.end_transitions.float()).argmax(-1).tolist()
+        lengths = mask.sum(1).tolist()
+        history = torch.stack(history, dim=1).tolist() if history else [[] for _ in last]
+        paths = []
+        for tag, length, steps in zip(last, lengths, history, strict=True):
+            path = [tag] if length else []
+            for previous in reversed(steps[: max(length - 1, 0)]):
+                path.append(previous[path[-1]])
+            paths.append(path[::-1])
+        return paths
 
 
-def viterbi(emissions, mask, start, transitions, end) -> list[list[int]]:
-    """Viterbi decoding with explicit scores; see `LinearChainCRF.viterbi`."""
-    score = start + emissions[:, 0]
-    history = []
-    for w in range(1, emissions.shape[1]):
-        best, previous = (score[:, :, None] + transitions).max(dim=1)
-        score = torch.where(mask[:, w, None], best + emissions[:, w], score)
-        history.append(previous)
-    last = (score + end).argmax(-1).tolist()
-    lengths = mask.sum(1).tolist()
-    history = torch.stack(history, dim=1).tolist() if history else [[] for _ in last]
-    paths = []
-    for tag, length, steps in zip(last, lengths, history, strict=True):
-        path = [tag] if length else []
-        for previous in reversed(steps[: max(length - 1, 0)]):
-            path.append(previous[path[-1]])
-        paths.append(path[::-1])
-    return paths
+def independent_words(num_labels: int, device: torch.device) -> LinearChainCRF:
+    """A chain whose start, transition and end scores are 0: each word's tag depends on its own emissions alone."""
+    chain = LinearChainCRF(num_labels).requires_grad_(False).to(device)
+    for parameter in chain.parameters():
+        parameter.zero_()
+    return chain
 
 
-__all__ = ["LinearChainCRF", "bio_violations", "viterbi"]
+__all__ = ["LinearChainCRF", "bio_violations", "independent_words"]

@@ -8,8 +8,9 @@ from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
 from transformers import EvalPrediction
 
+from .configuration_i2srm import NO_RELATION
+
 IGNORE = -100
-NO_RELATION = "None"
 
 
 class MNERMetric(evaluate.Metric):

@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig, check_class_weights
-from .crf import LinearChainCRF, bio_violations, viterbi
+from .crf import LinearChainCRF, bio_violations, independent_words
 from .semantic_loss import SemanticLoss
 from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
 
@@ -113,6 +113,11 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func
         super()._set_gradient_checkpointing(enable=enable, **kwargs)
 
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        from .pipeline_i2srm import PostPipeline  # noqa: F401  # the pipelines travel with what names them
+
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     @classmethod
     def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
         """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
@@ -205,9 +210,10 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def train(self, mode: bool = True):
         super().train(mode)
-        if self.config.freeze_vision:
-            # Batch-norm statistics stay as they are. Here and not in __init__ alone: loading replaces the parameters.
-            self.vision_encoder.eval().requires_grad_(False)
+        if self.config.freeze_vision:  # here and not in __init__ alone: loading replaces the parameters
+            self.vision_encoder.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.vision_encoder.parameters()):
+            self.vision_encoder.eval()  # also frozen by others (peft): batch-norm statistics stay as they are
         return self
 
     def get_visual_features(
@@ -509,18 +515,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         invalid = None
         if self.config.constrained_decoding:
             invalid = bio_violations([self.config.id2label[i] for i in range(self.config.num_labels)])
-        if self.crf is not None:
-            return self.crf.viterbi(emissions, mask, invalid)
-        start, transitions = (
-            emissions.new_zeros(self.config.num_labels),
-            emissions.new_zeros([self.config.num_labels] * 2),
-        )
-        if invalid is not None:
-            start, transitions = (
-                scores.masked_fill(bad.to(scores.device), float("-inf"))
-                for scores, bad in zip((start, transitions), invalid, strict=True)
-            )
-        return viterbi(emissions, mask, start, transitions, emissions.new_zeros(self.config.num_labels))
+        return self._chain(logits.device).viterbi(emissions, mask, invalid)
 
     @torch.no_grad()
     def marginals(self, logits: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
@@ -533,10 +528,35 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         Returns:
             (B, W, N), the words of a sentence first, zeros after them; W = most words in a sentence.
         """
+        return self._chain(logits.device).marginals(*gather_words(logits.float(), word_mask.to(logits.device)))
+
+    @torch.no_grad()
+    def span_scores(
+        self, logits: torch.Tensor, word_mask: torch.Tensor, spans: list[list[tuple[int, list[int]]]]
+    ) -> list[list[float]]:
+        """How probable it is that spans of words are entities, exactly these words and no more.
+
+        Args:
+            logits: (B, T, N) emissions.
+            word_mask: (B, T), 1 on the first sub-token of each word.
+            spans: for each sentence a list of (first word, tag ids of the words), e.g. (3, [1, 2]) for B-PER I-PER.
+
+        Returns:
+            For each sentence a list of probabilities: that the words have these tags and the next one does not go on
+            with the entity.
+        """
+        names = [self.config.id2label[i] for i in range(self.config.num_labels)]
+
+        def going_on(tag: int) -> list[int]:
+            inside = f"I-{names[tag][2:]}" if names[tag][:2] in ("B-", "I-") else names[tag]
+            return [i for i, name in enumerate(names) if name == inside]
+
+        complete = [[(first, tags, going_on(tags[-1])) for first, tags in sentence] for sentence in spans]
         emissions, mask = gather_words(logits.float(), word_mask.to(logits.device))
-        if self.crf is not None:
-            return self.crf.marginals(emissions, mask)
-        return emissions.softmax(-1) * mask[..., None]
+        return self._chain(logits.device).span_probabilities(emissions, mask, complete)
+
+    def _chain(self, device: torch.device) -> LinearChainCRF:
+        return independent_words(self.config.num_labels, device) if self.crf is None else self.crf
 
 
 def mean_of_tokens(states: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:

@@ -3,7 +3,8 @@
 import numpy as np
 from datasets import ClassLabel, Features
 
-from .metrics import NO_RELATION, mre_compute_metrics
+from .configuration_i2srm import NO_RELATION
+from .metrics import mre_compute_metrics
 from .modeling_i2srm import I2SRMForRelationClassification
 from .training import Task
 from .visualization import draw_confusion

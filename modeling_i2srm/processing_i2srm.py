@@ -13,6 +13,7 @@ from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT
 
 from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
 from .pictures import load_picture
+from .windows import best_windows, overlapping_windows
 
 logger = logging.get_logger(__name__)
 
@@ -188,7 +189,7 @@ class I2SRMProcessor(ProcessorMixin):
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
         if not isinstance(text, str) and hasattr(text, "__iter__"):
             text = list(text)
-        posts, single = self._split_posts(text, tokens)
+        posts, single = self.split_posts(text, tokens)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
         pairs = head is not None
@@ -242,7 +243,9 @@ class I2SRMProcessor(ProcessorMixin):
         return BatchFeature(features)
 
     @staticmethod
-    def _split_posts(text, tokens) -> tuple[list[list[tuple[str, int, int]]], bool]:
+    def split_posts(text, tokens) -> tuple[list[list[tuple[str, int, int]]], bool]:
+        """Each post's words as (word, start, end) in characters, and whether it was a single post; of the two arguments
+        one is `None`."""
         if (text is None) == (tokens is None):
             raise ValueError(
                 'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
@@ -334,24 +337,59 @@ class I2SRMProcessor(ProcessorMixin):
                 f"{len(tokens)} tokens but {got} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
                 'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
             )
-        room = self._limit(max_length) - 2
-        input_ids, word_starts = [], []
-        for pieces in self._word_pieces(tokens):
-            if len(input_ids) >= room:
-                break
-            word_starts.append(len(input_ids) + 1)
-            input_ids += pieces[: room - len(input_ids)]
-        row = self._frame(input_ids)
-        input_ids = row["input_ids"]
-        row["word_mask"] = [0] * len(input_ids)
-        for start in word_starts:
-            row["word_mask"][start] = 1
+        row, word_starts = self._word_row(self._word_pieces(tokens), self._limit(max_length) - 2)
         if ner_tags is not None:
-            row["labels"] = [IGNORE] * len(input_ids)
+            row["labels"] = [IGNORE] * len(row["input_ids"])
             for start, tag in zip(word_starts, ner_tags, strict=False):
                 row["labels"][start] = self._label_id(tag, label2id)
         row["num_truncated_words"] = len(tokens) - len(word_starts)
         return row
+
+    def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
+        """The row of words given as sub-tokens, cut to `room`, and the positions of the words that are in."""
+        input_ids, word_starts = [], []
+        for ids in pieces:
+            if len(input_ids) >= room:
+                break
+            word_starts.append(len(input_ids) + 1)
+            input_ids += ids[: room - len(input_ids)]
+        row = self._frame(input_ids)
+        row["word_mask"] = [0] * len(row["input_ids"])
+        for start in word_starts:
+            row["word_mask"][start] = 1
+        return row, word_starts
+
+    def encode_windows(
+        self, tokens: list[str], max_length: int | None = None, stride: int | None = None
+    ) -> tuple[list[dict], list[int]]:
+        """Encode the words of one post of any length, in overlapping windows where it is longer than `max_length`.
+
+        Args:
+            stride: sub-tokens that neighbouring windows share; default a quarter of the longest.
+
+        Returns:
+            The rows, as of `encode_tokens` without labels, each with its first word, first_word; and for each word the
+            number of the row that shows most of what stands around it.
+
+        Raises:
+            ValueError: a post without words, or a stride that is negative or not less than the room in a window.
+        """
+        room = self._limit(max_length) - 2
+        stride = room // 4 if stride is None else stride
+        if not tokens:
+            raise ValueError('a post without words; e.g. processor.encode_windows(["Kobe", "lands", "in", "Paris"])')
+        if not 0 <= stride < room:
+            raise ValueError(f"stride={stride} must lie between 0 and {room - 1}, e.g. stride={room // 4}")
+        pieces = self._word_pieces(tokens)
+        lengths = [len(ids) for ids in pieces]
+        if cut := [token for token, length in zip(tokens, lengths, strict=True) if length > room]:
+            logger.warning(
+                f"{len(cut)} words are longer than the {room} sub-tokens of a window and are read up to there: "
+                f"{', '.join(repr(token[:30] + ' ...') for token in cut[:3])}"
+            )
+        windows = overlapping_windows(lengths, room, stride)
+        rows = [{**self._word_row(pieces[a:b], room)[0], "first_word": a} for a, b in windows]
+        return rows, best_windows(lengths, windows)
 
     def encode_pair(
         self,

@@ -1,0 +1,217 @@
+"""Whole posts: the entities of a post and the relations between them, from a model of each kind."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice, permutations
+
+from transformers import pipeline
+
+from .configuration_i2srm import NO_RELATION
+from .pipeline_i2srm import MultimodalRelationClassificationPipeline, MultimodalTokenClassificationPipeline
+
+TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An entity: its type, the probability that exactly these words are one, its text and character offsets."""
+
+    entity: str
+    score: float
+    word: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation between two entities, given by their positions in `Extraction.entities`."""
+
+    head: int
+    tail: int
+    label: str
+    score: float
+
+
+@dataclass
+class Extraction:
+    """What was found in a post.
+
+    Args:
+        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        id: of the post, if it has one.
+        image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
+        pairs_left_out: pairs of entities too far apart for the relation model's longest input.
+
+    Example:
+
+    >>> extraction = Extraction(
+    ...     "Kobe lands in Paris",
+    ...     [Entity("PER", 0.98, "Kobe", 0, 4), Entity("LOC", 0.97, "Paris", 14, 19)],
+    ...     [Relation(0, 1, "/per/loc/place_of_residence", 0.8)],
+    ... )
+    >>> extraction.to_triples()
+    [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    >>> Extraction.from_dict(extraction.to_dict()) == extraction
+    True
+    """
+
+    text: str
+    entities: list[Entity]
+    relations: list[Relation]
+    id: str | None = None
+    image_errors: dict[str, str] = field(default_factory=dict)
+    pairs_left_out: int = 0
+
+    def to_dict(self) -> dict:
+        """As plain dicts and lists."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Extraction":
+        """Read what `to_dict` gave."""
+        entities = [Entity(**entity) for entity in values["entities"]]
+        return cls(**{**values, "entities": entities, "relations": [Relation(**r) for r in values["relations"]]})
+
+    def to_triples(self) -> list[tuple[str, str, str]]:
+        """The relations as (text of the head, relation, text of the tail)."""
+        return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
+
+
+class Extractor:
+    """Extract entities and their relations from posts.
+
+    Every ordered pair of entities is looked at whose types the relation labels allow: `/per/org/member_of` is asked of
+    a PER and an ORG. Labels of another form are asked of every pair. The best label of a pair is taken, with its
+    softmax probability; a pair whose best label is None, or one that its types do not allow, has no relation.
+
+    Args:
+        ner: pipeline of the entities.
+        re: pipeline of the relations; without one no relations are looked for.
+        threshold: leave out entities with a lower score.
+        relation_threshold: leave out relations with a lower score.
+        on_image_error: as for the pipelines.
+
+    Example:
+
+    >>> extractor = Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")  # doctest: +SKIP
+    >>> extractor({"text": "Kobe lands in Paris", "image": "kobe.jpg"}).to_triples()  # doctest: +SKIP
+    [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    """
+
+    def __init__(
+        self,
+        ner: MultimodalTokenClassificationPipeline,
+        re: MultimodalRelationClassificationPipeline | None = None,
+        threshold: float = 0.0,
+        relation_threshold: float = 0.0,
+        on_image_error: str | None = None,
+    ):
+        for name, value in (("threshold", threshold), ("relation_threshold", relation_threshold)):
+            if isinstance(value, (bool, str)) or not 0 <= value <= 1:
+                raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
+        self.ner, self.re, self.on_image_error = ner, re, on_image_error
+        self.threshold, self.relation_threshold = threshold, relation_threshold
+        self.labels: dict[str, tuple[str, str] | None] = {}
+        if re is not None:
+            for label in set(re.model.config.id2label.values()) - {NO_RELATION}:
+                types = TYPED_LABEL.fullmatch(label)
+                self.labels[label] = (types[1].upper(), types[2].upper()) if types else None
+
+    @classmethod
+    def from_pretrained(cls, ner: str, re: str | None = None, device=None, **options) -> "Extractor":
+        """Load both models from folders or Hub ids.
+
+        Args:
+            device: as for `transformers.pipeline`.
+            options: of `Extractor`.
+        """
+        return cls(
+            pipeline("multimodal-token-classification", model=ner, device=device),
+            None if re is None else pipeline("multimodal-relation-classification", model=re, device=device),
+            **options,
+        )
+
+    def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
+        """Extract from one post, a list of posts, or any other iterable of posts (then as an iterator).
+
+        Args:
+            posts: a text, or a dict of text or tokens, image, objects and id.
+            batch_size: posts that go through the models together.
+
+        Raises:
+            ValueError: as the pipelines.
+        """
+        if isinstance(posts, (str, dict)):
+            return self._extract([posts])[0]
+        if not isinstance(posts, Iterable):
+            raise ValueError(f'{posts!r} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r} must be 1 or more")
+        found = self._stream(posts, batch_size)
+        return list(found) if isinstance(posts, (list, tuple)) else found
+
+    def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
+        posts = iter(posts)
+        while batch := list(islice(posts, batch_size)):
+            yield from self._extract(batch)
+
+    def _extract(self, posts: list) -> list[Extraction]:
+        loaded, extractions = [], []
+        for post in posts:
+            name = post.get("id") if isinstance(post, dict) else None
+            post = self.ner.check_post(post)
+            text, words = self.ner.split(post)
+            image, crops, errors = self.ner.load_pictures(post, self.on_image_error)
+            loaded.append({"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops})
+            extractions.append((Extraction(text, [], [], None if name is None else str(name), errors), words))
+        for (extraction, _), entities in zip(
+            extractions, self.ner(loaded, batch_size=len(loaded), threshold=self.threshold), strict=True
+        ):
+            extraction.entities = [Entity(**entity) for entity in entities]
+        if self.re is not None:
+            asked = []
+            for post, (extraction, words) in zip(loaded, extractions, strict=True):
+                if pairs := self.candidates(extraction.entities):
+                    asked.append((extraction, pairs, {**post, "pairs": self._spans(post, extraction, words, pairs)}))
+            rows = [post for _, _, post in asked]
+            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True)
+            for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
+                self._add_relations(extraction, pairs, scores)
+        return [extraction for extraction, _ in extractions]
+
+    def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
+        """The ordered pairs of entities, by position, whose types some relation allows."""
+        pairs = permutations(range(len(entities)), 2)
+        return [pair for pair in pairs if self._allowed(entities, *pair)]
+
+    def _allowed(self, entities: list[Entity], head: int, tail: int) -> list[str]:
+        types = entities[head].entity.upper(), entities[tail].entity.upper()
+        return [label for label, asked in self.labels.items() if asked is None or asked == types]
+
+    @staticmethod
+    def _spans(post: dict, extraction: Extraction, words: list, pairs: list) -> list:
+        """The pairs as spans: characters of a text, words of tokens."""
+        spans = [(entity.start, entity.end) for entity in extraction.entities]
+        if post["tokens"] is not None:
+            starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
+            spans = [(starts[start], ends[end] + 1) for start, end in spans]
+        return [(spans[head], spans[tail]) for head, tail in pairs]
+
+    def _add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
+        for (head, tail), best in zip(pairs, answers, strict=True):
+            if best is None:
+                extraction.pairs_left_out += 1
+                continue
+            label, score = best["label"], best["score"]
+            if label in self._allowed(extraction.entities, head, tail) and score >= self.relation_threshold:
+                extraction.relations.append(Relation(head, tail, label, score))
+
+
+__all__ = ["Entity", "Extraction", "Extractor", "Relation"]

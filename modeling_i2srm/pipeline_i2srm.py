@@ -1,0 +1,413 @@
+"""Pipelines: a post in, its entities, or the relations of pairs of them, with scores out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from transformers import Pipeline
+from transformers.utils import logging
+
+from .pictures import URL_PATTERN, PictureError
+from .processing_i2srm import EntityPairError, split_pair
+
+logger = logging.get_logger(__name__)
+
+ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
+STRATEGIES = ("none", "simple", "first", "average", "max")
+ON_IMAGE_ERROR = (None, "warn", "raise")
+COLUMNS = ("id", "ner_tags", "relation", "head", "tail")  # of our data sets; taken, used or not
+
+
+@dataclass
+class PreparedPost:
+    """A post on its way through a pipeline."""
+
+    text: str
+    words: list[tuple[str, int, int]]  # (word, start, end), character offsets into the text
+    rows: list[dict | None]  # windows of a long post, or entity pairs, without padding
+    owners: list[int] = field(default_factory=list)  # the window that each word is read from
+    pictures: dict[str, torch.Tensor] = field(default_factory=dict)  # pixel_values, image_mask; empty without any
+    image_errors: dict[str, str] = field(default_factory=dict)
+    found: list = field(default_factory=list)  # what the model says: entities or (N,) scores of each row
+
+
+class PostPipeline(Pipeline):
+    """What both pipelines share: reading posts, their pictures, and running rows of many posts together."""
+
+    _load_processor = True
+    _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+    keys: tuple[str, ...]  # of a post
+    example: str
+
+    def __call__(self, inputs=None, **kwargs):
+        post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
+        if (inputs is None) != bool(post):
+            raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
+        inputs = post or inputs
+        if isinstance(inputs, (dict, str)):
+            return super().__call__(inputs, **kwargs)
+        if not isinstance(inputs, Iterable):
+            raise ValueError(f"{inputs!r} is no post; e.g. {self.example}")
+        if isinstance(inputs, (list, tuple)):
+            return super().__call__(list(inputs), **kwargs) if inputs else []
+        return super().__call__((post for post in inputs), **kwargs)  # a data set or generator: answers as they come
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Save model and processor into one folder, which `pipeline(..., trust_remote_code=True)` loads."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+    def check_post(self, post) -> dict:
+        """The parts of a post; a text alone is a post without pictures."""
+        if isinstance(post, str):
+            post = {"text": post}
+        if not isinstance(post, dict):
+            raise ValueError(f"{post!r} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
+        if unknown := [str(name) for name in post if name not in (*self.keys, *COLUMNS)]:
+            raise ValueError(
+                f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(self.keys)}; e.g. {self.example}"
+            )
+        return {name: post.get(name) for name in self.keys}
+
+    def split(self, post: dict) -> tuple[str, list[tuple[str, int, int]]]:
+        """The text of a post, for tokens the words with single spaces between, and its words."""
+        text, tokens = post["text"], post["tokens"]
+        if not isinstance(text, (str, type(None))):
+            raise ValueError(f"text={text!r} is no str; e.g. {self.example}")
+        [words], single = self.processor.split_posts(text, tokens)
+        if not single and tokens is not None and len(tokens):
+            raise ValueError(f"tokens={tokens!r} holds no words but lists; give a post each, e.g. {self.example}")
+        if not words:
+            given = f"text={text!r}" if tokens is None else f"tokens={tokens!r}"
+            raise ValueError(f"{given} has no words; e.g. {self.example}")
+        return (text if tokens is None else " ".join(tokens)), words
+
+    def load_pictures(self, post: dict, on_image_error: str | None = None) -> tuple:
+        """Load the picture and the crops of a post; those that cannot be read, where that is allowed, are `None`.
+
+        Returns:
+            The picture, the list of crops, and the errors by "image", "objects[0]" ...
+        """
+        errors = {}
+
+        def load(picture, name: str):
+            if picture is None:
+                return None
+            try:
+                return self.processor.load_picture(picture)
+            except PictureError as error:
+                from_web = isinstance(picture, str) and URL_PATTERN.match(picture)
+                if on_image_error == "raise" or not (from_web or on_image_error == "warn"):
+                    raise
+                logger.warning(f"{name}: {error}; the post is read without it")
+                errors[name] = str(error)
+                return None
+
+        crops = post["objects"]
+        if crops is not None and (isinstance(crops, (str, bytes, dict)) or not isinstance(crops, Iterable)):
+            raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
+        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops or [])], errors
+
+    def encode_pictures(self, post: dict, on_image_error: str | None) -> tuple[dict, dict]:
+        """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post, or nothing, and the errors."""
+        image, crops, errors = self.load_pictures(post, on_image_error)
+        encoded = self.processor.encode_pictures([image], [crops])
+        return {name: tensor[0] for name, tensor in encoded.items()}, errors
+
+    def run_rows(self, posts: list[PreparedPost]) -> Iterable[tuple[PreparedPost, int, torch.Tensor]]:
+        """Yield the logits of each row, in order, as (post, number of the row, (T, N) or (N,) float32)."""
+        rows = [(post, i) for post in range(len(posts)) for i, row in enumerate(posts[post].rows) if row is not None]
+        pictures = {}
+        if any(post.pictures for post in posts):
+            known = next(post.pictures for post in posts if post.pictures)
+            stacked = {
+                name: torch.stack([post.pictures.get(name, torch.zeros_like(like)) for post in posts]).to(self.device)
+                for name, like in known.items()
+            }
+            # Once for a post, however many rows it has.
+            pictures["visual_features"] = self.model.base_model.get_visual_features(**stacked)
+            pictures["image_mask"] = stacked["image_mask"]
+        together = max(ROWS_TOGETHER, len(posts))
+        for start in range(0, len(rows), together):
+            part = rows[start : start + together]
+            texts = [posts[post].rows[i] for post, i in part]
+            texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in texts]
+            batch = {name: tensor.to(self.device) for name, tensor in self.processor.pad(texts).items()}
+            batch |= {name: tensor[[post for post, _ in part]] for name, tensor in pictures.items()}
+            logits = self.model(**batch).logits.float()
+            for (post, i), scores in zip(part, logits, strict=True):
+                yield posts[post], i, scores
+
+    def _forward(self, model_inputs, **kwargs):
+        posts = model_inputs["post"]  # a list where posts come in batches
+        self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
+        return {"post": posts}
+
+    def answer(self, posts: list[PreparedPost], **kwargs):
+        """Fill in what the model finds in each post."""
+        raise NotImplementedError
+
+
+class MultimodalTokenClassificationPipeline(PostPipeline):
+    """Find the entities of posts: `pipeline("multimodal-token-classification", model=..., trust_remote_code=True)`.
+
+    A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). One
+    post gives a list of entities, a list of posts a list of lists, a data set or generator an iterator. A text that is
+    longer than the encoder's limit is read in overlapping windows, and decoded as a whole. Pictures and mates in a
+    batch change nothing in a post's answer but rounding.
+
+    Args:
+        aggregation_strategy: "simple" gives entities. "none" gives each word with its tag. "first", "average" and
+            "max" are as "simple": tags belong to words here, not to sub-tokens.
+        threshold: leave out what has a lower score; default 0.
+        return_all_scores: add "scores": of an entity, the score of every type for its words; of a word, of every tag.
+        ignore_labels: tags that "none" leaves out; default ["O"].
+        stride: sub-tokens that neighbouring windows share; default a quarter of a window.
+        max_length: sub-tokens of a window; default the processor's.
+        on_image_error: `None` raises for pictures that cannot be read, but goes on without one whose download fails;
+            "warn" goes on without any; "raise" always raises. What it went on without stands in "image_errors".
+        batch_size: posts that go through the model together.
+
+    Returns:
+        For each entity {"entity": type, "score": probability under the CRF that exactly these words are such an entity,
+        "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}. With
+        tokens the text is the words with single spaces between. For each word ("none") also "index", and "entity" is
+        the tag.
+
+    Raises:
+        ValueError: no post, no words, an unknown key or option; `PictureError` (a `ValueError`) for a picture.
+
+    Example:
+
+    >>> from transformers import pipeline
+    >>> ner = pipeline("multimodal-token-classification", model="runs/quickstart", trust_remote_code=True)
+    >>> ner({"text": "Kobe lands in Paris", "image": "kobe.jpg"})  # doctest: +SKIP
+    [{'entity': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4},
+     {'entity': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19}]
+    """
+
+    keys = ("text", "tokens", "image", "objects")
+    example = 'pipe({"text": "Kobe lands in Paris", "image": "kobe.jpg"})'
+
+    def _sanitize_parameters(
+        self,
+        aggregation_strategy=None,
+        threshold=None,
+        return_all_scores=None,
+        ignore_labels=None,
+        stride=None,
+        max_length=None,
+        on_image_error=None,
+    ):
+        if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
+            raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
+        check_threshold(threshold)
+        check_on_image_error(on_image_error)
+        strategy = options(aggregation_strategy=aggregation_strategy)
+        all_scores = options(return_all_scores=return_all_scores)
+        return (
+            options(stride=stride, max_length=max_length, on_image_error=on_image_error),
+            {**strategy, **all_scores},
+            {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
+        )
+
+    def preprocess(self, inputs, stride=None, max_length=None, on_image_error=None):
+        post = self.check_post(inputs)
+        text, words = self.split(post)
+        rows, owners = self.processor.encode_windows([word for word, _, _ in words], max_length, stride)
+        return {"post": PreparedPost(text, words, rows, owners, *self.encode_pictures(post, on_image_error))}
+
+    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
+        words = {id(post): [None] * len(post.words) for post in posts}
+        for post, number, logits in self.run_rows(posts):
+            row = post.rows[number]
+            positions = [position for position, first in enumerate(row["word_mask"]) if first]
+            for word, position in enumerate(positions, row["first_word"]):
+                if post.owners[word] == number:
+                    words[id(post)][word] = logits[position]
+        emissions = torch.nn.utils.rnn.pad_sequence([torch.stack(words[id(post)]) for post in posts], batch_first=True)
+        mask = torch.tensor([[w < len(post.words) for w in range(emissions.shape[1])] for post in posts])  # (B, W)
+        tags = self.model.decode(emissions, mask)
+        names = self.model.config.id2label
+        if aggregation_strategy == "none":
+            for post, ids, marginals in zip(posts, tags, self.model.marginals(emissions, mask).cpu(), strict=True):
+                post.found = [
+                    {"entity": names[tag], "score": float(row[tag]), "words": (word, word + 1), "index": word}
+                    | ({"scores": {names[i]: float(p) for i, p in enumerate(row)}} if return_all_scores else {})
+                    for word, (tag, row) in enumerate(zip(ids, marginals, strict=False))
+                ]
+            return
+        types = entity_types(list(names.values())) if return_all_scores else []
+        spans, wanted = [], []
+        for ids in tags:
+            spans.append(find_entities([names[tag] for tag in ids]))
+            wanted.append([])
+            for start, end, _ in spans[-1]:
+                wanted[-1].append((start, ids[start:end]))
+                wanted[-1] += [(start, tags_of(kind, end - start, names)) for kind in types]
+        all_scores = self.model.span_scores(emissions, mask, wanted)
+        for post, found, scores in zip(posts, spans, all_scores, strict=True):
+            step = 1 + len(types)
+            post.found = [
+                {"entity": kind, "score": scores[n * step], "words": (start, end)}
+                | ({"scores": dict(zip(types, scores[n * step + 1 : (n + 1) * step], strict=True))} if types else {})
+                for n, (start, end, kind) in enumerate(found)
+            ]
+
+    def postprocess(self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)):
+        post = model_outputs["post"]
+        answers = []
+        for entity in post.found:
+            if entity["score"] < threshold or (aggregation_strategy == "none" and entity["entity"] in ignore_labels):
+                continue
+            first, last = entity.pop("words")
+            start, end = post.words[first][1], post.words[last - 1][2]
+            entity |= {"word": post.text[start:end], "start": start, "end": end}
+            answers.append(flag(entity, post))
+        return answers
+
+
+class MultimodalRelationClassificationPipeline(PostPipeline):
+    """Tell the relation of two entities: `pipeline("multimodal-relation-classification", ..., trust_remote_code=True)`.
+
+    A post is a dict of text or tokens, head and tail (each (start, end) or {"start": ..., "end": ...} with the end
+    exclusive: characters of a text, or words of tokens), image and objects; or, instead of head and tail, with "pairs",
+    a list of (head, tail). Of a text that is longer than the encoder's limit a window with both entities is read.
+
+    Args:
+        top_k: how many relations, the best first; `None` or `-1` all of them. Default the best one, not in a list.
+        skip_long_pairs: answer `None` for a pair that does not fit into `max_length`, instead of an error.
+        max_length: sub-tokens; default the processor's.
+        on_image_error, batch_size: as for `MultimodalTokenClassificationPipeline`.
+
+    Returns:
+        {"label": relation, "score": softmax probability} of the pair, or with `top_k` a list of them; with "pairs" a
+        list of that. "words_left_out" says how many words of a long post are outside of the window.
+
+    Raises:
+        ValueError: as above; a span that is not in the post; `EntityPairError` (a `ValueError`) for a pair that does
+            not fit.
+
+    Example:
+
+    >>> from transformers import pipeline
+    >>> re = pipeline("multimodal-relation-classification", model="runs/quickstart_mre", trust_remote_code=True)
+    >>> re({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})  # doctest: +SKIP
+    {'label': '/per/loc/place_of_residence', 'score': 0.91}
+    """
+
+    keys = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
+    example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
+
+    def _sanitize_parameters(self, top_k=0, skip_long_pairs=None, max_length=None, on_image_error=None):
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
+            raise ValueError(f"top_k={top_k!r} must be a number of relations, or None for all, e.g. top_k=3")
+        check_on_image_error(on_image_error)
+        return (
+            options(skip_long_pairs=skip_long_pairs, max_length=max_length, on_image_error=on_image_error),
+            {},
+            {} if top_k == 0 else {"top_k": top_k},
+        )
+
+    def preprocess(self, inputs, skip_long_pairs=False, max_length=None, on_image_error=None):
+        post = self.check_post(inputs)
+        text, words = self.split(post)
+        pairs = post["pairs"]
+        if (pairs is None) != (post["head"] is not None and post["tail"] is not None):
+            raise ValueError(f"give head and tail, or pairs, e.g. {self.example}")
+        if pairs is None:
+            pairs = [(post["head"], post["tail"])]
+        elif isinstance(pairs, (str, bytes, dict)) or not all(len(pair) == 2 for pair in pairs):
+            raise ValueError(f"pairs={pairs!r} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]")
+        rows = []
+        for head, tail in pairs:
+            tokens = [word for word, _, _ in words]
+            if post["tokens"] is None:
+                own_words, head, tail = split_pair(text, head, tail)
+                tokens = [word for word, _, _ in own_words]
+            try:
+                rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length))
+            except EntityPairError:
+                if not skip_long_pairs:
+                    raise
+                rows.append(None)
+        prepared = PreparedPost(text, words, rows, [], *self.encode_pictures(post, on_image_error))
+        return {"post": prepared, "listed": post["pairs"] is not None}
+
+    def _forward(self, model_inputs, **kwargs):
+        return {**super()._forward(model_inputs, **kwargs), "listed": model_inputs["listed"]}
+
+    def answer(self, posts):
+        for post in posts:
+            post.found = [None] * len(post.rows)
+        for post, number, logits in self.run_rows(posts):
+            post.found[number] = logits.softmax(-1).cpu()
+
+    def postprocess(self, model_outputs, top_k=0):
+        post, names = model_outputs["post"], self.model.config.id2label
+        answers = []
+        for row, scores in zip(post.rows, post.found, strict=True):
+            if scores is None:
+                answers.append(None)
+                continue
+            best = scores.argsort(descending=True, stable=True)[: len(scores) if top_k in (None, -1) else max(top_k, 1)]
+            left_out = row["num_truncated_words"]
+            notes = {"words_left_out": left_out} if left_out else {}
+            ranked = [flag({"label": names[i], "score": float(scores[i]), **notes}, post) for i in best.tolist()]
+            answers.append(ranked[0] if top_k == 0 else ranked)
+        return answers if model_outputs["listed"] else answers[0]
+
+
+def options(**given) -> dict:
+    """The options that are not `None`."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_threshold(threshold):
+    if threshold is not None and (isinstance(threshold, (bool, str)) or not 0 <= threshold <= 1):
+        raise ValueError(f"threshold={threshold!r} must lie between 0 and 1, e.g. threshold=0.5")
+
+
+def check_on_image_error(on_image_error):
+    if on_image_error not in ON_IMAGE_ERROR:
+        raise ValueError(f"on_image_error={on_image_error!r} is none of {', '.join(map(repr, ON_IMAGE_ERROR))}")
+
+
+def flag(answer: dict, post: PreparedPost) -> dict:
+    """Say in an answer which pictures it was made without."""
+    return answer | ({"image_errors": dict(post.image_errors)} if post.image_errors else {})
+
+
+def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
+    """The entities (first word, last word exclusive, type) of a tag sequence, read as conlleval and seqeval do.
+
+    An I- after another type, or after none, begins an entity too, and a tag without prefix is as an I-.
+
+    >>> find_entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG"])
+    [(0, 2, 'PER'), (3, 4, 'LOC'), (4, 5, 'LOC'), (5, 6, 'ORG')]
+    """
+    entities, start, current = [], 0, None
+    for word, tag in enumerate([*tags, "O"]):
+        kind = None if tag == "O" else tag.removeprefix("B-").removeprefix("I-")
+        if current is not None and (kind != current or tag.startswith("B-")):
+            entities.append((start, word, current))
+            current = None
+        if kind is not None and current is None:
+            start, current = word, kind
+    return entities
+
+
+def entity_types(names: list[str]) -> list[str]:
+    """The types of a list of tags, in its order."""
+    return list(dict.fromkeys(name.removeprefix("B-").removeprefix("I-") for name in names if name != "O"))
+
+
+def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:
+    """The tag ids of an entity of so many words."""
+    ids = {name: i for i, name in names.items()}
+    inside = ids.get(f"I-{kind}", ids.get(kind))
+    begin = ids.get(f"B-{kind}", inside)
+    return [begin, *[begin if inside is None else inside] * (length - 1)]
+
+
+__all__ = ["MultimodalRelationClassificationPipeline", "MultimodalTokenClassificationPipeline"]
