@@ -6,38 +6,26 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 USAGE = """\
 ```python
-from transformers import {auto_class}, AutoProcessor
+from transformers import pipeline
 
-model = {auto_class}.from_pretrained("{path}", trust_remote_code=True)
-processor = AutoProcessor.from_pretrained("{path}", trust_remote_code=True)
-{example}
+pipe = pipeline("{pipeline}", model="{path}", trust_remote_code=True)
+print(pipe({post}))
 ```"""
 
-TAGS_EXAMPLE = """\
-inputs = processor(text="Kobe lands in Paris", images="kobe.jpg", return_word_offsets=True)
-words, offsets, _ = (inputs.pop(name) for name in ("words", "word_offsets", "num_truncated_words"))
-tags = model.decode(model(**inputs).logits, inputs["word_mask"])[0]
-print([(word, model.config.id2label[tag]) for word, tag in zip(words[0], tags)])"""
-
-PAIR_EXAMPLE = """\
-inputs = processor(text="Kobe lands in Paris", head=(0, 4), tail=(14, 19), images="kobe.jpg")
-scores = model(**inputs).logits.softmax(-1)[0]
-print(model.config.id2label[int(scores.argmax())], float(scores.max()))"""
-
-# name: title, pipeline tag, Auto class, example, limit
+# name: title, the Hub's task, pipeline, a post, limit
 TASKS = {
     "mner": (
         "Multimodal named entity recognition",
         "token-classification",
-        "AutoModelForTokenClassification",
-        TAGS_EXAMPLE,
+        "multimodal-token-classification",
+        '{"text": "Kobe lands in Paris", "image": "kobe.jpg"}',
         "The tags are those of the training data; other domains and languages were not evaluated.",
     ),
     "mre": (
         "Multimodal relation extraction",
         "text-classification",
-        "AutoModelForSequenceClassification",
-        PAIR_EXAMPLE,
+        "multimodal-relation-classification",
+        '{"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"}',
         "Somebody has to say which two entities are meant; other domains and languages were not evaluated.",
     ),
 }
@@ -84,7 +72,7 @@ def write_model_card(output_dir: Path, task, dataset: str, model_args, training_
         result: the `RunResult` of `modeling_i2srm.training`.
         seconds: how long the run took.
     """
-    title, pipeline_tag, auto_class, example, limit = TASKS[task.name]
+    title, pipeline_tag, pipeline, post, limit = TASKS[task.name]
     dataset_name = Path(dataset).name
     metrics = [
         EvalResult(
@@ -119,7 +107,7 @@ def write_model_card(output_dir: Path, task, dataset: str, model_args, training_
         metadata=card_data.to_yaml(),
         title=f"{title} on {dataset_name}",
         summary=f"`{task.model_class.__name__}`, trained on {pictures} with modeling_i2srm.",
-        usage=USAGE.format(auto_class=auto_class, path=Path(output_dir).name, example=example),
+        usage=USAGE.format(pipeline=pipeline, path=training_args.hub_model_id or Path(output_dir).name, post=post),
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,

@@ -339,6 +339,9 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         result.validation = without_prefix(metrics, "eval_")
     if training_args.do_predict:
         predict(task, trainer, encoded["test"], names, result, blank=model_args.use_images)
+    if training_args.push_to_hub:
+        training_args.hub_model_id = trainer.hub_model_id  # in full
+        trainer.create_model_card = lambda **kwargs: None  # it would replace ours
     if trainer.is_world_process_zero():
         write_model_card(
             result.output_dir,

@@ -1,98 +1,202 @@
-"""A saved folder loads in a process where the package and what only training needs cannot be imported."""
+"""A checkpoint loads in a process that has torch, transformers and pillow and nothing else: not this package either."""
 
 import json
-import os
 import subprocess
 import sys
 
+import pytest
 import torch
+from bare_site import bare_command, bare_site
+from hub_server import HubServer
 from PIL import Image
 from tiny import bert_tokenizer, tiny_config, tiny_processor
+from transformers import pipeline
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
 
-REMOTE = """
-import importlib.abc, json, sys
+TEXT = "Kobe lands  in\tParis!"
+PAIR = {"head": (0, 4), "tail": (15, 20)}
 
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"modeling_i2srm", "evaluate", "seqeval", "matplotlib"}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+LOADING = """
+import json, sys
+from importlib.util import find_spec
 
-sys.meta_path.insert(0, Blocked())
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
-from transformers import AutoProcessor
+from transformers import AutoProcessor, pipeline
 
-folder, second, relations, other = sys.argv[1:]
-for path in (folder, second):
-    config = AutoConfig.from_pretrained(path, trust_remote_code=True)
-    base = AutoModel.from_pretrained(path, trust_remote_code=True)
-    model = AutoModelForTokenClassification.from_pretrained(path, trust_remote_code=True)
-    processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
-    assert type(base).__name__ == "I2SRMModel" and type(config).__name__ == "I2SRMConfig"
+ABSENT = "modeling_i2srm", "datasets", "accelerate", "evaluate", "seqeval", "sklearn", "pyarrow", "torchvision", "peft"
+assert not [name for name in ABSENT if find_spec(name)]
+ner, re, revision, picture, *saves = sys.argv[1:]
+remote = {"trust_remote_code": True, **({"revision": revision} if revision else {})}
+head, tail = (0, 4), (15, 20)
+
+
+def answers(ner, re, remote):
+    found = []
+    config = AutoConfig.from_pretrained(ner, **remote)
+    assert type(config).__name__ == "I2SRMConfig"
+    assert type(AutoModel.from_pretrained(ner, **remote)).__name__ == "I2SRMModel"
+    # One folder loads with every Auto class, whichever model was saved into it.
+    other = AutoModelForSequenceClassification.from_pretrained(ner, **remote)
+    assert type(other).__name__ == "I2SRMForRelationClassification"
+    model = AutoModelForTokenClassification.from_pretrained(ner, **remote)
+    processor = AutoProcessor.from_pretrained(ner, **remote)
     assert type(processor.image_processor).__name__.endswith("Pil")
-    inputs = processor(text="Kobe lands in Paris!", images=sys.argv[1] + "/picture.png", return_word_offsets=True)
-    offsets = [inputs.pop(name) for name in ("word_offsets", "words", "num_truncated_words")][0]
+    inputs = processor(text="Kobe lands  in\\tParis!", images=picture)
+    pair_model = AutoModelForSequenceClassification.from_pretrained(re, **remote)
+    pair_processor = AutoProcessor.from_pretrained(re, **remote)
+    assert pair_model.config.text_config.vocab_size == len(pair_processor.tokenizer)
+    pair = pair_processor(text="Kobe lands  in\\tParis!", images=picture, head=head, tail=tail)
     with torch.no_grad():
-        logits = model(**inputs).logits
-    print("RESULT", json.dumps({"offsets": offsets[0], "logits": logits.tolist(),
-                                "tags": model.decode(logits, inputs["word_mask"])[0]}))
-    model.save_pretrained(second)
-    processor.save_pretrained(second)
-for path in (relations, other):
-    model = AutoModelForSequenceClassification.from_pretrained(path, trust_remote_code=True)
-    processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
-    assert model.config.text_config.vocab_size == len(processor.tokenizer)
-    inputs = processor(text="Kobe lands in Paris!", images=sys.argv[1] + "/picture.png", head=(0, 4), tail=(14, 19))
-    inputs.pop("num_truncated_words", None)
-    with torch.no_grad():
-        print("RELATION", json.dumps(model(**inputs).logits.tolist()))
-    model.save_pretrained(other)
-    processor.save_pretrained(other)
-# One folder loads with every Auto class, whichever model was saved into it.
-model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-assert type(model).__name__ == "I2SRMForRelationClassification"
-assert "datasets" not in sys.modules
+        found += [model(**inputs).logits.tolist(), pair_model(**pair).logits.tolist()]
+    post = {"text": "Kobe lands  in\\tParis!", "image": picture}
+    tagger = pipeline("multimodal-token-classification", model=ner, **remote)
+    named = pipeline(model=ner, **remote)  # the checkpoint knows its task
+    found += [tagger(post, aggregation_strategy="none", ignore_labels=[]), named([post, "a"], batch_size=2)]
+    relation = pipeline("multimodal-relation-classification", model=re, **remote)
+    found.append(relation({**post, "head": head, "tail": tail}, top_k=None))
+    return found, (model, processor, pair_model, pair_processor, tagger, relation)
+
+
+found, (model, processor, pair_model, pair_processor, tagger, relation) = answers(ner, re, remote)
+results = [found]
+if saves[0] == "hub":  # the remote classes go to the Hub again
+    model.push_to_hub("user/ner-again")
+    processor.push_to_hub("user/ner-again")
+    relation.model.push_to_hub("user/re-again")
+    relation.processor.push_to_hub("user/re-again")
+    results.append(answers("user/ner-again", "user/re-again", {"trust_remote_code": True})[0])
+else:  # and into folders, one part at a time or as pipelines
+    for save, parts in zip(saves[::2], [(model, processor), (tagger,)]):
+        for part in parts:
+            part.save_pretrained(save)
+    for save, parts in zip(saves[1::2], [(pair_model, pair_processor), (relation,)]):
+        for part in parts:
+            part.save_pretrained(save)
+    results += [answers(*folders, remote)[0] for folders in zip(saves[::2], saves[1::2])]
+print(json.dumps(results))
 """
 
 
-def test_loads_without_the_package_and_survives_a_second_save(tmp_path):
-    folder, second, relations, other = (tmp_path / name for name in ("first", "second", "relations", "other"))
-    processor = tiny_processor(bert_tokenizer())
-    model = I2SRMForTokenClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)})).eval()
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    picture = Image.linear_gradient("L").convert("RGB")
-    picture.save(folder / "picture.png")
-    pair_processor = tiny_processor(bert_tokenizer())
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return bare_site(tmp_path_factory.mktemp("bare") / "site", "torch", "transformers", "pillow")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """A tagger and a classifier of pairs, each with its processor."""
+    torch.manual_seed(1)
+    processor, pair_processor = tiny_processor(bert_tokenizer()), tiny_processor(bert_tokenizer())
+    config = {"text": {"vocab_size": len(processor.tokenizer)}}
+    model = I2SRMForTokenClassification(tiny_config(**config)).eval()
+    pair_model = I2SRMForRelationClassification(tiny_config(**config)).eval()
     pair_processor.add_entity_markers()
-    pair_model = I2SRMForRelationClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)})).eval()
     pair_model.resize_token_embeddings(len(pair_processor.tokenizer))
-    pair_model.save_pretrained(relations)
-    pair_processor.save_pretrained(relations)
-    script = tmp_path / "remote.py"
-    script.write_text(REMOTE)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(script), str(folder), str(second), str(relations), str(other)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=200)
+    return model, processor, pair_model, pair_processor
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
+    Image.linear_gradient("L").convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(parts, picture) -> list:
+    """What the package itself answers."""
+    model, processor, pair_model, pair_processor = parts
+    with torch.no_grad():
+        logits = model(**processor(text=TEXT, images=picture)).logits.tolist()
+        pair = pair_model(**pair_processor(text=TEXT, images=picture, **PAIR)).logits.tolist()
+    post = {"text": TEXT, "image": str(picture)}
+    tagger = pipeline("multimodal-token-classification", model=model, processor=processor)
+    relation = pipeline("multimodal-relation-classification", model=pair_model, processor=pair_processor)
+    words = tagger(post, aggregation_strategy="none", ignore_labels=[])
+    assert [word["start"] for word in words] == [0, 5, 12, 15, 20]
+    return [logits, pair, words, [tagger(post), tagger("a")], relation({**post, **PAIR}, top_k=None)]
+
+
+def load(site, tmp_path, environment, *arguments) -> list:
+    script = tmp_path / "loading.py"
+    script.write_text(LOADING)
+    done = subprocess.run(
+        bare_command(site, script, *arguments),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    results = [json.loads(line.removeprefix("RESULT")) for line in lines]
-    inputs = processor(text="Kobe lands in Paris!", images=picture)
-    with torch.no_grad():
-        logits = model(**inputs).logits
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_same(found, expected):
+    """Compare nested lists and dicts, numbers up to rounding."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_same(*pair)
+    else:
+        assert found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
+
+
+def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts, picture, expected):
+    folders = [tmp_path / name for name in ("ner", "re", "ner-again", "re-again", "ner-third", "re-third")]
+    model, processor, pair_model, pair_processor = parts
+    for part, folder in zip(parts, (folders[0], folders[0], folders[1], folders[1]), strict=True):
+        part.save_pretrained(folder)
+    environment = {
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "home"),
+    }
+    results = load(site, tmp_path, environment, *folders[:2], "", picture, *folders[2:])
+    assert len(results) == 3
     for result in results:
-        torch.testing.assert_close(torch.tensor(result["logits"]), logits)
-        assert result["tags"] == model.decode(logits, inputs["word_mask"])[0]
-        assert result["offsets"] == [[0, 4], [5, 10], [11, 13], [14, 19], [19, 20]]
-    assert len(results) == 2
-    inputs = pair_processor(text="Kobe lands in Paris!", images=picture, head=(0, 4), tail=(14, 19))
-    inputs.pop("num_truncated_words", None)
-    with torch.no_grad():
-        logits = pair_model(**inputs).logits
-    lines = [line.removeprefix("RELATION") for line in done.stdout.splitlines() if line.startswith("RELATION")]
-    assert len(lines) == 2
-    for line in lines:
-        torch.testing.assert_close(torch.tensor(json.loads(line)), logits)
+        assert_same(result, expected)
+    code = {path.name: path.read_text() for path in folders[0].glob("*.py")}
+    for folder in folders[1:]:
+        assert {path.name: path.read_text() for path in folder.glob("*.py")} == code
+
+
+def test_a_hub_serves_every_revision(site, tmp_path, parts, picture, expected):
+    pushing = """
+import sys
+from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMProcessor
+
+for model_class, folder, name in (
+    (I2SRMForTokenClassification, sys.argv[1], "user/ner"),
+    (I2SRMForRelationClassification, sys.argv[2], "user/re"),
+):
+    model, processor = model_class.from_pretrained(folder), I2SRMProcessor.from_pretrained(folder)
+    model.push_to_hub(name)
+    processor.push_to_hub(name)
+    model.push_to_hub(name, revision="first")
+    processor.push_to_hub(name, revision="first")
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    model.push_to_hub(name)  # main goes on
+"""
+    folders = tmp_path / "ner", tmp_path / "re"
+    for part, folder in zip(parts, (folders[0], folders[0], folders[1], folders[1]), strict=True):
+        part.save_pretrained(folder)
+    with HubServer() as hub:
+        writer = tmp_path / "pushing.py"
+        writer.write_text(pushing)
+        done = subprocess.run(
+            [sys.executable, str(writer), *map(str, folders)], env=hub.environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        reader = hub.environment(home="reader")
+        [first, again] = load(site, tmp_path, reader, "user/ner", "user/re", "first", picture, "hub")
+        assert_same(first, expected)
+        assert_same(again, expected)
+        weights = [hub.files("model", "user/ner", name)["model.safetensors"] for name in ("main", "first")]
+        assert weights[0] != weights[1] and hub.unknown_requests == []
