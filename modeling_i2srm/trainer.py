@@ -7,13 +7,14 @@ from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
 from .data_collator import I2SRMDataCollator
+from .entity_markers import MARKERS
 from .processing_i2srm import I2SRMProcessor
 
 logger = logging.get_logger(__name__)
 
 LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
 PARTS = ("text", "vision", "fusion", "head")
-HEAD_MODULES = ("classifier.", "crf.", "pair_classifier.")
+HEAD_MODULES = {"classifier", "crf", "pair_classifier"}
 
 
 @dataclass
@@ -74,6 +75,15 @@ class I2SRMTrainer(Trainer):
         super().__init__(
             model=model, args=args, data_collator=data_collator, processing_class=processing_class, **kwargs
         )
+        if hasattr(self.model, "peft_config"):
+            vocabulary = getattr(processing_class, "tokenizer", None)
+            markers = vocabulary is not None and MARKERS[0] in vocabulary.get_added_vocab()
+            if left_out := parts_without_adapter(self.model, markers):
+                logger.warning(
+                    f"the adapter neither trains nor saves {', '.join(left_out)}: right where the base checkpoint has "
+                    "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
+                    "trainable_token_indices"
+                )
         # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
         self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
 
@@ -138,11 +148,28 @@ class I2SRMTrainer(Trainer):
 
 def parameter_part(name: str) -> str:
     """The part a parameter belongs to: "text" or "vision" encoder, "head" (classifier and CRF), "fusion" (all else)."""
-    name = name.removeprefix("module.")
+    modules = set(name.split("."))  # as a set: wrappers (DDP, torch.compile, peft) put names before and in between
     for part in ("text", "vision"):
-        if f"{part}_encoder." in name:
+        if f"{part}_encoder" in modules:
             return part
-    return "head" if name.startswith(HEAD_MODULES) else "fusion"
+    return "head" if modules & HEAD_MODULES else "fusion"
+
+
+def parts_without_adapter(model: torch.nn.Module, markers: bool = False) -> list[str]:
+    """The parts of I2SRM that a model with adapters neither trains nor saves: the new ones, and the entity markers.
+
+    Args:
+        model: a `PeftModel`, or a model to which an adapter was added.
+        markers: whether the tokenizer has entity markers, whose embeddings are new, too.
+    """
+    head = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = head.base_model
+    parts = {**dict(head.named_children()), **dict(base.named_children())}
+    parts = {name: part for name, part in parts.items() if part not in (base, base.text_encoder, base.vision_encoder)}
+    if markers:
+        parts["the embeddings of the entity markers"] = base.get_input_embeddings()
+    trained = {name: [parameter.requires_grad for parameter in part.parameters()] for name, part in parts.items()}
+    return [name for name, flags in trained.items() if flags and not any(flags)]
 
 
 __all__ = ["I2SRMTrainer", "I2SRMTrainingArguments"]
