@@ -18,11 +18,17 @@ def bio_violations(labels: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     return inside, inside[None, :] & ~same_type
 
 
+def entity_type(label: str) -> str:
+    """The type that a label names, with a prefix or without: PER of B-PER, I-PER and PER."""
+    return label[2:] if label[:2] in ("B-", "I-") else label
+
+
 class LinearChainCRF(nn.Module):
     """Start, transition and end scores; negative log-likelihood, Viterbi decoding and marginals.
 
     All masks are (B, W), 1 on the words, with the words of a sentence first; a sentence may have none. Everything is
-    computed in float32, also under autocast.
+    computed in float32, also under autocast; probabilities in float64 on the CPU, as over thousands of words the
+    rounding of float32 would add up to per cents.
 
     Args:
         num_labels: number of tags (N).
@@ -74,8 +80,8 @@ class LinearChainCRF(nn.Module):
 
     def _forward_scores(self, emissions, mask) -> list[torch.Tensor]:
         """log alpha_w (B, N) for each word; past the end of a sentence the last one is carried on."""
-        transitions = self.transitions.float()
-        alphas = [self.start_transitions.float() + emissions[:, 0]]
+        transitions = self.transitions.to(emissions)
+        alphas = [self.start_transitions.to(emissions) + emissions[:, 0]]
         for w in range(1, emissions.shape[1]):
             alpha = torch.logsumexp(alphas[-1][:, :, None] + transitions, dim=1) + emissions[:, w]
             alphas.append(torch.where(mask[:, w, None], alpha, alphas[-1]))
@@ -83,7 +89,7 @@ class LinearChainCRF(nn.Module):
 
     def _backward_scores(self, emissions, mask) -> list[torch.Tensor]:
         """log beta_w (B, N) for each word; the end score at the last word of a sentence."""
-        transitions, end = self.transitions.float(), self.end_transitions.float()
+        transitions, end = self.transitions.to(emissions), self.end_transitions.to(emissions)
         betas = [end.expand_as(emissions[:, 0])]
         for w in range(emissions.shape[1] - 1, 0, -1):
             beta = torch.logsumexp(transitions + (emissions[:, w] + betas[-1])[:, None, :], dim=2)
@@ -93,44 +99,53 @@ class LinearChainCRF(nn.Module):
     @torch.no_grad()
     def marginals(self, emissions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """p(tag of word w | emissions) from forward-backward: (B, W, N), 0 where the mask is 0."""
-        with torch.autocast(emissions.device.type, enabled=False):
-            emissions, mask = emissions.float(), mask.bool()
-            alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
-            beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
-            return (alpha + beta).softmax(-1) * mask[..., None]
+        device, (emissions, mask) = emissions.device, (emissions.cpu().double(), mask.cpu().bool())
+        alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
+        beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
+        return ((alpha + beta).softmax(-1) * mask[..., None]).float().to(device)
 
     @torch.no_grad()
     def span_probabilities(self, emissions: torch.Tensor, mask: torch.Tensor, spans: list[list[tuple]]) -> list[list]:
-        """p(tags stand on these words, and the word after them does not go on | emissions) for spans of each sentence.
+        """p(tags stand on these words, and not certain others beside them | emissions) for spans of each sentence.
 
         Args:
-            spans: for each sentence a list of (first word, tag ids of the words, tag ids that would go on).
+            spans: for each sentence a list of (first word, tag ids of the words, tag ids that must not stand on the
+                word before, tag ids that must not stand on the word after).
 
         Returns:
             One list of probabilities a sentence.
+
+        Raises:
+            ValueError: a span that is not in its sentence.
         """
-        with torch.autocast(emissions.device.type, enabled=False):
-            emissions, mask = emissions.float(), mask.bool()
-            alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
-            beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
-        alpha, beta, emissions, transitions, end = (
-            scores.double().cpu() for scores in (alpha, beta, emissions, self.transitions, self.end_transitions)
+        emissions, mask = emissions.cpu().double(), mask.cpu().bool()
+        alpha, beta = self._forward_scores(emissions, mask), self._backward_scores(emissions, mask)
+        start, transitions, end = (
+            scores.to(emissions) for scores in (self.start_transitions, self.transitions, self.end_transitions)
         )
-        log_z = torch.logsumexp(alpha[:, -1] + end, dim=-1)
-        lengths = mask.sum(1).tolist()
+        log_z = torch.logsumexp(alpha[-1] + end, dim=-1)
         found = []
-        for b, sentence in enumerate(spans):
+        for b, (sentence, length) in enumerate(zip(spans, mask.sum(1).tolist(), strict=True)):
             found.append([])
-            for first, tags, going_on in sentence:
-                score, word = alpha[b, first, tags[0]], first
-                for tag, following in pairwise(tags):
-                    word += 1
-                    score = score + transitions[tag, following] + emissions[b, word, following]
-                if word == lengths[b] - 1:
+            for first, tags, not_before, not_after in sentence:
+                last = first + len(tags) - 1
+                if not 0 <= first <= last < length:
+                    raise ValueError(
+                        f"span {(first, tags)!r} is empty or not in its sentence of {length} words; e.g. (0, [1])"
+                    )
+                if first == 0:
+                    score = start[tags[0]]
+                else:
+                    before = alpha[first - 1][b] + transitions[:, tags[0]]
+                    before[list(not_before)] = float("-inf")
+                    score = torch.logsumexp(before, dim=-1)
+                score = score + sum(emissions[b, first + i, tag] for i, tag in enumerate(tags))
+                score = score + sum(transitions[pair] for pair in pairwise(tags))
+                if last == length - 1:
                     score = score + end[tags[-1]]
                 else:
-                    after = transitions[tags[-1]] + emissions[b, word + 1] + beta[b, word + 1]
-                    after[list(going_on)] = float("-inf")
+                    after = transitions[tags[-1]] + emissions[b, last + 1] + beta[last + 1][b]
+                    after[list(not_after)] = float("-inf")
                     score = score + torch.logsumexp(after, dim=-1)
                 found[-1].append(min(float((score - log_z[b]).exp()), 1.0))
         return found
@@ -175,10 +190,12 @@ class LinearChainCRF(nn.Module):
 
 def independent_words(num_labels: int, device: torch.device) -> LinearChainCRF:
     """A chain whose start, transition and end scores are 0: each word's tag depends on its own emissions alone."""
-    chain = LinearChainCRF(num_labels).requires_grad_(False).to(device)
+    with torch.device("meta"):  # its random start would move the random numbers of a training that evaluates
+        chain = LinearChainCRF(num_labels)
+    chain = chain.to_empty(device=device).requires_grad_(False)
     for parameter in chain.parameters():
         parameter.zero_()
     return chain
 
 
-__all__ = ["LinearChainCRF", "bio_violations", "independent_words"]
+__all__ = ["LinearChainCRF", "bio_violations", "entity_type", "independent_words"]

@@ -2,14 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice, permutations
 
 from transformers import pipeline
 
 from .configuration_i2srm import NO_RELATION
-from .pipeline_i2srm import MultimodalRelationClassificationPipeline, MultimodalTokenClassificationPipeline
+from .pipeline_i2srm import (
+    MultimodalRelationClassificationPipeline,
+    MultimodalTokenClassificationPipeline,
+    check_on_image_error,
+    check_threshold,
+)
 
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
 
@@ -70,8 +75,8 @@ class Extraction:
         return asdict(self)
 
     def to_json(self) -> str:
-        """As one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        """As one line of JSON, in ASCII: a post may hold line separators and halves of characters."""
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: dict) -> "Extraction":
@@ -113,9 +118,9 @@ class Extractor:
         relation_threshold: float = 0.0,
         on_image_error: str | None = None,
     ):
-        for name, value in (("threshold", threshold), ("relation_threshold", relation_threshold)):
-            if isinstance(value, (bool, str)) or not 0 <= value <= 1:
-                raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
+        check_threshold("threshold", threshold)
+        check_threshold("relation_threshold", relation_threshold)
+        check_on_image_error(on_image_error)
         self.ner, self.re, self.on_image_error = ner, re, on_image_error
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
@@ -148,12 +153,12 @@ class Extractor:
         Raises:
             ValueError: as the pipelines.
         """
-        if isinstance(posts, (str, dict)):
-            return self._extract([posts])[0]
-        if not isinstance(posts, Iterable):
-            raise ValueError(f'{posts!r} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r} must be 1 or more")
+            raise ValueError(f"batch_size={batch_size!r} must be 1 or more, e.g. batch_size=8")
+        if isinstance(posts, (str, Mapping)):
+            return self._extract([posts])[0]
+        if isinstance(posts, bytes) or not isinstance(posts, Iterable):
+            raise ValueError(f'{posts!r} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         found = self._stream(posts, batch_size)
         return list(found) if isinstance(posts, (list, tuple)) else found
 
@@ -162,28 +167,35 @@ class Extractor:
         while batch := list(islice(posts, batch_size)):
             yield from self._extract(batch)
 
+    def load(self, post: str | dict) -> tuple[dict, Extraction, list[tuple[str, int, int]]]:
+        """A post with its pictures loaded, what will be found in it, empty as yet, and its words."""
+        name = post.get("id") if isinstance(post, Mapping) else None
+        post = self.ner.check_post(post)
+        text, words = self.ner.split(post)
+        image, crops, errors = self.ner.load_pictures(post, self.on_image_error)
+        extraction = Extraction(text, [], [], None if name is None else str(name), errors)
+        return {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}, extraction, words
+
     def _extract(self, posts: list) -> list[Extraction]:
         loaded, extractions = [], []
         for post in posts:
-            name = post.get("id") if isinstance(post, dict) else None
-            post = self.ner.check_post(post)
-            text, words = self.ner.split(post)
-            image, crops, errors = self.ner.load_pictures(post, self.on_image_error)
-            loaded.append({"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops})
-            extractions.append((Extraction(text, [], [], None if name is None else str(name), errors), words))
-        for (extraction, _), entities in zip(
-            extractions, self.ner(loaded, batch_size=len(loaded), threshold=self.threshold), strict=True
-        ):
+            post, extraction, words = self.load(post)
+            loaded.append(post)
+            extractions.append((extraction, words))
+        # Whatever the pipelines were made with, these options are needed here.
+        needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
+        answers = self.ner(loaded, batch_size=len(loaded), **needed)
+        for (extraction, _), entities in zip(extractions, answers, strict=True):
             extraction.entities = [Entity(**entity) for entity in entities]
         if self.re is not None:
             asked = []
             for post, (extraction, words) in zip(loaded, extractions, strict=True):
                 if pairs := self.candidates(extraction.entities):
-                    asked.append((extraction, pairs, {**post, "pairs": self._spans(post, extraction, words, pairs)}))
+                    asked.append((extraction, pairs, {**post, "pairs": self.spans(post, extraction, words, pairs)}))
             rows = [post for _, _, post in asked]
-            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True)
+            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0)
             for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
-                self._add_relations(extraction, pairs, scores)
+                self.add_relations(extraction, pairs, scores)
         return [extraction for extraction, _ in extractions]
 
     def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
@@ -196,7 +208,7 @@ class Extractor:
         return [label for label, asked in self.labels.items() if asked is None or asked == types]
 
     @staticmethod
-    def _spans(post: dict, extraction: Extraction, words: list, pairs: list) -> list:
+    def spans(post: dict, extraction: Extraction, words: list, pairs: list) -> list:
         """The pairs as spans: characters of a text, words of tokens."""
         spans = [(entity.start, entity.end) for entity in extraction.entities]
         if post["tokens"] is not None:
@@ -204,7 +216,8 @@ class Extractor:
             spans = [(starts[start], ends[end] + 1) for start, end in spans]
         return [(spans[head], spans[tail]) for head, tail in pairs]
 
-    def _add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
+    def add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
+        """Take the relations that the answers to pairs hold."""
         for (head, tail), best in zip(pairs, answers, strict=True):
             if best is None:
                 extraction.pairs_left_out += 1

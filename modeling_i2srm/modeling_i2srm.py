@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig, check_class_weights
-from .crf import LinearChainCRF, bio_violations, independent_words
+from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
 from .semantic_loss import SemanticLoss
 from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
 
@@ -542,16 +542,30 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             spans: for each sentence a list of (first word, tag ids of the words), e.g. (3, [1, 2]) for B-PER I-PER.
 
         Returns:
-            For each sentence a list of probabilities: that the words have these tags and the next one does not go on
-            with the entity.
+            For each sentence a list of probabilities: that the words have these tags and neither the word before them
+            nor the one after belongs to the same entity.
+
+        Raises:
+            ValueError: a span that is empty or not in its sentence.
         """
         names = [self.config.id2label[i] for i in range(self.config.num_labels)]
 
-        def going_on(tag: int) -> list[int]:
-            inside = f"I-{names[tag][2:]}" if names[tag][:2] in ("B-", "I-") else names[tag]
-            return [i for i, name in enumerate(names) if name == inside]
+        def same_entity(first: int, second: int) -> bool:  # of tags that stand side by side
+            return entity_type(names[first]) == entity_type(names[second]) and not names[second].startswith("B-")
 
-        complete = [[(first, tags, going_on(tags[-1])) for first, tags in sentence] for sentence in spans]
+        ids = range(len(names))
+        complete = [
+            [
+                (
+                    first,
+                    tags,
+                    [i for i in ids if tags and same_entity(i, tags[0])],
+                    [i for i in ids if tags and same_entity(tags[-1], i)],
+                )
+                for first, tags in sentence
+            ]
+            for sentence in spans
+        ]
         emissions, mask = gather_words(logits.float(), word_mask.to(logits.device))
         return self._chain(logits.device).span_probabilities(emissions, mask, complete)
 

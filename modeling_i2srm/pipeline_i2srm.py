@@ -1,12 +1,14 @@
 """Pipelines: a post in, its entities, or the relations of pairs of them, with scores out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .crf import entity_type
 from .pictures import URL_PATTERN, PictureError
 from .processing_i2srm import EntityPairError, split_pair
 
@@ -26,7 +28,8 @@ class PreparedPost:
     words: list[tuple[str, int, int]]  # (word, start, end), character offsets into the text
     rows: list[dict | None]  # windows of a long post, or entity pairs, without padding
     owners: list[int] = field(default_factory=list)  # the window that each word is read from
-    pictures: dict[str, torch.Tensor] = field(default_factory=dict)  # pixel_values, image_mask; empty without any
+    # pixel_values or visual_features, and image_mask; empty without any
+    pictures: dict[str, torch.Tensor] = field(default_factory=dict)
     image_errors: dict[str, str] = field(default_factory=dict)
     found: list = field(default_factory=list)  # what the model says: entities or (N,) scores of each row
 
@@ -44,13 +47,16 @@ class PostPipeline(Pipeline):
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
         inputs = post or inputs
-        if isinstance(inputs, (dict, str)):
+        if isinstance(inputs, (Mapping, str)):
             return super().__call__(inputs, **kwargs)
-        if not isinstance(inputs, Iterable):
-            raise ValueError(f"{inputs!r} is no post; e.g. {self.example}")
         if isinstance(inputs, (list, tuple)):
             return super().__call__(list(inputs), **kwargs) if inputs else []
-        return super().__call__((post for post in inputs), **kwargs)  # a data set or generator: answers as they come
+        # A data set or generator: answers as they come.
+        if isinstance(inputs, torch.utils.data.Dataset):  # may have no __iter__
+            return super().__call__(inputs, **kwargs)
+        if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+            raise ValueError(f"{inputs!r} is no post; e.g. {self.example}")
+        return iter(super().__call__((post for post in inputs), **kwargs))
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save model and processor into one folder, which `pipeline(..., trust_remote_code=True)` loads."""
@@ -61,22 +67,29 @@ class PostPipeline(Pipeline):
         """The parts of a post; a text alone is a post without pictures."""
         if isinstance(post, str):
             post = {"text": post}
-        if not isinstance(post, dict):
+        if not isinstance(post, Mapping):
             raise ValueError(f"{post!r} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
         if unknown := [str(name) for name in post if name not in (*self.keys, *COLUMNS)]:
             raise ValueError(
                 f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(self.keys)}; e.g. {self.example}"
             )
-        return {name: post.get(name) for name in self.keys}
+        post = {name: post.get(name) for name in self.keys}
+        text, tokens = post["text"], post["tokens"]
+        if (text is None) == (tokens is None):
+            raise ValueError(f"text={text!r}, tokens={tokens!r}: give one of them, e.g. {self.example}")
+        if tokens is None and not isinstance(text, str):
+            raise ValueError(f"text={text!r} is no str; e.g. {self.example}")
+        if tokens is not None:
+            listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
+            post["tokens"] = list(tokens) if listed else tokens
+            if not listed or not all(isinstance(word, str) for word in post["tokens"]):
+                raise ValueError(f'tokens={tokens!r} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+        return post
 
     def split(self, post: dict) -> tuple[str, list[tuple[str, int, int]]]:
-        """The text of a post, for tokens the words with single spaces between, and its words."""
+        """The text of a checked post, for tokens the words with single spaces between, and its words."""
         text, tokens = post["text"], post["tokens"]
-        if not isinstance(text, (str, type(None))):
-            raise ValueError(f"text={text!r} is no str; e.g. {self.example}")
-        [words], single = self.processor.split_posts(text, tokens)
-        if not single and tokens is not None and len(tokens):
-            raise ValueError(f"tokens={tokens!r} holds no words but lists; give a post each, e.g. {self.example}")
+        words = self.processor.split_posts(text, tokens)[0][0] if text or tokens else []
         if not words:
             given = f"text={text!r}" if tokens is None else f"tokens={tokens!r}"
             raise ValueError(f"{given} has no words; e.g. {self.example}")
@@ -96,17 +109,17 @@ class PostPipeline(Pipeline):
             try:
                 return self.processor.load_picture(picture)
             except PictureError as error:
-                from_web = isinstance(picture, str) and URL_PATTERN.match(picture)
-                if on_image_error == "raise" or not (from_web or on_image_error == "warn"):
+                if on_image_error == "raise" or not (on_image_error == "warn" or is_url(picture)):
                     raise
                 logger.warning(f"{name}: {error}; the post is read without it")
                 errors[name] = str(error)
                 return None
 
         crops = post["objects"]
-        if crops is not None and (isinstance(crops, (str, bytes, dict)) or not isinstance(crops, Iterable)):
+        if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
             raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
-        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops or [])], errors
+        crops = [] if crops is None else crops
+        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops)], errors
 
     def encode_pictures(self, post: dict, on_image_error: str | None) -> tuple[dict, dict]:
         """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post, or nothing, and the errors."""
@@ -114,8 +127,11 @@ class PostPipeline(Pipeline):
         encoded = self.processor.encode_pictures([image], [crops])
         return {name: tensor[0] for name, tensor in encoded.items()}, errors
 
-    def run_rows(self, posts: list[PreparedPost]) -> Iterable[tuple[PreparedPost, int, torch.Tensor]]:
-        """Yield the logits of each row, in order, as (post, number of the row, (T, N) or (N,) float32)."""
+    def batches(
+        self, posts: list[PreparedPost], together: int = ROWS_TOGETHER
+    ) -> Iterable[tuple[list[tuple[PreparedPost, int]], dict[str, torch.Tensor]]]:
+        """Yield the rows of posts, in order, as (a list of (post, number of the row), the model's inputs)."""
+        self.model.eval()  # a model that is being trained would give another answer each time
         rows = [(post, i) for post in range(len(posts)) for i, row in enumerate(posts[post].rows) if row is not None]
         pictures = {}
         if any(post.pictures for post in posts):
@@ -124,19 +140,22 @@ class PostPipeline(Pipeline):
                 name: torch.stack([post.pictures.get(name, torch.zeros_like(like)) for post in posts]).to(self.device)
                 for name, like in known.items()
             }
-            # Once for a post, however many rows it has.
-            pictures["visual_features"] = self.model.base_model.get_visual_features(**stacked)
-            pictures["image_mask"] = stacked["image_mask"]
-        together = max(ROWS_TOGETHER, len(posts))
+            if "visual_features" not in stacked:  # once for a post, however many rows it has
+                stacked["visual_features"] = self.model.base_model.get_visual_features(**stacked)
+            pictures = {name: stacked[name] for name in ("visual_features", "image_mask")}
         for start in range(0, len(rows), together):
             part = rows[start : start + together]
             texts = [posts[post].rows[i] for post, i in part]
             texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in texts]
             batch = {name: tensor.to(self.device) for name, tensor in self.processor.pad(texts).items()}
             batch |= {name: tensor[[post for post, _ in part]] for name, tensor in pictures.items()}
-            logits = self.model(**batch).logits.float()
-            for (post, i), scores in zip(part, logits, strict=True):
-                yield posts[post], i, scores
+            yield [(posts[post], i) for post, i in part], batch
+
+    def run_rows(self, posts: list[PreparedPost]) -> Iterable[tuple[PreparedPost, int, torch.Tensor]]:
+        """Yield the logits of each row, in order, as (post, number of the row, (T, N) or (N,) float32)."""
+        for rows, batch in self.batches(posts, max(ROWS_TOGETHER, len(posts))):
+            for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
+                yield *row, scores
 
     def _forward(self, model_inputs, **kwargs):
         posts = model_inputs["post"]  # a list where posts come in batches
@@ -161,7 +180,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             "max" are as "simple": tags belong to words here, not to sub-tokens.
         threshold: leave out what has a lower score; default 0.
         return_all_scores: add "scores": of an entity, the score of every type for its words; of a word, of every tag.
-        ignore_labels: tags that "none" leaves out; default ["O"].
+        ignore_labels: types, or with "none" tags, that are left out; default ["O"].
         stride: sub-tokens that neighbouring windows share; default a quarter of a window.
         max_length: sub-tokens of a window; default the processor's.
         on_image_error: `None` raises for pictures that cannot be read, but goes on without one whose download fails;
@@ -180,7 +199,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     Example:
 
     >>> from transformers import pipeline
-    >>> ner = pipeline("multimodal-token-classification", model="runs/quickstart", trust_remote_code=True)
+    >>> ner = pipeline("multimodal-token-classification", model="runs/quickstart")  # doctest: +SKIP
     >>> ner({"text": "Kobe lands in Paris", "image": "kobe.jpg"})  # doctest: +SKIP
     [{'entity': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4},
      {'entity': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19}]
@@ -201,7 +220,11 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     ):
         if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
             raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
-        check_threshold(threshold)
+        if threshold is not None:
+            check_threshold("threshold", threshold)
+        if isinstance(ignore_labels, str):
+            raise ValueError(f'ignore_labels={ignore_labels!r} is no list, e.g. ignore_labels=["{ignore_labels}"]')
+        check_sub_tokens(stride=stride, max_length=max_length)
         check_on_image_error(on_image_error)
         strategy = options(aggregation_strategy=aggregation_strategy)
         all_scores = options(return_all_scores=return_all_scores)
@@ -218,8 +241,13 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         return {"post": PreparedPost(text, words, rows, owners, *self.encode_pictures(post, on_image_error))}
 
     def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
+        self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
+
+    @staticmethod
+    def collect(posts: list[PreparedPost], rows: Iterable[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The emissions (B, W, N) of the words of posts, each from the window that owns it, and their mask (B, W)."""
         words = {id(post): [None] * len(post.words) for post in posts}
-        for post, number, logits in self.run_rows(posts):
+        for post, number, logits in rows:
             row = post.rows[number]
             positions = [position for position, first in enumerate(row["word_mask"]) if first]
             for word, position in enumerate(positions, row["first_word"]):
@@ -227,6 +255,10 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                     words[id(post)][word] = logits[position]
         emissions = torch.nn.utils.rnn.pad_sequence([torch.stack(words[id(post)]) for post in posts], batch_first=True)
         mask = torch.tensor([[w < len(post.words) for w in range(emissions.shape[1])] for post in posts])  # (B, W)
+        return emissions, mask
+
+    def read(self, posts, emissions, mask, aggregation_strategy="simple", return_all_scores=False):
+        """Fill in what emissions of the words say."""
         tags = self.model.decode(emissions, mask)
         names = self.model.config.id2label
         if aggregation_strategy == "none":
@@ -237,28 +269,30 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                     for word, (tag, row) in enumerate(zip(ids, marginals, strict=False))
                 ]
             return
-        types = entity_types(list(names.values())) if return_all_scores else []
-        spans, wanted = [], []
-        for ids in tags:
-            spans.append(find_entities([names[tag] for tag in ids]))
-            wanted.append([])
-            for start, end, _ in spans[-1]:
-                wanted[-1].append((start, ids[start:end]))
-                wanted[-1] += [(start, tags_of(kind, end - start, names)) for kind in types]
-        all_scores = self.model.span_scores(emissions, mask, wanted)
-        for post, found, scores in zip(posts, spans, all_scores, strict=True):
-            step = 1 + len(types)
-            post.found = [
-                {"entity": kind, "score": scores[n * step], "words": (start, end)}
-                | ({"scores": dict(zip(types, scores[n * step + 1 : (n + 1) * step], strict=True))} if types else {})
-                for n, (start, end, kind) in enumerate(found)
+        types = entity_types(list(names.values()))
+        spans = [find_entities([names[tag] for tag in ids]) for ids in tags]
+        wanted = [
+            [
+                (start, ids[start:end] if kind == own else tags_of(kind, end - start, names))
+                for start, end, own in found
+                for kind in (types if return_all_scores else [own])
             ]
+            for ids, found in zip(tags, spans, strict=True)
+        ]
+        all_scores = self.model.span_scores(emissions, mask, wanted)
+        for post, found, scores in zip(posts, spans, map(iter, all_scores), strict=True):
+            post.found = []
+            for start, end, own in found:
+                of_types = {kind: next(scores) for kind in (types if return_all_scores else [own])}
+                post.found.append({"entity": own, "score": of_types[own], "words": (start, end)})
+                if return_all_scores:
+                    post.found[-1]["scores"] = of_types
 
     def postprocess(self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)):
         post = model_outputs["post"]
         answers = []
         for entity in post.found:
-            if entity["score"] < threshold or (aggregation_strategy == "none" and entity["entity"] in ignore_labels):
+            if entity["score"] < threshold or entity["entity"] in ignore_labels:
                 continue
             first, last = entity.pop("words")
             start, end = post.words[first][1], post.words[last - 1][2]
@@ -275,7 +309,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     a list of (head, tail). Of a text that is longer than the encoder's limit a window with both entities is read.
 
     Args:
-        top_k: how many relations, the best first; `None` or `-1` all of them. Default the best one, not in a list.
+        top_k: how many relations, the best first; `None` or `-1` all of them; 0, the default, the best one, in no list.
         skip_long_pairs: answer `None` for a pair that does not fit into `max_length`, instead of an error.
         max_length: sub-tokens; default the processor's.
         on_image_error, batch_size: as for `MultimodalTokenClassificationPipeline`.
@@ -291,7 +325,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     Example:
 
     >>> from transformers import pipeline
-    >>> re = pipeline("multimodal-relation-classification", model="runs/quickstart_mre", trust_remote_code=True)
+    >>> re = pipeline("multimodal-relation-classification", model="runs/quickstart_mre")  # doctest: +SKIP
     >>> re({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})  # doctest: +SKIP
     {'label': '/per/loc/place_of_residence', 'score': 0.91}
     """
@@ -299,34 +333,42 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     keys = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
     example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(self, top_k=0, skip_long_pairs=None, max_length=None, on_image_error=None):
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
+    def _sanitize_parameters(self, top_k=..., skip_long_pairs=None, max_length=None, on_image_error=None):
+        if top_k not in (None, ...) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
             raise ValueError(f"top_k={top_k!r} must be a number of relations, or None for all, e.g. top_k=3")
+        check_sub_tokens(max_length=max_length)
         check_on_image_error(on_image_error)
         return (
             options(skip_long_pairs=skip_long_pairs, max_length=max_length, on_image_error=on_image_error),
             {},
-            {} if top_k == 0 else {"top_k": top_k},
+            {} if top_k is ... else {"top_k": top_k},
         )
 
     def preprocess(self, inputs, skip_long_pairs=False, max_length=None, on_image_error=None):
         post = self.check_post(inputs)
         text, words = self.split(post)
-        pairs = post["pairs"]
-        if (pairs is None) != (post["head"] is not None and post["tail"] is not None):
-            raise ValueError(f"give head and tail, or pairs, e.g. {self.example}")
-        if pairs is None:
-            pairs = [(post["head"], post["tail"])]
-        elif isinstance(pairs, (str, bytes, dict)) or not all(len(pair) == 2 for pair in pairs):
-            raise ValueError(f"pairs={pairs!r} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]")
-        rows = []
+        head, tail, pairs = post["head"], post["tail"], post["pairs"]
+        if not (head is None) == (tail is None) == (pairs is not None):
+            raise ValueError(
+                f"head={head!r}, tail={tail!r}, pairs={repr(pairs)[:60]}: give head and tail, or pairs, "
+                f"e.g. {self.example}"
+            )
+        try:
+            pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in pairs]
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"pairs={repr(pairs)[:60]} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
+            ) from None
+        rows, known, pieces = [], None, None
         for head, tail in pairs:
-            tokens = [word for word, _, _ in words]
+            own_words = words
             if post["tokens"] is None:
                 own_words, head, tail = split_pair(text, head, tail)
-                tokens = [word for word, _, _ in own_words]
+            tokens = [word for word, _, _ in own_words]
+            if tokens != known:  # most pairs leave the words of their post as they are
+                known, pieces = tokens, self.processor.sub_tokens(tokens)
             try:
-                rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length))
+                rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length, pieces=pieces))
             except EntityPairError:
                 if not skip_long_pairs:
                     raise
@@ -363,9 +405,15 @@ def options(**given) -> dict:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def check_threshold(threshold):
-    if threshold is not None and (isinstance(threshold, (bool, str)) or not 0 <= threshold <= 1):
-        raise ValueError(f"threshold={threshold!r} must lie between 0 and 1, e.g. threshold=0.5")
+def check_threshold(name: str, value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
+
+
+def check_sub_tokens(**given):
+    for name, value in options(**given).items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
 
 
 def check_on_image_error(on_image_error):
@@ -378,6 +426,13 @@ def flag(answer: dict, post: PreparedPost) -> dict:
     return answer | ({"image_errors": dict(post.image_errors)} if post.image_errors else {})
 
 
+def is_url(picture) -> bool:
+    """Whether a picture has to be downloaded."""
+    if isinstance(picture, Mapping):
+        picture = picture.get("path") if picture.get("bytes") is None else None
+    return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
+
+
 def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
     """The entities (first word, last word exclusive, type) of a tag sequence, read as conlleval and seqeval do.
 
@@ -388,7 +443,7 @@ def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
     """
     entities, start, current = [], 0, None
     for word, tag in enumerate([*tags, "O"]):
-        kind = None if tag == "O" else tag.removeprefix("B-").removeprefix("I-")
+        kind = None if tag == "O" else entity_type(tag)
         if current is not None and (kind != current or tag.startswith("B-")):
             entities.append((start, word, current))
             current = None
@@ -399,7 +454,7 @@ def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
 
 def entity_types(names: list[str]) -> list[str]:
     """The types of a list of tags, in its order."""
-    return list(dict.fromkeys(name.removeprefix("B-").removeprefix("I-") for name in names if name != "O"))
+    return list(dict.fromkeys(entity_type(name) for name in names if name != "O"))
 
 
 def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:

@@ -337,7 +337,7 @@ class I2SRMProcessor(ProcessorMixin):
                 f"{len(tokens)} tokens but {got} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
                 'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
             )
-        row, word_starts = self._word_row(self._word_pieces(tokens), self._limit(max_length) - 2)
+        row, word_starts = self._word_row(self.sub_tokens(tokens), self._limit(max_length) - 2)
         if ner_tags is not None:
             row["labels"] = [IGNORE] * len(row["input_ids"])
             for start, tag in zip(word_starts, ner_tags, strict=False):
@@ -380,7 +380,7 @@ class I2SRMProcessor(ProcessorMixin):
             raise ValueError('a post without words; e.g. processor.encode_windows(["Kobe", "lands", "in", "Paris"])')
         if not 0 <= stride < room:
             raise ValueError(f"stride={stride} must lie between 0 and {room - 1}, e.g. stride={room // 4}")
-        pieces = self._word_pieces(tokens)
+        pieces = self.sub_tokens(tokens)
         lengths = [len(ids) for ids in pieces]
         if cut := [token for token, length in zip(tokens, lengths, strict=True) if length > room]:
             logger.warning(
@@ -399,6 +399,7 @@ class I2SRMProcessor(ProcessorMixin):
         relation: int | str | None = None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
     ) -> dict:
         """Encode the words of one post with markers around its head and tail entity, without padding.
 
@@ -409,6 +410,7 @@ class I2SRMProcessor(ProcessorMixin):
             head, tail: (start, end) or {"start": ..., "end": ...} in words, the end exclusive. Any two spans: they may
                 abut, nest, overlap or be equal.
             relation: id or (with `label2id`) name.
+            pieces: the `sub_tokens` of the words, to save the work where many pairs of one post are encoded.
 
         Returns:
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), head_mask, tail_mask (1 on the
@@ -420,7 +422,8 @@ class I2SRMProcessor(ProcessorMixin):
             ValueError: a span that is not in the post, or a tokenizer without the markers.
         """
         head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
-        marked = mark_pair(self._word_pieces(tokens), head, tail, self._marker_ids, self._limit(max_length) - 2)
+        pieces = self.sub_tokens(tokens) if pieces is None else pieces
+        marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)
         row = self._frame(marked.input_ids)
         row |= {"head_mask": [0, *marked.head_mask, 0], "tail_mask": [0, *marked.tail_mask, 0]}
         if relation is not None:
@@ -446,7 +449,8 @@ class I2SRMProcessor(ProcessorMixin):
             row["token_type_ids"] = [0] * len(row["input_ids"])
         return row
 
-    def _word_pieces(self, tokens: list[str]) -> list[list[int]]:
+    def sub_tokens(self, tokens: list[str]) -> list[list[int]]:
+        """The ids of each word's sub-tokens, at least one a word."""
         if not tokens:
             return []
         # Lone surrogates cannot be encoded; they count as unknown characters.

@@ -5,9 +5,9 @@ def overlapping_windows(lengths: list[int], room: int, stride: int) -> list[tupl
     """Cover words with windows of at most `room` sub-tokens, neighbours sharing up to about `stride` of them.
 
     Args:
-        lengths: sub-tokens of each word, at least 1.
+        lengths: sub-tokens of each word, at least 1; at least one word.
         room: most sub-tokens of a window. A longer word has a window of its own.
-        stride: sub-tokens that two neighbours share; less where whole words or progress do not allow it.
+        stride: sub-tokens that two neighbours share; less where whole words or `room` do not allow it.
 
     Returns:
         (first word, last word exclusive) of each window; their starts and ends increase.
@@ -26,8 +26,9 @@ def overlapping_windows(lengths: list[int], room: int, stride: int) -> list[tupl
         windows.append((start, end))
         if end == len(lengths):
             return windows
-        first, start, shared = start, end, 0
-        while start - 1 > first and shared + lengths[start - 1] <= min(stride, room - lengths[end]):
+        start, shared = end, 0
+        # This ends before it comes to the first word again: with that and the next one the window was too long.
+        while shared + lengths[start - 1] <= min(stride, room - lengths[end]):
             start -= 1
             shared += lengths[start]
 
@@ -41,17 +42,14 @@ def best_windows(lengths: list[int], windows: list[tuple[int, int]]) -> list[int
     for length in lengths:
         starts.append(starts[-1] + length)
 
-    def context(word: int, window: tuple[int, int]) -> float:
-        first, last = window
-        left = starts[word] - starts[first] if first else float("inf")
-        right = starts[last] - starts[word + 1] if last < len(lengths) else float("inf")
-        return min(left, right)
-
-    def best(word: int) -> int:
-        holding = [n for n, (first, last) in enumerate(windows) if first <= word < last]
-        return max(holding, key=lambda n: context(word, windows[n]))
-
-    return [best(word) for word in range(len(lengths))]
+    best, farthest = [0] * len(lengths), [-1.0] * len(lengths)
+    for n, (first, last) in enumerate(windows):
+        for word in range(first, last):
+            left = starts[word] - starts[first] if first else float("inf")
+            right = starts[last] - starts[word + 1] if last < len(lengths) else float("inf")
+            if min(left, right) > farthest[word]:
+                best[word], farthest[word] = n, min(left, right)
+    return best
 
 
 __all__ = ["best_windows", "overlapping_windows"]

@@ -8,10 +8,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import io  # noqa: E402
+import threading  # noqa: E402
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,3 +34,37 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data at {SHARED_DATA} (set I2SRM_DATA_DIR)")
     return SHARED_DATA
+
+
+class PictureHandler(BaseHTTPRequestHandler):
+    """Answers /kobe.png with a picture, /page.png with a page, and else 404."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        picture = io.BytesIO()
+        Image.linear_gradient("L").resize((40, 40)).save(picture, "PNG")
+        body = {"/kobe.png": picture.getvalue(), "/page.png": b"<html>log in first</html>"}.get(self.path)
+        if body is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def picture_server(monkeypatch):
+    """A server of pictures on the loopback interface: its `url`, and the paths it was `asked` for."""
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PictureHandler)
+    server.asked, server.url = [], f"http://127.0.0.1:{server.server_port}"
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()

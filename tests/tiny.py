@@ -6,9 +6,22 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertTokenizer, BertTokenizerLegacy, BertweetTokenizer, RobertaTokenizer, TokenizersBackend
+from transformers import (
+    BertTokenizer,
+    BertTokenizerLegacy,
+    BertweetTokenizer,
+    RobertaTokenizer,
+    TokenizersBackend,
+    pipeline,
+    set_seed,
+)
 
-from modeling_i2srm import I2SRMConfig, I2SRMProcessor
+from modeling_i2srm import (
+    I2SRMConfig,
+    I2SRMForRelationClassification,
+    I2SRMForTokenClassification,
+    I2SRMProcessor,
+)
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 VOCAB, SIDE, TAGS = 120, 32, ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
@@ -160,3 +173,40 @@ def run_arguments(dataset, output_dir, **settings) -> list[str]:
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+RELATIONS = ["None", "/per/loc/place_of_residence", "/per/org/member_of", "/loc/loc/contain", "/per/per/peer", "met"]
+
+
+def tiny_pipeline(task: str, tokenizer=None, max_length: int = 64, seed: int = 0, dtype=torch.float32, **overrides):
+    """The pipeline of a model with large random weights: what it finds differs from word to word and with pictures.
+
+    Args:
+        task: "entities" or "relations".
+        max_length: longest input of the model.
+        overrides: fields of the configuration.
+    """
+    set_seed(seed)
+    tokenizer = tokenizer or bert_tokenizer()
+    tokenizer.model_max_length = max_length
+    processor = tiny_processor(tokenizer)
+    if task == "relations":
+        processor.add_entity_markers()
+        overrides = {"id2label": dict(enumerate(RELATIONS)), **overrides}
+    text = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": max_length}
+    model_class = I2SRMForRelationClassification if task == "relations" else I2SRMForTokenClassification
+    model = model_class(tiny_config(text=text, **overrides)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "classifier" in name or "crf" in name or "visual_prompt" in name:
+                parameter.normal_(std=0.4)
+            elif "text_encoder" in name and parameter.dim() == 2:
+                parameter.normal_(std=0.2)
+        if task == "entities":
+            labels = model.config.id2label.values()
+            model.classifier.bias[:] = torch.tensor([name.startswith("I-") - 0.5 * (name == "O") for name in labels])
+        else:  # no relation is the best one of most pairs
+            pairs = {"head": [(i, i + 1) for i in range(7)], "tail": [(i + 1, i + 3) for i in range(7)]}
+            model.pair_classifier.bias -= model(**processor(tokens=[SENTENCES[2].split()] * 7, **pairs)).logits.mean(0)
+    name = {"entities": "multimodal-token-classification", "relations": "multimodal-relation-classification"}[task]
+    return pipeline(name, model=model.to(dtype), processor=processor, device="cpu")

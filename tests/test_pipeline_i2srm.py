@@ -1,0 +1,906 @@
+import itertools
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from seqeval.metrics.sequence_labeling import get_entities
+from test_processing_i2srm import INVISIBLE, ODD, PIECES
+from tiny import RELATIONS, SENTENCES, TAGS, bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, tiny_pipeline
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+from transformers.pipelines.token_classification import AggregationStrategy
+
+from modeling_i2srm.pictures import PictureError
+from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
+from modeling_i2srm.processing_i2srm import EntityPairError, split_text
+
+quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+POST = {"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19)}
+LONG = " ".join(SENTENCES * 4)  # three windows or more
+
+
+def picture(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def ner():
+    return tiny_pipeline("entities")
+
+
+@pytest.fixture(scope="module")
+def relate():
+    return tiny_pipeline("relations")
+
+
+def assert_same(found, expected, tolerance=1e-5):
+    """The same answers, but for rounding of scores."""
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_same(found[name], expected[name], tolerance)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other, tolerance)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=tolerance)
+    else:
+        assert found == expected
+
+
+def assert_differ(one, other):
+    with pytest.raises(AssertionError):
+        assert_same(one, other)
+
+
+@torch.no_grad()
+def emissions_of(pipe, words, max_length=None, stride=None, **pictures):
+    """The emissions (W, N) of the words of a post, each window by itself, from the processor and the model."""
+    pictures = pipe.processor(text="Kobe", **pictures)
+    pictures = {name: pictures[name] for name in ("pixel_values", "image_mask") if name in pictures}
+    rows, owners = pipe.processor.encode_windows(words, max_length, stride)
+    emissions = {}
+    for number, row in enumerate(rows):
+        first = row.pop("first_word")
+        inputs = pipe.processor.pad([row])
+        logits = pipe.model(**inputs, **pictures).logits[0, inputs["word_mask"][0].bool()]
+        emissions |= {first + i: word for i, word in enumerate(logits) if owners[first + i] == number}
+    return torch.stack([emissions[word] for word in range(len(words))])
+
+
+def entities_of(pipe, text, **options):
+    """What the pipeline has to answer, from the parts of the package and seqeval."""
+    words = split_text(text)
+    emissions = emissions_of(pipe, [word for word, _, _ in words], **options)[None]
+    mask = torch.ones(1, len(words))
+    [tags] = pipe.model.decode(emissions, mask)
+    spans = [(kind, first, last) for kind, first, last in get_entities([TAGS[tag] for tag in tags])]
+    [scores] = pipe.model.span_scores(emissions, mask, [[(first, tags[first : last + 1]) for _, first, last in spans]])
+    return [
+        {"entity": kind, "score": score, "word": text[words[first][1] : words[last][2]]}
+        | {"start": words[first][1], "end": words[last][2]}
+        for (kind, first, last), score in zip(spans, scores, strict=True)
+    ]
+
+
+# Entities and their scores
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"use_crf": False}, {"dtype": torch.bfloat16}, {"constrained_decoding": False}]
+)
+def test_entities_are_those_of_the_model(options):
+    pipe = tiny_pipeline("entities", **options)
+    found = 0
+    for text in SENTENCES:
+        for pictures in ({}, {"images": picture()}, {"images": picture(), "objects": [picture(1), picture(2)]}):
+            inputs = pipe.processor(text=text, return_word_offsets=True, **pictures)
+            [offsets] = inputs.pop("word_offsets")
+            assert inputs.pop("words") and inputs.pop("num_truncated_words") == [0]
+            with torch.no_grad():
+                logits = pipe.model(**inputs).logits
+            [tags] = pipe.model.decode(logits, inputs["word_mask"])
+            spans = get_entities([TAGS[tag] for tag in tags])
+            asked = [[(first, tags[first : last + 1]) for _, first, last in spans]]
+            [scores] = pipe.model.span_scores(logits, inputs["word_mask"], asked)
+            post = {"text": text, "image": pictures.get("images"), "objects": pictures.get("objects")}
+            answer = pipe(post)
+            assert [entity["entity"] for entity in answer] == [kind for kind, _, _ in spans]
+            places = [(offsets[first][0], offsets[last][1]) for _, first, last in spans]
+            assert [(entity["start"], entity["end"]) for entity in answer] == places
+            tolerance = 0.02 if options.get("dtype") else 1e-5
+            assert [entity["score"] for entity in answer] == pytest.approx(scores, abs=tolerance)
+            assert {tuple(entity) for entity in answer} == {("entity", "score", "word", "start", "end")}
+            found += len(answer)
+    assert found > 20
+
+
+BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+SCHEMES = {
+    "BIO": (BIO, {}),
+    "BIO, unconstrained": (BIO, {"constrained_decoding": False}),
+    "BIO without CRF": (BIO, {"use_crf": False}),
+    "types alone": (["O", "PER", "LOC", "ORG"], {}),
+    "types alone, without CRF": (["O", "PER", "LOC", "ORG"], {"use_crf": False}),
+    "I- alone": (["O", "I-PER", "I-LOC"], {}),
+    "mixed": (["O", "B-PER", "I-PER", "PER", "LOC"], {}),
+}
+
+
+def read_entities(tags: list[str]) -> list[tuple[int, int, str]]:
+    """The entities of a tag sequence, by the definition: a B- begins one, all else goes on with its own type."""
+    kinds = [tag.removeprefix("B-").removeprefix("I-") for tag in tags]
+    begins = [word == 0 or tags[word].startswith("B-") or kinds[word] != kinds[word - 1] for word in range(len(tags))]
+    bounds = [*(word for word, first in enumerate(begins) if first), len(tags)]
+    return [(first, last, kinds[first]) for first, last in itertools.pairwise(bounds) if kinds[first] != "O"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_score_is_the_share_of_all_tag_sequences_with_exactly_this_entity(scheme):
+    labels, options = SCHEMES[scheme]
+    pipe, lengths = tiny_pipeline("entities", seed=3, id2label=dict(enumerate(labels)), **options), []
+    chain = pipe.model.crf
+    for text in ("Kobe lands in Paris", "Tower Bridge and Chelsea !", "Swan says Me", "Amazon", "cross the the"):
+        words = [word for word, _, _ in split_text(text)]
+        emissions = emissions_of(pipe, words)
+        paths = list(itertools.product(range(len(labels)), repeat=len(words)))
+        scores = torch.stack([emissions[range(len(words)), path].sum() for path in paths]).double()
+        if chain is not None:
+            start, end, between = chain.start_transitions, chain.end_transitions, chain.transitions.tolist()
+            scores += torch.stack([start[path[0]] + end[path[-1]] for path in paths])
+            scores += torch.tensor([sum(between[a][b] for a, b in itertools.pairwise(path)) for path in paths])
+        probabilities = scores.softmax(0).tolist()
+        [tags] = pipe.model.decode(emissions[None], torch.ones(1, len(words)))
+        expected = []
+        for first, last, kind in read_entities([labels[tag] for tag in tags]):
+            score = sum(
+                probability
+                for path, probability in zip(paths, probabilities, strict=True)
+                if list(path[first:last]) == tags[first:last]
+                and (first, last, kind) in read_entities([labels[tag] for tag in path])
+            )
+            expected.append((kind, first, last, pytest.approx(score, abs=1e-5)))
+            lengths.append(last - first)
+        answer, offsets = pipe(text), split_text(text)
+        starts, ends = ({word[side]: i for i, word in enumerate(offsets)} for side in (1, 2))
+        assert [(e["entity"], starts[e["start"]], ends[e["end"]] + 1, e["score"]) for e in answer] == expected
+    assert len(lengths) >= 3 and max(lengths) > 1
+
+
+@quick
+@given(st.lists(st.sampled_from(TAGS), max_size=12))
+@example(["I-PER", "I-PER", "B-PER", "I-LOC", "O", "I-LOC", "B-LOC", "B-LOC", "I-LOC"])
+def test_entities_of_tags_are_those_of_seqeval(tags):
+    assert find_entities(tags) == [(first, last + 1, kind) for kind, first, last in get_entities(tags)]
+
+
+@quick
+@given(st.lists(st.sampled_from([*TAGS, "PER", "LOC", "MISC"]), max_size=12))
+def test_entities_of_tags_with_and_without_prefix(tags):
+    assert find_entities(tags) == read_entities(tags)
+
+
+@pytest.mark.parametrize(
+    ("labels", "length", "tags"),
+    [
+        (["O", "B-PER", "I-PER"], 3, ["B-PER", "I-PER", "I-PER"]),
+        (["O", "PER"], 3, ["PER", "PER", "PER"]),
+        (["I-PER", "O"], 2, ["I-PER", "I-PER"]),
+        (["O", "B-PER"], 1, ["B-PER"]),
+    ],
+)
+def test_tags_of_an_entity(labels, length, tags):
+    assert [labels[i] for i in tags_of("PER", length, dict(enumerate(labels)))] == tags
+
+
+def test_stray_tags_are_entities_where_decoding_is_free():
+    pipe = tiny_pipeline("entities", constrained_decoding=False)
+    tags = [word["entity"] for word in pipe(" ".join(SENTENCES), aggregation_strategy="none", ignore_labels=[])]
+    strays = [(first, kind) for kind, first, _ in get_entities(tags) if tags[first].startswith("I-")]
+    assert len(strays) > 3
+    words = split_text(" ".join(SENTENCES))
+    answer = pipe(" ".join(SENTENCES), return_all_scores=True)
+    found = {(entity["start"], entity["entity"]): entity for entity in answer}
+    for first, kind in strays:
+        entity = found[words[first][1], kind]
+        assert entity["scores"][kind] == entity["score"] > 0
+
+
+# Offsets
+
+
+@pytest.fixture(scope="module")
+def pipes():
+    """Pipelines of three kinds of tokenizers."""
+    tokenizers = {"BERT": bert_tokenizer, "RoBERTa": roberta_tokenizer, "sentencepiece": sentencepiece_tokenizer}
+    return {name: tiny_pipeline("entities", tokenizer()) for name, tokenizer in tokenizers.items()}
+
+
+def check_offsets(answer: list, text: str, words: list):
+    starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
+    end_before = -1
+    for entity in answer:
+        assert text[entity["start"] : entity["end"]] == entity["word"]
+        assert starts[entity["start"]] <= ends[entity["end"]]
+        assert entity["start"] > end_before or words[starts[entity["start"]]][0] == ""
+        assert 0 <= entity["score"] <= 1
+        end_before = entity["end"] - 1
+
+
+@pytest.mark.parametrize("name", ["BERT", "RoBERTa", "sentencepiece"])
+@quick
+@given(st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=()), max_size=4)).map("".join))
+@example(text="".join(PIECES))
+@example(text="\t".join(PIECES))
+@example(text="Kobe\t\tlands  in 👨\u200d👩\u200d👧 #NWM7 e\u0301 مرحبا Paris\n")
+def test_offsets_of_entities_are_whole_words_of_the_text(pipes, name, text):
+    words = split_text(text)
+    if not words:
+        with pytest.raises(ValueError, match="no words"):
+            pipes[name](text)
+        return
+    check_offsets(pipes[name](text), text, words)
+    every = pipes[name](text, aggregation_strategy="none", ignore_labels=[])
+    assert [(word["word"], word["start"], word["end"]) for word in every] == words
+    assert [word["index"] for word in every] == list(range(len(words)))
+
+
+@pytest.mark.parametrize("name", ["BERT", "RoBERTa"])
+@quick
+@given(st.lists(st.sampled_from(INVISIBLE + ODD + SENTENCES[0].split()), min_size=1, max_size=12))
+@example(tokens=INVISIBLE)
+@example(tokens=ODD)
+def test_offsets_of_tokens_are_those_of_the_words_with_single_spaces(pipes, name, tokens):
+    words, start = [], 0
+    for token in tokens:
+        words.append((token, start, start + len(token)))
+        start += len(token) + 1
+    check_offsets(pipes[name]({"tokens": tokens}), " ".join(tokens), words)
+    every = pipes[name](tokens=tokens, aggregation_strategy="none", ignore_labels=[])
+    assert [(word["word"], word["start"], word["end"]) for word in every] == words
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, iter, lambda tokens: (token for token in tokens)])
+def test_tokens_are_read_as_the_text_that_they_make(ner, form):
+    text = "Kobe lands in Paris with Jordan"
+    assert_same(ner({"tokens": form(text.split()), "image": picture()}), ner({"text": text, "image": picture()}))
+
+
+# The same post, the same answer
+
+
+def mixed_posts() -> list[dict]:
+    return [
+        {"text": SENTENCES[0]},
+        {"text": SENTENCES[1], "image": picture()},
+        {"text": LONG, "image": picture(1), "objects": [picture(2)]},
+        {"text": SENTENCES[2], "image": None, "objects": [picture(3), None, picture(4)]},
+        {"text": "Amazon", "image": picture(5), "objects": []},
+        {"tokens": SENTENCES[3].split(), "objects": None},
+        {"text": LONG[::-1]},
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("options", [{}, {"aggregation_strategy": "none", "return_all_scores": True}])
+def test_entities_do_not_depend_on_order_batch_or_mates(ner, batch_size, options):
+    posts = mixed_posts()
+    alone = [ner(post, **options) for post in posts]
+    assert_same(ner(posts, batch_size=batch_size, **options), alone)
+    assert_same(ner(posts[::-1], batch_size=batch_size, **options), alone[::-1])
+    assert_same(ner([posts[3]] * 5 + posts, batch_size=batch_size, **options), [alone[3]] * 5 + alone)
+    for post, answer in zip(posts, alone, strict=True):
+        pictured = post.get("image") is not None or bool(post.get("objects"))
+        text_only = ner({name: post[name] for name in ("text", "tokens") if name in post}, **options)
+        (assert_differ if pictured else assert_same)(text_only, answer)
+
+
+def mixed_pairs() -> list[dict]:
+    return [
+        POST,
+        {**POST, "image": picture()},
+        {"tokens": SENTENCES[0].split(), "head": (2, 5), "tail": {"start": 7, "end": 8}, "objects": [picture(1)]},
+        {"text": LONG, "pairs": [((0, 2), (3, 8)), ((50, 60), (40, 55))], "image": picture(2)},
+        {"text": SENTENCES[2], "pairs": []},
+        {"text": SENTENCES[3], "pairs": [((0, 5), (6, 11))] * 40, "image": picture(3)},
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 50])
+def test_relations_do_not_depend_on_order_batch_or_mates(relate, batch_size):
+    posts = mixed_pairs()
+    alone = [relate(post, top_k=None) for post in posts]
+    assert_same(relate(posts, batch_size=batch_size, top_k=None), alone)
+    assert_same(relate(posts[::-1], batch_size=batch_size, top_k=None), alone[::-1])
+    assert_differ(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("pipe", ["ner", "relate"])
+def test_a_model_that_is_being_trained_answers_as_ever(pipe, request):
+    pipe = request.getfixturevalue(pipe)
+    post = {**POST, "image": picture()} if "head" in pipe.keys else {"text": POST["text"], "image": picture()}
+    expected = pipe(post)
+    pipe.model.train()
+    assert_same(pipe(post), expected)
+    assert_same(pipe(post), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_crf": False}])
+def test_answers_leave_the_random_numbers_alone(options):
+    pipe = tiny_pipeline("entities", **options)
+    before = torch.random.get_rng_state()
+    pipe(LONG)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Long texts
+
+
+@pytest.mark.parametrize("options", [{}, {"max_length": 12}, {"max_length": 20, "stride": 0}, {"stride": 40}])
+def test_a_long_text_is_read_in_windows_and_decoded_as_a_whole(ner, options):
+    post = {"text": LONG, "image": picture(), "objects": [picture(1)]}
+    expected = entities_of(ner, LONG, images=picture(), objects=[picture(1)], **options)
+    assert len(expected) > 20
+    assert_same(ner(post, **options), expected)
+    assert_same(ner([SENTENCES[0], post, "Kobe"], batch_size=3, **options)[1], expected)
+
+
+def test_windows_with_other_settings_give_other_answers(ner):
+    answers = [ner(LONG, **options) for options in ({}, {"max_length": 12}, {"stride": 0}, {"stride": 40})]
+    for one, other in itertools.combinations(answers, 2):
+        assert_differ(one, other)
+
+
+def test_windows_equal_one_long_input_where_the_context_suffices():
+    """A model whose attention is switched off sees no context: windows must not change anything."""
+    pipe = tiny_pipeline("entities", max_length=512)
+    with torch.no_grad():
+        pipe.model.classifier.bias.zero_()
+        for name, parameter in pipe.model.named_parameters():
+            if "position_embeddings" in name or "attention.output.dense" in name:
+                parameter.zero_()
+    expected = pipe(LONG)
+    assert len(expected) > 20
+    for max_length, stride in ((10, 0), (10, 4), (17, None), (100, 50)):
+        assert_same(pipe(LONG, max_length=max_length, stride=stride), expected)
+
+
+def test_the_processors_own_limit_is_the_window(ner):
+    expected = ner(LONG, max_length=30)
+    ner.processor.max_length = 30
+    try:
+        assert_same(ner(LONG), expected)
+    finally:
+        ner.processor.max_length = None
+
+
+def test_three_thousand_words(ner):
+    text, start = "  ".join(["Kobe", "lands", "in", "#Paris", "😀"] * 600), time.process_time()
+    words = ner({"text": text, "image": picture()}, aggregation_strategy="none", ignore_labels=[])
+    assert [(word["word"], word["start"], word["end"]) for word in words] == split_text(text)
+    entities = ner(text)
+    check_offsets(entities, text, split_text(text))
+    assert len(entities) > 300 and entities[-1]["end"] > len(text) - 40
+    assert time.process_time() - start < 30
+
+
+def test_a_word_that_is_longer_than_a_window_is_told_and_answered(ner, caplog):
+    text = f"Kobe {'x' * 100} in Paris"
+    with caplog.at_level(logging.WARNING):
+        words = ner(text, aggregation_strategy="none", ignore_labels=[])
+    assert "1 words are longer than the 62 sub-tokens" in caplog.text and "'xxx" in caplog.text
+    assert [word["word"] for word in words] == ["Kobe", "x" * 100, "in", "Paris"]
+    assert_same(ner(text), entities_of(ner, text))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("key", ["image", "objects"])
+def test_every_picture_counts(ner, key):
+    seen = [ner({"text": SENTENCES[0], key: [picture(i)] if key == "objects" else picture(i)}) for i in range(2)]
+    assert_differ(seen[0], seen[1])
+    for answer in seen:
+        assert_differ(answer, ner(SENTENCES[0]))
+
+
+def test_crops_beyond_the_models_number_are_told(ner, caplog):
+    posts = [{"text": SENTENCES[0], "objects": [picture(i) for i in range(count)]} for count in (3, 4)]
+    with caplog.at_level(logging.WARNING):
+        assert_same(ner(posts[1]), ner(posts[0]))
+    assert "4 object crops" in caplog.text
+
+
+def test_crops_may_come_from_a_generator_or_an_array(ner):
+    crops = [np.asarray(picture(i)) for i in range(2)]
+    expected = ner({"text": SENTENCES[0], "objects": crops})
+    assert_same(ner({"text": SENTENCES[0], "objects": (crop for crop in crops)}), expected)
+    assert_same(ner({"text": SENTENCES[0], "objects": np.stack(crops)}), expected)
+
+
+def test_pictures_are_encoded_once_a_post_however_many_windows(ner, monkeypatch):
+    seen = []
+    encode = ner.model.base_model.get_visual_features
+
+    def record(pixel_values, image_mask):
+        seen.append(image_mask.sum().item())
+        return encode(pixel_values, image_mask)
+
+    monkeypatch.setattr(ner.model.base_model, "get_visual_features", record)
+    ner([{"text": LONG * 3, "image": picture(), "objects": [picture(1)]}, "Kobe"], batch_size=2)
+    ner(["Kobe", "Paris"], batch_size=2)
+    assert seen == [2]
+
+
+def post_of(pipe, **parts) -> dict:
+    return {**POST, **parts} if "head" in pipe.keys else {"text": POST["text"], **parts}
+
+
+def text_only(pipe, **notes):
+    """The answer to POST without pictures, with notes."""
+    answer = pipe(post_of(pipe))
+    return [entity | notes for entity in answer] if isinstance(answer, list) else answer | notes
+
+
+@pytest.mark.parametrize("pipe", ["ner", "relate"])
+@pytest.mark.parametrize(("path", "reason"), [("gone.png", "404"), ("page.png", "<html>")])
+def test_a_post_whose_url_fails_is_read_without_picture_and_flagged(
+    request, caplog, picture_server, pipe, path, reason
+):
+    pipe, url = request.getfixturevalue(pipe), f"{picture_server.url}/{path}"
+    with caplog.at_level(logging.WARNING):
+        answer = pipe(post_of(pipe, image=url))
+    assert "image" in caplog.text and url in caplog.text and reason in caplog.text and "without it" in caplog.text
+    errors = (answer[0] if isinstance(answer, list) else answer)["image_errors"]
+    assert set(errors) == {"image"} and url in errors["image"] and reason in errors["image"]
+    assert_same(answer, text_only(pipe, image_errors=errors))
+    assert_same(pipe([post_of(pipe, image=url), post_of(pipe, image=picture())], batch_size=2)[0], answer)
+    by_dict = pipe(post_of(pipe, image={"bytes": None, "path": url}))  # as a data set gives it undecoded
+    assert_same(
+        by_dict, text_only(pipe, image_errors=(by_dict[0] if isinstance(by_dict, list) else by_dict)["image_errors"])
+    )
+
+
+@pytest.mark.parametrize("pipe", ["ner", "relate"])
+def test_a_url_that_answers_is_a_picture(request, picture_server, pipe):
+    pipe, url = request.getfixturevalue(pipe), f"{picture_server.url}/kobe.png"
+    local = Image.linear_gradient("L").resize((40, 40))
+    assert_same(pipe(post_of(pipe, image=url)), pipe(post_of(pipe, image=local)))
+    assert picture_server.asked == ["/kobe.png"]
+
+
+def test_a_crop_whose_url_fails_leaves_the_other_pictures(ner, picture_server):
+    gone = f"{picture_server.url}/gone.png"
+    post = {"text": SENTENCES[0], "image": picture(), "objects": [picture(1), gone, picture(2)]}
+    answer = ner(post)
+    assert all(set(entity.pop("image_errors")) == {"objects[1]"} for entity in answer)
+    assert_same(answer, ner({**post, "objects": [picture(1), None, picture(2)]}))
+
+
+@pytest.mark.parametrize("pipe", ["ner", "relate"])
+@pytest.mark.parametrize("bad", ["/no/such.jpg", b"no picture"])
+def test_what_is_done_about_a_picture_that_cannot_be_read(request, picture_server, pipe, bad):
+    pipe, url = request.getfixturevalue(pipe), f"{picture_server.url}/gone.png"
+    for post, option in ((bad, None), (bad, "raise"), (url, "raise")):
+        with pytest.raises(PictureError):
+            pipe(post_of(pipe, image=post), on_image_error=option)
+        with pytest.raises(PictureError):
+            pipe(post_of(pipe, objects=[post]), on_image_error=option)
+    answer = pipe(post_of(pipe, image=bad, objects=[bad, None]), on_image_error="warn")
+    errors = (answer[0] if isinstance(answer, list) else answer)["image_errors"]
+    assert set(errors) == {"image", "objects[0]"}
+    assert_same(answer, text_only(pipe, image_errors=errors))
+
+
+@pytest.mark.parametrize(
+    ("given_picture", "expected"),
+    [
+        ("http://a/b.png", True),
+        ("HTTPS://a/b.png", True),
+        ("kobe.jpg", False),
+        (None, False),
+        ({"bytes": None, "path": "http://a/b.png"}, True),
+        ({"bytes": b"", "path": "http://a/b.png"}, False),
+        ({"path": "kobe.jpg"}, False),
+        (b"http://a/b.png", False),
+    ],
+)
+def test_which_pictures_are_downloaded(given_picture, expected):
+    assert is_url(given_picture) is expected
+
+
+# Options
+
+
+@pytest.mark.parametrize("strategy", ["simple", "first", "average", "max", "none"])
+def test_aggregation_strategies(ner, strategy):
+    answer = ner(SENTENCES[2], aggregation_strategy=strategy)
+    assert_same(ner(SENTENCES[2], aggregation_strategy=AggregationStrategy(strategy)), answer)
+    if strategy != "none":
+        assert_same(answer, ner(SENTENCES[2]))
+        return
+    words = split_text(SENTENCES[2])
+    emissions, mask = emissions_of(ner, [word for word, _, _ in words])[None], torch.ones(1, len(words))
+    [tags], [marginals] = ner.model.decode(emissions, mask), ner.model.marginals(emissions, mask)
+    expected = [
+        {"entity": TAGS[tag], "score": float(marginals[i, tag]), "index": i}
+        | {"word": words[i][0], "start": words[i][1], "end": words[i][2]}
+        for i, tag in enumerate(tags)
+    ]
+    assert_same(answer, [word for word in expected if word["entity"] != "O"])
+    assert 0 < len(answer) < len(words)
+    assert_same(ner(SENTENCES[2], aggregation_strategy="none", ignore_labels=[]), expected)
+
+
+def test_scores_of_all_types_and_tags(ner):
+    answer = ner(SENTENCES, return_all_scores=True)
+    assert_same(
+        [[{**e, "scores": None} for e in post] for post in answer],
+        [[{**e, "scores": None} for e in post] for post in ner(SENTENCES)],
+    )
+    for text, entities in zip(SENTENCES, answer, strict=True):
+        words = split_text(text)
+        emissions, mask = emissions_of(ner, [word for word, _, _ in words])[None], torch.ones(1, len(words))
+        starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
+        for entity in entities:
+            assert entity["scores"][entity["entity"]] == entity["score"]
+            first, length = starts[entity["start"]], ends[entity["end"]] - starts[entity["start"]]
+            of_types = [
+                (first, [TAGS.index(f"B-{kind}"), *[TAGS.index(f"I-{kind}")] * length])
+                for kind in ("PER", "LOC", "ORG", "MISC")
+            ]
+            [expected] = ner.model.span_scores(emissions, mask, [of_types])
+            assert_same(entity["scores"], dict(zip(("PER", "LOC", "ORG", "MISC"), expected, strict=True)))
+    for word in ner(SENTENCES[0], return_all_scores=True, aggregation_strategy="none", ignore_labels=[]):
+        assert list(word["scores"]) == TAGS
+        assert sum(word["scores"].values()) == pytest.approx(1, abs=1e-5)
+        assert word["scores"][word["entity"]] == word["score"]
+
+
+@pytest.mark.parametrize("strategy", ["simple", "none"])
+def test_threshold_leaves_out_what_scores_less(ner, strategy):
+    options = {"aggregation_strategy": strategy}
+    answer = ner(SENTENCES[1], **options)
+    scores = sorted(entity["score"] for entity in answer)
+    for threshold in (0, scores[0], scores[2], 0.999, 1):
+        kept = [entity for entity in answer if entity["score"] >= threshold]
+        assert_same(ner(SENTENCES[1], threshold=threshold, **options), kept)
+    assert_same(ner(SENTENCES[1], threshold=np.float32(0.5), **options), ner(SENTENCES[1], threshold=0.5, **options))
+
+
+def test_ignored_labels_are_types_or_tags(ner):
+    answer, words = ner(SENTENCES[0]), ner(SENTENCES[0], aggregation_strategy="none")
+    assert {"PER", "ORG"} < {entity["entity"] for entity in answer}
+    kept = [entity for entity in answer if entity["entity"] not in ("PER", "ORG")]
+    assert_same(ner(SENTENCES[0], ignore_labels=["PER", "ORG"]), kept)
+    kept = [word for word in words if word["entity"] != "B-PER"]
+    assert_same(ner(SENTENCES[0], aggregation_strategy="none", ignore_labels=["O", "B-PER"]), kept)
+
+
+def test_options_of_the_pipeline_and_of_the_call(ner):
+    pipe = pipeline(
+        ner.task, model=ner.model, processor=ner.processor, threshold=1, aggregation_strategy="none", max_length=20
+    )
+    assert pipe(LONG) == []
+    assert_same(pipe(LONG, threshold=0, aggregation_strategy="simple"), ner(LONG, max_length=20))
+
+
+# Forms of posts
+
+
+def test_forms_of_one_post_and_of_several(ner):
+    text, image = SENTENCES[0], picture()
+    answer, plain = ner({"text": text, "image": image}), ner({"text": text})
+    assert_same(ner(text=text, image=image), answer)
+    assert_same(ner(text), plain)
+    assert_same(ner([text, {"text": text, "image": image}]), [plain, answer])
+    assert_same(ner(({"text": text, "image": None, "objects": None}, text)), [plain, plain])
+    assert_same(ner([{"text": text}]), [plain])
+    assert ner([]) == ner(()) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_generators_are_read_as_answers_are_taken(ner, batch_size):
+    taken = []
+
+    def posts():
+        for number in range(10):
+            taken.append(number)
+            yield {"text": SENTENCES[number % 4], "image": picture(number)}
+
+    answers = ner(posts(), batch_size=batch_size)
+    assert len(taken) <= 1
+    first = next(answers)
+    assert len(taken) <= batch_size + 1
+    expected = [ner({"text": SENTENCES[number % 4], "image": picture(number)}) for number in range(10)]
+    assert_same([first, *answers], expected)
+    assert len(taken) == 10
+    assert list(ner(post for post in [])) == []
+
+
+def rows_of_relations() -> list[dict]:
+    return [
+        {"id": str(i), "tokens": text.split(), "head": {"start": 0, "end": 1}, "tail": {"start": 2, "end": 4}}
+        | {"relation": 1, "image": picture(i) if i else None, "objects": [picture(9)] * i}
+        for i, text in enumerate(SENTENCES[:3])
+    ]
+
+
+def rows_of_entities() -> list[dict]:
+    return [
+        {"id": str(i), "tokens": text.split(), "ner_tags": [0] * len(text.split())}
+        | {"image": picture(i) if i else None, "objects": [picture(9)] * i}
+        for i, text in enumerate(SENTENCES[:3])
+    ]
+
+
+@pytest.mark.parametrize(("pipe", "rows"), [("ner", rows_of_entities), ("relate", rows_of_relations)])
+def test_rows_of_our_data_sets(request, pipe, rows):
+    pipe, rows = request.getfixturevalue(pipe), rows()
+    expected = [pipe(row) for row in rows]
+    dataset = Dataset.from_list(rows)
+    assert dataset[1]["image"] is not None
+    streamed = pipe(dataset, batch_size=2)
+    assert not isinstance(streamed, list)
+    assert_same(list(streamed), expected)
+    assert_same(list(pipe(dataset.to_iterable_dataset())), expected)
+    assert_same(pipe(dataset[1]), expected[1])
+    mapped = dataset.map(lambda row: {"answer": json.dumps(pipe(row))})  # rows of map are no dicts
+    assert_same([json.loads(answer) for answer in mapped["answer"]], expected)
+
+
+def test_columns_and_torch_data_sets(ner):
+    dataset = Dataset.from_dict({"text": SENTENCES, "other": [0] * 4})
+    expected = ner(SENTENCES)
+    assert_same(list(ner(dataset["text"])), expected)
+    answers = ner(KeyDataset(dataset, "text"), batch_size=3)
+    assert len(answers) == 2 and not isinstance(answers, list)
+    assert_same(list(answers), expected)
+
+
+# Relations
+
+
+@torch.no_grad()
+def relations_of(pipe, **inputs) -> dict[str, float]:
+    inputs = pipe.processor(**inputs, return_word_offsets=True)
+    for name in ("words", "word_offsets", "num_truncated_words"):
+        inputs.pop(name)
+    return dict(zip(RELATIONS, pipe.model(**inputs).logits.float().softmax(-1)[0].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("pictures", [{}, {"image": picture(), "objects": [picture(1)]}])
+def test_relations_are_those_of_the_model(dtype, pictures):
+    pipe = tiny_pipeline("relations", dtype=dtype)
+    given_pictures = {"images": pictures.get("image"), "objects": pictures.get("objects")}
+    text = SENTENCES[2]
+    for head, tail in (((0, 4), (14, 19)), ((14, 19), (0, 4)), ((0, 10), (5, 19)), ((1, 3), (2, 17))):
+        scores = relations_of(pipe, text=text, head=head, tail=tail, **given_pictures)
+        ranked = [{"label": name, "score": scores[name]} for name in sorted(scores, key=scores.get, reverse=True)]
+        tolerance = 0.02 if dtype == torch.bfloat16 else 1e-5
+        for post in (
+            {"text": text, "head": head, "tail": list(tail)},
+            {"text": text, "head": {"start": head[0], "end": head[1]}, "tail": np.array(tail)},
+        ):
+            assert_same(pipe({**post, **pictures}), ranked[0], tolerance)
+            assert_same(pipe(**post, **pictures, top_k=None), ranked, tolerance)
+    words = {"tokens": text.split(), "head": (0, 1), "tail": (3, 4)}
+    scores = relations_of(pipe, **words, **given_pictures)
+    best = max(scores, key=scores.get)
+    assert_same(pipe({**words, **pictures}), {"label": best, "score": scores[best]}, tolerance)
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(1, 1), (3, 3), (6, 6), (100, 6), (None, 6), (-1, 6)])
+def test_the_best_relations_come_first(relate, top_k, count):
+    best, ranked = relate(POST), relate(POST, top_k=top_k)
+    assert len(ranked) == count and ranked[0] == best
+    scores = [relation["score"] for relation in ranked]
+    assert scores == sorted(scores, reverse=True)
+    assert count < 6 or sum(scores) == pytest.approx(1, abs=1e-5)
+    assert {relation["label"] for relation in ranked} <= set(RELATIONS)
+    pipe = pipeline(relate.task, model=relate.model, processor=relate.processor, top_k=top_k)
+    assert pipe(POST) == ranked and pipe(POST, top_k=0) == best
+
+
+def test_many_pairs_of_a_post_are_its_single_pairs(relate):
+    text, spans = SENTENCES[2], [(0, 4), (14, 19), (14, 17), (25, 31), (1, 3), (5, 10), (0, 19)]
+    pairs = list(itertools.permutations(spans, 2))
+    assert len(pairs) > 32  # more than go through the model at once; and some cut words, some do not
+    post = {"text": text, "image": picture(), "objects": [picture(1)]}
+    expected = [relate({**post, "head": head, "tail": tail}) for head, tail in pairs]
+    assert len({answer["label"] for answer in expected}) > 2
+    assert_same(relate({**post, "pairs": pairs}), expected)
+    assert_same(relate({**post, "pairs": (pair for pair in pairs)}), expected)
+    assert_same(
+        relate({**post, "pairs": pairs}, top_k=2), relate([{**post, "head": h, "tail": t} for h, t in pairs], top_k=2)
+    )
+    assert relate({**post, "pairs": []}) == []
+
+
+def test_pairs_of_words(relate):
+    tokens, pairs = SENTENCES[0].split(), [((0, 1), (2, 4)), ({"start": 2, "end": 4}, (0, 1))]
+    expected = [relate(tokens=tokens, head=head, tail=tail) for head, tail in pairs]
+    assert_same(relate(tokens=tokens, pairs=pairs), expected)
+    assert_same(relate(tokens=iter(tokens), pairs=pairs), expected)
+
+
+def test_the_words_of_a_long_post_outside_the_window_are_counted(relate):
+    head, tail = (LONG.index("Paris"), LONG.index("Paris") + 5), (LONG.index("Jordan"), LONG.index("Jordan") + 6)
+    post = {"text": LONG, "head": head, "tail": tail}
+    words = len(split_text(LONG))
+    inputs = relate.processor(text=LONG, head=head, tail=tail, return_word_offsets=True)
+    assert 0 < len(inputs["words"][0]) < words
+    answer = relate(post, top_k=2)
+    assert [relation["words_left_out"] for relation in answer] == [words - len(inputs["words"][0])] * 2
+    scores = relations_of(relate, text=LONG, head=head, tail=tail)
+    assert answer[0]["score"] == pytest.approx(max(scores.values()), abs=1e-5)
+    shorter = relate(post, max_length=30)
+    assert shorter["words_left_out"] > answer[0]["words_left_out"]
+    assert "words_left_out" not in relate(POST)
+
+
+def test_pairs_that_are_too_long(relate):
+    far = ((0, 2), (len(LONG) - 4, len(LONG)))
+    with pytest.raises(EntityPairError, match="raise max_length"):
+        relate({"text": LONG, "head": far[0], "tail": far[1]})
+    near = ((0, 2), (3, 8))
+    with pytest.raises(EntityPairError):
+        relate({"text": LONG, "pairs": [near, far]})
+    answer = relate({"text": LONG, "pairs": [far, near, far], "image": picture()}, skip_long_pairs=True)
+    assert answer[0] is answer[2] is None
+    assert_same(answer[1], relate({"text": LONG, "head": near[0], "tail": near[1], "image": picture()}))
+    assert relate({"text": LONG, "head": far[0], "tail": far[1]}, skip_long_pairs=True) is None
+    assert relate([{"text": LONG, "pairs": [far]}] * 2, batch_size=2, skip_long_pairs=True, top_k=3) == [[None]] * 2
+
+
+def test_pictures_are_encoded_once_a_post_however_many_pairs(relate, monkeypatch):
+    seen = []
+    encode = relate.model.base_model.get_visual_features
+
+    def record(pixel_values, image_mask):
+        seen.append(image_mask.sum().item())
+        return encode(pixel_values, image_mask)
+
+    monkeypatch.setattr(relate.model.base_model, "get_visual_features", record)
+    relate({"text": POST["text"], "pairs": [((0, 4), (14, 19))] * 70, "image": picture()})
+    assert seen == [1]
+
+
+def test_a_long_post_with_many_pairs_is_cut_into_sub_tokens_once(relate, monkeypatch):
+    text, cut = " ".join(SENTENCES * 20), []
+    sub_tokens = relate.processor.sub_tokens
+    monkeypatch.setattr(relate.processor, "sub_tokens", lambda words: cut.append(len(words)) or sub_tokens(words))
+    spans = [(start, end) for _, start, end in split_text(text)[::100]]
+    relate({"text": text, "pairs": list(itertools.permutations(spans, 2))}, skip_long_pairs=True)
+    assert cut == [len(split_text(text))]
+
+
+# Saving and loading
+
+
+@pytest.mark.parametrize("name", ["ner", "relate"])
+@pytest.mark.parametrize("options", [{}, {"trust_remote_code": True}])
+def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
+    """Where the package is installed its own classes are taken; tests/test_remote_code.py is for where it is not."""
+    pipe = request.getfixturevalue(name)
+    post = post_of(pipe, image=picture(), objects=[picture(1)])
+    expected = pipe(post)
+    pipe.save_pretrained(tmp_path / "first")
+    assert (tmp_path / "first" / "pipeline_i2srm.py").is_file()
+    config = json.loads((tmp_path / "first" / "config.json").read_text())
+    [(task, about)] = config["custom_pipelines"].items()
+    assert task == pipe.task and about["impl"] == f"pipeline_i2srm.{type(pipe).__name__}"
+    loaded = pipeline(task, model=str(tmp_path / "first"), device="cpu", **options)
+    assert type(loaded) is type(pipe) and type(loaded.model) is type(pipe.model)
+    assert_same(loaded(post), expected)
+    loaded.save_pretrained(tmp_path / "second")
+    again = pipeline(task, model=str(tmp_path / "second"), device="cpu", **options)
+    assert_same(again([post, post_of(pipe)], batch_size=2), [expected, pipe(post_of(pipe))])
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({}, ["give a post", 'pipe({"text"']),
+        ({"inputs": None}, ["give a post"]),
+        ({"inputs": "Kobe", "text": "Kobe"}, ["give a post"]),
+        ({"inputs": 3}, ["3 is no post", 'pipe({"text"']),
+        ({"inputs": b"Kobe"}, ["b'Kobe' is no post"]),
+        ({"inputs": ["Kobe", None]}, ["None is no post", "text, tokens, image, objects", 'pipe({"text"']),
+        ({"inputs": [["Kobe", "lands"]]}, ["['Kobe', 'lands'] is no post"]),
+        ({"inputs": {"text": "Kobe", "img": "a.jpg"}}, ["no 'img'", "text, tokens, image, objects"]),
+        ({"inputs": {"image": None}}, ["text=None, tokens=None", "one of them", 'pipe({"text"']),
+        ({"text": "Kobe", "tokens": ["Kobe"]}, ["text='Kobe', tokens=['Kobe']", "one of them"]),
+        ({"text": 3}, ["text=3 is no str", 'pipe({"text"']),
+        ({"text": ["Kobe", "lands"]}, ["text=['Kobe', 'lands'] is no str"]),
+        ({"text": ""}, ["text='' has no words", 'pipe({"text"']),
+        ({"text": " \n\u00a0"}, ["no words"]),
+        ({"tokens": []}, ["tokens=[] has no words"]),
+        ({"tokens": "Kobe lands"}, ["tokens='Kobe lands' is no list of words", 'tokens=["Kobe"']),
+        ({"tokens": 3}, ["tokens=3 is no list of words"]),
+        ({"tokens": ["Kobe", None]}, ["tokens=['Kobe', None]", "no list of words"]),
+        ({"tokens": [["Kobe"], ["lands"]]}, ["[['Kobe'], ['lands']] is no list of words"]),
+        ({"tokens": [["Kobe"]]}, ["tokens=[['Kobe']] is no list of words"]),
+        ({"text": "Kobe", "image": "/no/such.jpg"}, ["'/no/such.jpg'"]),
+        ({"text": "Kobe", "image": 3}, ["expected a PIL image"]),
+        ({"text": "Kobe", "objects": "crop.jpg"}, ["objects='crop.jpg'", "objects=['crop.jpg']"]),
+        ({"text": "Kobe", "objects": picture()}, ["objects=<PIL", "objects=['crop.jpg']"]),
+        ({"text": "Kobe", "objects": [3]}, ["expected a PIL image"]),
+        ({"text": "Kobe", "threshold": 2}, ["threshold=2", "between 0 and 1", "threshold=0.5"]),
+        ({"text": "Kobe", "threshold": float("nan")}, ["threshold=nan"]),
+        ({"text": "Kobe", "threshold": True}, ["threshold=True"]),
+        ({"text": "Kobe", "threshold": [0.5]}, ["threshold=[0.5]"]),
+        ({"text": "Kobe", "aggregation_strategy": "mean"}, ["'mean' is none of none, simple, first, average, max"]),
+        ({"text": "Kobe", "ignore_labels": "PER"}, ["ignore_labels='PER'", 'ignore_labels=["PER"]']),
+        ({"text": "Kobe", "stride": 62}, ["stride=62", "between 0 and 61"]),
+        ({"text": "Kobe", "stride": -1}, ["stride=-1"]),
+        ({"text": "Kobe", "stride": "8"}, ["stride='8'", "stride=32"]),
+        ({"text": "Kobe", "max_length": 1.5}, ["max_length=1.5", "max_length=32"]),
+        ({"text": "Kobe", "max_length": 65}, ["max_length=65", "between 3 and", "64"]),
+        ({"text": "Kobe", "on_image_error": "ignore"}, ["on_image_error='ignore'", "None, 'warn', 'raise'"]),
+    ],
+)
+def test_errors_of_entities_name_the_value_and_show_a_right_call(ner, call, words):
+    with pytest.raises(ValueError) as error:
+        ner(**call)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"text": "Kobe"}, ["head=None, tail=None, pairs=None", "head and tail, or pairs", '"head": (0, 4)']),
+        ({"text": "Kobe", "head": (0, 4)}, ["head=(0, 4), tail=None"]),
+        ({"text": "Kobe", "tail": (0, 4)}, ["head=None, tail=(0, 4)"]),
+        ({**POST, "pairs": []}, ["pairs=[]", "head and tail, or pairs"]),
+        ({"text": "Kobe", "head": (0, 4), "pairs": []}, ["tail=None, pairs=[]"]),
+        ({"text": "Kobe", "pairs": 5}, ["pairs=5", "pairs=[((0, 4), (14, 19))]"]),
+        ({"text": "Kobe", "pairs": [(0, 4, 5)]}, ["pairs=[(0, 4, 5)]"]),
+        ({"text": "Kobe", "pairs": ["a"]}, ["pairs=['a']"]),
+        ({**POST, "tail": (14, 20)}, ["tail=(14, 20)", "19 characters", "tail=(14, 19)"]),
+        ({**POST, "head": (4, 4)}, ["head=(4, 4) is empty", "head=(0, 4)"]),
+        ({**POST, "head": (4, 5)}, ["head=(4, 5) holds no word"]),
+        ({**POST, "head": -1}, ["head=-1", "characters"]),
+        ({**POST, "head": "Kobe"}, ["head='Kobe'", "characters"]),
+        ({"text": POST["text"], "pairs": [((0, 4), (5, 99))]}, ["(5, 99)", "19 characters"]),
+        ({"tokens": ["a", "b"], "head": (0, 1), "tail": (1, 3)}, ["tail=(1, 3)", "2 words"]),
+        ({**POST, "text": "  "}, ["has no words"]),
+        ({**POST, "objects": "crop.jpg"}, ["objects='crop.jpg'"]),
+        ({**POST, "top_k": "2"}, ["top_k='2'", "top_k=3"]),
+        ({**POST, "top_k": True}, ["top_k=True"]),
+        ({**POST, "top_k": -2}, ["top_k=-2"]),
+        ({**POST, "max_length": "9"}, ["max_length='9'"]),
+        ({**POST, "on_image_error": 0}, ["on_image_error=0"]),
+        ({"inputs": {**POST, "spans": []}}, ["no 'spans'", "head, tail, pairs"]),
+        ({"inputs": "Kobe"}, ["head=None, tail=None"]),
+    ],
+)
+def test_errors_of_relations_name_the_value_and_show_a_right_call(relate, call, words):
+    with pytest.raises(ValueError) as error:
+        relate(**call)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_unknown_options_are_refused(ner, relate):
+    for pipe in (ner, relate):
+        with pytest.raises(TypeError, match="treshold"):
+            pipe(post_of(pipe), treshold=0.5)
+
+
+def test_an_error_in_a_batch_is_that_of_its_post(ner):
+    with pytest.raises(ValueError, match="text='  ' has no words"):
+        ner(["Kobe", "  "], batch_size=2)
