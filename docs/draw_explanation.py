@@ -1,0 +1,38 @@
+"""Draw docs/explanation.png: why the quickstart models find what they find in a post. Run it with `make figures`.
+
+make quickstart quickstart-mre
+python docs/draw_explanation.py
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from modeling_i2srm.explanation import explain  # noqa: E402
+from modeling_i2srm.extraction import Extractor  # noqa: E402
+from modeling_i2srm.post_drawing import draw_post  # noqa: E402
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ner", type=Path, default=ROOT / "runs" / "quickstart")
+    parser.add_argument("--re", type=Path, default=ROOT / "runs" / "quickstart_mre")
+    parser.add_argument("--dataset", type=Path, default=ROOT / "data" / "visual_relations")
+    parser.add_argument("--row", type=int, default=33, help="of its test split (default %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explanation.png"))
+    args = parser.parse_args(arguments)
+    if absent := [str(folder) for folder in (args.ner, args.re, args.dataset) if not folder.is_dir()]:
+        print(f"{args.output} is left as it is, for want of {', '.join(absent)}: make quickstart quickstart-mre")
+        return
+    from datasets import load_dataset
+
+    post = load_dataset(str(args.dataset), split="test")[args.row]
+    explanation = explain(Extractor.from_pretrained(str(args.ner), str(args.re)), post)
+    print(explanation.describe())
+    draw_post(explanation, post["image"], post["objects"], args.output)
+
+
+if __name__ == "__main__":
+    main()

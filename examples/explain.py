@@ -1,0 +1,62 @@
+"""Explain what is found in a post: where the attention went, and what is said without each of its pictures.
+
+    python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
+    python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
+
+Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png.
+"""
+
+import argparse
+from pathlib import Path
+
+from modeling_i2srm.explanation import explain
+from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.post_drawing import draw_post
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--ner", required=True, help="checkpoint of the entities, a folder or Hub id")
+parser.add_argument("--re", help="checkpoint of the relations; without it none are looked for")
+parser.add_argument("--text", help="the post")
+parser.add_argument("--image", help="its picture, a path or URL")
+parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")
+parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
+parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
+parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
+parser.add_argument(
+    "--output", nargs="+", default=["explanation.html"], help=".html and .png files to write (default %(default)s)"
+)
+
+
+def read_post(arguments: argparse.Namespace) -> dict:
+    """The post that the command line names."""
+    if (arguments.text is None) == (arguments.dataset is None):
+        raise ValueError('give a post, --text "..." and perhaps --image, or --dataset and --row')
+    if arguments.dataset is None:
+        return {"text": arguments.text, "image": arguments.image, "objects": arguments.objects}
+    if arguments.image is not None or arguments.objects is not None:
+        raise ValueError("--image and --objects belong to --text; a row of a data set has its own pictures")
+    from datasets import load_dataset
+
+    rows = load_dataset(arguments.dataset, split=arguments.split)
+    if not 0 <= arguments.row < len(rows):
+        raise ValueError(f"--row {arguments.row}: the {arguments.split} split has rows 0 to {len(rows) - 1}")
+    return rows[arguments.row]
+
+
+def main(arguments: list[str] | None = None):
+    arguments = parser.parse_args(arguments)
+    try:
+        if wrong := [path for path in arguments.output if Path(path).suffix.lower() not in (".html", ".png")]:
+            raise ValueError(f"--output {' '.join(wrong)}: give .html or .png, e.g. --output post.html post.png")
+        post = read_post(arguments)
+        explanation = explain(Extractor.from_pretrained(arguments.ner, arguments.re), post)
+        print(explanation.describe())
+        for path in arguments.output:
+            draw_post(explanation, post["image"], post["objects"], path)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"explain.py: {error}\n")
+    print(f"drawn: {', '.join(arguments.output)}")
+
+
+if __name__ == "__main__":
+    main()
