@@ -136,12 +136,21 @@ class Extractor:
         Args:
             device: as for `transformers.pipeline`.
             options: of `Extractor`.
+
+        Raises:
+            ValueError: a checkpoint of the other kind, whose head would be random.
         """
-        return cls(
-            pipeline("multimodal-token-classification", model=ner, device=device),
-            None if re is None else pipeline("multimodal-relation-classification", model=re, device=device),
-            **options,
-        )
+        tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
+        pipes = {}
+        for name, path in (("ner", ner), ("re", re)):
+            pipes[name] = None if path is None else pipeline(tasks[name], model=path, device=device)
+            if path is not None and (saved := pipes[name].model.config.architectures):
+                if type(pipes[name].model).__name__ not in saved:
+                    raise ValueError(
+                        f"{name}={str(path)!r} is a checkpoint of {saved[0]}; give ner= one of entities and re= one of "
+                        'relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
+                    )
+        return cls(**pipes, **options)
 
     def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
         """Extract from one post, a list of posts, or any other iterable of posts (then as an iterator).

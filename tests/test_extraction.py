@@ -434,6 +434,8 @@ def test_extractors_load_from_folders(extractor, tmp_path):
     loaded = Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "re"), device="cpu")
     assert loaded.re.device == torch.device("cpu")
     assert_same(loaded(post), extractor(post))
+    with pytest.raises(ValueError, match="re=.*ner' is a checkpoint of I2SRMForTokenClassification; give ner= one of"):
+        Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "ner"), device="cpu")
     alone = Extractor.from_pretrained(str(tmp_path / "ner"), device="cpu", threshold=0.5)
     assert alone.re is None and alone(post).relations == []
     assert all(entity.score >= 0.5 for entity in alone(post).entities)

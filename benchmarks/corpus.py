@@ -1,0 +1,114 @@
+"""How fast examples/extract.py is with one and with two processes, and whether its memory stays flat.
+
+    python benchmarks/corpus.py --ner runs/quickstart --re runs/quickstart_mre
+    python benchmarks/corpus.py --ner runs/quickstart --posts 2000 --memory_posts 1000 5000
+
+Half of the posts are visual posts, half visual relations, with their pictures in Parquet files. One and two processes
+take turns on the same posts, and their results are compared byte by byte. For more posts than are made, the same
+files are given again under other names. "seconds" and "posts/s" are the script's own, without starting and loading;
+"in all" and CPU seconds are of everything; the peak memory is that of the largest process, read from the system.
+"""
+
+import argparse
+import filecmp
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "dataset_scripts"))
+from builder import write_parquet  # noqa: E402
+from visual_posts import VisualPosts  # noqa: E402
+from visual_relations import VisualRelations  # noqa: E402
+
+TWO = ["-m", "torch.distributed.run", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "--nproc_per_node"]
+
+
+def make_posts(folder: Path, count: int) -> list[Path]:
+    """Write Parquet files of so many posts, half of each kind."""
+    files = []
+    for builder, part in ((VisualPosts, count - count // 2), (VisualRelations, count // 2)):
+        write_parquet(builder, folder / builder.__name__, train=1, validation=1, test=part)
+        files += sorted((folder / builder.__name__).glob("data/test-*.parquet"))
+    return files
+
+
+def repeat(files: list[Path], folder: Path, times: int) -> list[Path]:
+    """Give files more names."""
+    folder.mkdir()
+    links = [folder / f"{number}-{path.parts[-3]}-{path.name}" for number in range(times) for path in files]
+    for link, path in zip(links, files * times, strict=True):
+        link.hardlink_to(path)
+    return links
+
+
+def extract(inputs: list[Path], output: Path, processes: int, options: list[str]) -> dict:
+    """Run the script in new processes; return its summary with the wall time and the peak memory in MB."""
+    launcher = [*TWO, str(processes)] if processes > 1 else []
+    command = [sys.executable, *launcher, str(ROOT / "examples" / "extract.py"), "--input", *map(str, inputs)]
+    command += ["--output", str(output), "--use_cpu", "true", "--disable_tqdm", "true", *options]
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # of the process and those it started
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)}")
+    wall = time.perf_counter() - started
+    measured = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1024}
+    return {**json.loads((output / "summary.json").read_text()), **measured}
+
+
+def line(what: str, run: dict) -> str:
+    return (
+        f"{what:26} {run['posts']:7,} {run['seconds']:9.1f} {run['posts_per_second']:8.1f} {run['wall']:8.1f} "
+        f"{run['cpu']:8.1f} {run['peak']:8.0f} {run['entities']:9,} {run['relations']:10,} {run['errors']:7,}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ner", required=True, help="model of the entities")
+    parser.add_argument("--re", help="model of the relations")
+    parser.add_argument("--posts", type=int, default=10_000, help="posts for one and two processes")
+    parser.add_argument("--repeats", type=int, default=2, help="how often one and two processes take turns")
+    parser.add_argument("--memory_posts", type=int, nargs="*", default=[1000, 50_000], help="posts, for one process")
+    parser.add_argument(
+        "--options", nargs=argparse.REMAINDER, default=[], help="more options of extract.py, at the end"
+    )
+    args = parser.parse_args()
+    options = ["--ner", args.ner, *(["--re", args.re] if args.re else []), *args.options]
+    header = ("", "posts", "seconds", "posts/s", "in all s", "CPU s", "peak MB", "entities", "relations", "errors")
+    print("{:26} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>7}".format(*header))
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        files = make_posts(work / "all", args.posts)
+        for turn in range(args.repeats):
+            runs = {}
+            for processes in (1, 2):
+                runs[processes] = extract(files, work / f"out-{turn}-{processes}", processes, options)
+                print(
+                    line(f"{processes} process{'es' * (processes > 1)}, turn {turn + 1}", runs[processes]), flush=True
+                )
+            first, second = (work / f"out-{turn}-{processes}" for processes in (1, 2))
+            names = [path.name for path in first.glob("*.jsonl")]
+            _, different, missing = filecmp.cmpfiles(first, second, names, shallow=False)
+            ratio = runs[2]["posts_per_second"] / runs[1]["posts_per_second"]
+            said = (
+                f"{len(different) + len(missing)} of {len(names)} files differ"
+                if different or missing
+                else "the same results"
+            )
+            print(f"two processes: {ratio:.2f} times the posts a second of one, {said}", flush=True)
+        for count in args.memory_posts:
+            times, rest = divmod(count, args.posts)
+            inputs = repeat(files, work / f"in-{count}", times) if times else []
+            inputs += make_posts(work / f"rest-{count}", rest) if rest else []
+            print(line("memory, 1 process", extract(inputs, work / f"out-{count}", 1, options)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

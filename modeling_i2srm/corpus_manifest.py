@@ -1,0 +1,140 @@
+"""What a run over a corpus keeps beside its parts: a manifest, a receipt of each part, and at the end the summary."""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from .corpus_files import Shard, replacing, write_json
+from .extraction import Extractor
+from .version import __version__
+
+logger = logging.getLogger(__name__)
+
+TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl)\.[0-9a-f]{8}\.tmp")
+PART = re.compile(r"part-\d{5,}\.jsonl")
+COUNTS = ("posts", "entities", "relations", "posts_without_picture", "pictures_failed", "pairs_left_out")
+
+
+def receipt_path(output: Path, part: str) -> Path:
+    return output / "done" / Path(part).with_suffix(".json")
+
+
+def read_receipt(output: Path, part: str) -> dict | None:
+    """The receipt of a part that is complete."""
+    try:
+        receipt = json.loads(receipt_path(output, part).read_text(encoding="utf-8"))
+        return receipt if (output / part).stat().st_size == receipt["bytes"] else None
+    except FileNotFoundError:
+        return None
+
+
+def read_manifest(output: Path) -> dict | None:
+    """The manifest of the run that an output folder holds, if it holds one."""
+    path = output / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); give another --output") from None
+    if not isinstance(manifest, dict) or not {"settings", "models", "inputs"} <= manifest.keys():
+        raise ValueError(f"{path} is no manifest of a run of this script; give another --output")
+    return manifest
+
+
+def make_manifest(settings: dict, inputs: list[dict], extractor: Extractor) -> dict:
+    """Everything that results depend on; not the batch size, on which they depend by rounding only."""
+    models = {"ner": fingerprint(extractor.ner), "re": None if extractor.re is None else fingerprint(extractor.re)}
+    return {"version": __version__, "settings": settings, "models": models, "inputs": inputs}
+
+
+def fingerprint(pipe) -> str:
+    """The sha256 of a pipeline's weights, configuration, processor and vocabulary."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(pipe.model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    config = pipe.model.config.to_diff_dict()
+    config.pop("transformers_version", None)
+    vocabulary = sorted(pipe.processor.tokenizer.get_vocab().items())
+    digest.update(json.dumps([config, pipe.processor.to_dict(), vocabulary], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def differences(there: dict, here: dict) -> list[str]:
+    """In which ways two manifests are of different runs, in words."""
+    found = [
+        f"--{name} {there['settings'].get(name)!r} there, {value!r} here"
+        for name, value in here["settings"].items()
+        if name not in ("ner", "re") and there["settings"].get(name) != value
+    ]
+    for name, digest in here["models"].items():
+        if there["models"].get(name) != digest:
+            names = there["settings"].get(name), here["settings"][name]
+            found.append(f"--{name} {names[0]} there, {names[1]} here, of other contents")
+    names = [[entry["name"] for entry in manifest["inputs"]] for manifest in (there, here)]
+    if names[0] != names[1]:
+        return [*found, f"--input {', '.join(names[0])} there, {', '.join(names[1])} here"]
+    for old, new in zip(there["inputs"], here["inputs"], strict=True):
+        if old["sha256"] != new["sha256"]:
+            found.append(f"{new['path']} has changed since")
+    return found
+
+
+def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite: bool = False) -> list[str]:
+    """Make the output folder, or check that it belongs to this run; return the parts that are not done."""
+    path = output / "manifest.json"
+    (output / "done").mkdir(parents=True, exist_ok=True)
+    parts = [part for part in output.iterdir() if PART.fullmatch(part.name)]
+    if overwrite:
+        receipts = list((output / "done").glob("part-*.json"))  # first, so that no part counts as done
+        for old in [*receipts, *parts, output / "errors.jsonl", output / "summary.json", path]:
+            old.unlink(missing_ok=True)
+    earlier = read_manifest(output)
+    advice = "give another --output, or --overwrite true to delete what is there"
+    if earlier is None and parts and not overwrite:
+        raise ValueError(f"{output} holds {parts[0].name}, but no manifest.json; {advice}")
+    if earlier is not None and (found := differences(earlier, manifest)):
+        raise ValueError(
+            f"{path} is of another run: {'; '.join(found)}. To go on with that one, give its settings; else {advice}"
+        )
+    for folder in (output, output / "done"):
+        for file in folder.iterdir():
+            if TEMPORARY.fullmatch(file.name):  # of a run that was killed
+                file.unlink(missing_ok=True)
+    write_json(path, manifest)
+    left = [shard.part for shard in shards if read_receipt(output, shard.part) is None]
+    logger.info(f"{output}: {len(shards)} parts, {len(shards) - len(left)} of them done already, {len(left)} left")
+    return left
+
+
+def finish(output: Path, shards: list[Shard], left: set[str], processes: int, seconds: float) -> dict:
+    """Write errors.jsonl and summary.json from the receipts."""
+    totals, now, missing = Counter(), Counter(), []
+    with replacing(output / "errors.jsonl") as file:
+        for shard in shards:
+            receipt = read_receipt(output, shard.part)
+            if receipt is None:
+                missing.append(shard.part)
+                continue
+            for error in receipt["errors"]:
+                file.write(json.dumps(error) + "\n")
+            counts = {name: receipt[name] for name in COUNTS} | {"errors": len(receipt["errors"])}
+            counts["empty_lines"] = shard.stop - shard.start - counts["posts"] - counts["errors"]
+            totals.update(counts)
+            if shard.part in left:
+                now.update(counts)
+        if missing:
+            raise RuntimeError(
+                f"{len(missing)} parts are not in {output}, e.g. {missing[0]}: do all machines write to this folder? "
+                "The same command goes on with them"
+            )
+    summary = {**totals, "parts": len(shards), "posts_in_this_run": now["posts"], "processes": processes}
+    summary |= {"seconds": round(seconds, 2), "posts_per_second": round(now["posts"] / seconds, 2)}
+    write_json(output / "summary.json", summary)
+    return summary
