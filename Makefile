@@ -33,8 +33,8 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
 .PHONY: test
-test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## run the tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: test-slow
 test-slow: $(INSTALLED)  ## run the slow tests too
@@ -58,6 +58,7 @@ format: $(INSTALLED)  ## fix style
 figures: $(INSTALLED)  ## draw the figures in docs/ again
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python docs/draw_leakage.py
+	$(BIN)/python docs/draw_explanation.py
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data and runs
