@@ -181,7 +181,7 @@ def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
     kind, value = reported["test", "micro f1"]
     assert kind == "f1" and value == pytest.approx(results["multimodal"]["micro_f1"], abs=1e-4)
     assert reported["test", "accuracy"][0] == "accuracy" and card.data.pipeline_tag == "text-classification"
-    assert "AutoModelForSequenceClassification" in card.text and "| pairs skipped |" in card.text
+    assert 'pipeline("multimodal-relation-classification"' in card.text and "| pairs skipped |" in card.text
 
     model = AutoModelForSequenceClassification.from_pretrained(out)
     assert type(model) is I2SRMForRelationClassification and list(model.config.id2label.values()) == NAMES
