@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from test_processing_i2srm import INVISIBLE, ODD
-from tiny import RELATIONS, SENTENCES, tiny_pipeline
+from tiny import RELATIONS, SENTENCES, assert_same, tiny_pipeline
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
@@ -42,20 +42,6 @@ def relate_all():
 @pytest.fixture(scope="module")
 def extractor(ner, relate):
     return Extractor(ner, relate)
-
-
-def assert_same(found, expected):
-    """The same extractions, but for rounding of scores."""
-    found, expected = (value.to_dict() if isinstance(value, Extraction) else value for value in (found, expected))
-    if isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        assert_same([found[name] for name in expected], list(expected.values()))
-    else:
-        assert found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
 
 
 def mixed_posts() -> list:

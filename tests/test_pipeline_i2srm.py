@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from seqeval.metrics.sequence_labeling import get_entities
 from test_processing_i2srm import INVISIBLE, ODD, PIECES
-from tiny import RELATIONS, SENTENCES, TAGS, bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, tiny_pipeline
+from tiny import (
+    RELATIONS,
+    SENTENCES,
+    TAGS,
+    assert_same,
+    bert_tokenizer,
+    roberta_tokenizer,
+    sentencepiece_tokenizer,
+    tiny_pipeline,
+)
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
@@ -38,23 +47,6 @@ def ner():
 @pytest.fixture(scope="module")
 def relate():
     return tiny_pipeline("relations")
-
-
-def assert_same(found, expected, tolerance=1e-5):
-    """The same answers, but for rounding of scores."""
-    assert type(found) is type(expected)
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for name in expected:
-            assert_same(found[name], expected[name], tolerance)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other, tolerance)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=tolerance)
-    else:
-        assert found == expected
 
 
 def assert_differ(one, other):

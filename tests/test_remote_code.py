@@ -9,7 +9,7 @@ import torch
 from bare_site import bare_command, bare_site
 from hub_server import HubServer
 from PIL import Image
-from tiny import bert_tokenizer, tiny_config, tiny_processor
+from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
 from transformers import pipeline
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
@@ -132,19 +132,6 @@ def load(site, tmp_path, environment, *arguments) -> list:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def assert_same(found, expected):
-    """Compare nested lists and dicts, numbers up to rounding."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        found, expected = list(found.values()), list(expected.values())
-    if isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected)
-        for pair in zip(found, expected, strict=True):
-            assert_same(*pair)
-    else:
-        assert found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
 
 
 def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts, picture, expected):

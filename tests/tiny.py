@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -210,3 +211,17 @@ def tiny_pipeline(task: str, tokenizer=None, max_length: int = 64, seed: int = 0
             model.pair_classifier.bias -= model(**processor(tokens=[SENTENCES[2].split()] * 7, **pairs)).logits.mean(0)
     name = {"entities": "multimodal-token-classification", "relations": "multimodal-relation-classification"}[task]
     return pipeline(name, model=model.to(dtype), processor=processor, device="cpu")
+
+
+def assert_same(found, expected, tolerance: float = 1e-5):
+    """The same answers, nested lists, dicts and dataclasses with `to_dict`, but for rounding of numbers."""
+    found, expected = (value.to_dict() if hasattr(value, "to_dict") else value for value in (found, expected))
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = [found[name] for name in expected], list(expected.values())
+    if isinstance(expected, (list, tuple)):
+        assert isinstance(found, (list, tuple)) and len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_same(*pair, tolerance)
+    else:
+        assert found == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
