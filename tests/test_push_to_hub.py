@@ -1,10 +1,11 @@
-"""--push_to_hub of the training scripts, against a Hub on the loopback interface."""
+"""--push_to_hub of the training scripts, against a Hub on the loopback interface, and use without this package."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bare_site import bare_command, bare_site
 from builder import write_parquet
 from hub_server import HubServer
 from huggingface_hub import ModelCard
@@ -15,7 +16,6 @@ from visual_relations import VisualRelations
 ROOT = Path(__file__).resolve().parent.parent
 
 USING = """
-import sys
 from transformers import pipeline
 
 pipe = pipeline(model="user/pushed", trust_remote_code=True)
@@ -51,8 +51,10 @@ def test_a_run_is_pushed_with_its_card_and_used_from_there(tmp_path, script, pos
         card = ModelCard(files["README.md"].decode())
         assert f'pipeline("{pipeline}", model="user/pushed", trust_remote_code=True)' in card.text
         assert metric in {result.metric_name for result in card.data.eval_results}
+        (tmp_path / "using.py").write_text(USING)
+        site = bare_site(tmp_path / "site", "torch", "transformers", "pillow")
         used = subprocess.run(
-            [sys.executable, "-c", USING], env=hub.environment(home="another"), capture_output=True, text=True
+            bare_command(site, tmp_path / "using.py"), env=hub.environment("another"), capture_output=True, text=True
         )
         assert used.returncode == 0 and used.stdout.startswith(pipeline), used.stderr[-3000:]
         assert hub.unknown_requests == []
