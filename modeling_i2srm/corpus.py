@@ -11,7 +11,6 @@ what it holds and which rows were bad. A run works on the shards without a recei
     OUTPUT/summary.json             counts and speed (at the end)
 """
 
-import errno
 import json
 import os
 import sys
@@ -44,12 +43,12 @@ from .corpus_files import (
 )
 from .corpus_manifest import COUNTS, finish, make_manifest, prepare_output, read_manifest, receipt_path
 from .extraction import Extraction, Extractor
+from .pictures import PictureError
 from .pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
 
 DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
 BAD_POST = (ValueError, TypeError, LookupError, RecursionError)  # what a post can raise
-NOT_THE_POSTS_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
 LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for the others; torch's default is minutes
 
 
@@ -321,9 +320,8 @@ def check_id(given, default: str) -> str:
 
 def explain(error: Exception) -> str:
     """The reason to give for a bad row; raises the error again where the post is not to blame for it."""
-    cause = error.__cause__  # of a picture error
-    if isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno in NOT_THE_POSTS_FAULT:
-        raise cause
+    if isinstance(error, PictureError) and error.is_machines_fault:
+        raise error.__cause__
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
     return f"{kind}{error}"[:500]
 

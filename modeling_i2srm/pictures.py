@@ -1,5 +1,6 @@
 """Reading one picture, from wherever it comes, as 8-bit RGB."""
 
+import errno
 import io
 import os
 import re
@@ -34,11 +35,20 @@ UPRIGHT = {
 }
 ORIENTATION_TAG = 0x0112
 
+# What is wrong with the machine, not with a picture: too many open files, no memory, a broken disk or network folder.
+MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+
 _pillow_lock = threading.Lock()
 
 
 class PictureError(ValueError):
     """A picture that cannot be read; the message names the picture and the reason."""
+
+    @property
+    def is_machines_fault(self) -> bool:
+        """Whether the same picture may well be read another time."""
+        cause = self.__cause__
+        return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS)
 
 
 def load_picture(

@@ -109,7 +109,8 @@ class PostPipeline(Pipeline):
             try:
                 return self.processor.load_picture(picture)
             except PictureError as error:
-                if on_image_error == "raise" or not (on_image_error == "warn" or is_url(picture)):
+                allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
+                if not allowed or error.is_machines_fault:
                     raise
                 logger.warning(f"{name}: {error}; the post is read without it")
                 errors[name] = str(error)
@@ -184,7 +185,8 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         stride: sub-tokens that neighbouring windows share; default a quarter of a window.
         max_length: sub-tokens of a window; default the processor's.
         on_image_error: `None` raises for pictures that cannot be read, but goes on without one whose download fails;
-            "warn" goes on without any; "raise" always raises. What it went on without stands in "image_errors".
+            "warn" goes on without any; "raise" always raises. What it went on without stands in "image_errors". Want of
+            memory, too many open files and a broken disk are no picture's fault, and always raise.
         batch_size: posts that go through the model together.
 
     Returns:

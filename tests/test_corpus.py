@@ -217,8 +217,10 @@ def test_what_is_no_posts_fault_stops_the_run_which_then_goes_on(tmp_path, extra
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
-def test_no_memory_for_a_picture_is_no_fault_of_the_post(tmp_path, extractor, monkeypatch):
+@pytest.mark.parametrize("option", [None, "warn"])
+def test_no_memory_for_a_picture_is_no_fault_of_the_post(tmp_path, extractor, monkeypatch, option):
     path = write_jsonl(tmp_path / "in", 3)
+    monkeypatch.setattr(extractor, "on_image_error", option)
     monkeypatch.setattr("modeling_i2srm.pictures._load", lambda *_: (_ for _ in ()).throw(MemoryError("too large")))
     with pytest.raises(RuntimeError, match="MemoryError: too large"):
         extract_corpus(arguments(path, tmp_path / "out"), extractor)

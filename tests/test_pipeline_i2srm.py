@@ -1,3 +1,4 @@
+import errno
 import itertools
 import json
 import logging
@@ -477,6 +478,14 @@ def test_a_crop_whose_url_fails_leaves_the_other_pictures(ner, picture_server):
     answer = ner(post)
     assert all(set(entity.pop("image_errors")) == {"objects[1]"} for entity in answer)
     assert_same(answer, ner({**post, "objects": [picture(1), None, picture(2)]}))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory"), OSError(errno.EMFILE, "Too many open files")])
+def test_what_is_the_machines_fault_is_always_an_error(ner, monkeypatch, error):
+    monkeypatch.setattr("modeling_i2srm.pictures._load", lambda *_: (_ for _ in ()).throw(error))
+    for image in ("kobe.jpg", "http://localhost/kobe.jpg"):
+        with pytest.raises(PictureError, match="no memory|Too many open files"):
+            ner({"text": SENTENCES[0], "image": image}, on_image_error="warn")
 
 
 @pytest.mark.parametrize("pipe", ["ner", "relate"])
