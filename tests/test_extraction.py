@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from test_processing_i2srm import INVISIBLE, ODD
-from tiny import RELATIONS, SENTENCES, assert_same, tiny_pipeline
+from tiny import RELATIONS, SENTENCES, assert_same, noise, tiny_pipeline
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
@@ -18,10 +18,6 @@ from modeling_i2srm.pictures import PictureError
 
 TYPED = RELATIONS[:-1]  # the last one does not name types
 LONG = " ".join(SENTENCES)  # more than the models read at once
-
-
-def picture(seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +42,11 @@ def extractor(ner, relate):
 
 def mixed_posts() -> list:
     return [
-        {"id": "a", "text": SENTENCES[0], "image": picture()},
+        {"id": "a", "text": SENTENCES[0], "image": noise()},
         SENTENCES[1],
-        {"text": SENTENCES[2], "image": picture(1), "objects": [picture(2), None, picture(3)]},
-        {"id": 7, "tokens": SENTENCES[3].split(), "objects": [picture(4)]},
-        {"text": LONG, "image": picture(5)},
+        {"text": SENTENCES[2], "image": noise(1), "objects": [noise(2), None, noise(3)]},
+        {"id": 7, "tokens": SENTENCES[3].split(), "objects": [noise(4)]},
+        {"text": LONG, "image": noise(5)},
         {"text": "Amazon"},
     ]
 
@@ -86,7 +82,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("kind", ["typed", "all"])
-@pytest.mark.parametrize("pictures", [{}, {"image": picture(), "objects": [picture(1)]}])
+@pytest.mark.parametrize("pictures", [{}, {"image": noise(), "objects": [noise(1)]}])
 def test_entities_and_relations_are_those_of_the_pipelines(request, ner, kind, pictures):
     relate = request.getfixturevalue("relate" if kind == "typed" else "relate_all")
     labels = LABELS if kind == "typed" else {**LABELS, "met": None}
@@ -106,7 +102,7 @@ def test_entities_and_relations_are_those_of_the_pipelines(request, ner, kind, p
 
 def test_pictures_change_what_is_found(extractor):
     texts = [{"text": text} for text in SENTENCES]
-    pictured = [{"text": text, "image": picture()} for text in SENTENCES]
+    pictured = [{"text": text, "image": noise()} for text in SENTENCES]
     for part in ("entities", "relations"):
         assert [getattr(one, part) for one in extractor(texts)] != [getattr(one, part) for one in extractor(pictured)]
 
@@ -157,7 +153,7 @@ def test_without_a_relation_model_there_are_entities_alone(ner, extractor):
 
 
 def test_pairs_too_far_apart_are_counted(extractor):
-    post = {"text": LONG, "image": picture()}
+    post = {"text": LONG, "image": noise()}
     found = extractor(post)
     expected, left_out = relations_of(extractor.re, post, found.entities, LABELS)
     assert_same([vars(relation) for relation in found.relations], [vars(relation) for relation in expected])
@@ -206,7 +202,7 @@ def test_extractions_do_not_depend_on_order_batch_or_mates(extractor, batch_size
     assert sum(len(found.relations) for found in alone) > 10
 
 
-@pytest.mark.parametrize("pictures", [{}, {"image": picture(), "objects": [picture(1)]}])
+@pytest.mark.parametrize("pictures", [{}, {"image": noise(), "objects": [noise(1)]}])
 @pytest.mark.parametrize("form", [list, tuple, iter, np.array])
 def test_tokens_are_read_as_the_text_that_they_make(extractor, form, pictures):
     text = "Kobe lands in Paris with Jordan and Phoenix and Chelsea"
@@ -233,7 +229,7 @@ def test_odd_tokens(extractor):
 
 def test_offsets_with_white_space_and_signs(extractor):
     text = "\tKobe  lands\n\nin 👨\u200d👩\u200d👧 #Paris  e\u0301t مرحبا\u2028and \ud83d Chelsea , Phoenix"
-    found = extractor({"text": text, "image": picture()})
+    found = extractor({"text": text, "image": noise()})
     assert found.text == text and len(found.relations) > 0
     assert all(text[entity.start : entity.end] == entity.word for entity in found.entities)
 
@@ -267,7 +263,7 @@ def test_iterables_are_read_as_extractions_are_taken(extractor):
 def test_rows_of_our_data_sets(extractor):
     rows = [
         {"id": str(i), "tokens": text.split(), "ner_tags": [0] * len(text.split())}
-        | {"image": picture(i) if i else None, "objects": [picture(9)] * i}
+        | {"image": noise(i) if i else None, "objects": [noise(9)] * i}
         for i, text in enumerate(SENTENCES)
     ]
     dataset, expected = Dataset.from_list(rows), [extractor(row) for row in rows]
@@ -318,7 +314,7 @@ def test_pictures_are_read_and_encoded_once_a_post_by_each_model(extractor, pict
 
         monkeypatch.setattr(pipe.model.base_model, "get_visual_features", record_mask)
     path, url = tmp_path / "crop.png", f"{picture_server.url}/kobe.png"
-    picture().save(path)
+    noise().save(path)
     found = extractor([{"text": SENTENCES[i], "image": url, "objects": [path]} for i in (0, 2)])
     assert all(extractor.candidates(one.entities) for one in found)
     assert picture_server.asked == ["/kobe.png"] * 2
@@ -416,7 +412,7 @@ def test_what_is_found_can_be_written(extractor):
 def test_extractors_load_from_folders(extractor, tmp_path):
     extractor.ner.save_pretrained(tmp_path / "ner")
     extractor.re.save_pretrained(tmp_path / "re")
-    post = {"text": SENTENCES[2], "image": picture()}
+    post = {"text": SENTENCES[2], "image": noise()}
     loaded = Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "re"), device="cpu")
     assert loaded.re.device == torch.device("cpu")
     assert_same(loaded(post), extractor(post))

@@ -19,6 +19,7 @@ from tiny import (
     TAGS,
     assert_same,
     bert_tokenizer,
+    noise,
     roberta_tokenizer,
     sentencepiece_tokenizer,
     tiny_pipeline,
@@ -34,10 +35,6 @@ from modeling_i2srm.processing_i2srm import EntityPairError, split_text
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 POST = {"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19)}
 LONG = " ".join(SENTENCES * 4)  # three windows or more
-
-
-def picture(seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +92,7 @@ def test_entities_are_those_of_the_model(options):
     pipe = tiny_pipeline("entities", **options)
     found = 0
     for text in SENTENCES:
-        for pictures in ({}, {"images": picture()}, {"images": picture(), "objects": [picture(1), picture(2)]}):
+        for pictures in ({}, {"images": noise()}, {"images": noise(), "objects": [noise(1), noise(2)]}):
             inputs = pipe.processor(text=text, return_word_offsets=True, **pictures)
             [offsets] = inputs.pop("word_offsets")
             assert inputs.pop("words") and inputs.pop("num_truncated_words") == [0]
@@ -266,7 +263,7 @@ def test_offsets_of_tokens_are_those_of_the_words_with_single_spaces(pipes, name
 @pytest.mark.parametrize("form", [list, tuple, np.array, iter, lambda tokens: (token for token in tokens)])
 def test_tokens_are_read_as_the_text_that_they_make(ner, form):
     text = "Kobe lands in Paris with Jordan"
-    assert_same(ner({"tokens": form(text.split()), "image": picture()}), ner({"text": text, "image": picture()}))
+    assert_same(ner({"tokens": form(text.split()), "image": noise()}), ner({"text": text, "image": noise()}))
 
 
 # The same post, the same answer
@@ -275,10 +272,10 @@ def test_tokens_are_read_as_the_text_that_they_make(ner, form):
 def mixed_posts() -> list[dict]:
     return [
         {"text": SENTENCES[0]},
-        {"text": SENTENCES[1], "image": picture()},
-        {"text": LONG, "image": picture(1), "objects": [picture(2)]},
-        {"text": SENTENCES[2], "image": None, "objects": [picture(3), None, picture(4)]},
-        {"text": "Amazon", "image": picture(5), "objects": []},
+        {"text": SENTENCES[1], "image": noise()},
+        {"text": LONG, "image": noise(1), "objects": [noise(2)]},
+        {"text": SENTENCES[2], "image": None, "objects": [noise(3), None, noise(4)]},
+        {"text": "Amazon", "image": noise(5), "objects": []},
         {"tokens": SENTENCES[3].split(), "objects": None},
         {"text": LONG[::-1]},
     ]
@@ -301,11 +298,11 @@ def test_entities_do_not_depend_on_order_batch_or_mates(ner, batch_size, options
 def mixed_pairs() -> list[dict]:
     return [
         POST,
-        {**POST, "image": picture()},
-        {"tokens": SENTENCES[0].split(), "head": (2, 5), "tail": {"start": 7, "end": 8}, "objects": [picture(1)]},
-        {"text": LONG, "pairs": [((0, 2), (3, 8)), ((50, 60), (40, 55))], "image": picture(2)},
+        {**POST, "image": noise()},
+        {"tokens": SENTENCES[0].split(), "head": (2, 5), "tail": {"start": 7, "end": 8}, "objects": [noise(1)]},
+        {"text": LONG, "pairs": [((0, 2), (3, 8)), ((50, 60), (40, 55))], "image": noise(2)},
         {"text": SENTENCES[2], "pairs": []},
-        {"text": SENTENCES[3], "pairs": [((0, 5), (6, 11))] * 40, "image": picture(3)},
+        {"text": SENTENCES[3], "pairs": [((0, 5), (6, 11))] * 40, "image": noise(3)},
     ]
 
 
@@ -321,7 +318,7 @@ def test_relations_do_not_depend_on_order_batch_or_mates(relate, batch_size):
 @pytest.mark.parametrize("pipe", ["ner", "relate"])
 def test_a_model_that_is_being_trained_answers_as_ever(pipe, request):
     pipe = request.getfixturevalue(pipe)
-    post = {**POST, "image": picture()} if "head" in pipe.keys else {"text": POST["text"], "image": picture()}
+    post = {**POST, "image": noise()} if "head" in pipe.keys else {"text": POST["text"], "image": noise()}
     expected = pipe(post)
     pipe.model.train()
     assert_same(pipe(post), expected)
@@ -341,8 +338,8 @@ def test_answers_leave_the_random_numbers_alone(options):
 
 @pytest.mark.parametrize("options", [{}, {"max_length": 12}, {"max_length": 20, "stride": 0}, {"stride": 40}])
 def test_a_long_text_is_read_in_windows_and_decoded_as_a_whole(ner, options):
-    post = {"text": LONG, "image": picture(), "objects": [picture(1)]}
-    expected = entities_of(ner, LONG, images=picture(), objects=[picture(1)], **options)
+    post = {"text": LONG, "image": noise(), "objects": [noise(1)]}
+    expected = entities_of(ner, LONG, images=noise(), objects=[noise(1)], **options)
     assert len(expected) > 20
     assert_same(ner(post, **options), expected)
     assert_same(ner([SENTENCES[0], post, "Kobe"], batch_size=3, **options)[1], expected)
@@ -379,7 +376,7 @@ def test_the_processors_own_limit_is_the_window(ner):
 
 def test_three_thousand_words(ner):
     text, start = "  ".join(["Kobe", "lands", "in", "#Paris", "😀"] * 600), time.process_time()
-    words = ner({"text": text, "image": picture()}, aggregation_strategy="none", ignore_labels=[])
+    words = ner({"text": text, "image": noise()}, aggregation_strategy="none", ignore_labels=[])
     assert [(word["word"], word["start"], word["end"]) for word in words] == split_text(text)
     entities = ner(text)
     check_offsets(entities, text, split_text(text))
@@ -401,21 +398,21 @@ def test_a_word_that_is_longer_than_a_window_is_told_and_answered(ner, caplog):
 
 @pytest.mark.parametrize("key", ["image", "objects"])
 def test_every_picture_counts(ner, key):
-    seen = [ner({"text": SENTENCES[0], key: [picture(i)] if key == "objects" else picture(i)}) for i in range(2)]
+    seen = [ner({"text": SENTENCES[0], key: [noise(i)] if key == "objects" else noise(i)}) for i in range(2)]
     assert_differ(seen[0], seen[1])
     for answer in seen:
         assert_differ(answer, ner(SENTENCES[0]))
 
 
 def test_crops_beyond_the_models_number_are_told(ner, caplog):
-    posts = [{"text": SENTENCES[0], "objects": [picture(i) for i in range(count)]} for count in (3, 4)]
+    posts = [{"text": SENTENCES[0], "objects": [noise(i) for i in range(count)]} for count in (3, 4)]
     with caplog.at_level(logging.WARNING):
         assert_same(ner(posts[1]), ner(posts[0]))
     assert "4 object crops" in caplog.text
 
 
 def test_crops_may_come_from_a_generator_or_an_array(ner):
-    crops = [np.asarray(picture(i)) for i in range(2)]
+    crops = [np.asarray(noise(i)) for i in range(2)]
     expected = ner({"text": SENTENCES[0], "objects": crops})
     assert_same(ner({"text": SENTENCES[0], "objects": (crop for crop in crops)}), expected)
     assert_same(ner({"text": SENTENCES[0], "objects": np.stack(crops)}), expected)
@@ -430,7 +427,7 @@ def test_pictures_are_encoded_once_a_post_however_many_windows(ner, monkeypatch)
         return encode(pixel_values, image_mask)
 
     monkeypatch.setattr(ner.model.base_model, "get_visual_features", record)
-    ner([{"text": LONG * 3, "image": picture(), "objects": [picture(1)]}, "Kobe"], batch_size=2)
+    ner([{"text": LONG * 3, "image": noise(), "objects": [noise(1)]}, "Kobe"], batch_size=2)
     ner(["Kobe", "Paris"], batch_size=2)
     assert seen == [2]
 
@@ -457,7 +454,7 @@ def test_a_post_whose_url_fails_is_read_without_picture_and_flagged(
     errors = (answer[0] if isinstance(answer, list) else answer)["image_errors"]
     assert set(errors) == {"image"} and url in errors["image"] and reason in errors["image"]
     assert_same(answer, text_only(pipe, image_errors=errors))
-    assert_same(pipe([post_of(pipe, image=url), post_of(pipe, image=picture())], batch_size=2)[0], answer)
+    assert_same(pipe([post_of(pipe, image=url), post_of(pipe, image=noise())], batch_size=2)[0], answer)
     by_dict = pipe(post_of(pipe, image={"bytes": None, "path": url}))  # as a data set gives it undecoded
     assert_same(
         by_dict, text_only(pipe, image_errors=(by_dict[0] if isinstance(by_dict, list) else by_dict)["image_errors"])
@@ -474,10 +471,10 @@ def test_a_url_that_answers_is_a_picture(request, picture_server, pipe):
 
 def test_a_crop_whose_url_fails_leaves_the_other_pictures(ner, picture_server):
     gone = f"{picture_server.url}/gone.png"
-    post = {"text": SENTENCES[0], "image": picture(), "objects": [picture(1), gone, picture(2)]}
+    post = {"text": SENTENCES[0], "image": noise(), "objects": [noise(1), gone, noise(2)]}
     answer = ner(post)
     assert all(set(entity.pop("image_errors")) == {"objects[1]"} for entity in answer)
-    assert_same(answer, ner({**post, "objects": [picture(1), None, picture(2)]}))
+    assert_same(answer, ner({**post, "objects": [noise(1), None, noise(2)]}))
 
 
 @pytest.mark.parametrize("error", [MemoryError("no memory"), OSError(errno.EMFILE, "Too many open files")])
@@ -600,7 +597,7 @@ def test_options_of_the_pipeline_and_of_the_call(ner):
 
 
 def test_forms_of_one_post_and_of_several(ner):
-    text, image = SENTENCES[0], picture()
+    text, image = SENTENCES[0], noise()
     answer, plain = ner({"text": text, "image": image}), ner({"text": text})
     assert_same(ner(text=text, image=image), answer)
     assert_same(ner(text), plain)
@@ -617,13 +614,13 @@ def test_generators_are_read_as_answers_are_taken(ner, batch_size):
     def posts():
         for number in range(10):
             taken.append(number)
-            yield {"text": SENTENCES[number % 4], "image": picture(number)}
+            yield {"text": SENTENCES[number % 4], "image": noise(number)}
 
     answers = ner(posts(), batch_size=batch_size)
     assert len(taken) <= 1
     first = next(answers)
     assert len(taken) <= batch_size + 1
-    expected = [ner({"text": SENTENCES[number % 4], "image": picture(number)}) for number in range(10)]
+    expected = [ner({"text": SENTENCES[number % 4], "image": noise(number)}) for number in range(10)]
     assert_same([first, *answers], expected)
     assert len(taken) == 10
     assert list(ner(post for post in [])) == []
@@ -632,7 +629,7 @@ def test_generators_are_read_as_answers_are_taken(ner, batch_size):
 def rows_of_relations() -> list[dict]:
     return [
         {"id": str(i), "tokens": text.split(), "head": {"start": 0, "end": 1}, "tail": {"start": 2, "end": 4}}
-        | {"relation": 1, "image": picture(i) if i else None, "objects": [picture(9)] * i}
+        | {"relation": 1, "image": noise(i) if i else None, "objects": [noise(9)] * i}
         for i, text in enumerate(SENTENCES[:3])
     ]
 
@@ -640,7 +637,7 @@ def rows_of_relations() -> list[dict]:
 def rows_of_entities() -> list[dict]:
     return [
         {"id": str(i), "tokens": text.split(), "ner_tags": [0] * len(text.split())}
-        | {"image": picture(i) if i else None, "objects": [picture(9)] * i}
+        | {"image": noise(i) if i else None, "objects": [noise(9)] * i}
         for i, text in enumerate(SENTENCES[:3])
     ]
 
@@ -681,7 +678,7 @@ def relations_of(pipe, **inputs) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("pictures", [{}, {"image": picture(), "objects": [picture(1)]}])
+@pytest.mark.parametrize("pictures", [{}, {"image": noise(), "objects": [noise(1)]}])
 def test_relations_are_those_of_the_model(dtype, pictures):
     pipe = tiny_pipeline("relations", dtype=dtype)
     given_pictures = {"images": pictures.get("image"), "objects": pictures.get("objects")}
@@ -718,7 +715,7 @@ def test_many_pairs_of_a_post_are_its_single_pairs(relate):
     text, spans = SENTENCES[2], [(0, 4), (14, 19), (14, 17), (25, 31), (1, 3), (5, 10), (0, 19)]
     pairs = list(itertools.permutations(spans, 2))
     assert len(pairs) > 32  # more than go through the model at once; and some cut words, some do not
-    post = {"text": text, "image": picture(), "objects": [picture(1)]}
+    post = {"text": text, "image": noise(), "objects": [noise(1)]}
     expected = [relate({**post, "head": head, "tail": tail}) for head, tail in pairs]
     assert len({answer["label"] for answer in expected}) > 2
     assert_same(relate({**post, "pairs": pairs}), expected)
@@ -758,9 +755,9 @@ def test_pairs_that_are_too_long(relate):
     near = ((0, 2), (3, 8))
     with pytest.raises(EntityPairError):
         relate({"text": LONG, "pairs": [near, far]})
-    answer = relate({"text": LONG, "pairs": [far, near, far], "image": picture()}, skip_long_pairs=True)
+    answer = relate({"text": LONG, "pairs": [far, near, far], "image": noise()}, skip_long_pairs=True)
     assert answer[0] is answer[2] is None
-    assert_same(answer[1], relate({"text": LONG, "head": near[0], "tail": near[1], "image": picture()}))
+    assert_same(answer[1], relate({"text": LONG, "head": near[0], "tail": near[1], "image": noise()}))
     assert relate({"text": LONG, "head": far[0], "tail": far[1]}, skip_long_pairs=True) is None
     assert relate([{"text": LONG, "pairs": [far]}] * 2, batch_size=2, skip_long_pairs=True, top_k=3) == [[None]] * 2
 
@@ -774,7 +771,7 @@ def test_pictures_are_encoded_once_a_post_however_many_pairs(relate, monkeypatch
         return encode(pixel_values, image_mask)
 
     monkeypatch.setattr(relate.model.base_model, "get_visual_features", record)
-    relate({"text": POST["text"], "pairs": [((0, 4), (14, 19))] * 70, "image": picture()})
+    relate({"text": POST["text"], "pairs": [((0, 4), (14, 19))] * 70, "image": noise()})
     assert seen == [1]
 
 
@@ -795,7 +792,7 @@ def test_a_long_post_with_many_pairs_is_cut_into_sub_tokens_once(relate, monkeyp
 def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
     """Where the package is installed its own classes are taken; tests/test_remote_code.py is for where it is not."""
     pipe = request.getfixturevalue(name)
-    post = post_of(pipe, image=picture(), objects=[picture(1)])
+    post = post_of(pipe, image=noise(), objects=[noise(1)])
     expected = pipe(post)
     pipe.save_pretrained(tmp_path / "first")
     assert (tmp_path / "first" / "pipeline_i2srm.py").is_file()
@@ -839,7 +836,7 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({"text": "Kobe", "image": "/no/such.jpg"}, ["'/no/such.jpg'"]),
         ({"text": "Kobe", "image": 3}, ["expected a PIL image"]),
         ({"text": "Kobe", "objects": "crop.jpg"}, ["objects='crop.jpg'", "objects=['crop.jpg']"]),
-        ({"text": "Kobe", "objects": picture()}, ["objects=<PIL", "objects=['crop.jpg']"]),
+        ({"text": "Kobe", "objects": noise()}, ["objects=<PIL", "objects=['crop.jpg']"]),
         ({"text": "Kobe", "objects": [3]}, ["expected a PIL image"]),
         ({"text": "Kobe", "threshold": 2}, ["threshold=2", "between 0 and 1", "threshold=0.5"]),
         ({"text": "Kobe", "threshold": float("nan")}, ["threshold=nan"]),

@@ -4,8 +4,10 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
@@ -225,3 +227,8 @@ def assert_same(found, expected, tolerance: float = 1e-5):
             assert_same(*pair, tolerance)
     else:
         assert found == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
+
+
+def noise(seed: int = 0, height: int = 40, width: int = 50) -> Image.Image:
+    """A picture of random pixels."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
