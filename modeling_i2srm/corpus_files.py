@@ -17,7 +17,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .pictures import URL_PATTERN
+from .pictures import is_url
 from .pipeline_i2srm import COLUMNS, MultimodalTokenClassificationPipeline
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def locate(picture, folder: Path):
     """A picture as `load_picture` takes it; paths are relative to the folder of the input."""
     if isinstance(picture, dict):
         picture = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
-    if isinstance(picture, str) and not URL_PATTERN.match(picture):
+    if isinstance(picture, str) and not is_url(picture):
         return str(folder / picture) if picture else None
     return picture
 

@@ -1,10 +1,10 @@
 """Multimodal named entity recognition as a `Task` of the training scripts."""
 
 from datasets import ClassLabel, Features
-from seqeval.metrics.sequence_labeling import get_entities
 
 from .metrics import mner_compute_metrics, tag_sequences
 from .modeling_i2srm import I2SRMForTokenClassification
+from .pipeline_i2srm import find_entities
 from .training import Task
 
 
@@ -33,7 +33,7 @@ def encode(processor, row: dict, max_length: int) -> dict:
 def lost_entities(row: dict, words_lost: int, names: list[str]) -> int:
     """Gold entities that truncation cuts off, whole or in part (B- or a change of type starts one)."""
     kept = len(row["tokens"]) - words_lost
-    return sum(end >= kept for _, _, end in get_entities([names[tag] for tag in row["ner_tags"]]))
+    return sum(end > kept for _, end, _ in find_entities([names[tag] for tag in row["ner_tags"]]))
 
 
 def prediction_records(split, output, names: list[str]) -> list[dict]:
@@ -54,12 +54,12 @@ def prediction_records(split, output, names: list[str]) -> list[dict]:
         entities = [
             {
                 "entity": entity,
-                "word": " ".join(tokens[start : end + 1]),
+                "word": " ".join(tokens[start:end]),
                 "start": start,
-                "end": end + 1,
-                "score": min(tag_scores[start : end + 1]),
+                "end": end,
+                "score": min(tag_scores[start:end]),
             }
-            for entity, start, end in get_entities(tags)
+            for start, end, entity in find_entities(tags)
         ]
         records.append(
             {

@@ -82,6 +82,13 @@ def load_picture(
         raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
 
 
+def is_url(picture) -> bool:
+    """Whether a picture has to be downloaded."""
+    if isinstance(picture, Mapping):
+        picture = picture.get("path") if picture.get("bytes") is None else None
+    return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
+
+
 def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float) -> Image.Image:
     if isinstance(picture, Mapping):
         picture = picture.get("path") if picture.get("bytes") is None else picture["bytes"]
@@ -98,7 +105,7 @@ def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float) -> Imag
     if isinstance(picture, (bytes, bytearray, memoryview)):
         _check_bytes(memoryview(picture).nbytes, max_bytes)
         data = bytes(picture)
-    elif isinstance(picture, str) and URL_PATTERN.match(picture):
+    elif is_url(picture):
         data = _download(picture, max_bytes, timeout)
     elif isinstance(picture, (str, os.PathLike)):
         data = _read_file(picture, max_bytes)

@@ -9,7 +9,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .crf import entity_type
-from .pictures import URL_PATTERN, PictureError
+from .pictures import PictureError, is_url
 from .processing_i2srm import EntityPairError, split_pair
 
 logger = logging.get_logger(__name__)
@@ -426,13 +426,6 @@ def check_on_image_error(on_image_error):
 def flag(answer: dict, post: PreparedPost) -> dict:
     """Say in an answer which pictures it was made without."""
     return answer | ({"image_errors": dict(post.image_errors)} if post.image_errors else {})
-
-
-def is_url(picture) -> bool:
-    """Whether a picture has to be downloaded."""
-    if isinstance(picture, Mapping):
-        picture = picture.get("path") if picture.get("bytes") is None else None
-    return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
 
 
 def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
