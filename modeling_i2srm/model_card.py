@@ -102,12 +102,13 @@ def write_model_card(output_dir: Path, task, dataset: str, model_args, training_
         model_name=f"{title} on {dataset_name}",
         eval_results=metrics or None,
     )
+    path = training_args.hub_model_id if training_args.push_to_hub else Path(output_dir).name
     pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
     card = TEMPLATE.format(
         metadata=card_data.to_yaml(),
         title=f"{title} on {dataset_name}",
         summary=f"`{task.model_class.__name__}`, trained on {pictures} with modeling_i2srm.",
-        usage=USAGE.format(pipeline=pipeline, path=training_args.hub_model_id or Path(output_dir).name, post=post),
+        usage=USAGE.format(pipeline=pipeline, path=path, post=post),
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,

@@ -124,3 +124,9 @@ def test_the_usage_example_runs(tmp_path, monkeypatch, capsys):
     )
     exec(code.replace(", trust_remote_code=True", ""), {})
     assert "trust_remote_code=True" in code and capsys.readouterr().out == "4\n"
+
+
+@pytest.mark.parametrize(("pushed", "path"), [(True, "user/tagger"), (False, "run")])
+def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, pushed, path):
+    card = write(tmp_path, training={"hub_model_id": "user/tagger", "push_to_hub": pushed})
+    assert f'model="{path}"' in card.text
