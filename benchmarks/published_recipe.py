@@ -6,8 +6,9 @@ the price of how the work is done. What is the recipe's, why it is slow, and wha
 
 * One call of the backbone for each picture position (the main picture, crop 1 ... crop M), each 1/(1+M) of the work: we
   make one call for all pictures of a batch.
-* Gradients of the backbone are kept although the pictures' features are frozen in the end: twice the work again in the
-  backward pass, and all its activations in memory. We compute it without, or take cached features.
+* For relations gradients of the backbone are computed although it is not updated: twice the work again in the
+  backward pass, and all its activations in memory. We compute it without, or take cached features. For entities the
+  recipe has it frozen, too.
 * Batch-norm in training mode: a post's features depend on the batch, so they can neither be cached nor be fused with
   the convolutions, and the loss is another one than with batch-norm in evaluation mode, which is ours.
 * A Python loop over the text layers and in it over the pictures for gates and prompts (section 2), many small
@@ -67,7 +68,8 @@ class PublishedRecipe(nn.Module):
     as in our model, so with dropout 0 and the same seed both give the same loss.
 
     Args:
-        model: taken over and changed (eager attention, gradients of the backbone): give a copy to keep the original.
+        model: taken over and changed (eager attention, for relations gradients of the backbone): give a copy to keep
+            the original.
         train_batch_norm: batch-norm of the backbone follows the mode of the module, as published; off leaves it in
             evaluation mode, as in our models with `freeze_vision`.
 
@@ -90,14 +92,13 @@ class PublishedRecipe(nn.Module):
         if None in parts or model.config.class_weights:
             raise ValueError("the published recipe has AttnMixup, the semantic loss and the CRF, and no class weights")
         model.set_attn_implementation("eager")
-        model.config.freeze_vision = False
-        model.model.vision_encoder.requires_grad_(True)
+        model.config.freeze_vision = not self.relations
+        model.model.vision_encoder.requires_grad_(self.relations)
         self.train(model.training)
 
     def train(self, mode: bool = True):
         super().train(mode)
-        if not self.train_batch_norm:
-            self.model.model.vision_encoder.eval()
+        self.model.model.vision_encoder.train(mode and self.train_batch_norm)
         return self
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor, **inputs: torch.Tensor) -> dict:

@@ -1,189 +1,108 @@
-"""A training step of ours against the published recipe (benchmarks/published_recipe.py) on the CPU.
+"""Training steps of ours against the published recipe (benchmarks/published_recipe.py), in turns in one process.
 
-    python benchmarks/train.py --size base --task ner --threads 1 --steps 5
+    python benchmarks/train.py --task re --size base --threads 2 --steps 4
+    python benchmarks/train.py --task ner --size large --device cuda --batch_size 64 --sides cached:bf16 compiled:bf16
 
-Three sides train copies of one new model, in turns in one process, and who goes first alternates:
+A side is a way to train, and a precision after a colon (fp32 unless said; bf16 is autocast):
 
 * recipe: the published recipe;
 * ours: the same pictures, decoded and computed without gradients, texts padded to the longest of the batch;
-* cached: ours from the visual features of the pictures, computed once before the training.
+* cached: ours from the visual features of the pictures, computed once before the training;
+* plain: cached without AttnMixup, the KL loss and the CRF;
+* eager: cached with eager attention instead of SDPA;
+* compiled: cached under torch.compile;
+* floor: the matrix products of the text encoder alone, forward and backward.
 
 A step is: the loader makes the batch (JPEGs are decoded there, in the same process), forward, backward, and AdamW on
-all parameters but the backbone's, on every side. Posts are made up: texts of 12 to 40 random sub-tokens, a main picture
-of 500x400 and crops of 160x160 pixels. With bf16 all sides run under autocast.
+all parameters but a frozen backbone's: as torch makes it for the recipe, fused for the others, as transformers' Trainer
+does. benchmarks/workload.py says what the posts are.
 
 Prints a JSON dict: for each side the median seconds of a step (as they pass on the wall and as the process uses the
-CPU; on a machine with other work only the latter says something, and only with one thread), samples a second on the
-wall, and the peak memory of a process that trains this side alone for two steps; how many times faster than the recipe
-ours is; and the seconds that the features of a post cost once, for the cache.
+CPU; on a machine with other work only the latter says something, and only with one thread), the part of it that the
+loader takes, samples a second on the wall, and the peak memory of a process that trains this side alone for two steps
+(on a GPU what it allocates there); and how many times faster than the first side each one is on the wall.
 """
 
 import argparse
 import copy
-import io
 import json
-import resource
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
-from transformers import BertTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
+from stopwatch import in_turns, own_peak_memory, run_alone  # noqa: E402
+from workload import SIZES, CachedCollator, MatrixProducts, build, make_batches, random_features  # noqa: E402
 
-from modeling_i2srm import (  # noqa: E402
-    I2SRMConfig,
-    I2SRMDataCollator,
-    I2SRMForRelationClassification,
-    I2SRMForTokenClassification,
-    I2SRMProcessor,
-)
-from modeling_i2srm.processing_i2srm import resnet_image_processor  # noqa: E402
+from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
 
-SIDES = ("recipe", "ours", "cached")
-LABELS = {"ner": 9, "re": 23}
-SMALL_VISION = {"model_type": "resnet", "depths": [1, 1, 1, 1], "layer_type": "basic", "embedding_size": 8}
-# name: (text encoder, vision backbone, width of the projector, side of the pictures)
-SIZES = {
-    "base": ({}, {"model_type": "resnet"}, 800, 224),
-    "width128": (
-        {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256},
-        {**SMALL_VISION, "hidden_sizes": [16, 32, 64, 128]},
-        128,
-        40,
-    ),
-    "tiny": (
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
-        {**SMALL_VISION, "hidden_sizes": [8, 16, 24, 32]},
-        20,
-        32,
-    ),
-}
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # texts are made of ids, the tokenizer only pads them
+KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "floor")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--task", choices=LABELS, default="ner")
+parser.add_argument("--task", choices=("ner", "re"), default="ner")
 parser.add_argument("--size", choices=SIZES, default="base")
 parser.add_argument("--batch_size", type=int, default=8)
 parser.add_argument("--threads", type=int, default=1)
-parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--sides", nargs="+", default=["recipe", "ours", "cached", "ours:bf16", "cached:bf16"])
 parser.add_argument("--steps", type=int, default=10, help="timed steps of a side, after one that is not counted")
-parser.add_argument("--only", choices=SIDES, help="train one side and print the peak memory of the process alone")
-
-
-def build(task: str, size: str) -> tuple[nn.Module, I2SRMProcessor]:
-    """A new model of a size in training mode, and a processor for it."""
-    text, vision, width, side = SIZES[size]
-    config = I2SRMConfig(
-        text_config={"model_type": "bert", **text},
-        vision_config=vision,
-        prompt_hidden_size=width,
-        num_labels=LABELS[task],
-    )
-    head = I2SRMForTokenClassification if task == "ner" else I2SRMForRelationClassification
-    tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)})
-    processor = I2SRMProcessor(resnet_image_processor(side), tokenizer, num_objects=config.num_objects)
-    return head(config).train(), processor
-
-
-def jpeg(generator: np.random.Generator, width: int, height: int) -> dict:
-    """A JPEG of smooth random colours."""
-    colours = generator.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-    return {"bytes": file.getvalue(), "path": None}
-
-
-def make_posts(task: str, config: I2SRMConfig, count: int) -> list[dict]:
-    """Encoded posts with all their pictures as JPEGs."""
-    generator = np.random.default_rng(0)
-    posts = []
-    for _ in range(count):
-        length = int(generator.integers(12, 41))
-        ids = generator.integers(len(VOCABULARY), config.text_config.vocab_size, length - 2).tolist()
-        post = {"input_ids": [2, *ids, 3], "attention_mask": [1] * length, "token_type_ids": [0] * length}
-        if task == "ner":  # four sub-tokens of five begin a word
-            first = [0, 1, *(generator.random(length - 3) < 0.8).astype(int).tolist(), 0]
-            tags = generator.integers(0, config.num_labels, length).tolist()
-            post["word_mask"] = first
-            post["labels"] = [tag if is_first else -100 for tag, is_first in zip(tags, first, strict=True)]
-        else:
-            head = int(generator.integers(2, length - 8))
-            post["head_mask"] = [int(head <= i < head + 2) for i in range(length)]
-            post["tail_mask"] = [int(head + 4 <= i < head + 5) for i in range(length)]
-            post["labels"] = int(generator.integers(0, config.num_labels))
-        post["image"] = jpeg(generator, 500, 400)
-        post["objects"] = [jpeg(generator, 160, 160) for _ in range(config.num_objects)]
-        posts.append(post)
-    return posts
-
-
-class CachedCollator:
-    """Encoded posts with their visual features -> a batch."""
-
-    def __init__(self, processor: I2SRMProcessor):
-        self.collator = I2SRMDataCollator(processor, use_images=False)
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        return {**self.collator(rows), "visual_features": torch.stack([row["visual_features"] for row in rows])}
-
-
-def add_features(model: nn.Module, processor: I2SRMProcessor, posts: list[dict]) -> float:
-    """Compute each post's visual features, as a cache holds them, and return the seconds a post."""
-    collator = I2SRMDataCollator(processor)
-    start = time.perf_counter()
-    with torch.no_grad():
-        for post in posts:
-            post["visual_features"] = model.model.get_visual_features(collator([post])["pixel_values"])[0]
-    return (time.perf_counter() - start) / len(posts)
+parser.add_argument("--only_memory", action="store_true", help="print the peak memory of the one side, nothing else")
 
 
 class Side:
     """One way to train: a copy of the model, its optimizer and its loader."""
 
-    def __init__(self, name: str, model: nn.Module, processor: I2SRMProcessor, dtype: str):
-        model = copy.deepcopy(model)
-        self.name, self.autocast = name, dtype == "bf16"
-        self.model = PublishedRecipe(model).train() if name == "recipe" else model
-        collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator, "cached": CachedCollator}
-        self.collator = collators[name](processor)
-        parameters = [p for parameter, p in model.named_parameters() if "vision_encoder" not in parameter]
-        self.optimizer = torch.optim.AdamW(parameters, lr=3e-5, weight_decay=0.01)
+    def __init__(self, side: str, model: nn.Module, processor: I2SRMProcessor, device: str):
+        self.name = side
+        kind, _, dtype = side.partition(":")
+        if kind not in KINDS or dtype not in ("", *DTYPES):
+            raise SystemExit(f"unknown side {side!r}; e.g. cached or cached:bf16, of {', '.join(KINDS)}")
+        self.device, self.dtype = device, DTYPES[dtype or "fp32"]
+        self.load_seconds = []
+        if kind == "floor":
+            self.products = MatrixProducts(model.config, self.dtype, device, backward=True)
+            return
+        self.products = None
+        model = copy.deepcopy(model).to(device)
+        collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator}
+        self.collator = collators.get(kind, CachedCollator)(processor)
+        self.model = model
+        if kind == "recipe":
+            self.model = PublishedRecipe(model).train()
+        elif kind == "plain":
+            for part in ("attn_mixup", "pair_attn_mixup", "semantic_loss", "pair_semantic_loss", "crf"):
+                if hasattr(model, part):
+                    setattr(model, part, None)
+        elif kind == "eager":
+            model.set_attn_implementation("eager")
+        elif kind == "compiled":
+            self.model = torch.compile(model)
+        parameters = [p for name, p in model.named_parameters() if "vision_encoder" not in name]
+        self.optimizer = torch.optim.AdamW(parameters, lr=3e-5, weight_decay=0.01, fused=kind != "recipe")
 
-    def step(self, posts: list[dict]) -> float:
-        """Train on a batch of posts and return the loss."""
+    def step(self, posts: list[dict]) -> None:
+        """Train on a batch of posts."""
+        if self.products is not None:
+            self.products(len(posts), max(len(post["input_ids"]) for post in posts))
+            return
+        start = time.perf_counter()
         batch = self.collator(posts)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        self.load_seconds.append(time.perf_counter() - start)
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        bf16 = self.dtype == torch.bfloat16
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16):
             loss = self.model(**batch)["loss"]
         loss.backward()
         self.optimizer.step()
         self.model.zero_grad(set_to_none=True)  # also the backbone's gradients, which the optimizer does not know
-        return float(loss.detach())
-
-
-def own_peak_memory() -> float:
-    """The peak memory of this process in MB (1e6 bytes)."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux; its getrusage starts from the peak of the process that started this one
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def peak_memory(arguments: argparse.Namespace, side: str) -> float:
-    """The peak memory in MB of a process that trains one side alone for two steps."""
-    settings = ("task", "size", "batch_size", "threads", "dtype")
-    given = [word for name in settings for word in (f"--{name}", str(getattr(arguments, name)))]
-    command = [sys.executable, __file__, *given, "--only", side, "--steps", "1"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)["peak_megabytes"]
+        if not np.isfinite(float(loss.detach())):
+            raise SystemExit(f"the loss of {self.name} is {float(loss)}")
 
 
 def main():
@@ -191,45 +110,31 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model, processor = build(arguments.task, arguments.size)
-    size, rounds = arguments.batch_size, arguments.steps + 1
-    posts = make_posts(arguments.task, model.config, size * min(rounds, 4))
-    if arguments.only:
-        features = 4 * model.model.pooled_channels + model.model.last_channels
-        for post in posts:  # their values do not matter for the memory, and computing them would need some
-            post["visual_features"] = torch.randn(1 + model.config.num_objects, features)
-    else:
-        cache_seconds = add_features(model, processor, posts)
-    sides = [Side(name, model, processor, arguments.dtype) for name in SIDES if arguments.only in (None, name)]
+    batches = make_batches(arguments.task, model.config, arguments.batch_size, min(arguments.steps, 10))
+    random_features(model, batches)
+    sides = [Side(name, model, processor, arguments.device) for name in arguments.sides]
     del model
-    times = {side.name: ([], []) for side in sides}
-    for i in range(rounds):
-        start = i * size % len(posts)
-        for side in sides[:: 1 if i % 2 else -1]:
-            wall, cpu = time.perf_counter(), time.process_time()
-            loss = side.step(posts[start : start + size])
-            times[side.name][0].append(time.perf_counter() - wall)
-            times[side.name][1].append(time.process_time() - cpu)
-            if not np.isfinite(loss):
-                raise SystemExit(f"the loss of {side.name} is {loss} in step {i}")
-    if arguments.only:
-        print(json.dumps({"peak_megabytes": round(own_peak_memory(), 1)}))
+    if arguments.only_memory:
+        for i in range(2):
+            sides[0].step(batches[i % len(batches)])
+        print(json.dumps({"peak_megabytes": round(own_peak_memory(arguments.device), 1)}))
         return
-    del sides
-    names = ("task", "size", "batch_size", "threads", "dtype", "steps")
-    result = {name: getattr(arguments, name) for name in names} | {"recipe_tokens": LENGTH}
-    medians = {name: [statistics.median(clock[1:]) for clock in clocks] for name, clocks in times.items()}
-    for name, (wall, cpu) in medians.items():
-        result[name] = {
-            "wall_seconds": round(wall, 5),
-            "cpu_seconds": round(cpu, 5),
-            "samples_per_second": round(size / wall, 2),
-            "peak_megabytes": peak_memory(arguments, name),
+    steps = {side.name: lambda i, side=side: side.step(batches[i % len(batches)]) for side in sides}
+    result = {name: value for name, value in vars(arguments).items() if name not in ("sides", "only_memory")}
+    result |= {"recipe_tokens": LENGTH, "torch": torch.__version__}
+    result["mean_tokens"] = np.mean([max(len(post["input_ids"]) for post in batch) for batch in batches]).round(1)
+    times = in_turns(steps, arguments.steps, arguments.device)
+    loading = {side.name: np.median(side.load_seconds[1:]) if side.load_seconds else 0.0 for side in sides}
+    del sides, steps
+    settings = {name: getattr(arguments, name) for name in ("task", "size", "batch_size", "threads", "device")}
+    first = times[arguments.sides[0]]["wall_seconds"]
+    for name, seconds in times.items():
+        result[name] = {clock: round(value, 5) for clock, value in seconds.items()} | {
+            "loader_share": round(loading[name] / seconds["wall_seconds"], 4),
+            "samples_per_second": round(arguments.batch_size / seconds["wall_seconds"], 2),
+            "times_faster": round(first / seconds["wall_seconds"], 2),
+            **run_alone(__file__, **settings, sides=name, steps=1, only_memory=()),
         }
-    result["times_faster_than_recipe"] = {
-        name: {clock: round(medians["recipe"][i] / medians[name][i], 2) for i, clock in enumerate(("wall", "cpu"))}
-        for name in ("ours", "cached")
-    }
-    result["cache_seconds_per_post"] = round(cache_seconds, 5)
     print(json.dumps(result, indent=2))
 
 

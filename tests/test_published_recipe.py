@@ -2,10 +2,6 @@
 
 import copy
 import io
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -91,7 +87,9 @@ def test_batch_norm_in_training_mode_gives_another_loss(head):
     found, gradients = backward(recipe_of(model), inputs)
     assert (found["loss"] - expected["loss"]).abs() > 1e-3
     backbone = [gradient for name, gradient in gradients.items() if "vision_encoder" in name]
-    assert backbone and all(gradient is not None for gradient in backbone)
+    # For entities the published backbone is frozen; its batch-norm is in training mode all the same.
+    assert bool(backbone) == (head is I2SRMForRelationClassification)
+    assert all(gradient is not None for gradient in backbone)
 
 
 @heads
@@ -167,20 +165,3 @@ def test_the_collator_decodes_every_time_and_pads_to_80(monkeypatch):
     assert PublishedRecipe(model).train()(**batch)["loss"].isfinite()
     with pytest.raises(ValueError, match="no post of the batch has a picture"):
         collator([{"tokens": ["Kobe"], "ner_tags": [0], "image": None, "objects": []}])
-
-
-@pytest.mark.parametrize(
-    "settings", [["--task", "re", "--dtype", "bf16"], pytest.param(["--task", "ner"], marks=pytest.mark.slow)]
-)
-def test_the_benchmark_measures_all_sides(settings):
-    script = Path(__file__).parents[1] / "benchmarks" / "train.py"
-    command = [sys.executable, str(script), "--size", "tiny", "--batch_size", "4", "--steps", "2", *settings]
-    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
-    sides = [result[name] for name in ("recipe", "ours", "cached")]
-    for side in sides:
-        assert side["samples_per_second"] == pytest.approx(4 / side["wall_seconds"], rel=0.01)
-    recipe, _, cached = sides
-    ratio = result["times_faster_than_recipe"]["cached"]["cpu"]
-    assert ratio == pytest.approx(recipe["cpu_seconds"] / cached["cpu_seconds"], abs=0.02)
-    assert ratio > 1  # it decodes no picture and calls no backbone
-    assert recipe["peak_megabytes"] > cached["peak_megabytes"] > 50

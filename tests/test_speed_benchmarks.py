@@ -1,0 +1,72 @@
+"""The speed benchmarks run, and measure what they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.workload import MatrixProducts, build, grouped_lengths, make_batches, make_text
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, *words: str) -> dict:
+    command = [sys.executable, str(BENCHMARKS / script), *words]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+
+
+def test_made_up_texts_are_as_long_as_real_ones_and_grouped_by_length():
+    generator = np.random.default_rng(0)
+    for task, mean, deviation in (("ner", 42.1, 9.5), ("re", 30.7, 6.4)):
+        batches = np.array(grouped_lengths(task, 8, 50, generator))
+        assert batches.mean() == pytest.approx(mean, abs=1) and batches.std() == pytest.approx(deviation, abs=1)
+        assert (np.diff(batches.ravel()) >= 0).all() and np.ptp(batches, axis=1).mean() < 3
+
+
+@pytest.mark.parametrize("task", ["ner", "re"])
+def test_made_up_posts_are_posts_of_the_task(task):
+    model, processor = build(task, "tiny")
+    (batch,) = make_batches(task, model.config, 4, 1)
+    assert [len(post["objects"]) for post in batch] == [model.config.num_objects] * 4
+    text = make_text(task, model.config, 14, np.random.default_rng(0))
+    assert {len(values) for values in text.values() if isinstance(values, list)} == {14}
+    assert model(**processor.pad([text]))["loss"].isfinite()
+
+
+def test_the_floor_counts_the_products_of_the_text_encoder(monkeypatch):
+    config = build("ner", "tiny")[0].config
+    shapes = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: shapes.append((a.shape, b.shape)) or product(a, b))
+    MatrixProducts(config, torch.float32, "cpu", backward=False)(posts=3, tokens=7)
+    assert len(shapes) == 2 * (6 + 2)  # layers x (four projections, two of the feed-forward part, two of the attention)
+    assert (torch.Size([12, 7, 8]), torch.Size([12, 8, 16 + 7])) in shapes
+    assert (torch.Size([21, 32]), torch.Size([32, 48])) in shapes
+    forward = len(shapes)
+    MatrixProducts(config, torch.float32, "cpu", backward=True)(posts=3, tokens=7)
+    assert len(shapes) == forward + 3 * forward
+
+
+@pytest.mark.parametrize("task", ["re", pytest.param("ner", marks=pytest.mark.slow)])
+def test_training_steps(task):
+    sides = ["recipe", "ours", "cached:bf16", "floor"]
+    result = run("train.py", "--task", task, "--size", "tiny", "--batch_size", "4", "--steps", "2", "--sides", *sides)
+    for side in sides:
+        assert result[side]["samples_per_second"] == pytest.approx(4 / result[side]["wall_seconds"], rel=0.01)
+        assert result[side]["times_faster"] == pytest.approx(
+            result["recipe"]["wall_seconds"] / result[side]["wall_seconds"], abs=0.02, rel=0.01
+        )
+    # Two layers of 32 in place of all else; pictures decoded, or not.
+    assert result["recipe"]["cpu_seconds"] > result["cached:bf16"]["cpu_seconds"] > result["floor"]["cpu_seconds"]
+    assert result["ours"]["loader_share"] > result["cached:bf16"]["loader_share"] > 0
+    assert result["recipe"]["peak_megabytes"] > result["floor"]["peak_megabytes"] > 50
+
+
+def test_an_unknown_side_is_refused():
+    command = [sys.executable, str(BENCHMARKS / "train.py"), "--size", "tiny", "--sides", "cached:fp8"]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "unknown side 'cached:fp8'" in done.stderr
