@@ -37,8 +37,8 @@ def cache_pictures(
     Args:
         cache: of `VisualFeatureCache.for_model`, for this model and processor.
         splits: data sets with the columns image and objects, by name.
-        model: an I2SRM model; its backbone computes where it lies, in bfloat16 where that is fast and the cache is not
-            in float32.
+        model: an I2SRM model; its backbone computes where it lies, in bfloat16 if the cache is in bfloat16 and the
+            device is fast at that, else in float32.
         batch_size: pictures at a time.
         num_workers: processes that decode pictures; 0 decodes in this one.
         strict_pictures: raise for an unreadable picture. Otherwise it counts as absent, with a warning that names the
@@ -218,7 +218,8 @@ def fill(
     """Compute and store the features of a share of the pictures, a shard at a time; return why some are unreadable."""
     base = model.base_model
     device = base.vision_encoder.device
-    in_bf16 = cache.dtype != "float32" and bf16_is_fast(device)
+    # float16 keeps more digits than bfloat16 computes.
+    in_bf16 = cache.dtype == "bfloat16" and bf16_is_fast(device)
     logger.info(f"computing {len(share)} pictures in {'bfloat16' if in_bf16 else 'float32'} on {device}")
     # A generator of its own, so that a run draws the same random numbers whether or not it has to compute.
     loader = DataLoader(

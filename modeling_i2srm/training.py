@@ -326,7 +326,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
                     task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs
                 )
     if feature_cache is not None:
-        model.to(training_args.device)
+        model.base_model.vision_encoder.to(training_args.device)
         encoded = cache_pictures(
             feature_cache,
             encoded,

@@ -200,11 +200,15 @@ class VisualFeatureCache:
     def _write(self, name: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all."""
         temporary = self.folder / f"{uuid.uuid4().hex}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / name)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / name)
+        except OSError:  # the disk is full: do not leave it so
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _open(self, path: Path) -> tuple[list[str], torch.Tensor]:
         """The keys of a shard and its features, mapped: only what is looked at is read."""
