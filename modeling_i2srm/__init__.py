@@ -40,6 +40,8 @@ _TRAINING = {
     "I2SRMTrainingArguments": "trainer",
     "MNERMetric": "metrics",
     "MREMetric": "metrics",
+    "VisualFeatureCache": "visual_feature_cache",
+    "cache_pictures": "cached_pictures",
     "mner_compute_metrics": "metrics",
     "mre_compute_metrics": "metrics",
 }

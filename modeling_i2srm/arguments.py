@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
+from typing import Literal
 
 from transformers import HfArgumentParser
 
@@ -61,6 +62,14 @@ class DataArguments:
     )
     balance_relations: bool = field(
         default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
+    )
+    cache_visual_features: str | None = field(
+        default=None,
+        metadata={"help": "Folder for the features of a frozen backbone: each picture is computed once, for all runs."},
+    )
+    visual_cache_dtype: Literal["bfloat16", "float16", "float32"] = field(
+        default="bfloat16",
+        metadata={"help": "How they are stored; bfloat16 is the fastest, float32 exact and twice as large."},
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
 

@@ -6,6 +6,7 @@ from transformers.utils import logging
 
 from .pictures import PictureError
 from .processing_i2srm import I2SRMProcessor
+from .visual_feature_cache import VisualFeatureCache
 
 logger = logging.get_logger(__name__)
 
@@ -27,6 +28,11 @@ class I2SRMDataCollator:
             post, and `skipped_pictures` is increased (in the data loader's own process).
         skipped_pictures, truncated_words: counts; words beyond the processor's `max_length` of rows encoded here.
         pad_to_multiple_of: pad the text to a multiple of this length.
+        feature_cache: where the features of rows with picture_keys lie (`cache_pictures` makes both). Such rows give
+            visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
+
+    Raises:
+        ValueError: rows with picture_keys and no `feature_cache`.
 
     Example:
 
@@ -39,10 +45,19 @@ class I2SRMDataCollator:
     pad_to_multiple_of: int | None = None
     skipped_pictures: int = 0
     truncated_words: int = 0
+    feature_cache: VisualFeatureCache | None = None
 
     def __call__(self, rows: list[dict]) -> dict:
         batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
-        if self.use_images:
+        if self.use_images and "picture_keys" in rows[0]:
+            if self.feature_cache is None:
+                raise ValueError(
+                    "the rows hold picture_keys instead of pictures: give the cache they belong to, "
+                    "I2SRMDataCollator(processor, feature_cache=cache)"
+                )
+            keys = [row["picture_keys"] for row in rows]
+            batch.update(self.feature_cache.encode(keys, 1 + self.processor.num_objects))
+        elif self.use_images:
             images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
             batch.update(self.processor.encode_pictures(list(images), list(objects)))
         return batch

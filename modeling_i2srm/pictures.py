@@ -82,40 +82,70 @@ def load_picture(
         raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
 
 
+def read_bytes(picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0) -> bytes | None:
+    """The bytes of a picture's file, read or downloaded now; `None` for one that is no file (image, array, tensor).
+
+    Args:
+        picture, max_bytes, timeout: as in `load_picture`, which turns what is returned into an image.
+
+    Raises:
+        PictureError: the file is missing or over the bound, or the picture is of no known kind.
+
+    Example:
+
+    >>> read_bytes({"bytes": b"GIF89a", "path": None})
+    b'GIF89a'
+    """
+    try:
+        return _read_bytes(picture, max_bytes, timeout)
+    except Exception as error:
+        raise PictureError(f"cannot read picture {_name(picture)}: {_reason(error, timeout)}") from error
+
+
 def is_url(picture) -> bool:
     """Whether a picture has to be downloaded."""
-    if isinstance(picture, Mapping):
-        picture = picture.get("path") if picture.get("bytes") is None else None
+    picture = _content(picture)
     return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
 
 
-def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float) -> Image.Image:
+def _content(picture: Any) -> Any:
+    """What a dictionary of `datasets.Image` holds; anything else as it is."""
     if isinstance(picture, Mapping):
-        picture = picture.get("path") if picture.get("bytes") is None else picture["bytes"]
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, max_pixels, channels_first=False)
-    if _is_tensor(picture):
-        tensor = picture.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
-        return _from_array(array, max_pixels, channels_first=True)
+        return picture.get("path") if picture.get("bytes") is None else picture["bytes"]
+    return picture
+
+
+def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float) -> Image.Image:
+    picture = _content(picture)
+    data = _read_bytes(picture, max_bytes, timeout)
+    if data is not None:
+        with _pillow_switches(max_pixels):
+            return _from_image(_open(data, max_pixels), max_pixels)
     if isinstance(picture, Image.Image):
         with _pillow_switches(max_pixels):
             return _from_image(picture, max_pixels)
-
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        _check_bytes(memoryview(picture).nbytes, max_bytes)
-        data = bytes(picture)
-    elif is_url(picture):
-        data = _download(picture, max_bytes, timeout)
-    elif isinstance(picture, (str, os.PathLike)):
-        data = _read_file(picture, max_bytes)
-    else:
-        raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
-    with _pillow_switches(max_pixels):
-        return _from_image(_open(data, max_pixels), max_pixels)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, max_pixels, channels_first=False)
+    tensor = picture.detach().cpu()
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+    return _from_array(array, max_pixels, channels_first=True)
 
 
 # Where the bytes come from
+
+
+def _read_bytes(picture: Any, max_bytes: int, timeout: float) -> bytes | None:
+    picture = _content(picture)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        _check_bytes(memoryview(picture).nbytes, max_bytes)
+        return bytes(picture)
+    if is_url(picture):
+        return _download(picture, max_bytes, timeout)
+    if isinstance(picture, (str, os.PathLike)):
+        return _read_file(picture, max_bytes)
+    if isinstance(picture, (Image.Image, np.ndarray)) or _is_tensor(picture):
+        return None
+    raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
 
 
 def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:

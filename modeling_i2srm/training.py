@@ -25,6 +25,7 @@ from transformers import logging as transformers_logging
 from transformers.trainer_utils import get_last_checkpoint
 
 from .arguments import config_overrides
+from .cached_pictures import cache_pictures
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
 from .data_report import read_data_report
@@ -32,6 +33,7 @@ from .entity_markers import MARKERS, EntityPairError
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .trainer import I2SRMTrainer
+from .visual_feature_cache import VisualFeatureCache
 from .visualization import draw_training_curves
 
 logger = logging.getLogger(__name__)
@@ -274,6 +276,14 @@ def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
     return None
 
 
+def open_feature_cache(data_args, model, processor: I2SRMProcessor, checkpoint: str | None) -> VisualFeatureCache:
+    """The cache of visual features for a model that is about to be trained, or to go on from a checkpoint."""
+    if checkpoint is not None:  # the trainer will load all of it; the features have to be those of its backbone
+        resumed = type(model).from_pretrained(checkpoint)
+        model.base_model.vision_encoder.load_state_dict(resumed.base_model.vision_encoder.state_dict())
+    return VisualFeatureCache.for_model(data_args.cache_visual_features, model, processor, data_args.visual_cache_dtype)
+
+
 def run_training(task: Task, model_args, config_args, data_args, training_args) -> RunResult:
     """Train, evaluate and predict as the arguments say; everything lands in `training_args.output_dir`."""
     started = time.perf_counter()
@@ -295,6 +305,10 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {model_args.use_images}")
 
+    feature_cache = None
+    if data_args.cache_visual_features and model_args.use_images:
+        feature_cache = open_feature_cache(data_args, model, processor, checkpoint)
+
     result = RunResult(Path(training_args.output_dir), data=read_data_report(data_args.dataset))
     for warning in result.data.get("warnings", []):
         logger.warning(f"{data_args.dataset}: {warning}")
@@ -311,6 +325,16 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
                 encoded[name], result.truncation[name] = encode_split(
                     task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs
                 )
+    if feature_cache is not None:
+        model.base_model.vision_encoder.to(training_args.device)
+        encoded = cache_pictures(
+            feature_cache,
+            encoded,
+            model,
+            processor,
+            num_workers=training_args.dataloader_num_workers,
+            progress=not training_args.disable_tqdm,
+        )
 
     callbacks = []
     if data_args.early_stopping_patience is not None:
@@ -318,7 +342,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     trainer = I2SRMTrainer(
         model=model,
         args=training_args,
-        data_collator=I2SRMDataCollator(processor, use_images=model_args.use_images),
+        data_collator=I2SRMDataCollator(processor, use_images=model_args.use_images, feature_cache=feature_cache),
         train_dataset=encoded.get("train"),
         eval_dataset=encoded.get("validation"),
         processing_class=processor,

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from modeling_i2srm.pictures import PictureError, load_picture
+from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -1058,3 +1058,18 @@ def test_nobody_listens():
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
         assert_refused(url, url, "refused", timeout=2)
+
+
+def test_the_bytes_of_a_picture_are_those_of_its_file_now(tmp_path, server):
+    path, data = tmp_path / "post.png", encode(Image.fromarray(noise()), "PNG")
+    path.write_bytes(data)
+    for picture in (path, str(path), data, memoryview(data), {"bytes": data, "path": "gone"}, {"path": str(path)}):
+        assert read_bytes(picture) == data
+    assert read_bytes(f"{server}/good")[:4] == b"\x89PNG"
+    for picture in (noise(), torch.zeros(3, 4, 4), Image.fromarray(noise()), {"bytes": Image.fromarray(noise())}):
+        assert read_bytes(picture) is None
+    path.write_bytes(b"edited")
+    assert read_bytes(path) == b"edited"
+    for picture, reason in (("gone.png", "No such file"), (3, "expected a PIL image"), (data * 9, "max_bytes=1000")):
+        with pytest.raises(PictureError, match=f"cannot read picture .*{reason}"):
+            read_bytes(picture, max_bytes=1000)

@@ -1,0 +1,25 @@
+"""Where bfloat16 is worth it."""
+
+import torch
+
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+
+
+def bf16_is_fast(device: torch.device | str) -> bool:
+    """Whether a device multiplies in bfloat16 by itself, instead of through float32.
+
+    True for GPUs with bfloat16 units and for CPUs with AVX-512 BF16 or AMX, else False.
+
+    >>> bf16_is_fast("meta")
+    False
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)
+    return False
+
+
+__all__ = ["bf16_is_fast"]
