@@ -121,7 +121,7 @@ def test_a_batch_holds_the_features_of_its_pictures(tmp_path, workers):
     batch = I2SRMDataCollator(processor, feature_cache=cache)(list(keyed))
     assert batch.keys() == expected.keys() and batch["image_mask"].tolist()[1:4] == [[0, 0, 0], [0, 1, 0], [1, 0, 0]]
     for name, values in expected.items():
-        torch.testing.assert_close(batch[name], values, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(batch[name], values, rtol=1e-4, atol=1e-5)  # batch-norm is folded
 
 
 def test_posts_without_pictures_and_blanked_ones_get_no_features(tmp_path):
