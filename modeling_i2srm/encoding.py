@@ -68,12 +68,13 @@ def encode_split(
         ValueError: pairs that do not fit, unless they are to be skipped.
     """
     text = split.select_columns(list(task.text_columns))
+    known = {}  # the sub-tokens of the words so far
 
     def encode(columns: dict) -> dict:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         encoded = [
             encode_row(task, processor, row, max_length, pieces)
-            for row, pieces in zip(rows, posts_pieces(processor, columns["tokens"]), strict=True)
+            for row, pieces in zip(rows, posts_pieces(processor, columns["tokens"], known), strict=True)
         ]
         names = dict.fromkeys(name for row in encoded for name in row)
         lengths = {length_column: [len(row["input_ids"]) for row in encoded]}
@@ -82,6 +83,7 @@ def encode_split(
     encoded = text.map(
         encode,
         batched=True,
+        batch_size=100,  # more live objects at a time keep Python's garbage collector busy
         remove_columns=list(task.text_columns),
         new_fingerprint=encoding_fingerprint(task, text, processor, max_length, length_column),
         desc=f"encoding {name}",
@@ -114,11 +116,11 @@ def encode_split(
     return datasets.concatenate_datasets([split, encoded], axis=1), counts
 
 
-def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]]) -> list[list[list[int]]]:
-    """The sub-tokens of the words of many posts, in one call of the tokenizer, which sees each word once."""
-    words = list(dict.fromkeys(word for post in posts for word in post))
-    pieces = dict(zip(words, processor.sub_tokens(words), strict=True))
-    return [[pieces[word] for word in post] for post in posts]
+def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict) -> list[list[list[int]]]:
+    """The sub-tokens of the words of many posts; those of the words not in `known` in one call, and added to it."""
+    new = list(dict.fromkeys(word for post in posts for word in post if word not in known))
+    known.update(zip(new, processor.sub_tokens(new), strict=True))
+    return [[known[word] for word in post] for post in posts]
 
 
 def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:

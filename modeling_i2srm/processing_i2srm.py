@@ -472,7 +472,8 @@ class I2SRMProcessor(ProcessorMixin):
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
         # A word that looks like a special token, a marker above all, is a word.
-        pieces = self.tokenizer(words, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        options = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **options)["input_ids"]
         reserved, unknown = self._reserved_ids, self.tokenizer.unk_token_id
         return [[unknown if i in reserved else i for i in ids] or [unknown] for ids in pieces]
 
