@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoTokenizer
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor
-from modeling_i2srm.encoding import load_splits, posts_pieces
+from modeling_i2srm.encoding import load_splits, posts_pieces, train_tokenizer
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.trainer import LengthGroupedSampler
 
@@ -44,7 +44,7 @@ FIXED_LENGTH = 80
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--pictures", type=Path, help="folder of JPEGs, instead of made-up ones")
 parser.add_argument("--dataset", help="folder of Parquet, for the words of its train split")
-parser.add_argument("--tokenizer", help="folder or Hub id of a tokenizer; default: one of single characters")
+parser.add_argument("--tokenizer", help="folder or Hub id of a tokenizer; default: one trained on the posts")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--posts", type=int, default=1000, help="most posts for tokenisation and padding")
@@ -87,10 +87,8 @@ def measure_pictures(groups: dict[str, list[bytes]], processors: dict[str, I2SRM
         deviation = torch.tensor(processors["full"].image_processor.image_std).view(3, 1, 1) * 255
         for way in ("reduced_2", "reduced_1"):
             levels = ((pixels[way] - pixels["full"]) * deviation).abs()
-            result[name][way] |= {
-                "mean_levels": round(levels.mean().item(), 3),
-                "max_levels": round(levels.max().item()),
-            }
+            result[name][way]["mean_levels"] = round(levels.mean().item(), 3)
+            result[name][way]["max_levels"] = round(levels.max().item())
     return result
 
 
@@ -98,14 +96,8 @@ def measure_loader(processor: I2SRMProcessor, count: int, batch_size: int, round
     generator = np.random.default_rng(1)
     pictures = [jpeg(generator, 800, 600) for _ in range(8)]
     crops = [jpeg(generator, 160, 160) for _ in range(8)]
-    rows = [
-        {
-            **processor.encode_tokens(["Kobe"] * 12),
-            "image": pictures[i % 8],
-            "objects": [crops[(i + j) % 8] for j in range(3)],
-        }
-        for i in range(count)
-    ]
+    text = processor.encode_tokens(["Kobe"] * 12)
+    rows = [{**text, "image": pictures[i % 8], "objects": [crops[i % 8]] * 3} for i in range(count)]
     loaders = {
         str(workers): DataLoader(
             rows,
@@ -126,9 +118,8 @@ def measure_tokenisation(processor: I2SRMProcessor, posts: list[list[str]], roun
         for start in range(0, len(posts), 100):  # as encode_split does
             posts_pieces(processor, posts[start : start + 100], known)
 
-    seconds = timed(
-        {"one_by_one": lambda: [processor.sub_tokens(post) for post in posts], "batches": in_batches}, rounds
-    )
+    sides = {"one_by_one": lambda: [processor.sub_tokens(post) for post in posts], "batches": in_batches}
+    seconds = timed(sides, rounds)
     return {name: round(len(posts) / s, 1) for name, s in seconds.items()}
 
 
@@ -153,16 +144,17 @@ def make_posts(count: int) -> list[list[str]]:
     return [[words[i] for i in row[: generator.integers(4, 36)]] for row in ranks]
 
 
-def character_tokenizer() -> BertTokenizer:
-    characters = [chr(i) for i in range(33, 127)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
-    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
-
-
 def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else character_tokenizer()
+    if arguments.dataset:
+        posts = load_splits(arguments.dataset, ("tokens",))["train"]["tokens"][: arguments.posts]
+    else:
+        posts = make_posts(arguments.posts)
+    if arguments.tokenizer:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    else:
+        tokenizer = train_tokenizer(posts, 4000, 128)
     processors = {
         way: I2SRMProcessor(resnet_image_processor(), tokenizer, reduced_decode=factor) for way, factor in WAYS.items()
     }
@@ -174,12 +166,8 @@ def main():
     else:
         generator = np.random.default_rng(0)
         groups = {f"{w}x{h}": [jpeg(generator, w, h) for _ in range(3)] for w, h in JPEG_SIZES}
-    if arguments.dataset:
-        posts = load_splits(arguments.dataset, ("tokens",))["train"]["tokens"][: arguments.posts]
-    else:
-        posts = make_posts(arguments.posts)
     processor, rounds = processors["reduced_2"], arguments.rounds
-    lengths = [len(processor.encode_tokens(post)["input_ids"]) for post in posts]
+    lengths = [len(processor.encode_tokens(post, max_length=FIXED_LENGTH)["input_ids"]) for post in posts]
     result = {
         **{name: getattr(arguments, name) for name in ("threads", "rounds", "batch_size")},
         "posts": len(posts),

@@ -161,9 +161,9 @@ def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(post
     for part in ("multimodal", "pictures_blanked"):
         one, other = (without_times(result[part]) for result in results)
         validations = [metrics.pop("validation", {"loss": 0}) for metrics in (one, other)]
-        for one, other in ((one, other), map(without_times, validations)):
-            assert one.pop("loss") == pytest.approx(other.pop("loss"), rel=1e-4)
-            assert one == other
+        for found, expected in ((one, other), map(without_times, validations)):
+            assert found.pop("loss") == pytest.approx(expected.pop("loss"), rel=1e-4)
+            assert found == expected
 
 
 def test_an_earlier_run_is_not_mixed_up(posts, tmp_path):
