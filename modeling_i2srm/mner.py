@@ -26,8 +26,8 @@ def label_names(features: Features, dataset: str) -> list[str]:
     return list(label.names)
 
 
-def encode(processor, row: dict, max_length: int) -> dict:
-    return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length)
+def encode(processor, row: dict, max_length: int, pieces=None) -> dict:
+    return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length, pieces=pieces)
 
 
 def lost_entities(row: dict, words_lost: int, names: list[str]) -> int:

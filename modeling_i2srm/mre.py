@@ -26,8 +26,9 @@ def label_names(features: Features, dataset: str) -> list[str]:
     return list(label.names)
 
 
-def encode(processor, row: dict, max_length: int) -> dict:
-    return processor.encode_pair(row["tokens"], row["head"], row["tail"], row["relation"], max_length=max_length)
+def encode(processor, row: dict, max_length: int, pieces=None) -> dict:
+    labels = row["head"], row["tail"], row["relation"]
+    return processor.encode_pair(row["tokens"], *labels, max_length=max_length, pieces=pieces)
 
 
 def prediction_records(split, output, names: list[str]) -> list[dict]:

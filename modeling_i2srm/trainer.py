@@ -1,9 +1,17 @@
 """I2SRMTrainer: transformers' Trainer with the loss parts, parameter groups and decoding of I2SRM."""
 
+import copy
+import os
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import datasets
 import torch
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from .data_collator import I2SRMDataCollator
@@ -15,13 +23,16 @@ logger = logging.get_logger(__name__)
 LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
 PARTS = ("text", "vision", "fusion", "head")
 HEAD_MODULES = {"classifier", "crf", "pair_classifier"}
+MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
 
 
 @dataclass
 class I2SRMTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with learning rates for the parts of I2SRM.
+    """`TrainingArguments` with learning rates for the parts of I2SRM, and a data path that is fast by default.
 
     `learning_rate` is that of the text encoder. Columns are never removed: the collator reads tokens and pictures.
+    Batches are of posts of about one length (train_sampling_strategy "group_by_length"; "random" turns it off), and
+    the pictures are read by worker processes, which stay alive between the epochs.
     """
 
     vision_learning_rate: float | None = field(
@@ -36,6 +47,24 @@ class I2SRMTrainingArguments(TrainingArguments):
         metadata={"help": "Learning rate of classifier and CRF; default learning_rate (published: 5e-2)."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator needs them."})
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "Order of training: 'group_by_length' (posts of about one length in a batch), 'random', "
+            "'sequential', or 'batch_rebalance'.",
+            "choices": ["random", "sequential", "group_by_length", "batch_rebalance"],
+        },
+    )
+    dataloader_num_workers: int = field(
+        default=-1,
+        metadata={
+            "help": f"Processes that make the batches; 0 is the process itself, -1 one a free core (1 to {MAX_WORKERS})"
+            " if pictures are read on Linux, else 0."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None, metadata={"help": "Keep the workers between epochs; default: if there are any."}
+    )
 
 
 class I2SRMTrainer(Trainer):
@@ -62,7 +91,8 @@ class I2SRMTrainer(Trainer):
     """
 
     def __init__(self, model=None, args=None, data_collator=None, processing_class=None, **kwargs):
-        args = I2SRMTrainingArguments("tmp_trainer") if args is None else args
+        # A copy: what is settled here for this trainer is open again for another with the same arguments.
+        args = I2SRMTrainingArguments("tmp_trainer") if args is None else copy.copy(args)
         if args.label_smoothing_factor > 0:
             raise ValueError(
                 f"label_smoothing_factor={args.label_smoothing_factor} would drop the KL and Mixup losses; use 0.0"
@@ -84,8 +114,68 @@ class I2SRMTrainer(Trainer):
                     "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
                     "trainable_token_indices"
                 )
+        # Nothing else has memory to pin for, and torch warns.
+        self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
+        self._wanted = copy.copy(self.args)
+        self._choose_workers()
         # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
         self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
+
+    def _choose_workers(self):
+        workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
+        persistent = self._wanted.dataloader_persistent_workers is not False
+        if workers < 0:
+            workers = free_cores() if reads_pictures(self.data_collator) and sys.platform == "linux" else 0
+            context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script anew
+        self.args.dataloader_num_workers = workers
+        self.args.dataloader_persistent_workers = workers > 0 and persistent
+        # Without workers torch refuses these two.
+        self.args.dataloader_prefetch_factor = self._wanted.dataloader_prefetch_factor if workers else None
+        self.args.dataloader_multiprocessing_context = context if workers else None
+
+    def get_train_dataloader(self):
+        self._choose_workers()  # again: the collator may read pictures now, or no longer
+        return self._with_generator(super().get_train_dataloader())
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        # Trainer gives the loader it has kept, with its workers, for whatever data set it is asked.
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
+            return self.get_test_dataloader(eval_dataset)
+        self._choose_workers()
+        return self._with_generator(super().get_eval_dataloader(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset):
+        self._choose_workers()
+        return self._with_generator(super().get_test_dataloader(test_dataset))
+
+    def _with_generator(self, loader):
+        """A loader takes a seed for its workers, from the generator of dropout if it has no other, whenever they start:
+        once where they stay, but once more in a run that is resumed, which would go on differently."""
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or rows is None or not has_length(rows):
+            return super()._get_train_sampler(train_dataset)
+        lengths = row_lengths(rows, self.args.length_column_name)
+        if lengths is None:
+            logger.warning(
+                f"the lengths of a {type(rows).__name__} without columns {self.args.length_column_name}, input_ids or "
+                'tokens are not known: its order is random; train_sampling_strategy="random" says so without a warning'
+            )
+            return RandomSampler(rows)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroupedSampler(lengths, batch_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset):
+        """The order of the data set; Trainer's own shuffles it where training is grouped by length, so that predictions
+        would no longer belong to the rows at their place."""
+        if eval_dataset is None or not has_length(eval_dataset):
+            return None
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
@@ -144,6 +234,62 @@ class I2SRMTrainer(Trainer):
             tags[i, word_mask[i]] = path
             scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
         return loss, (tags, scores), labels
+
+
+class LengthGroupedSampler(Sampler):
+    """Rows of about one length side by side, in an order that depends on the seed and the epoch alone.
+
+    transformers' own takes it from the state of the global generator, which is another one in the middle of an epoch,
+    where a run may be resumed, and may be another one in each process.
+
+    Args:
+        lengths: of each row.
+        batch_size: rows of a step.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+def row_lengths(rows, length_column: str = "length") -> list[int] | None:
+    """The length of every row, read from one column so that no picture is touched; `None` where that is not known.
+
+    Args:
+        rows: a `datasets.Dataset`, or a list of dicts.
+        length_column: the column of the lengths; else those of input_ids are counted, or of tokens.
+    """
+    for name in (length_column, "input_ids", "tokens"):
+        if isinstance(rows, datasets.Dataset) and name in rows.column_names:
+            values = rows.with_format(None).select_columns([name])[name]
+        elif isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) and name in row for row in rows):
+            values = (row[name] for row in rows)
+        else:
+            continue
+        return [int(value) if name == length_column else len(value) for value in values]
+    return None
+
+
+def reads_pictures(collator) -> bool:
+    """Whether a collator decodes pictures, as far as it says."""
+    return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
+
+
+def free_cores() -> int:
+    """The cores this process may use beside the one it runs on, from 1 to `MAX_WORKERS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # shared with the other processes of the run
+    return max(1, min(MAX_WORKERS, cores - 1))
 
 
 def parameter_part(name: str) -> str:

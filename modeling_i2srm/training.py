@@ -12,33 +12,33 @@ from itertools import islice
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, Image
+from datasets import Dataset
 from transformers import (
     AutoConfig,
     EarlyStoppingCallback,
     PreTrainedModel,
-    RobertaTokenizer,
     set_seed,
 )
 from transformers import logging as transformers_logging
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
 from .arguments import config_overrides
 from .cached_pictures import cache_pictures
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
 from .data_report import read_data_report
-from .entity_markers import MARKERS, EntityPairError
+from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
+from .entity_markers import MARKERS
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
+from .run_description import describe_run
 from .trainer import I2SRMTrainer
 from .visual_feature_cache import VisualFeatureCache
 from .visualization import draw_training_curves
 
 logger = logging.getLogger(__name__)
-
-DOES_NOT_FIT = -1
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Task:
         model_class: the model with its head.
         text_columns: the columns that `encode` reads; also the columns that a data set must have.
         label_names: reads the label names from the features of a data set, or explains what is wrong.
-        encode: processor, row, max_length -> encoded row.
+        encode: processor, row, max_length, sub-tokens of its words or `None` -> encoded row.
         lost_labels: row, number of words cut off, label names -> number of labels lost.
         compute_metrics: label names -> the trainer's compute_metrics.
         prediction_records: data set, prediction output, label names -> dicts for predictions.jsonl.
@@ -105,90 +105,6 @@ def setup_logging(training_args):
     transformers_logging.set_verbosity(max(level, logging.WARNING))
     transformers_logging.enable_explicit_format()
     datasets.utils.logging.set_verbosity(max(level, logging.WARNING))
-
-
-def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
-    """Load a data set and check its columns; pictures stay as bytes until the collator reads them."""
-    splits = datasets.load_dataset(path)
-    for name, split in splits.items():
-        missing = [column for column in text_columns if column not in split.column_names]
-        if missing:
-            raise ValueError(
-                f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
-                f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
-                f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
-            )
-        if isinstance(split.features.get("image"), Image):
-            split = split.cast_column("image", Image(decode=False))
-        if "objects" in split.features:
-            split = split.cast_column("objects", datasets.List(Image(decode=False)))
-        splits[name] = split
-    return splits
-
-
-def first_rows(split: Dataset, count: int | None) -> Dataset:
-    return split if count is None else split.select(range(min(count, len(split))))
-
-
-def encode_split(
-    task: Task, split: Dataset, processor: I2SRMProcessor, max_length: int, name: str, skip_long_pairs: bool = False
-):
-    """Add the encoded text to a split and count what truncation loses.
-
-    Args:
-        skip_long_pairs: leave out pairs that do not fit into `max_length`, and count them.
-
-    Returns:
-        the split with input_ids and the like, and a dict posts, truncated_posts, words_lost, labels_lost,
-        and for pairs pairs_skipped.
-
-    Raises:
-        ValueError: pairs that do not fit, unless they are to be skipped.
-    """
-    text = split.select_columns(list(task.text_columns))
-
-    def encode(row: dict) -> dict:
-        try:
-            return task.encode(processor, row, max_length)
-        except EntityPairError:  # another row in its place, with a number of words that none has
-            stand_in = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
-            return stand_in | {"num_truncated_words": DOES_NOT_FIT}
-
-    encoded = text.map(encode, remove_columns=list(task.text_columns), desc=f"encoding {name}")
-    cut = encoded["num_truncated_words"][:]
-    long = [i for i, lost in enumerate(cut) if lost == DOES_NOT_FIT]
-    if long and not skip_long_pairs:
-        ids = split.select(long[:5])["id"] if "id" in split.column_names else long[:5]
-        raise ValueError(
-            f"{name}: {len(long)} of {len(split)} pairs do not fit into max_length={max_length}: "
-            f"{', '.join(map(str, ids))}{' ...' if len(long) > 5 else ''}; raise --max_length, or leave them out with "
-            "--skip_long_pairs true"
-        )
-    if long:
-        kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
-        split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
-    names = task.label_names(split.features, name)
-    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
-    if task.entity_markers:
-        counts["pairs_skipped"] = len(long)
-    for i, lost in enumerate(encoded["num_truncated_words"]):
-        if lost:
-            counts["truncated_posts"] += 1
-            counts["words_lost"] += lost
-            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
-    level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
-    logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
-    # Side by side, so that pictures are not written again.
-    return datasets.concatenate_datasets([split, encoded], axis=1), counts
-
-
-def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
-    """Train a byte-level BPE tokenizer on the words of a data set (the same words give the same tokenizer)."""
-    tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
-        (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
-    )
-    tokenizer.model_max_length = max_length
-    return tokenizer
 
 
 def build_model(task: Task, model_args, config_args, data_args, train_tokens, names: list[str], resume_from=None):
@@ -317,13 +233,13 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         "validation": (training_args.do_eval, data_args.max_eval_samples),
         "test": (training_args.do_predict, data_args.max_predict_samples),
     }
-    encoded = {}
+    encoded, length_column = {}, training_args.length_column_name
     with training_args.main_process_first(desc="encoding"):
         for name, (wanted, limit) in limits.items():
             if wanted:
                 rows = first_rows(splits[name], limit)
                 encoded[name], result.truncation[name] = encode_split(
-                    task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs
+                    task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs, length_column
                 )
     if feature_cache is not None:
         model.base_model.vision_encoder.to(training_args.device)
@@ -344,11 +260,14 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         args=training_args,
         data_collator=I2SRMDataCollator(processor, use_images=model_args.use_images, feature_cache=feature_cache),
         train_dataset=encoded.get("train"),
-        eval_dataset=encoded.get("validation"),
+        eval_dataset=longest_first(encoded["validation"], length_column)[0] if training_args.do_eval else None,
         processing_class=processor,
         compute_metrics=task.compute_metrics(names),
         callbacks=callbacks,
     )
+    if trainer.is_world_process_zero():
+        for line in describe_run(trainer):
+            logger.info(line)
     if training_args.do_train:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model()
@@ -384,7 +303,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
 
 def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str], result: RunResult, blank: bool):
     """Predict the test split, write predictions.jsonl, and do it again with every picture absent."""
-    output = trainer.predict(split, metric_key_prefix="test")
+    by_length, order = longest_first(split, trainer.args.length_column_name)
+    output = in_order_of_data(trainer.predict(by_length, metric_key_prefix="test"), order)
     trainer.save_metrics("test", output.metrics | result.mark)
     result.test = without_prefix(output.metrics, "test_")
     result.records = task.prediction_records(split, output, names)
@@ -397,9 +317,17 @@ def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str],
             task.draw(result.records, names, result.output_dir / "confusion.png")
     if blank:
         trainer.data_collator.use_images = False
-        output = trainer.predict(split, metric_key_prefix="blanked")
+        output = trainer.predict(by_length, metric_key_prefix="blanked")
         result.blanked = without_prefix(output.metrics, "blanked_")
         trainer.data_collator.use_images = True
+
+
+def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOutput:
+    """The predictions for a split of `longest_first`, put back into the order the rows had before."""
+    back = np.argsort(order)
+    values = output.predictions
+    values = tuple(value[back] for value in values) if isinstance(values, tuple) else values[back]
+    return output._replace(predictions=values, label_ids=output.label_ids[back])
 
 
 def without_prefix(metrics: dict, prefix: str) -> dict:

@@ -611,6 +611,53 @@ def test_progressive_jpeg_is_halved_at_most():
     assert_refused(data, "80 x 40", max_pixels=799)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize(
+    "min_side, size",
+    [(None, (803, 401)), (201, (803, 401)), (200, (402, 201)), (101, (402, 201)), (100, (201, 101)), (50, (101, 51))]
+    + [(1, (101, 51)), (0, (101, 51)), (500, (803, 401))],
+)
+def test_jpeg_is_decoded_at_a_part_of_its_size_as_far_as_its_shorter_side_allows(min_side, size, options):
+    data = encode(corners((803, 401)), "JPEG", **options)
+    assert load_picture(data, min_side=min_side).size == size
+    turned = encode(corners((401, 803)), "JPEG", **options)
+    assert load_picture(turned, min_side=min_side).size == size[::-1]
+
+
+def test_reduced_jpeg_is_the_picture_and_upright():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    reduced = load_picture(encode(corners((80, 40)), "JPEG", exif=tags, quality=95), min_side=10)
+    assert reduced.size == (10, 20)
+    assert_picture(reduced.resize((2, 2), Image.Resampling.BOX), [[WHITE, RED], [BLUE, GREEN]], tolerance=30)
+
+
+def test_both_bounds_hold_for_a_reduced_jpeg():
+    data = encode(corners((80, 40)), "JPEG")
+    assert load_picture(data, max_pixels=800, min_side=40).size == (40, 20)
+    assert load_picture(data, max_pixels=800, min_side=10).size == (20, 10)
+    large = encode(corners((80, 40)), "JPEG", progressive=True)  # takes the memory of its full size at any scale
+    assert load_picture(large, max_pixels=800, min_side=10).size == (20, 10)
+    assert_refused(large, "80 x 40", max_pixels=799, min_side=10)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_only_jpegs_are_reduced(format):
+    data = encode(corners((80, 40)), format)
+    assert load_picture(data, min_side=5).size == (80, 40)
+    assert np.array_equal(load_picture(data, min_side=5), load_picture(data))
+    opened = Image.open(io.BytesIO(encode(corners((80, 40)), "JPEG")))
+    assert load_picture(opened, min_side=5).size == load_picture(np.asarray(opened), min_side=5).size == (80, 40)
+
+
+def test_mpo_and_cmyk_jpegs_are_reduced_too():
+    pages = encode(corners((80, 40)), "MPO", save_all=True, append_images=[corners((80, 40))])
+    for data in (pages, encode(corners((80, 40)).convert("CMYK"), "JPEG", quality=95)):
+        reduced = load_picture(data, min_side=20)
+        assert reduced.size == (40, 20)
+        assert_picture(reduced.resize((2, 2), Image.Resampling.BOX), [[RED, GREEN], [WHITE, BLUE]], tolerance=30)
+
+
 def test_narrow_jpeg_over_the_bound():
     data = encode(Image.new("RGB", (3, 5000)), "JPEG")
     assert load_picture(data, max_pixels=5000).size == (2, 2500)

@@ -19,6 +19,7 @@ from tiny import (
     SIDE,
     bert_tokenizer,
     bertweet_tokenizer,
+    noise,
     roberta_tokenizer,
     sentencepiece_tokenizer,
     slow_tokenizer,
@@ -26,11 +27,11 @@ from tiny import (
 )
 from tokenizers import models, processors
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoProcessor, RobertaTokenizer
+from transformers import AutoProcessor, ConvNextImageProcessorPil, RobertaTokenizer, ViTImageProcessorPil
 
 from modeling_i2srm import I2SRMProcessor
 from modeling_i2srm.entity_markers import MARKERS, EntityPairError, mark_pair
-from modeling_i2srm.pictures import PictureError
+from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.processing_i2srm import IGNORE, pil_backed, resnet_image_processor, split_pair, split_text
 
 TOKENIZERS = {
@@ -888,3 +889,45 @@ def test_a_tokenizer_with_another_frame_is_refused():
     tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
     with pytest.raises(ValueError, match="0 special tokens, expected 2"):
         tiny_processor(tokenizer)(text="Kobe")
+
+
+@pytest.mark.parametrize(
+    "image_processor, settings, size",
+    [
+        (resnet_image_processor(SIDE), {}, (100, 75)),  # to 36: decoded at 1/4, with at least 72
+        (resnet_image_processor(SIDE), {"reduced_decode": 1}, (50, 38)),
+        (resnet_image_processor(SIDE), {"reduced_decode": 3}, (200, 150)),
+        (resnet_image_processor(SIDE), {"reduced_decode": None}, (400, 300)),
+        (ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=0.8), {}, (200, 150)),  # to 40, cut to 32
+        (ViTImageProcessorPil(size={"height": 20, "width": 32}), {}, (100, 75)),
+        (ViTImageProcessorPil(do_resize=False), {}, (400, 300)),
+    ],
+)
+def test_large_jpegs_are_decoded_at_a_part_of_their_size(image_processor, settings, size, tmp_path):
+    data = io.BytesIO()
+    noise(height=300, width=400).save(data, "JPEG")
+    processor = I2SRMProcessor(image_processor, bert_tokenizer(), **settings)
+    assert processor.load_picture(data.getvalue()).size == size
+    processor.save_pretrained(tmp_path)
+    again = I2SRMProcessor.from_pretrained(tmp_path)
+    assert again.reduced_decode == processor.reduced_decode
+    assert again.load_picture({"bytes": data.getvalue(), "path": None}).size == size
+
+
+def test_crops_are_reduced_like_pictures_and_long_ones_by_their_shorter_side():
+    processor = tiny_processor()  # to 36
+    data = io.BytesIO()
+    noise(height=100, width=6400).save(data, "JPEG")
+    assert processor.load_picture(data.getvalue()).size == (1600, 100)
+    data = io.BytesIO()
+    noise(height=300, width=400).save(data, "JPEG")
+    inputs = processor(tokens=["Kobe"], images=data.getvalue(), objects=[data.getvalue()])
+    assert torch.equal(inputs["pixel_values"][0, 0], inputs["pixel_values"][0, 1])
+    small = load_picture(data.getvalue(), min_side=72)
+    assert torch.equal(inputs["pixel_values"][0, 0], processor(tokens=["a"], images=small)["pixel_values"][0, 0])
+
+
+@pytest.mark.parametrize("factor", [0, 0.5, -1, float("nan")])
+def test_a_factor_that_would_enlarge_is_refused(factor):
+    with pytest.raises(ValueError, match=f"reduced_decode={factor} would enlarge pictures again; use 2, or None"):
+        tiny_processor(reduced_decode=factor)

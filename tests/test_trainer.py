@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from PIL import Image
 from tiny import TAGS, bert_tokenizer, tiny_config, tiny_processor
 from transformers import Trainer
@@ -19,7 +19,7 @@ from modeling_i2srm import (
     I2SRMTrainingArguments,
     mner_compute_metrics,
 )
-from modeling_i2srm.trainer import LOSS_PARTS, parameter_part
+from modeling_i2srm.trainer import LOSS_PARTS, free_cores, parameter_part
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +30,7 @@ def rows(count: int = 12) -> Dataset:
     for i in range(count):
         tokens = ["Kobe", "lands", "in", "Paris", "with", "Jordan"][: 2 + i % 5]
         tags = [1, 0, 0, 3, 0, 5][: len(tokens)]
-        picture = None if i % 3 == 0 else np.full((40, 40, 3), 20 * i, dtype=np.uint8)
+        picture = None if i % 3 == 0 else np.full((40, 40, 3), 2 * i, dtype=np.uint8)
         posts.append({"id": str(i), "tokens": tokens, "ner_tags": tags, "image": picture, "objects": []})
     return Dataset.from_list(
         [{**post, "image": None if post["image"] is None else to_png(post["image"])} for post in posts]
@@ -204,12 +204,113 @@ def test_predictions_are_decoded_tags_and_scores_aligned_with_the_labels(tmp_pat
     assert 0 <= output.metrics["test_lenient_f1"] <= 1
 
 
-def test_length_grouping_works(tmp_path):
-    trainer = build_trainer(tmp_path, train_sampling_strategy="group_by_length")
-    encoded = [trainer.processing_class.encode_tokens(row["tokens"], row["ner_tags"]) for row in rows()]
-    trainer.train_dataset = Dataset.from_list(encoded)
+@pytest.mark.parametrize("kind", ["tokens", "input_ids", "length", "list"])
+def test_batches_are_of_about_one_length_and_no_picture_is_read_for_it(tmp_path, kind, monkeypatch):
+    trainer = build_trainer(tmp_path, per_device_train_batch_size=4, dataloader_num_workers=0)
+    data = rows(96)  # of fewer than 8 batches transformers makes no groups
+    lengths = [len(tokens) for tokens in data["tokens"]]
+    if kind == "list":
+        data = list(data)
+    elif kind == "length":
+        data = data.add_column("length", lengths).remove_columns("tokens")
+    elif kind == "input_ids":
+        columns = zip(data["tokens"], data["ner_tags"], strict=True)
+        encoded = [trainer.processing_class.encode_tokens(*values) for values in columns]
+        lengths = [len(row["input_ids"]) for row in encoded]
+        pictures = data.select_columns(["image", "objects"])
+        data = concatenate_datasets([Dataset.from_list(encoded), pictures], axis=1)
+    if kind != "list":
+        read = []
+        data = data.with_transform(lambda batch: read.append(1) or batch)
+    trainer.train_dataset = data
+    sampler = trainer._get_train_sampler()
+    assert sampler.lengths == lengths
+    assert kind == "list" or not read
+    order = list(sampler)
+    assert sorted(order) == list(range(96)) and order == list(sampler)
+    sampler.set_epoch(1)
+    assert order != list(sampler)
+    spread = [max(batch) - min(batch) for batch in np.array([lengths[i] for i in order]).reshape(-1, 4)]
+    random = np.random.default_rng(0).permutation(lengths).reshape(-1, 4)
+    assert np.mean(spread) < np.mean(random.max(1) - random.min(1)) / 2
+
+
+class Posts(torch.utils.data.Dataset):
+    def __init__(self, posts):
+        self.posts = list(posts)
+
+    def __len__(self):
+        return len(self.posts)
+
+    def __getitem__(self, index):
+        return self.posts[index]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(list(rows()))
+
+
+@pytest.mark.parametrize("data", [Posts(rows()), Stream()])
+def test_data_of_unknown_lengths_are_trained_on_too(tmp_path, data, monkeypatch):
+    warnings = []
+    monkeypatch.setattr("modeling_i2srm.trainer.logger.warning", warnings.append)
+    trainer = build_trainer(tmp_path, max_steps=4)
+    trainer.train_dataset = data
     trainer.train()
     assert trainer.state.global_step == 4
+    assert [message for message in warnings if "Posts" in message and "random" in message] or isinstance(data, Stream)
+
+
+def test_predictions_are_in_the_order_of_the_data_when_training_is_grouped(tmp_path):
+    trainer = build_trainer(tmp_path, per_device_eval_batch_size=2)
+    assert trainer.args.train_sampling_strategy == "group_by_length"
+    output = trainer.predict(rows())
+    assert [row[row != -100].tolist() for row in output.label_ids] == rows()["ner_tags"][:]
+
+
+def test_each_data_set_is_evaluated_itself_with_workers_that_stay(tmp_path):
+    trainer = build_trainer(tmp_path, dataloader_num_workers=1)
+    assert trainer.args.dataloader_persistent_workers
+    sizes = [trainer.num_examples(trainer.get_eval_dataloader(data)) for data in (None, rows(5), None, rows(3))]
+    assert sizes == [7, 5, 7, 3]
+    assert trainer.get_eval_dataloader() is trainer.get_eval_dataloader(trainer.eval_dataset)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # none is started
+def test_workers_are_there_where_pictures_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeling_i2srm.trainer.free_cores", lambda: 3)
+    trainer = build_trainer(tmp_path, dataloader_prefetch_factor=4)
+    arguments = trainer.args
+
+    def settings():
+        loader = trainer.get_test_dataloader(rows())
+        return loader.num_workers, loader.persistent_workers, loader.prefetch_factor
+
+    assert arguments.dataloader_num_workers == 3 and arguments.dataloader_pin_memory is False
+    assert settings() == (3, True, 4)
+    trainer.data_collator.use_images = False
+    assert settings() == (0, False, None) and trainer.get_train_dataloader().num_workers == 0
+    trainer.data_collator.use_images = True
+    assert settings() == (3, True, 4) and trainer.get_train_dataloader().num_workers == 3
+    trainer.data_collator.feature_cache = object()
+    assert settings() == (0, False, None)
+    assert build_trainer(tmp_path, dataloader_num_workers=2).args.dataloader_num_workers == 2
+
+
+def test_the_arguments_of_the_caller_stay_open(tmp_path):
+    arguments = I2SRMTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer = I2SRMTrainer(I2SRMForTokenClassification(tiny_config()), arguments)
+    assert arguments.dataloader_num_workers == -1 and trainer.args.dataloader_num_workers >= 0
+
+
+@pytest.mark.parametrize(
+    "cores, processes, expected", [(1, 1, 1), (2, 1, 1), (4, 1, 3), (16, 1, 4), (16, 8, 1), (16, 4, 3)]
+)
+def test_the_cores_of_a_machine_are_shared(cores, processes, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert free_cores() == expected
 
 
 def test_learns_a_small_data_set_by_heart(tmp_path):

@@ -1,5 +1,6 @@
 """The training script end to end, on a few posts and a tiny model."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from visual_posts import VisualPosts
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.mner import MNER
+from modeling_i2srm.trainer import I2SRMTrainer
 from modeling_i2srm.training import load_splits, run_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,14 +90,17 @@ def last_checkpoint_weights(folder: Path) -> dict:
     return load_file(newest / "model.safetensors")
 
 
-def test_resuming_gives_the_identical_result(posts, tmp_path):
+# 24 posts in batches of 8: 3 steps an epoch, so that every 2 steps is in the middle of one.
+@pytest.mark.parametrize("every", [{}, {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": 2}])
+def test_resuming_gives_the_identical_result(posts, tmp_path, every):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    expected = run(posts, whole, num_train_epochs=3, dataloader_num_workers=1)
+    settings = {"num_train_epochs": 3, "dataloader_num_workers": 1, **every, **({"eval_steps": 2} if every else {})}
+    expected = run(posts, whole, **settings)
     shutil.copytree(whole, resumed)
     for checkpoint in sorted(resumed.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))[1:]:
         shutil.rmtree(checkpoint)
     (resumed / "model.safetensors").unlink()
-    got = run(posts, resumed, num_train_epochs=3, dataloader_num_workers=1, resume_from_checkpoint="last")
+    got = run(posts, resumed, **settings, resume_from_checkpoint="last")
     for name, value in last_checkpoint_weights(whole).items():
         assert torch.equal(value, last_checkpoint_weights(resumed)[name]), name
     for part in ("multimodal", "pictures_blanked"):
@@ -115,6 +120,50 @@ def test_the_same_seed_gives_the_same_result_and_another_does_not(posts, tmp_pat
         for i, seed in enumerate((1, 1, 2))
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def without_times(metrics: dict) -> dict:
+    return {name: value for name, value in metrics.items() if not name.endswith(("_per_second", "runtime", "_time"))}
+
+
+def test_the_number_of_workers_does_not_change_the_result(posts, tmp_path):
+    one, other = (run(posts, tmp_path / str(workers), dataloader_num_workers=workers) for workers in (0, -1))
+    for part in ("multimodal", "pictures_blanked"):
+        validations = [result[part].pop("validation", {}) for result in (one, other)]
+        assert without_times(one[part]) == without_times(other[part])
+        assert without_times(validations[0]) == without_times(validations[1])
+
+
+def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(posts, tmp_path, monkeypatch):
+    trained = tmp_path / "trained"
+    run(posts, trained)
+    again = {"model_name_or_path": trained, "from_scratch": False, "do_train": False, "per_device_eval_batch_size": 5}
+    again |= {"text_config": None, "vision_config": None, "load_best_model_at_end": False, "eval_strategy": "no"}
+    seen, predict = [], I2SRMTrainer.predict
+
+    def watched(self, split, **settings):
+        seen.append(split["length"][:])
+        return predict(self, split, **settings)
+
+    monkeypatch.setattr(I2SRMTrainer, "predict", watched)
+    results = [run(posts, tmp_path / "by_length", **again)]
+    monkeypatch.setattr("modeling_i2srm.training.longest_first", lambda split, _: (split, list(range(len(split)))))
+    results.append(run(posts, tmp_path / "unsorted", **again))
+
+    assert seen[0] == seen[1] == sorted(seen[2], reverse=True) != seen[2]
+    files = [tmp_path / name / "predictions.jsonl" for name in ("by_length", "unsorted")]
+    by_length, unsorted = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+    assert [record["id"] for record in by_length] == datasets.load_dataset(posts)["test"]["id"]
+    assert len({tag for record in unsorted for tag in record["predicted"]}) > 1
+    for one, other in zip(by_length, unsorted, strict=True):
+        assert one["predicted"] == other["predicted"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-4)
+    for part in ("multimodal", "pictures_blanked"):
+        one, other = (without_times(result[part]) for result in results)
+        validations = [metrics.pop("validation", {"loss": 0}) for metrics in (one, other)]
+        for found, expected in ((one, other), map(without_times, validations)):
+            assert found.pop("loss") == pytest.approx(expected.pop("loss"), rel=1e-4)
+            assert found == expected
 
 
 def test_an_earlier_run_is_not_mixed_up(posts, tmp_path):
@@ -214,3 +263,36 @@ def test_what_the_data_report_says_stands_beside_every_result(posts, tmp_path, c
 def test_weights_of_relations_are_refused_for_entities(posts, tmp_path):
     with pytest.raises(ValueError, match=r"--balance_relations is for examples/run_mre\.py"):
         run(posts, tmp_path / "out", balance_relations=True)
+
+
+@pytest.mark.parametrize("use_images", [True, False])
+def test_the_log_says_what_is_on(posts, tmp_path, caplog, use_images):
+    settings = {"num_train_epochs": 1, "dataloader_num_workers": None, "use_images": use_images, "do_predict": False}
+    with caplog.at_level("INFO"):
+        run(posts, tmp_path, **settings)
+    for words in (
+        "pictures: backbone trained; features computed in every step; decoded by 1 worker processes, ",
+        "large JPEGs at a part of their size (reduced_decode=2), memory not pinned",
+    ):
+        assert (words in caplog.text) == use_images
+    assert ("pictures: not read" in caplog.text) != use_images
+    assert "padded to the longest of the batch; batches of posts of about one length" in caplog.text
+    assert "optimizer adamw_torch_fused; float32" in caplog.text
+
+
+def test_bf16_trains_and_evaluates_under_autocast_on_the_cpu(posts, tmp_path, monkeypatch):
+    seen = set()
+    forward = I2SRMForTokenClassification.forward
+
+    @functools.wraps(forward)  # Trainer looks for labels among its arguments
+    def watched(self, **inputs):
+        seen.add((self.training, torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(I2SRMForTokenClassification, "forward", watched)
+    results = run(posts, tmp_path, bf16=True)
+    assert seen == {(True, True, torch.bfloat16), (False, True, torch.bfloat16)}
+    weights = load_file(tmp_path / "model.safetensors")
+    weights = [weight for weight in weights.values() if weight.is_floating_point()]
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in weights)
+    assert 0 < results["multimodal"]["loss"] < float("inf")

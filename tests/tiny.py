@@ -169,6 +169,7 @@ def run_arguments(dataset, output_dir, **settings) -> list[str]:
         "do_predict": True,
         "per_device_train_batch_size": 8,
         "learning_rate": 1e-3,
+        "dataloader_num_workers": 0,
         "use_cpu": True,
         "disable_tqdm": True,
         "report_to": "none",

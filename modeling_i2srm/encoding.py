@@ -1,0 +1,166 @@
+"""A data set as the training scripts read it: loaded, checked and encoded."""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+import datasets
+from datasets import Dataset, DatasetDict, Image
+from datasets.fingerprint import Hasher
+from transformers import RobertaTokenizer
+
+from .entity_markers import EntityPairError
+from .processing_i2srm import I2SRMProcessor
+from .version import __version__
+
+logger = logging.getLogger(__name__)
+
+DOES_NOT_FIT = -1
+# Settings of a tokenizer that say where it was loaded from or saved to.
+WHERE_IT_IS_FROM = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
+
+
+def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
+    """Load a data set and check its columns; pictures stay as bytes until the collator reads them."""
+    splits = datasets.load_dataset(path)
+    for name, split in splits.items():
+        missing = [column for column in text_columns if column not in split.column_names]
+        if missing:
+            raise ValueError(
+                f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
+                f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
+                f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
+            )
+        if isinstance(split.features.get("image"), Image):
+            split = split.cast_column("image", Image(decode=False))
+        if "objects" in split.features:
+            split = split.cast_column("objects", datasets.List(Image(decode=False)))
+        splits[name] = split
+    return splits
+
+
+def first_rows(split: Dataset, count: int | None) -> Dataset:
+    return split if count is None else split.select(range(min(count, len(split))))
+
+
+def encode_split(
+    task,
+    split: Dataset,
+    processor: I2SRMProcessor,
+    max_length: int,
+    name: str,
+    skip_long_pairs: bool = False,
+    length_column: str = "length",
+):
+    """Add the encoded text to a split and count what truncation loses; datasets caches the encoded text.
+
+    Args:
+        task: the `Task`.
+        skip_long_pairs: leave out pairs that do not fit into `max_length`, and count them.
+        length_column: name of the column with the number of sub-tokens, by which batches are grouped.
+
+    Returns:
+        the split with input_ids and the like and their length, and a dict posts, truncated_posts, words_lost,
+        labels_lost, and for pairs pairs_skipped.
+
+    Raises:
+        ValueError: pairs that do not fit, unless they are to be skipped.
+    """
+    text = split.select_columns(list(task.text_columns))
+    known = {}  # the sub-tokens of the words so far
+
+    def encode(columns: dict) -> dict:
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        encoded = [
+            encode_row(task, processor, row, max_length, pieces)
+            for row, pieces in zip(rows, posts_pieces(processor, columns["tokens"], known), strict=True)
+        ]
+        names = dict.fromkeys(name for row in encoded for name in row)
+        lengths = {length_column: [len(row["input_ids"]) for row in encoded]}
+        return lengths | {name: [row.get(name) for row in encoded] for name in names}
+
+    encoded = text.map(
+        encode,
+        batched=True,
+        batch_size=100,  # more live objects at a time keep Python's garbage collector busy
+        remove_columns=list(task.text_columns),
+        new_fingerprint=encoding_fingerprint(task, text, processor, max_length, length_column),
+        desc=f"encoding {name}",
+    )
+    cut = encoded["num_truncated_words"][:]
+    long = [i for i, lost in enumerate(cut) if lost == DOES_NOT_FIT]
+    if long and not skip_long_pairs:
+        ids = split.select(long[:5])["id"] if "id" in split.column_names else long[:5]
+        raise ValueError(
+            f"{name}: {len(long)} of {len(split)} pairs do not fit into max_length={max_length}: "
+            f"{', '.join(map(str, ids))}{' ...' if len(long) > 5 else ''}; raise --max_length, or leave them out with "
+            "--skip_long_pairs true"
+        )
+    if long:
+        kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
+        split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
+    names = task.label_names(split.features, name)
+    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    if task.entity_markers:
+        counts["pairs_skipped"] = len(long)
+    for i, lost in enumerate(encoded["num_truncated_words"]):
+        if lost:
+            counts["truncated_posts"] += 1
+            counts["words_lost"] += lost
+            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
+    level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
+    logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    split = split.remove_columns([column for column in encoded.column_names if column in split.column_names])
+    # Side by side, so that pictures are not written again.
+    return datasets.concatenate_datasets([split, encoded], axis=1), counts
+
+
+def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict) -> list[list[list[int]]]:
+    """The sub-tokens of the words of many posts; those of the words not in `known` in one call, and added to it."""
+    new = list(dict.fromkeys(word for post in posts for word in post if word not in known))
+    known.update(zip(new, processor.sub_tokens(new), strict=True))
+    return [[known[word] for word in post] for post in posts]
+
+
+def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
+    try:
+        return task.encode(processor, row, max_length, pieces)
+    except EntityPairError:  # another row in its place, with a number of words that none has
+        stand_in = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
+        return stand_in | {"num_truncated_words": DOES_NOT_FIT}
+
+
+def encoding_fingerprint(task, text: Dataset, processor: I2SRMProcessor, max_length: int, length_column: str) -> str:
+    """What decides on the encoded text, as a name for the file in which datasets caches it.
+
+    datasets' own would come from the processor as it stands in memory, which also holds what it has computed so far:
+    another file for a processor that has been used, and for a slow tokenizer, with its caches, another one every time.
+    """
+    processor.sub_tokens(["?"])  # takes off the truncation and padding a tokenizer may have been saved with
+    known = [text._fingerprint, str(text.features), task.name, str(max_length), length_column, __version__]
+    with tempfile.TemporaryDirectory() as folder:
+        processor.tokenizer.save_pretrained(folder)
+        for path in sorted(Path(folder).rglob("*.*")):
+            content = path.read_bytes()
+            if path.name == "tokenizer_config.json":
+                settings = json.loads(content)
+                content = json.dumps({name: settings[name] for name in sorted(settings.keys() - WHERE_IT_IS_FROM)})
+            known += [path.name, content]
+    return Hasher.hash(known)
+
+
+def longest_first(split: Dataset, length_column: str) -> tuple[Dataset, list[int]]:
+    """A split with its longest rows first, so that rows of one length share a batch, and the rows' places before."""
+    lengths = split[length_column][:]
+    order = sorted(range(len(split)), key=lambda row: -lengths[row])  # a stable sort
+    return split.select(order), order
+
+
+def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
+    """Train a byte-level BPE tokenizer on the words of a data set (the same words give the same tokenizer)."""
+    tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
+        (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
+    )
+    tokenizer.model_max_length = max_length
+    return tokenizer

@@ -1,0 +1,78 @@
+"""What the log says of a run, and the benchmark of the data path."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import tiny_config, tiny_processor
+
+from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainer, I2SRMTrainingArguments
+from modeling_i2srm.precision import bf16_is_fast
+from modeling_i2srm.run_description import describe_precision, describe_run
+
+
+def description(tmp_path, *, freeze: bool = True, feature_cache=None, **settings) -> str:
+    arguments = I2SRMTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **settings)
+    model = I2SRMForTokenClassification(tiny_config(freeze_vision=freeze))
+    trainer = I2SRMTrainer(model, arguments, processing_class=tiny_processor(reduced_decode=None))
+    trainer.data_collator.feature_cache = feature_cache
+    return "\n".join(describe_run(trainer))
+
+
+def test_a_run_is_described(tmp_path):
+    text = description(tmp_path, dataloader_num_workers=0, train_sampling_strategy="random")
+    assert "backbone frozen; features computed in every step; decoded by the training process itself, in full" in text
+    assert "padded to the longest of the batch; order random" in text
+    assert "adamw_torch_fused; float32" in text and "cpu with 1 threads" in text
+    text = description(tmp_path, freeze=False, dataloader_num_workers=2)
+    assert "backbone trained" in text and "decoded by 2 worker processes" in text and "about one length" in text
+    assert "backbone frozen; features from the cache" in description(tmp_path, feature_cache=object())
+
+
+@pytest.mark.parametrize(
+    "bf16, fast, words",
+    [
+        (False, False, "float32"),
+        (False, True, "float32; bfloat16 would be faster here: --bf16 true"),
+        (True, True, "bfloat16 autocast"),
+        (True, False, "bfloat16 autocast, for which this device has no instructions: slower than float32"),
+    ],
+)
+def test_the_faster_precision_is_named(monkeypatch, bf16, fast, words):
+    monkeypatch.setattr("modeling_i2srm.run_description.bf16_is_fast", lambda device: fast)
+    arguments = SimpleNamespace(bf16=bf16, fp16=False, device=torch.device("cpu"))
+    assert describe_precision(arguments) == words
+
+
+@pytest.mark.parametrize("names, fast", [([], False), (["avx512_bf16"], True), (["amx_bf16", "avx2"], True)])
+def test_bf16_of_a_cpu(monkeypatch, names, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True), raising=False)
+    assert bf16_is_fast("cpu") is fast
+    assert not bf16_is_fast(torch.device("meta"))
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_bf16_of_a_cpu_with_an_older_torch(monkeypatch, tile):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tile, raising=False)
+    assert bf16_is_fast("cpu") is tile
+
+
+def test_the_benchmark_of_the_data_path():
+    script = Path(__file__).parents[1] / "benchmarks" / "data.py"
+    command = [sys.executable, str(script), "--rounds", "1", "--posts", "200", "--loader_posts", "8"]
+    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+    pictures = result["picture"]
+    assert list(pictures) == ["600x400", "800x600", "1200x675", "2048x1536"]
+    assert pictures["800x600"]["reduced_2"]["max_levels"] == 0 < pictures["800x600"]["reduced_1"]["max_levels"]
+    assert pictures["2048x1536"]["reduced_2"]["milliseconds"] < pictures["2048x1536"]["full"]["milliseconds"]
+    assert all(result["loader_posts_per_second"][f"{workers}_workers"] > 0 for workers in (0, 1, 2))
+    speed = result["tokenisation_posts_per_second"]
+    assert speed["batches"] > speed["one_by_one"]
+    tokens = result["sub_tokens_per_batch"]
+    assert tokens["without_padding"] < tokens["longest_grouped"] < tokens["longest"] < tokens["fixed_80"] == 640
