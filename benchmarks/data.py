@@ -18,24 +18,24 @@ those of the wall; on a machine with other work only their relations say somethi
 """
 
 import argparse
-import io
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor
-from modeling_i2srm.encoding import load_splits, posts_pieces, train_tokenizer
-from modeling_i2srm.processing_i2srm import resnet_image_processor
-from modeling_i2srm.trainer import LengthGroupedSampler
+sys.path.insert(0, str(Path(__file__).parent))
+from stopwatch import in_turns  # noqa: E402
+from workload import jpeg  # noqa: E402
+
+from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
+from modeling_i2srm.encoding import load_splits, posts_pieces, train_tokenizer  # noqa: E402
+from modeling_i2srm.length_grouping import LengthGroupedSampler  # noqa: E402
+from modeling_i2srm.processing_i2srm import resnet_image_processor  # noqa: E402
 
 JPEG_SIZES = ((600, 400), (800, 600), (1200, 675), (2048, 1536))
 WAYS = {"full": None, "reduced_2": 2, "reduced_1": 1}
@@ -53,27 +53,12 @@ parser.add_argument("--batch_size", type=int, default=8)
 
 
 def timed(sides: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """The median seconds of each side, after a round that is not counted."""
-    seconds = {name: [] for name in sides}
-    for i in range(rounds + 1):
-        for name in list(sides)[:: 1 if i % 2 else -1]:
-            start = time.perf_counter()
-            sides[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    """The median seconds of each side on the wall."""
+    times = in_turns({name: lambda _, side=side: side() for name, side in sides.items()}, rounds)
+    return {name: seconds["wall_seconds"] for name, seconds in times.items()}
 
 
-def jpeg(generator: np.random.Generator, width: int, height: int) -> bytes:
-    """A JPEG of smooth random colours with a little noise."""
-    colours = generator.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
-    smooth = np.asarray(Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
-    noisy = (smooth + generator.integers(-12, 13, smooth.shape)).clip(0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noisy).save(file, "JPEG", quality=85)
-    return file.getvalue()
-
-
-def measure_pictures(groups: dict[str, list[bytes]], processors: dict[str, I2SRMProcessor], rounds: int) -> dict:
+def measure_pictures(groups: dict[str, list], processors: dict[str, I2SRMProcessor], rounds: int) -> dict:
     result = {}
     for name, pictures in groups.items():
         pixels = {}

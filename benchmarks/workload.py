@@ -58,10 +58,12 @@ def build(task: str, size: str, **settings) -> tuple[nn.Module, I2SRMProcessor]:
 
 
 def jpeg(generator: np.random.Generator, width: int, height: int) -> dict:
-    """A JPEG of smooth random colours."""
+    """A JPEG of smooth random colours with a little noise."""
     colours = generator.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
+    noisy = (smooth + generator.integers(-12, 13, smooth.shape)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    Image.fromarray(noisy).save(file, "JPEG", quality=85)
     return {"bytes": file.getvalue(), "path": None}
 
 

@@ -164,3 +164,6 @@ def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTok
     )
     tokenizer.model_max_length = max_length
     return tokenizer
+
+
+__all__ = ["encode_split", "first_rows", "load_splits", "longest_first", "posts_pieces", "train_tokenizer"]

@@ -3,19 +3,17 @@
 import copy
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import datasets
 import torch
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import RandomSampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from .data_collator import I2SRMDataCollator
 from .entity_markers import MARKERS
+from .length_grouping import LengthGroupedSampler, row_lengths
 from .processing_i2srm import I2SRMProcessor
 
 logger = logging.get_logger(__name__)
@@ -58,8 +56,8 @@ class I2SRMTrainingArguments(TrainingArguments):
     dataloader_num_workers: int = field(
         default=-1,
         metadata={
-            "help": f"Processes that make the batches; 0 is the process itself, -1 one a free core (1 to {MAX_WORKERS})"
-            " if pictures are read on Linux, else 0."
+            "help": f"Processes that make the batches; 0 is the process itself, -1 one a core (at most {MAX_WORKERS}) "
+            "on which nothing is trained, if pictures are read on Linux, else 0."
         },
     )
     dataloader_persistent_workers: bool | None = field(
@@ -123,10 +121,10 @@ class I2SRMTrainer(Trainer):
 
     def _choose_workers(self):
         workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
-        persistent = self._wanted.dataloader_persistent_workers is not False
         if workers < 0:
-            workers = free_cores() if reads_pictures(self.data_collator) and sys.platform == "linux" else 0
+            workers = picture_workers(self._wanted) if reads_pictures(self.data_collator) else 0
             context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script anew
+        persistent = self._wanted.dataloader_persistent_workers is not False
         self.args.dataloader_num_workers = workers
         self.args.dataloader_persistent_workers = workers > 0 and persistent
         # Without workers torch refuses these two.
@@ -236,59 +234,24 @@ class I2SRMTrainer(Trainer):
         return loss, (tags, scores), labels
 
 
-class LengthGroupedSampler(Sampler):
-    """Rows of about one length side by side, in an order that depends on the seed and the epoch alone.
-
-    transformers' own takes it from the state of the global generator, which is another one in the middle of an epoch,
-    where a run may be resumed, and may be another one in each process.
-
-    Args:
-        lengths: of each row.
-        batch_size: rows of a step.
-        seed: of the order.
-    """
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int):
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self):
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-
-
-def row_lengths(rows, length_column: str = "length") -> list[int] | None:
-    """The length of every row, read from one column so that no picture is touched; `None` where that is not known.
-
-    Args:
-        rows: a `datasets.Dataset`, or a list of dicts.
-        length_column: the column of the lengths; else those of input_ids are counted, or of tokens.
-    """
-    for name in (length_column, "input_ids", "tokens"):
-        if isinstance(rows, datasets.Dataset) and name in rows.column_names:
-            values = rows.with_format(None).select_columns([name])[name]
-        elif isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) and name in row for row in rows):
-            values = (row[name] for row in rows)
-        else:
-            continue
-        return [int(value) if name == length_column else len(value) for value in values]
-    return None
-
-
 def reads_pictures(collator) -> bool:
     """Whether a collator decodes pictures, as far as it says."""
     return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
 
 
-def free_cores() -> int:
-    """The cores this process may use beside the one it runs on, from 1 to `MAX_WORKERS`."""
+def picture_workers(args: TrainingArguments) -> int:
+    """The worker processes that read pictures: as many as the arguments say, or one a free core."""
+    if args.dataloader_num_workers >= 0:
+        return args.dataloader_num_workers
+    return free_cores(args.device) if sys.platform == "linux" else 0
+
+
+def free_cores(device: torch.device) -> int:
+    """The cores beside those on which this process trains, at most `MAX_WORKERS`; beside an accelerator at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # shared with the other processes of the run
+    if device.type == "cpu":  # a worker would only take time from the threads of the training
+        return max(0, min(MAX_WORKERS, cores - torch.get_num_threads()))
     return max(1, min(MAX_WORKERS, cores - 1))
 
 

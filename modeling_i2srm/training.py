@@ -34,7 +34,7 @@ from .entity_markers import MARKERS
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .run_description import describe_run
-from .trainer import I2SRMTrainer
+from .trainer import I2SRMTrainer, picture_workers
 from .visual_feature_cache import VisualFeatureCache
 from .visualization import draw_training_curves
 
@@ -248,7 +248,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
             encoded,
             model,
             processor,
-            num_workers=training_args.dataloader_num_workers,
+            num_workers=picture_workers(training_args),
             progress=not training_args.disable_tqdm,
         )
 

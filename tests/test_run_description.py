@@ -1,9 +1,5 @@
 """What the log says of a run, and the benchmark of the data path."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -53,26 +49,3 @@ def test_bf16_of_a_cpu(monkeypatch, names, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True), raising=False)
     assert bf16_is_fast("cpu") is fast
     assert not bf16_is_fast(torch.device("meta"))
-
-
-@pytest.mark.parametrize("tile", [False, True])
-def test_bf16_of_a_cpu_with_an_older_torch(monkeypatch, tile):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tile, raising=False)
-    assert bf16_is_fast("cpu") is tile
-
-
-def test_the_benchmark_of_the_data_path():
-    script = Path(__file__).parents[1] / "benchmarks" / "data.py"
-    command = [sys.executable, str(script), "--rounds", "1", "--posts", "200", "--loader_posts", "8"]
-    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
-    pictures = result["picture"]
-    assert list(pictures) == ["600x400", "800x600", "1200x675", "2048x1536"]
-    assert pictures["800x600"]["reduced_2"]["max_levels"] == 0 < pictures["800x600"]["reduced_1"]["max_levels"]
-    assert pictures["2048x1536"]["reduced_2"]["milliseconds"] < pictures["2048x1536"]["full"]["milliseconds"]
-    assert all(result["loader_posts_per_second"][f"{workers}_workers"] > 0 for workers in (0, 1, 2))
-    speed = result["tokenisation_posts_per_second"]
-    assert speed["batches"] > speed["one_by_one"]
-    tokens = result["sub_tokens_per_batch"]
-    assert tokens["without_padding"] < tokens["longest_grouped"] < tokens["longest"] < tokens["fixed_80"] == 640

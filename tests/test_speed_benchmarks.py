@@ -70,3 +70,16 @@ def test_an_unknown_side_is_refused():
     command = [sys.executable, str(BENCHMARKS / "train.py"), "--size", "tiny", "--sides", "cached:fp8"]
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "unknown side 'cached:fp8'" in done.stderr
+
+
+def test_the_data_path():
+    result = run("data.py", "--rounds", "1", "--posts", "200", "--loader_posts", "8")
+    pictures = result["picture"]
+    assert list(pictures) == ["600x400", "800x600", "1200x675", "2048x1536"]
+    assert pictures["800x600"]["reduced_2"]["max_levels"] == 0 < pictures["800x600"]["reduced_1"]["max_levels"]
+    assert pictures["2048x1536"]["reduced_2"]["milliseconds"] < pictures["2048x1536"]["full"]["milliseconds"]
+    assert all(result["loader_posts_per_second"][f"{workers}_workers"] > 0 for workers in (0, 1, 2))
+    speed = result["tokenisation_posts_per_second"]
+    assert speed["batches"] > speed["one_by_one"]
+    tokens = result["sub_tokens_per_batch"]
+    assert tokens["without_padding"] < tokens["longest_grouped"] < tokens["longest"] < tokens["fixed_80"] == 640

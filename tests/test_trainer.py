@@ -279,7 +279,7 @@ def test_each_data_set_is_evaluated_itself_with_workers_that_stay(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # none is started
 def test_workers_are_there_where_pictures_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_i2srm.trainer.free_cores", lambda: 3)
+    monkeypatch.setattr("modeling_i2srm.trainer.free_cores", lambda device: 3)
     trainer = build_trainer(tmp_path, dataloader_prefetch_factor=4)
     arguments = trainer.args
 
@@ -305,12 +305,24 @@ def test_the_arguments_of_the_caller_stay_open(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cores, processes, expected", [(1, 1, 1), (2, 1, 1), (4, 1, 3), (16, 1, 4), (16, 8, 1), (16, 4, 3)]
+    "device, threads, cores, processes, expected",
+    [
+        ("cuda", 1, 1, 1, 1),
+        ("cuda", 8, 4, 1, 3),
+        ("cuda", 8, 16, 1, 4),
+        ("cuda", 8, 16, 8, 1),
+        ("cpu", 2, 2, 1, 0),  # every core trains
+        ("cpu", 1, 2, 1, 1),
+        ("cpu", 4, 2, 1, 0),
+        ("cpu", 1, 16, 1, 4),
+        ("cpu", 2, 16, 4, 2),
+    ],
 )
-def test_the_cores_of_a_machine_are_shared(cores, processes, expected, monkeypatch):
+def test_workers_get_the_cores_on_which_nothing_is_trained(device, threads, cores, processes, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert free_cores() == expected
+    assert free_cores(torch.device(device)) == expected
 
 
 def test_learns_a_small_data_set_by_heart(tmp_path):
