@@ -1,4 +1,4 @@
-"""What the log says of a run, and the benchmark of the data path."""
+"""What the log says of a run."""
 
 from types import SimpleNamespace
 
