@@ -30,7 +30,7 @@ from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stopwatch import in_turns  # noqa: E402
-from workload import jpeg  # noqa: E402
+from workload import jpeg, make_words  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.encoding import load_splits, posts_pieces, train_tokenizer  # noqa: E402
@@ -122,20 +122,13 @@ def measure_padding(lengths: list[int], batch_size: int) -> dict:
     return {name: round(total / len(starts), 1) for name, total in result.items()}
 
 
-def make_posts(count: int) -> list[list[str]]:
-    generator = np.random.default_rng(2)
-    words = ["".join(generator.choice(list("abcdefghijklmnop"), generator.integers(1, 9))) for _ in range(3000)]
-    ranks = (generator.random((count, 35)) ** 3 * len(words)).astype(int)  # few words are frequent
-    return [[words[i] for i in row[: generator.integers(4, 36)]] for row in ranks]
-
-
 def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.dataset:
         posts = load_splits(arguments.dataset, ("tokens",))["train"]["tokens"][: arguments.posts]
     else:
-        posts = make_posts(arguments.posts)
+        posts = make_words(arguments.posts)
     if arguments.tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     else:

@@ -3,7 +3,8 @@
     python benchmarks/infer.py --task re --size base --threads 2 --steps 4
     python benchmarks/infer.py --task ner --size large --device cuda --batch_size 64 --sides recipe cached:bf16
 
-Sides and precisions are those of benchmarks/train.py: recipe, ours, cached, eager, compiled, floor; fp32 unless said.
+Sides are those of benchmarks/train.py: recipe, ours, cached, eager, compiled, floor. Ours have batch-norm folded and
+with bf16 the weights in bfloat16, as Extractor.from_pretrained(..., dtype="bfloat16") loads them; fp32 unless said.
 A step is: the loader makes the batch without labels (the recipe's has them, and it computes its loss with them, as
 published), forward without gradients, and the answers: the best relation, or Viterbi decoding of the tags, on all sides
 ours. Texts of a batch are as long as length grouping makes them; the recipe's are padded to 80 tokens.
@@ -26,11 +27,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
 from stopwatch import in_turns  # noqa: E402
-from train import DTYPES  # noqa: E402
 from workload import SIZES, CachedCollator, MatrixProducts, build, make_batches, random_features  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
+from modeling_i2srm.folding import fold_batch_norm  # noqa: E402
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KINDS = ("recipe", "ours", "cached", "eager", "compiled", "floor")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,7 +65,9 @@ class Side:
         self.collator = collators.get(kind, CachedCollator)(processor)
         if kind == "recipe":
             self.model = PublishedRecipe(self.head).eval()
-        elif kind == "eager":
+        else:
+            fold_batch_norm(self.head.to(self.dtype))
+        if kind == "eager":
             self.head.set_attn_implementation("eager")
         elif kind == "compiled":
             self.model = torch.compile(self.head)
@@ -78,7 +82,7 @@ class Side:
         batch = self.collator(posts)
         self.load_seconds.append(time.perf_counter() - start)
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        bf16 = self.dtype == torch.bfloat16
+        bf16 = self.labelled and self.dtype == torch.bfloat16
         with torch.inference_mode(), torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bf16):
             logits = self.model(**batch)["logits"]
         return logits.argmax(-1).tolist() if self.task == "re" else self.head.decode(logits, batch["word_mask"])

@@ -67,6 +67,14 @@ def jpeg(generator: np.random.Generator, width: int, height: int) -> dict:
     return {"bytes": file.getvalue(), "path": None}
 
 
+def make_words(count: int) -> list[list[str]]:
+    """The words of posts, 4 to 35 a post."""
+    generator = np.random.default_rng(2)
+    words = ["".join(generator.choice(list("abcdefghijklmnop"), generator.integers(1, 9))) for _ in range(3000)]
+    ranks = (generator.random((count, 35)) ** 3 * len(words)).astype(int)  # few words are frequent
+    return [[words[i] for i in row[: generator.integers(4, 36)]] for row in ranks]
+
+
 def grouped_lengths(task: str, batch_size: int, batches: int, generator: np.random.Generator) -> list[list[int]]:
     """The text lengths of some of the batches that length grouping makes, from the shortest to the longest."""
     mean, deviation = TEXT_LENGTHS[task]

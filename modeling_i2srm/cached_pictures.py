@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from torch import distributed, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .folding import fold_batch_norm
 from .pictures import PictureError, load_picture, read_bytes
 from .precision import bf16_is_fast
 from .processing_i2srm import I2SRMProcessor
@@ -208,14 +208,10 @@ class MissingPictures(torch.utils.data.Dataset):
 
 
 @contextmanager
-def folded_batch_norm(base: nn.Module):
-    """Have the backbone compute with batch-norm as part of the convolutions: rounding apart the same, and faster."""
+def folded_backbone(base: nn.Module):
+    """Have a copy of the backbone compute, with batch-norm folded."""
     encoder = base.vision_encoder
-    base.vision_encoder = copy.deepcopy(encoder)
-    for layer in base.vision_encoder.modules():  # the layers of transformers' convolutional backbones have these names
-        if isinstance(getattr(layer, "normalization", None), nn.BatchNorm2d) and hasattr(layer, "convolution"):
-            layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization)
-            layer.normalization = nn.Identity()
+    base.vision_encoder = fold_batch_norm(copy.deepcopy(encoder))
     try:
         yield
     finally:
@@ -255,7 +251,7 @@ def fill(
             keys.clear(), features.clear()
 
     with (
-        folded_batch_norm(base),
+        folded_backbone(base),
         tqdm(total=len(share), desc="visual features", unit=" pictures", disable=not progress) as bar,
     ):
         for batch in loader:

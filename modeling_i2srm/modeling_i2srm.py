@@ -25,6 +25,10 @@ from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature
 
 logger = logging.get_logger(__name__)
 
+CPU_PICTURES = (
+    8  # pictures of a backbone call on the CPU: with more its layers no longer fit into the processor's cache
+)
+
 
 @dataclass
 class I2SRMModelOutput(ModelOutput):
@@ -243,15 +247,25 @@ class I2SRMModel(I2SRMPreTrainedModel):
             if not present.any():
                 return flat.new_zeros(batch, pictures, 4 * self.pooled_channels + self.last_channels)
             flat = flat[present]
-        flat = flat.contiguous(memory_format=torch.channels_last)  # convolutions are 1.4 times as fast with it
+        calls = [flat]
+        if (
+            flat.device.type == "cpu"
+            and not self.vision_encoder.training  # else batch-norm needs all pictures together
+            and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        ):
+            calls = flat.split(CPU_PICTURES)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision):
-            maps = self.vision_encoder(flat).feature_maps
-            features = torch.cat([pool_feature_maps(maps).flatten(1), maps[-1].mean((2, 3))], dim=1)
+            features = torch.cat([self._pictures(pictures) for pictures in calls])
         if present is not None:
             features = features.new_zeros(batch * pictures, features.shape[1]).masked_scatter(
                 present[:, None], features
             )
         return features.view(batch, pictures, -1)
+
+    def _pictures(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The features (N, F) of pictures (N, 3, H, W)."""
+        maps = self.vision_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps
+        return torch.cat([pool_feature_maps(maps).flatten(1), maps[-1].mean((2, 3))], dim=1)
 
     def main_picture(self, outputs: I2SRMModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """The last stage's global average (B, C_4) of the main pictures, and (B,) whether a post has one."""

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.infer import Side
+from benchmarks.scaling import growth
 from benchmarks.workload import MatrixProducts, build, grouped_lengths, make_batches, make_text
+from modeling_i2srm import I2SRMDataCollator
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -79,3 +82,41 @@ def test_the_data_path():
     assert result["tokenisation_posts_per_second"].keys() == {"one_by_one", "batches"}
     tokens = result["sub_tokens_per_batch"]
     assert tokens["without_padding"] < tokens["longest_grouped"] < tokens["longest"] < tokens["fixed_80"] == 640
+
+
+def test_growth(tmp_path):
+    settings = ["--size", "tiny", "--largest", "2", "--steps", "1", "--output", str(tmp_path / "growth.png")]
+    result = run("scaling.py", "--axes", "batch", "pictures", *settings)
+    assert list(result["batch"]["points"]) == ["1", "2"] and list(result["pictures"]["points"]) == ["0", "1", "2"]
+    assert all(point["seconds"] > 0 and point["megabytes"] > 50 for point in result["batch"]["points"].values())
+    assert len(result["batch"]["growth"]["seconds"]) == len(result["pictures"]["growth"]["seconds"]) == 1
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+    (point,) = (run("scaling.py", "--size", "tiny", "--axes", "rows", "--point", "40"),)
+    assert point.keys() == {"start_seconds", "epoch_seconds", "megabytes"}
+
+
+def test_the_exponent_of_growth():
+    points = {1: {"seconds": 1.0}, 2: {"seconds": 2.0}, 8: {"seconds": 32.0}}
+    assert growth(points) == {"seconds": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize("task", ["ner", pytest.param("re", marks=pytest.mark.slow)])
+def test_inference(task):
+    sides = ["recipe", "ours", "cached:bf16", "eager", "floor"]
+    result = run("infer.py", "--task", task, "--size", "tiny", "--batch_size", "4", "--steps", "1", "--sides", *sides)
+    for side in sides:
+        assert result[side]["samples_per_second"] == pytest.approx(4 / result[side]["wall_seconds"], rel=0.01)
+
+
+@pytest.mark.parametrize("task", ["ner", "re"])
+def test_all_sides_of_inference_give_one_answer(task):
+    model, processor = build(task, "tiny")
+    for parameter in model.parameters():  # a new model's answers would be close calls
+        if parameter.dim() > 1 and parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    (batch,) = make_batches(task, model.config, 4, 1)
+    pictures = I2SRMDataCollator(processor)(batch)["pixel_values"]
+    for post, features in zip(batch, model.eval().model.get_visual_features(pictures), strict=True):
+        post["visual_features"] = features
+    answers = [Side(side, model, processor, task, "cpu").step(batch) for side in ("recipe", "ours", "cached", "eager")]
+    assert all(answer == answers[0] for answer in answers) and answers[0]

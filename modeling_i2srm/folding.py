@@ -1,0 +1,44 @@
+"""Batch-norm as part of the convolutions before it, for inference."""
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Fold batch-norm in evaluation mode into the convolutions: rounding apart the same features, and faster.
+
+    Args:
+        model: a model or backbone, changed in place; its backbone can no longer be trained or saved. The layers of
+            transformers' convolutional backbones (ResNet, RegNet ...) are known, any others stay as they are.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: a layer whose batch-norm is in training mode. Later, `model.save_pretrained`.
+
+    Example:
+
+    >>> model = fold_batch_norm(I2SRMForTokenClassification.from_pretrained("runs/quickstart"))  # doctest: +SKIP
+    """
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(getattr(layer, "normalization", None), nn.BatchNorm2d)
+        and isinstance(getattr(layer, "convolution", None), nn.Conv2d)
+    ]
+    if any(layer.normalization.training for layer in layers):
+        raise ValueError("batch-norm is in training mode; fold it for inference: fold_batch_norm(model.eval())")
+    for layer in layers:
+        layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization).requires_grad_(False)
+        layer.normalization = nn.Identity()
+
+    def refuse(*args, **kwargs):
+        raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
+
+    if layers and hasattr(model, "save_pretrained"):
+        model.save_pretrained = refuse
+    return model
+
+
+__all__ = ["fold_batch_norm"]
