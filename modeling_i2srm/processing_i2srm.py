@@ -2,7 +2,6 @@
 
 import math
 import operator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -534,9 +533,6 @@ class I2SRMProcessor(ProcessorMixin):
         # ConvNeXT's recipe, which is that of microsoft/resnet-50 too, resizes to more and then crops.
         return math.ceil(self.reduced_decode * side / (getattr(self.image_processor, "crop_pct", None) or 1))
 
-    def _pixels(self, picture) -> torch.Tensor:
-        return self.image_processor([self.load_picture(picture)], return_tensors="pt")["pixel_values"][0]
-
     def encode_pictures(self, images: list, objects: list | None = None) -> dict[str, torch.Tensor]:
         """Load and normalise the pictures of a batch.
 
@@ -563,16 +559,10 @@ class I2SRMProcessor(ProcessorMixin):
             for position, picture in enumerate([image, *crops[: self.num_objects]]):
                 if picture is not None:
                     slots.append(post * width + position)
-                    pictures.append(picture)
+                    pictures.append(self.load_picture(picture))
         if not pictures:
             return {}
-        threads = min(torch.get_num_threads(), len(pictures))
-        if threads == 1:  # also in the workers of a data loader
-            pixels = [self._pixels(picture) for picture in pictures]
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                pixels = list(pool.map(self._pixels, pictures))
-        pixels = torch.stack(pixels)  # (N, 3, H, W)
+        pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
         pixel_values = pixels.new_zeros(len(images) * width, *pixels.shape[1:])
         image_mask = torch.zeros(len(images) * width, dtype=torch.long)
         pixel_values[slots] = pixels
