@@ -11,6 +11,8 @@ A side is a way to train, and a precision after a colon (fp32 unless said; bf16 
 * plain: cached without AttnMixup, the KL loss and the CRF;
 * eager: cached with eager attention instead of SDPA;
 * compiled: cached under torch.compile;
+* fill: no training; the features of the pictures of a batch are computed and stored in a new cache on disk, in bfloat16
+  (or for fill:fp32 in float32), once for a whole run;
 * floor: the matrix products of the text encoder alone, forward and backward.
 
 A step is: the loader makes the batch (JPEGs are decoded there, in the same process), forward, backward, and AdamW on
@@ -20,18 +22,22 @@ does. benchmarks/workload.py says what the posts are.
 Prints a JSON dict: for each side the median seconds of a step (as they pass on the wall and as the process uses the
 CPU; on a machine with other work only the latter says something, and only with one thread), the part of it that the
 loader takes, samples a second on the wall, and the peak memory of a process that trains this side alone for two steps
-(on a GPU what it allocates there); and how many times faster than the first side each one is on the wall.
+(on a GPU what it allocates there); and how many times faster than the first side each one is on the wall. With fill
+among the sides also how many times faster than the first side whole runs of 1 and 5 epochs of the cached sides are that
+start with an empty cache, if no two posts share a picture.
 """
 
 import argparse
 import copy
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset, disable_progress_bars
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -39,9 +45,9 @@ from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E4
 from stopwatch import in_turns, own_peak_memory, run_alone  # noqa: E402
 from workload import SIZES, CachedCollator, MatrixProducts, build, make_batches, random_features  # noqa: E402
 
-from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
+from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
 
-KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "floor")
+KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "fill", "floor")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,6 +76,7 @@ class Side:
             return
         self.products = None
         model = copy.deepcopy(model).to(device)
+        self.filled = (processor, "float32" if dtype == "fp32" else "bfloat16") if kind == "fill" else None
         collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator}
         self.collator = collators.get(kind, CachedCollator)(processor)
         self.model = model
@@ -91,6 +98,9 @@ class Side:
         if self.products is not None:
             self.products(len(posts), max(len(post["input_ids"]) for post in posts))
             return
+        if self.filled is not None:
+            self.fill(posts, *self.filled)
+            return
         start = time.perf_counter()
         batch = self.collator(posts)
         self.load_seconds.append(time.perf_counter() - start)
@@ -104,9 +114,35 @@ class Side:
         if not np.isfinite(float(loss.detach())):
             raise SystemExit(f"the loss of {self.name} is {float(loss)}")
 
+    def fill(self, posts: list[dict], processor: I2SRMProcessor, dtype: str) -> None:
+        """Store the features of the pictures of a batch in a new cache."""
+        rows = Dataset.from_list([{name: post[name] for name in ("image", "objects")} for post in posts])
+        base = self.model.model
+        with tempfile.TemporaryDirectory() as folder:
+            cache = VisualFeatureCache(folder, 4 * base.pooled_channels + base.last_channels, dtype)
+            cache_pictures(cache, {"train": rows}, self.model, processor, progress=False)
+            assert len(cache) == len(posts) * (1 + self.model.config.num_objects)
+
+
+def whole_runs(seconds: dict[str, float], first: str) -> dict[str, dict[str, float]]:
+    """How many times faster than the first side runs of the cached sides are that start with an empty cache.
+
+    Args:
+        seconds: of a step, by side; "fill" fills the cache.
+    """
+    return {
+        name: {
+            f"{epochs}_epochs": round(epochs * seconds[first] / (seconds["fill"] + epochs * step), 2)
+            for epochs in (1, 5)
+        }
+        for name, step in seconds.items()
+        if name.partition(":")[0] == "cached"
+    }
+
 
 def main():
     arguments = parser.parse_args()
+    disable_progress_bars()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model, processor = build(arguments.task, arguments.size)
@@ -135,6 +171,9 @@ def main():
             "times_faster": round(first / seconds["wall_seconds"], 2),
             **run_alone(__file__, **settings, sides=name, steps=1, only_memory=()),
         }
+    if "fill" in times:
+        walls = {name: seconds["wall_seconds"] for name, seconds in times.items()}
+        result["whole_runs_times_faster"] = whole_runs(walls, arguments.sides[0])
     print(json.dumps(result, indent=2))
 
 

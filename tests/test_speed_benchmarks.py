@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.infer import Side
 from benchmarks.scaling import growth
+from benchmarks.train import whole_runs
 from benchmarks.workload import MatrixProducts, build, grouped_lengths, make_batches, make_text
 from modeling_i2srm import I2SRMDataCollator
 
@@ -56,15 +57,24 @@ def test_the_floor_counts_the_products_of_the_text_encoder(monkeypatch):
 
 @pytest.mark.parametrize("task", ["re", pytest.param("ner", marks=pytest.mark.slow)])
 def test_training_steps(task):
-    sides = ["recipe", "ours", "cached:bf16", "floor"]
+    sides = ["recipe", "cached:bf16", "fill"]
     result = run("train.py", "--task", task, "--size", "tiny", "--batch_size", "4", "--steps", "2", "--sides", *sides)
     for side in sides:
         assert result[side]["samples_per_second"] == pytest.approx(4 / result[side]["wall_seconds"], rel=0.01)
         assert result[side]["times_faster"] == pytest.approx(
             result["recipe"]["wall_seconds"] / result[side]["wall_seconds"], abs=0.02, rel=0.01
         )
-    assert 1 > result["ours"]["loader_share"] > 0 == result["floor"]["loader_share"]
-    assert result["recipe"]["peak_megabytes"] > result["floor"]["peak_megabytes"] > 50
+    assert result["whole_runs_times_faster"]["cached:bf16"].keys() == {"1_epochs", "5_epochs"}
+    assert 1 > result["recipe"]["loader_share"] > 0 == result["fill"]["loader_share"]
+    assert all(result[side]["peak_megabytes"] > 50 for side in sides)
+
+
+def test_a_whole_run_fills_the_cache_once():
+    seconds = {"recipe": 10.0, "fill": 1.0, "cached": 1.0, "cached:bf16": 0.5}
+    assert whole_runs(seconds, "recipe") == {
+        "cached": {"1_epochs": 5.0, "5_epochs": 8.33},
+        "cached:bf16": {"1_epochs": 6.67, "5_epochs": 14.29},
+    }
 
 
 def test_an_unknown_side_is_refused():
@@ -86,10 +96,10 @@ def test_the_data_path():
 
 def test_growth(tmp_path):
     settings = ["--size", "tiny", "--largest", "2", "--steps", "1", "--output", str(tmp_path / "growth.png")]
-    result = run("scaling.py", "--axes", "batch", "pictures", *settings)
-    assert list(result["batch"]["points"]) == ["1", "2"] and list(result["pictures"]["points"]) == ["0", "1", "2"]
-    assert all(point["seconds"] > 0 and point["megabytes"] > 50 for point in result["batch"]["points"].values())
-    assert len(result["batch"]["growth"]["seconds"]) == len(result["pictures"]["growth"]["seconds"]) == 1
+    result = run("scaling.py", "--axes", "pictures", *settings)
+    points = result["pictures"]["points"]
+    assert list(points) == ["0", "1", "2"] and len(result["pictures"]["growth"]["seconds"]) == 1
+    assert all(point["seconds"] > 0 and point["megabytes"] > 50 for point in points.values())
     assert (tmp_path / "growth.png").stat().st_size > 10_000
     (point,) = (run("scaling.py", "--size", "tiny", "--axes", "rows", "--point", "40"),)
     assert point.keys() == {"start_seconds", "epoch_seconds", "megabytes"}
