@@ -101,7 +101,7 @@ class AttnMixup(nn.Module):
         if lam is None:
             lam = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         if permutation is None:
-            permutation = torch.randperm(len(pool))
+            permutation = draw_permutation(len(pool))
         keep = int((1 - self.ratio) * len(pool))
         first, second = pool[:keep], pool[permutation.to(pool.device)][:keep]
         mixed = lam * rows[first] + (1 - lam) * rows[second]  # lam*z + (1-lam)*z[perm]
@@ -125,6 +125,11 @@ class AttnMixup(nn.Module):
         front = torch.arange(int(self.delta / 2 * n))
         back = torch.arange(int((1 - self.delta / 2) * n), n)
         return torch.cat([front, back])
+
+
+@torch.compiler.disable  # compiled, rows[torch.randperm(n)] fails: github.com/pytorch/pytorch/issues/183988
+def draw_permutation(n: int) -> torch.Tensor:
+    return torch.randperm(n)
 
 
 __all__ = ["AttnMixup", "MixedRows"]

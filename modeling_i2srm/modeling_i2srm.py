@@ -25,9 +25,8 @@ from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature
 
 logger = logging.get_logger(__name__)
 
-CPU_PICTURES = (
-    8  # pictures of a backbone call on the CPU: with more its layers no longer fit into the processor's cache
-)
+# Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
+CPU_BYTES = 32
 
 
 @dataclass
@@ -253,7 +252,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
             and not self.vision_encoder.training  # else batch-norm needs all pictures together
             and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         ):
-            calls = flat.split(CPU_PICTURES)
+            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else flat.dtype
+            calls = flat.split(CPU_BYTES // dtype.itemsize)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision):
             features = torch.cat([self._pictures(pictures) for pictures in calls])
         if present is not None:
