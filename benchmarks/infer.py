@@ -13,7 +13,6 @@ Prints a JSON dict: for each side the median seconds of a step, the part of it t
 and how many times faster than the first side it is on the wall.
 """
 
-import argparse
 import copy
 import json
 import sys
@@ -27,7 +26,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
 from stopwatch import in_turns  # noqa: E402
-from workload import SIZES, CachedCollator, MatrixProducts, build, make_batches, random_features  # noqa: E402
+from workload import CachedCollator, MatrixProducts, build, make_batches, parser_of_sides, random_features  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.folding import fold_batch_norm  # noqa: E402
@@ -35,14 +34,7 @@ from modeling_i2srm.folding import fold_batch_norm  # noqa: E402
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KINDS = ("recipe", "ours", "cached", "eager", "compiled", "floor")
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--task", choices=("ner", "re"), default="ner")
-parser.add_argument("--size", choices=SIZES, default="base")
-parser.add_argument("--batch_size", type=int, default=8)
-parser.add_argument("--threads", type=int, default=1)
-parser.add_argument("--device", default="cpu")
-parser.add_argument("--sides", nargs="+", default=["recipe", "ours", "cached", "ours:bf16", "cached:bf16"])
-parser.add_argument("--steps", type=int, default=10, help="timed steps of a side, after one that is not counted")
+parser = parser_of_sides(__doc__)
 
 
 class Side:

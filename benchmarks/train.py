@@ -27,7 +27,6 @@ among the sides also how many times faster than the first side whole runs of 1 a
 start with an empty cache, if no two posts share a picture.
 """
 
-import argparse
 import copy
 import json
 import sys
@@ -43,21 +42,14 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
 from stopwatch import in_turns, own_peak_memory, run_alone  # noqa: E402
-from workload import SIZES, CachedCollator, MatrixProducts, build, make_batches, random_features  # noqa: E402
+from workload import CachedCollator, MatrixProducts, build, make_batches, parser_of_sides, random_features  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
 
 KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "fill", "floor")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--task", choices=("ner", "re"), default="ner")
-parser.add_argument("--size", choices=SIZES, default="base")
-parser.add_argument("--batch_size", type=int, default=8)
-parser.add_argument("--threads", type=int, default=1)
-parser.add_argument("--device", default="cpu")
-parser.add_argument("--sides", nargs="+", default=["recipe", "ours", "cached", "ours:bf16", "cached:bf16"])
-parser.add_argument("--steps", type=int, default=10, help="timed steps of a side, after one that is not counted")
+parser = parser_of_sides(__doc__)
 parser.add_argument("--only_memory", action="store_true", help="print the peak memory of the one side, nothing else")
 
 

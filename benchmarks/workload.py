@@ -5,6 +5,7 @@ tokenizer) and MNRE (relations, 30.7 +- 6.4 with the markers), and come in batch
 has a main picture of 600x450 and crops of 160x160 pixels, as JPEGs.
 """
 
+import argparse
 import io
 
 import numpy as np
@@ -40,6 +41,19 @@ SIZES = {
     "tiny": (TINY, TINY_VISION, 20, 32),
 }
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # texts are made of ids, the tokenizer only pads them
+
+
+def parser_of_sides(description: str) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that measures sides in turns."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=HEADS, default="ner")
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sides", nargs="+", default=["recipe", "ours", "cached", "ours:bf16", "cached:bf16"])
+    parser.add_argument("--steps", type=int, default=10, help="timed steps of a side, after one that is not counted")
+    return parser
 
 
 def build(task: str, size: str, **settings) -> tuple[nn.Module, I2SRMProcessor]:
