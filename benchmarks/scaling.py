@@ -180,7 +180,12 @@ def draw(result: dict[str, dict], path: Path) -> None:
                 axes.plot(
                     list(points), [point[name] for point in points.values()], "o-", color=COLOURS[name], label=label
                 )
-            axes.set(xlabel=TITLES[axis], ylabel=unit, ylim=(0, None), xlim=(0, None))
+            axes.set(
+                xlabel=TITLES[axis],
+                ylabel=unit,
+                xlim=(0, None),
+                ylim=(0, 1.08 * max(point[name] for point in points.values() for name in names)),
+            )
             axes.grid(alpha=0.3)
             if len(names) > 1:
                 axes.legend(fontsize="small")
