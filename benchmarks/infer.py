@@ -26,12 +26,19 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
 from stopwatch import in_turns  # noqa: E402
-from workload import CachedCollator, MatrixProducts, build, make_batches, parser_of_sides, random_features  # noqa: E402
+from workload import (  # noqa: E402
+    CachedCollator,
+    MatrixProducts,
+    build,
+    kind_and_dtype,
+    make_batches,
+    parser_of_sides,
+    random_features,
+)
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.folding import fold_batch_norm  # noqa: E402
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KINDS = ("recipe", "ours", "cached", "eager", "compiled", "floor")
 
 parser = parser_of_sides(__doc__)
@@ -41,10 +48,8 @@ class Side:
     """One way to answer: a copy of the model and its loader."""
 
     def __init__(self, side: str, model: nn.Module, processor: I2SRMProcessor, task: str, device: str):
-        kind, _, dtype = side.partition(":")
-        if kind not in KINDS or dtype not in ("", *DTYPES):
-            raise SystemExit(f"unknown side {side!r}; e.g. cached or cached:bf16, of {', '.join(KINDS)}")
-        self.name, self.task, self.device, self.dtype = side, task, device, DTYPES[dtype or "fp32"]
+        kind, self.dtype = kind_and_dtype(side, KINDS)
+        self.name, self.task, self.device = side, task, device
         self.load_seconds = []
         if kind == "floor":
             self.products = MatrixProducts(model.config, self.dtype, device, backward=False)

@@ -57,7 +57,7 @@ def own_peak_memory(device: str = "cpu") -> float:
 
 
 def run_alone(script: str, **settings) -> dict:
-    """What a benchmark prints in a process of its own, e.g. run_alone(__file__, task="re", only="ours")."""
+    """What a benchmark prints in a process of its own, e.g. run_alone(__file__, task="re", sides="ours")."""
     words = [
         word
         for name, value in settings.items()

@@ -42,12 +42,19 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from published_recipe import LENGTH, PublishedRecipe, RecipeCollator  # noqa: E402
 from stopwatch import in_turns, own_peak_memory, run_alone  # noqa: E402
-from workload import CachedCollator, MatrixProducts, build, make_batches, parser_of_sides, random_features  # noqa: E402
+from workload import (  # noqa: E402
+    CachedCollator,
+    MatrixProducts,
+    build,
+    kind_and_dtype,
+    make_batches,
+    parser_of_sides,
+    random_features,
+)
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
 
 KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "fill", "floor")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 parser = parser_of_sides(__doc__)
 parser.add_argument("--only_memory", action="store_true", help="print the peak memory of the one side, nothing else")
@@ -58,17 +65,15 @@ class Side:
 
     def __init__(self, side: str, model: nn.Module, processor: I2SRMProcessor, device: str):
         self.name = side
-        kind, _, dtype = side.partition(":")
-        if kind not in KINDS or dtype not in ("", *DTYPES):
-            raise SystemExit(f"unknown side {side!r}; e.g. cached or cached:bf16, of {', '.join(KINDS)}")
-        self.device, self.dtype = device, DTYPES[dtype or "fp32"]
+        kind, self.dtype = kind_and_dtype(side, KINDS)
+        self.device = device
         self.load_seconds = []
         if kind == "floor":
             self.products = MatrixProducts(model.config, self.dtype, device, backward=True)
             return
         self.products = None
         model = copy.deepcopy(model).to(device)
-        self.filled = (processor, "float32" if dtype == "fp32" else "bfloat16") if kind == "fill" else None
+        self.filled = (processor, "float32" if side == "fill:fp32" else "bfloat16") if kind == "fill" else None
         collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator}
         self.collator = collators.get(kind, CachedCollator)(processor)
         self.model = model

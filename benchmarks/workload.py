@@ -24,6 +24,7 @@ from modeling_i2srm import (
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 HEADS = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LABELS = {"ner": 9, "re": 23}
 TEXT_LENGTHS = {"ner": (42.1, 9.5), "re": (30.7, 6.4)}  # mean and standard deviation
 SHORTEST, LONGEST = 14, 78
@@ -54,6 +55,14 @@ def parser_of_sides(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--sides", nargs="+", default=["recipe", "ours", "cached", "ours:bf16", "cached:bf16"])
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a side, after one that is not counted")
     return parser
+
+
+def kind_and_dtype(side: str, kinds: tuple[str, ...]) -> tuple[str, torch.dtype]:
+    """What a side such as "cached:bf16" means; float32 unless it says otherwise."""
+    kind, _, dtype = side.partition(":")
+    if kind not in kinds or dtype not in ("", *DTYPES):
+        raise SystemExit(f"unknown side {side!r}; e.g. cached or cached:bf16, of {', '.join(kinds)}")
+    return kind, DTYPES[dtype or "fp32"]
 
 
 def build(task: str, size: str, **settings) -> tuple[nn.Module, I2SRMProcessor]:

@@ -145,15 +145,15 @@ class Extractor:
         pipes = {}
         for name, path in (("ner", ner), ("re", re)):
             pipes[name] = None if path is None else pipeline(tasks[name], model=path, device=device, dtype=dtype)
-            if path is not None and (saved := pipes[name].model.config.architectures):
+            if path is None:
+                continue
+            if saved := pipes[name].model.config.architectures:
                 if type(pipes[name].model).__name__ not in saved:
                     raise ValueError(
                         f"{name}={str(path)!r} is a checkpoint of {saved[0]}; give ner= one of entities and re= one of "
                         'relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
                     )
-        for pipe in pipes.values():
-            if pipe is not None:
-                fold_batch_norm(pipe.model)
+            fold_batch_norm(pipes[name].model)
         return cls(**pipes, **options)
 
     def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
