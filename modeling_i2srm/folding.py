@@ -1,4 +1,4 @@
-"""Batch-norm as part of the convolutions before it, for inference."""
+"""Batch-norm as part of the convolutions before it, and ReLU in place, for inference."""
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -6,6 +6,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """Fold batch-norm in evaluation mode into the convolutions: rounding apart the same features, and faster.
+
+    ReLU then overwrites what the convolutions give, which spares a second copy.
 
     Args:
         model: a model or backbone, changed in place; its backbone can no longer be trained or saved. The layers of
@@ -32,6 +34,10 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     for layer in layers:
         layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization).requires_grad_(False)
         layer.normalization = nn.Identity()
+    blocks = [layer for layer in model.modules() if hasattr(layer, "shortcut")]
+    for layer in (*layers, *blocks):
+        if isinstance(getattr(layer, "activation", None), nn.ReLU):
+            layer.activation.inplace = True
 
     def refuse(*args, **kwargs):
         raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
