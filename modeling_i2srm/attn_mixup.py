@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .joint_batch import same_draws
+
 
 @dataclass
 class MixedRows:
@@ -33,6 +35,7 @@ class AttnMixup(nn.Module):
         delta: share of the rows that enter the pool for mixing, half from the front (originals), half from the back.
         ratio: 1 - ratio of the mixed rows are scored, and the first (0.5 + ratio/2) of the unmixed ones.
         attention, interpolation: the two halves, each can be switched off (for ablations).
+        gather: the rows are those of all training processes (`joint_batch`), so all of them mix with the same draws.
 
     Example:
 
@@ -52,10 +55,11 @@ class AttnMixup(nn.Module):
         ratio: float = 0.6,
         attention: bool = True,
         interpolation: bool = True,
+        gather: bool = False,
     ):
         super().__init__()
         self.alpha, self.delta, self.ratio = alpha, delta, ratio
-        self.interpolation = interpolation
+        self.interpolation, self.gather = interpolation, gather
         # Post-norm, ReLU, feed-forward width D, as published.
         self.attention = (
             nn.TransformerEncoderLayer(hidden_size, num_heads, hidden_size, dropout, "relu", batch_first=True)
@@ -102,6 +106,8 @@ class AttnMixup(nn.Module):
             lam = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         if permutation is None:
             permutation = draw_permutation(len(pool))
+        if self.gather:
+            lam, permutation = same_draws(lam, permutation, rows.device)
         keep = int((1 - self.ratio) * len(pool))
         first, second = pool[:keep], pool[permutation.to(pool.device)][:keep]
         mixed = lam * rows[first] + (1 - lam) * rows[second]  # lam*z + (1-lam)*z[perm]

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
+from .joint_batch import joint_batch
 from .semantic_loss import SemanticLoss
 from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
 
@@ -98,6 +99,27 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                 initialization.uniform_(module.bias, -bound, bound)
         else:
             super()._init_weights(module)
+
+    def loss_counts(self, inputs: dict) -> torch.Tensor:
+        """What the means of the task loss and of the semantic loss of a batch are taken over.
+
+        Processes that train together can weight their losses with it: they then add up to the loss of one process.
+
+        Args:
+            inputs: those of `forward`, with labels.
+
+        Returns:
+            (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
+            a main picture. The first is 1 where AttnMixup gathers: every process then has the same task loss.
+        """
+        labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
+        pictures = inputs.get("visual_features") if pictures is None else pictures
+        if pictures is None:
+            posts = 0.0
+        else:
+            posts = len(pictures) if present is None else present[:, 0].bool().sum()
+        task = 1.0 if self.config.attn_mixup and self.config.attn_mixup_gather else self._count_labels(inputs)
+        return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
 
     def set_attn_implementation(self, attn_implementation, *args, **kwargs):
         """Set the attention of the text encoder ("eager" or "sdpa"); a dict may name "vision_config" too."""
@@ -473,7 +495,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             labelled = labelled if word_mask is None else labelled & word_mask.bool()
             tags, mask = gather_words(labels, labelled)  # (B, W)
             if self.training and self.attn_mixup is not None:
-                rows = self.attn_mixup(gather_words(hidden, labelled)[0], mask)
+                words, _ = gather_words(hidden, labelled)  # (B, W, d)
+                if self.attn_mixup.gather:
+                    words, tags = joint_batch(words, tags.masked_fill(~mask, -100))
+                    mask = tags != -100
+                rows = self.attn_mixup(words, mask)
                 sentences = torch.cat([rows.unmixed_hidden, rows.mixed_hidden, rows.mixed_hidden])
                 samples = torch.cat([rows.unmixed, rows.first, rows.second])
                 parts["task_loss"], first, second = self._emission_losses(
@@ -496,6 +522,12 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _count_labels(self, inputs: dict) -> torch.Tensor:
+        labelled = inputs["labels"] != -100
+        if inputs.get("word_mask") is not None:
+            labelled = labelled & inputs["word_mask"].bool()
+        return labelled.sum() if self.crf is None else labelled.any(1).sum()
 
     def _emission_losses(self, emissions, tags, mask, sizes=None) -> list[torch.Tensor]:
         """The loss of each group of rows: mean over its sentences of -log p (CRF), or over its words of cross-entropy.
@@ -681,12 +713,13 @@ class I2SRMForRelationClassification(I2SRMPreTrainedModel):
         parts = {}
         if labels is not None:
             if self.training and self.pair_attn_mixup is not None:
-                rows = self.pair_attn_mixup(pairs)
+                mates, labels_ = joint_batch(pairs, labels) if self.pair_attn_mixup.gather else (pairs, labels)
+                rows = self.pair_attn_mixup(mates)
                 scores = self.pair_classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
                 unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
-                parts["task_loss"] = self._relation_loss(unmixed, labels[rows.unmixed])
+                parts["task_loss"] = self._relation_loss(unmixed, labels_[rows.unmixed])
                 if len(mixed):
-                    first, second = (self._relation_loss(mixed, labels[rows_]) for rows_ in (rows.first, rows.second))
+                    first, second = (self._relation_loss(mixed, labels_[rows_]) for rows_ in (rows.first, rows.second))
                     parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
             else:
                 parts["task_loss"] = self._relation_loss(logits, labels)
@@ -701,11 +734,18 @@ class I2SRMForRelationClassification(I2SRMPreTrainedModel):
             attentions=outputs.attentions,
         )
 
+    def _count_labels(self, inputs: dict) -> torch.Tensor:
+        return self._label_weights(inputs["labels"])[1]
+
+    def _label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight of each label, and their sum over the pairs that have one."""
+        weights = self.config.class_weights or [1.0] * self.config.num_labels
+        weights = torch.tensor(weights, dtype=torch.float, device=labels.device)
+        return weights, (weights[labels.clamp(min=0)] * (labels != -100)).sum()
+
     def _relation_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy, the weighted mean over the pairs that have a label; 0 where none has."""
-        weights = self.config.class_weights or [1.0] * self.config.num_labels
-        weights = torch.tensor(weights, dtype=torch.float, device=scores.device)
-        total = (weights[labels.clamp(min=0)] * (labels != -100)).sum()
+        weights, total = self._label_weights(labels)
         losses = F.cross_entropy(scores.float(), labels, weight=weights, reduction="sum")
         return losses / total.masked_fill(total == 0, 1.0)
 
@@ -728,6 +768,7 @@ def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
         ratio=config.mixup_ratio,
         attention=config.attn_mixup_attention,
         interpolation=config.attn_mixup_interpolation,
+        gather=config.attn_mixup_gather,
     )
 
 

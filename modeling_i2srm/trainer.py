@@ -13,7 +13,9 @@ from transformers.utils import logging
 
 from .data_collator import I2SRMDataCollator
 from .entity_markers import MARKERS
+from .joint_batch import num_processes
 from .length_grouping import LengthGroupedSampler, row_lengths
+from .processes import loss_shares, without_repeats
 from .processing_i2srm import I2SRMProcessor
 
 logger = logging.get_logger(__name__)
@@ -164,7 +166,7 @@ class I2SRMTrainer(Trainer):
                 'tokens are not known: its order is random; train_sampling_strategy="random" says so without a warning'
             )
             return RandomSampler(rows)
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * max(self.args.world_size, 1)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(lengths, batch_size, seed)
 
@@ -175,14 +177,34 @@ class I2SRMTrainer(Trainer):
             return None
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        loader = self.accelerator.gradient_state
+        if batches and self.args.world_size > 1 and loader.end_of_dataloader and loader.remainder > 0:
+            batches[-1] = without_repeats(batches[-1], loader.remainder, self.args.process_index)
+        return batches, count
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training and num_processes() > 1:
+            loss = self._share_of_joint_loss(inputs, outputs)
         if model.training:
             for i, name in enumerate(LOSS_PARTS):
                 if (part := outputs.get(name)) is not None:
                     self._part_sums[i] += part.detach().float().mean() / self.current_gradient_accumulation_steps
             self._part_sums[-1] += 1 / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
+
+    def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
+        """The loss with its parts weighted so that the average over the processes is the loss of one process."""
+        counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs)
+        totals = self.accelerator.reduce(counts, reduction="sum")
+        task, semantic = loss_shares(counts, totals, self.args.world_size)
+        for name, share in zip(LOSS_PARTS, (task, task, semantic), strict=True):
+            if outputs.get(name) is not None:
+                outputs[name] = outputs[name] * share
+        outputs["loss"] = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
+        return outputs["loss"]
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
