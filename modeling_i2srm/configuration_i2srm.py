@@ -86,8 +86,7 @@ class I2SRMConfig(PreTrainedConfig):
         attn_mixup_interpolation: interpolate pairs of samples (needs `attn_mixup`).
         attn_mixup_heads: heads of the attention across samples; must divide the text hidden size.
         attn_mixup_dropout: dropout of that layer.
-        attn_mixup_gather: attend to and mix with the samples of all training processes, as one process would on their
-            joint batch; else each process mixes its own.
+        attn_mixup_gather: let AttnMixup see the samples of all training processes; else each process mixes its own.
         mixup_alpha: parameter of Beta(alpha, alpha) from which the interpolation weight is drawn.
         mixup_delta: share of the original and attended rows that enter the pool for mixing.
         mixup_ratio: share of the unmixed rows that are scored; 1 - ratio of the mixed rows are.

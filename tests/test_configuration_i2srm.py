@@ -24,6 +24,7 @@ VALUES = {
     "attn_mixup_interpolation": (True, False),
     "attn_mixup_heads": (4, 2),
     "attn_mixup_dropout": (0.2, 0.0),
+    "attn_mixup_gather": (False, True),
     "mixup_alpha": (1.0, 0.4),
     "mixup_delta": (0.7, 1.0),
     "mixup_ratio": (0.6, 0.0),

@@ -1,7 +1,4 @@
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,50 +96,6 @@ def test_logged_parts_are_the_mean_over_the_accumulated_batches(tmp_path, monkey
     assert len(seen) == 4
     for name in LOSS_PARTS:
         assert entry[name] == pytest.approx(np.mean([parts[name] for parts in seen]), rel=1e-5)
-
-
-TWO_PROCESSES = """
-import json, sys
-sys.path[:0] = {paths!r}
-import conftest, torch
-from test_trainer import build_trainer, training_logs
-from transformers import Trainer
-from modeling_i2srm.training import end_processes
-
-seen = []
-compute_loss = Trainer.compute_loss
-def record(self, *arguments, **keywords):
-    loss, outputs = compute_loss(self, *arguments, **keywords)
-    seen.append([float(outputs[name]) if outputs.get(name) is not None else 0.0 for name in {parts!r}])
-    return loss, outputs
-Trainer.compute_loss = record
-trainer = build_trainer({output!r}, gradient_accumulation_steps=2, per_device_train_batch_size=3)
-trainer.train()
-gathered = [None, None]
-torch.distributed.all_gather_object(gathered, seen)
-if trainer.is_world_process_zero():
-    print("RESULT", json.dumps({{"logs": training_logs(trainer), "seen": gathered}}))
-del trainer
-end_processes()
-"""
-
-
-def test_two_processes_log_the_mean_of_both(tmp_path):
-    script = tmp_path / "train.py"
-    paths = [str(ROOT), str(ROOT / "tests")]
-    script.write_text(TWO_PROCESSES.format(paths=paths, parts=LOSS_PARTS, output=str(tmp_path / "out")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    result = json.loads(line.removeprefix("RESULT"))
-    (entry,) = result["logs"]
-    seen = np.array(result["seen"])  # (processes, batches, parts)
-    assert seen.shape == (2, 2, 3) and not np.allclose(seen[0], seen[1])
-    np.testing.assert_allclose([entry[name] for name in LOSS_PARTS], seen.mean((0, 1)), rtol=1e-4)
-    assert entry["loss"] == pytest.approx(seen.sum(2).mean(), rel=1e-4)
 
 
 def test_parts_have_their_own_learning_rates(tmp_path):

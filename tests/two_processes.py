@@ -1,4 +1,4 @@
-"""Training with small models, alone or as one of two processes: python -m torch.distributed.run two_processes.py FOLDER.
+"""Training with small models, alone or in two processes: torchrun --nproc_per_node 2 two_processes.py FOLDER.
 
 Each of `CASES` is trained and its weights, its log and its predictions are written to FOLDER. Nothing is random but the
 draws of AttnMixup.
@@ -85,6 +85,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
         train_dataset=data,
         processing_class=processor,
     )
+    torch.rand(trainer.args.process_index)  # the generators of the processes are not in step
     trainer.train()
     weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
