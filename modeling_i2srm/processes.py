@@ -3,8 +3,8 @@
 import torch
 
 
-def without_repeats(batch: dict, rows: int, process: int) -> dict:
-    """Take the rows out of the last batch of an epoch that only fill it up.
+def without_repeats(batch: dict, rows: int, process: int, keep_shape: bool = False) -> dict:
+    """Take the rows out of the last batch of a data set that only fill it up.
 
     A sampler that is shared by processes begins anew at its end, so that all of them get as many rows.
 
@@ -12,22 +12,23 @@ def without_repeats(batch: dict, rows: int, process: int) -> dict:
         batch: of this process, each tensor (B, ...).
         rows: of the data set in the joint batch; B for each process, those of process 0 first.
         process: index of this process.
-
-    Returns:
-        The batch with its own rows. Where it has none, its first row without label and picture: the processes have to
-        take every step together.
+        keep_shape: leave the rows where they are, without label and picture, so that they count in no loss. The first
+            row is left like this, too, where this process has none: the processes have to take every step together.
     """
     size = len(batch["input_ids"])
     own = min(max(rows - process * size, 0), size)
     if own == size:
         return batch
-    batch = {name: tensor[: max(own, 1)] for name, tensor in batch.items()}
-    if own == 0:
-        if "labels" in batch:
-            batch["labels"] = torch.full_like(batch["labels"], -100)
-        for name in ("pixel_values", "visual_features"):
-            if name in batch:
-                batch["image_mask"] = batch[name].new_zeros(batch[name].shape[:2], dtype=torch.long)
+    batch = dict(batch) if keep_shape else {name: tensor[: max(own, 1)] for name, tensor in batch.items()}
+    if "labels" in batch:
+        batch["labels"] = batch["labels"].clone()
+        batch["labels"][own:] = -100
+    for name in ("pixel_values", "visual_features"):
+        if name in batch:
+            mask = batch.get("image_mask")
+            mask = batch[name].new_ones(batch[name].shape[:2], dtype=torch.long) if mask is None else mask.clone()
+            mask[own:] = 0
+            batch["image_mask"] = mask
     return batch
 
 

@@ -179,10 +179,16 @@ class I2SRMTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        loader = self.accelerator.gradient_state
-        if batches and self.args.world_size > 1 and loader.end_of_dataloader and loader.remainder > 0:
-            batches[-1] = without_repeats(batches[-1], loader.remainder, self.args.process_index)
+        if batches:
+            batches[-1] = self._without_repeats(batches[-1])
         return batches, count
+
+    def _without_repeats(self, batch: dict, keep_shape: bool = False) -> dict:
+        """The batch that the loader gave last, without the rows that fill up the end of the data set."""
+        loader = self.accelerator.gradient_state
+        if self.args.world_size > 1 and loader.end_of_dataloader and loader.remainder > 0:
+            return without_repeats(batch, loader.remainder, self.args.process_index, keep_shape)
+        return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
@@ -240,6 +246,7 @@ class I2SRMTrainer(Trainer):
         optimizer.param_groups[:] = groups
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._without_repeats(inputs, keep_shape=True)  # Trainer drops their predictions, not their losses
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         unwrapped = self.accelerator.unwrap_model(model)
         if logits is None or not hasattr(unwrapped, "decode"):

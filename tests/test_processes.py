@@ -27,11 +27,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_train_and_predict_as_one(folder, tmp_path, name):
-    weights, log, predictions = train(name, tmp_path, processes=1)
+    weights, log, predictions, loss = train(name, tmp_path, processes=1)
     for rank in (0, 1):
         found = load_file(folder / f"{name}-{rank}.safetensors")
         torch.testing.assert_close(found, weights, rtol=1e-4, atol=1e-5)
-    found = json.loads((folder / f"{name}.json").read_text())
+    found, found_loss = json.loads((folder / f"{name}.json").read_text())
+    assert found_loss == pytest.approx(loss, rel=1e-3)
     assert len(found) == len(log)
     for entry, expected in zip(found, log, strict=True):
         values = [{part: one[part] for part in ("loss", "grad_norm", *LOSS_PARTS)} for one in (entry, expected)]
@@ -51,8 +52,13 @@ def batch(size: int = 3) -> dict:
 def test_rows_that_fill_up_are_left_out(rows, process, own):
     whole = batch()
     found = without_repeats(whole, rows, process)
-    assert found.keys() == whole.keys()
     assert all(torch.equal(found[name], whole[name][:own]) for name in whole)
+    kept = without_repeats(whole, rows, process, keep_shape=True)
+    assert torch.equal(kept["input_ids"], whole["input_ids"]) and len(kept["pixel_values"]) == 3
+    assert kept["labels"].tolist() == whole["labels"][:own].tolist() + [-100] * (3 - own)
+    if own < 3:
+        assert kept["image_mask"].tolist() == [[1, 1]] * own + [[0, 0]] * (3 - own)
+    assert whole["labels"].tolist() == [0, 1, 2] and "image_mask" not in whole
 
 
 def test_a_process_without_rows_keeps_one_that_does_not_count():

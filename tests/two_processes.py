@@ -52,8 +52,8 @@ def pairs(count: int) -> Dataset:
     return Dataset.from_list(posts).remove_columns("ner_tags")
 
 
-def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np.ndarray]:
-    """Train a case; its weights, its log and its predictions, which leave in the order of the data."""
+def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np.ndarray, float]:
+    """Train a case; its weights, its log, its predictions in the order of the data, and their loss."""
     task, count, settings, arguments = CASES[name]
     torch.manual_seed(0)
     processor = tiny_processor()
@@ -67,7 +67,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     data = (pairs if task == "relations" else rows)(count)
     arguments = {
         "per_device_train_batch_size": JOINT // processes,
-        "per_device_eval_batch_size": 2,
+        "per_device_eval_batch_size": 3,
         "num_train_epochs": 2,
         "learning_rate": 0.1,
         "optim": "sgd",  # Adam makes a step of full size of a gradient that is nothing but rounding
@@ -89,17 +89,18 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     trainer.train()
     weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    predictions = trainer.predict(data).predictions
-    return weights, log, predictions[1] if isinstance(predictions, tuple) else predictions
+    output = trainer.predict(data)
+    predictions = output.predictions[1] if isinstance(output.predictions, tuple) else output.predictions
+    return weights, log, predictions, output.metrics["test_loss"]
 
 
 def main(folder: Path):
     rank = torch.distributed.is_torchelastic_launched() and int(torch.distributed.get_node_local_rank())
     for name in CASES:
-        weights, log, predictions = train(name, folder, processes=2)
+        weights, log, predictions, loss = train(name, folder, processes=2)
         save_file(weights, folder / f"{name}-{rank}.safetensors")
         if rank == 0:
-            (folder / f"{name}.json").write_text(json.dumps(log))
+            (folder / f"{name}.json").write_text(json.dumps([log, loss]))
             np.save(folder / f"{name}.npy", predictions)
     end_processes()
 
