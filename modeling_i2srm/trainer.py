@@ -15,7 +15,7 @@ from .data_collator import I2SRMDataCollator
 from .entity_markers import MARKERS
 from .joint_batch import num_processes
 from .length_grouping import LengthGroupedSampler, row_lengths
-from .processes import loss_shares, without_repeats
+from .processes import gathered, loss_shares, warn_of_zero3, without_repeats
 from .processing_i2srm import I2SRMProcessor
 
 logger = logging.get_logger(__name__)
@@ -114,6 +114,7 @@ class I2SRMTrainer(Trainer):
                     "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
                     "trainable_token_indices"
                 )
+        warn_of_zero3()
         # Nothing else has memory to pin for, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
@@ -252,8 +253,9 @@ class I2SRMTrainer(Trainer):
         if logits is None or not hasattr(unwrapped, "decode"):
             return loss, logits, labels
         word_mask = inputs["word_mask"].bool().to(logits.device)
-        sequences = unwrapped.decode(logits, word_mask)
-        marginals = unwrapped.marginals(logits, word_mask)
+        with gathered(getattr(unwrapped, "crf", None)):
+            sequences = unwrapped.decode(logits, word_mask)
+            marginals = unwrapped.marginals(logits, word_mask)
         tags = torch.full(word_mask.shape, -100, device=logits.device)
         scores = torch.full(word_mask.shape, -100.0, device=logits.device)
         for i, sequence in enumerate(sequences):

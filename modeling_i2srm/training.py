@@ -32,6 +32,7 @@ from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
 from .model_card import write_model_card
+from .processes import whole_weights
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .run_description import describe_run
 from .trainer import I2SRMTrainer, picture_workers
@@ -216,7 +217,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         raise ValueError("--balance_relations is for examples/run_mre.py: leave it out")
     if data_args.balance_relations and training_args.do_train:
         config_args.class_weights = balanced_weights(splits["train"]["relation"], len(names))
-    model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names, checkpoint)
+    with whole_weights():
+        model, processor = build_model(task, model_args, config_args, data_args, train_tokens, names, checkpoint)
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {model_args.use_images}")
