@@ -100,6 +100,8 @@ class I2SRMTrainer(Trainer):
         if args.remove_unused_columns:
             logger.warning("remove_unused_columns is turned off: the collator needs the columns tokens, image, objects")
             args.remove_unused_columns = False
+        if args.ddp_find_unused_parameters is None:  # a batch without pictures leaves the prompts without gradients
+            args.ddp_find_unused_parameters = True
         if data_collator is None and isinstance(processing_class, I2SRMProcessor):
             data_collator = I2SRMDataCollator(processing_class)
         super().__init__(

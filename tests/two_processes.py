@@ -19,6 +19,7 @@ from test_trainer import rows  # noqa: E402
 from tiny import RELATIONS, tiny_config, tiny_processor  # noqa: E402
 
 from modeling_i2srm import (  # noqa: E402
+    I2SRMDataCollator,
     I2SRMForRelationClassification,
     I2SRMForTokenClassification,
     I2SRMTrainer,
@@ -36,6 +37,7 @@ CASES = {
     "entities without a CRF": ("entities", 10, {**OFF, "use_crf": False}, {}),
     "entities, gathered": ("entities", 14, GATHER, {}),
     "entities, gathered and accumulated": ("entities", 10, GATHER, {"gradient_accumulation_steps": 2}),
+    "entities without pictures": ("entities", 14, OFF, {"gradient_checkpointing": True}),
     "relations": ("relations", 10, {**OFF, "class_weights": [0.5, 1.0, 2.0, 1.0, 1.0, 3.0]}, {}),
     "relations, gathered": ("relations", 14, GATHER, {}),
     "relations, attention alone, gathered": ("relations", 10, {**GATHER, "attn_mixup_interpolation": False}, {}),
@@ -82,6 +84,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     trainer = I2SRMTrainer(
         model=model_class(tiny_config(text=text, **settings)),
         args=I2SRMTrainingArguments(str(folder / "out"), **arguments),
+        data_collator=I2SRMDataCollator(processor, use_images="without pictures" not in name),
         train_dataset=data,
         processing_class=processor,
     )
