@@ -713,13 +713,13 @@ class I2SRMForRelationClassification(I2SRMPreTrainedModel):
         parts = {}
         if labels is not None:
             if self.training and self.pair_attn_mixup is not None:
-                mates, labels_ = joint_batch(pairs, labels) if self.pair_attn_mixup.gather else (pairs, labels)
+                mates, relations = joint_batch(pairs, labels) if self.pair_attn_mixup.gather else (pairs, labels)
                 rows = self.pair_attn_mixup(mates)
                 scores = self.pair_classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
                 unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
-                parts["task_loss"] = self._relation_loss(unmixed, labels_[rows.unmixed])
+                parts["task_loss"] = self._relation_loss(unmixed, relations[rows.unmixed])
                 if len(mixed):
-                    first, second = (self._relation_loss(mixed, labels_[rows_]) for rows_ in (rows.first, rows.second))
+                    first, second = (self._relation_loss(mixed, relations[of]) for of in (rows.first, rows.second))
                     parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
             else:
                 parts["task_loss"] = self._relation_loss(logits, labels)

@@ -15,8 +15,9 @@ from .data_collator import I2SRMDataCollator
 from .entity_markers import MARKERS
 from .joint_batch import num_processes
 from .length_grouping import LengthGroupedSampler, row_lengths
-from .processes import gathered, loss_shares, warn_of_zero3, without_repeats
+from .processes import loss_shares, without_repeats
 from .processing_i2srm import I2SRMProcessor
+from .zero3 import gathered, warn_of_zero3
 
 logger = logging.get_logger(__name__)
 

@@ -32,12 +32,12 @@ from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
 from .model_card import write_model_card
-from .processes import whole_weights
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .run_description import describe_run
 from .trainer import I2SRMTrainer, picture_workers
 from .visual_feature_cache import VisualFeatureCache
 from .visualization import draw_training_curves
+from .zero3 import whole_weights
 
 logger = logging.getLogger(__name__)
 
