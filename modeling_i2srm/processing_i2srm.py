@@ -21,6 +21,8 @@ logger = logging.get_logger(__name__)
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 LONGEST_DEFAULT = 512  # for tokenizers that state no limit
+# How a tokenizer is called: a word that looks like a special token, a marker above all, is a word.
+AS_WORDS = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
 
 # Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
 INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
@@ -108,6 +110,9 @@ class I2SRMProcessor(ProcessorMixin):
         self.reduced_decode = reduced_decode
         kwargs.pop("processor_class", None)
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
+        # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
+        # here, so that threads that share it find it as it has to be.
+        self.tokenizer("", **AS_WORDS)
 
     @classmethod
     def from_encoders(
@@ -310,7 +315,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     @cached_property
     def _special_ids(self) -> tuple[int, int]:
-        ids = self.tokenizer("")["input_ids"]
+        ids = self.tokenizer("", **AS_WORDS)["input_ids"]
         if len(ids) != 2:
             raise ValueError(
                 f"{type(self.tokenizer).__name__} frames a text with {len(ids)} special tokens, expected 2"
@@ -471,9 +476,7 @@ class I2SRMProcessor(ProcessorMixin):
         # Lone surrogates cannot be encoded; they count as unknown characters.
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
-        # A word that looks like a special token, a marker above all, is a word.
-        options = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
-        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **options)["input_ids"]
+        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **AS_WORDS)["input_ids"]
         reserved, unknown = self._reserved_ids, self.tokenizer.unk_token_id
         return [[unknown if i in reserved else i for i in ids] or [unknown] for ids in pieces]
 
