@@ -94,6 +94,10 @@ class I2SRMProcessor(ProcessorMixin):
      'image_mask': (1, 4)}
     """
 
+    # Set it on a processor, whose URLs may then lead to this machine and the networks around it (see `load_picture`).
+    # It is for the user of a checkpoint to say, and neither saved with one nor read from one.
+    allow_private_addresses = False
+
     def __init__(
         self,
         image_processor=None,
@@ -522,9 +526,11 @@ class I2SRMProcessor(ProcessorMixin):
             for name in rows[0]
         }
 
-    def load_picture(self, picture):
+    def load_picture(self, picture, allow_private_addresses: bool | None = None):
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
-        return limit_aspect(load_picture(picture, max_pixels=self.max_pixels, min_side=self._min_side()))
+        allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
+        options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
+        return limit_aspect(load_picture(picture, **options))
 
     def _min_side(self) -> int | None:
         """The shorter side, in pixels, that a JPEG must keep when it is decoded at a part of its size."""
