@@ -127,8 +127,11 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
         )
     if not {"text", "tokens"} & set(names):
         raise ValueError(f"{path} has neither a column text nor tokens, only {', '.join(map(repr, names))}")
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "rows": rows}
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {"sha256": digest.hexdigest(), "rows": rows}
 
 
 def make_shards(inputs: list[dict], shard_size: int) -> list[Shard]:
