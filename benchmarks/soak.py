@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def work(arguments: argparse.Namespace):
     }
     pictures = make_pictures()
     numbers = range(arguments.first, arguments.posts, arguments.step)
-    waiting, lock, latencies, memory, errors = iter(numbers), threading.Lock(), [], [resident_memory()], []
+    waiting, lock, latencies, memory, errors = iter(numbers), threading.Lock(), array("d"), [resident_memory()], []
     bar = tqdm(total=len(numbers), desc=f"{arguments.threads} thread(s)", unit=" posts", disable=arguments.first > 0)
 
     def run(file):
@@ -190,7 +191,7 @@ def work(arguments: argparse.Namespace):
     if errors:
         raise errors[0]
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "latencies": latencies, "memory": memory}))
+    print(json.dumps({"seconds": seconds, "latencies": list(latencies), "memory": memory}))
 
 
 def run_worker(folder: Path, arguments: argparse.Namespace, threads: int, first: int, step: int) -> subprocess.Popen:
@@ -207,8 +208,10 @@ def read_answers(folder: Path, pattern: str) -> dict[int, list]:
 
 def same(found, expected) -> bool:
     """Whether two answers are the same but for `TOLERANCE` in numbers."""
+    if type(found) is not type(expected):
+        return False
     if isinstance(expected, float):
-        return isinstance(found, float) and abs(found - expected) <= TOLERANCE
+        return abs(found - expected) <= TOLERANCE
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(same, found, expected))
     if isinstance(expected, dict):
