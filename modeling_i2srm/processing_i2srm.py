@@ -135,7 +135,7 @@ class I2SRMProcessor(ProcessorMixin):
         image_processor = resnet_image_processor()
         if vision_name_or_path is not None:
             try:
-                image_processor = load_image_processor(vision_name_or_path)
+                image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
             except (OSError, ValueError) as error:
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
         processor = cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
@@ -603,20 +603,6 @@ def resnet_image_processor(image_size: int = 224) -> BitImageProcessorPil:
         image_mean=IMAGENET_DEFAULT_MEAN,
         image_std=IMAGENET_DEFAULT_STD,
     )
-
-
-def load_image_processor(name_or_path: str):
-    """The PIL-backed image processor of a vision backbone."""
-    try:
-        return AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
-    except ImportError:  # before 5.19 transformers asked for torchvision here
-        settings, _ = BitImageProcessorPil.get_image_processor_dict(name_or_path)
-        name = settings.get("image_processor_type", "").removesuffix("Fast").removesuffix("Pil") + "Pil"
-        if not hasattr(transformers, name):
-            raise ValueError(
-                f"{name} is none of transformers {transformers.__version__}; 5.19 or newer may know it"
-            ) from None
-        return getattr(transformers, name).from_dict(settings)
 
 
 def pil_backed(image_processor):
