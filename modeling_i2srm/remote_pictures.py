@@ -69,7 +69,9 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if any(ip in network for network in IPV4_INSIDE):
             ip = ipaddress.IPv4Address(ip.packed[-4:])
-        elif ip not in GLOBAL_UNICAST or (ip.sixtofour is not None and not is_public(str(ip.sixtofour))):
+        elif ip.sixtofour is not None:
+            ip = ip.sixtofour
+        elif ip not in GLOBAL_UNICAST:
             return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
