@@ -44,6 +44,10 @@ test-slow: $(INSTALLED)  ## run the slow tests too
 test-common: $(INSTALLED)  ## run transformers' own common model tests on our models
 	$(BIN)/python tests/common/run.py
 
+.PHONY: test-matrix
+test-matrix:  ## run the tests on every Python at hand, with the lowest and the latest versions (TESTS: arguments of pytest)
+	$(PYTHON) tests/matrix.py -- $(TESTS)
+
 .PHONY: lint
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
@@ -62,4 +66,4 @@ figures: $(INSTALLED)  ## draw the figures in docs/ again
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data and runs
-	rm -rf $(VENV) data runs build dist *.egg-info
+	rm -rf $(VENV) .venv-matrix data runs build dist *.egg-info

@@ -1,6 +1,5 @@
 """Downloads raw files: goes on where it was interrupted, and gives a file its name only when its sha256 is right."""
 
-import hashlib
 import os
 import string
 import time
@@ -12,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 from urllib import request
 from urllib.parse import quote, urljoin, urlsplit
 
+from picture_files import hash_file
 from tqdm import tqdm
 
 try:
@@ -92,7 +92,7 @@ def fetch_all(files: Iterable[RemoteFile], folder: str | Path, **options) -> lis
 def _is_there(file: RemoteFile, final: Path) -> bool:
     if not final.exists():
         return False
-    found = _sha256(final)
+    found = hash_file(final)
     if found != file.sha256.lower():
         raise DownloadError(
             f"{final} has sha256 {found}, but {file.url} should have {file.sha256}. Your file is left as it is: "
@@ -147,7 +147,7 @@ def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):
             continue
         with part.open("r+b") as complete:
             os.fsync(complete.fileno())
-        found = _sha256(part)
+        found = hash_file(part)
         if found == file.sha256.lower():
             return
         os.truncate(part, 0)  # not removed: the claim is on this very file
@@ -218,8 +218,3 @@ def _network() -> Iterator[None]:
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error  # urllib wraps what happened
         raise _Interrupted(str(reason) or type(error).__name__) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

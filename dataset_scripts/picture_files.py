@@ -155,5 +155,8 @@ def stamp_files(root: Path) -> str:
 
 def hash_file(path: Path) -> str:
     """Return the sha256 of a file."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modeling_i2srm.explanation import explain
 from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.picture_paths import check_picture_paths
 from modeling_i2srm.post_drawing import draw_post
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -22,6 +23,7 @@ parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or
 parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
+parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
 parser.add_argument(
     "--output", nargs="+", default=["explanation.html"], help=".html and .png files to write (default %(default)s)"
 )
@@ -40,6 +42,7 @@ def read_post(arguments: argparse.Namespace) -> dict:
     rows = load_dataset(arguments.dataset, split=arguments.split)
     if not 0 <= arguments.row < len(rows):
         raise ValueError(f"--row {arguments.row}: the {arguments.split} split has rows 0 to {len(rows) - 1}")
+    check_picture_paths(arguments.dataset, {arguments.split: rows}, arguments.image_dir)
     return rows[arguments.row]
 
 

@@ -11,12 +11,16 @@ Inputs are JSONL files, a post a line, Parquet files, or folders of them. Keys o
 
   text      the post. Or:
   tokens    its words, a list
-  image     its picture: a path relative to the folder of the file, or a URL; in Parquet also the bytes     (optional)
+  image     its picture: a path, or a URL; in Parquet also the bytes                                        (optional)
   objects   crops of the picture, a list of such                                                            (optional)
   id        a name of the post; default FILE-ROW, rows counted from 1                                       (optional)
 
 ner_tags, head, tail and relation, columns of data sets for training, are passed over; other keys are errors, unless
 --ignore names them. An example: {"id": "7", "text": "Kobe lands in Paris", "image": "pictures/7.jpg"}
+
+Paths are relative to the folder of the file, and a row whose path leads out of it (.., an absolute path, a link) is an
+error; --image_dir names another folder, / for every path there is. URLs of this machine and the networks around it are
+not read without --allow_private_addresses true.
 
 Results, in the folder of --output:
 

@@ -47,6 +47,13 @@ class DataArguments:
     """What to train and evaluate on."""
 
     dataset: str | None = field(default=None, metadata={"help": "Folder of Parquet files, or Hub id."})
+    image_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that paths to pictures in the data set may lead into, / for any. Default: only its own "
+            "folder and the caches of downloads. Pictures whose bytes are in the data set have none."
+        },
+    )
     max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first rows only."})

@@ -146,7 +146,7 @@ def read_picture(picture, processor: I2SRMProcessor) -> tuple:
     Raises:
         PictureError: there is nothing to read.
     """
-    content = read_bytes(picture)
+    content = read_bytes(picture, allow_private_addresses=processor.allow_private_addresses)
     if content is None:
         content = load_picture(picture, max_pixels=processor.max_pixels)
         data, kind = b"%d %d " % content.size + content.tobytes(), b"pixels"

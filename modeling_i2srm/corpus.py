@@ -73,6 +73,17 @@ class CorpusArguments:
             "an error. Default: it is read without where a download failed, an error where a file cannot be read."
         },
     )
+    image_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that paths of pictures are relative to and must not lead out of; / allows every absolute "
+            "path. Default: the folder of each input."
+        },
+    )
+    allow_private_addresses: bool = field(
+        default=False,
+        metadata={"help": "Download pictures also from this machine and the networks around it, not only public ones."},
+    )
     ignore: list[str] = field(
         default_factory=list, metadata={"help": "Columns or keys to pass over; others that are unknown are errors."}
     )
@@ -95,6 +106,8 @@ class CorpusArguments:
         check_threshold("threshold", self.threshold)
         check_threshold("relation_threshold", self.relation_threshold)
         check_on_image_error(self.on_image_error)
+        if self.image_dir is not None and not Path(self.image_dir).is_dir():
+            raise ValueError(f"--image_dir {self.image_dir} is no folder; e.g. --image_dir pictures")
 
 
 @dataclass
@@ -131,11 +144,13 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     inputs = agree(state, look)
     shards = make_shards(inputs, size)
-    options = {name: getattr(arguments, name) for name in ("threshold", "relation_threshold", "on_image_error")}
+    given = ("threshold", "relation_threshold", "on_image_error")
+    options = {name: getattr(arguments, name) for name in (*given, "allow_private_addresses")}
     if extractor is None:
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=state.device, **options)
-    settings = {"ner": arguments.ner, "re": arguments.re, **{name: getattr(extractor, name) for name in options}}
-    settings |= {"ignore": sorted(arguments.ignore), "shard_size": size}
+    settings = {"ner": arguments.ner, "re": arguments.re, **{name: getattr(extractor, name) for name in given}}
+    settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}
+    settings["allow_private_addresses"] = extractor.allow_private_addresses or None
 
     def prepare() -> list[str]:
         return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
@@ -270,7 +285,7 @@ class ShardWorker:
                 raise ValueError(f"{values!r:.100} is no post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             row.id = check_id(values.get("id"), row.id)
-            post, row.image_errors = self.load(values, Path(entry["path"]).parent)
+            post, row.image_errors = self.load(values, Path(self.arguments.image_dir or Path(entry["path"]).parent))
             row.post = {**post, "id": row.id}
         except BAD_POST as error:
             row.reason = explain(error)
@@ -283,11 +298,22 @@ class ShardWorker:
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
                 f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
             )
-        located = {"image": locate(values.get("image"), folder)}
+        errors = {}
+
+        def find(picture, name: str):
+            try:
+                return locate(picture, folder)
+            except PictureError as error:
+                if self.arguments.on_image_error != "warn":
+                    raise
+                errors[name] = str(error)
+                return None
+
+        located = {"image": find(values.get("image"), "image")}
         if isinstance(values.get("objects"), list):
-            located["objects"] = [locate(crop, folder) for crop in values["objects"]]
+            located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post, extraction, _ = self.extractor.load({**values, **located})
-        return post, extraction.image_errors
+        return post, errors | extraction.image_errors
 
     def extract(self, rows: list[Row]):
         """Fill in what is found in posts, or the reason; where a batch fails, its posts are tried one by one."""

@@ -17,7 +17,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .pictures import is_url
+from .pictures import PictureError, is_url
 from .pipeline_i2srm import COLUMNS, MultimodalTokenClassificationPipeline
 
 logger = logging.getLogger(__name__)
@@ -127,8 +127,11 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
         )
     if not {"text", "tokens"} & set(names):
         raise ValueError(f"{path} has neither a column text nor tokens, only {', '.join(map(repr, names))}")
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "rows": rows}
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {"sha256": digest.hexdigest(), "rows": rows}
 
 
 def make_shards(inputs: list[dict], shard_size: int) -> list[Shard]:
@@ -201,12 +204,28 @@ class ParquetRows:
 
 
 def locate(picture, folder: Path):
-    """A picture as `load_picture` takes it; paths are relative to the folder of the input."""
+    """A picture as `load_picture` takes it; paths are relative to a folder, and lie in it.
+
+    Raises:
+        PictureError: the path leads out of the folder: by "..", as an absolute one, or by a link.
+    """
     if isinstance(picture, dict):
         picture = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
-    if isinstance(picture, str) and not is_url(picture):
-        return str(folder / picture) if picture else None
-    return picture
+    if not isinstance(picture, str) or is_url(picture):
+        return picture
+    if not picture:
+        return None
+    path = folder / picture
+    try:
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError) as error:  # characters that no file system takes
+        raise PictureError(f"{picture[:300]!r} is no path: {error}") from error
+    if not inside:
+        raise PictureError(
+            f"the path {picture[:300]!r} leads out of {folder}, and is not read; if it may be: --image_dir DIR, with a "
+            "folder that holds all pictures, or --image_dir / for any path"
+        )
+    return str(path)
 
 
 @contextmanager

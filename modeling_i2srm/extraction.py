@@ -102,7 +102,7 @@ class Extractor:
         re: pipeline of the relations; without one no relations are looked for.
         threshold: leave out entities with a lower score.
         relation_threshold: leave out relations with a lower score.
-        on_image_error: as for the pipelines.
+        on_image_error, allow_private_addresses: as for the pipelines.
 
     Example:
 
@@ -118,11 +118,13 @@ class Extractor:
         threshold: float = 0.0,
         relation_threshold: float = 0.0,
         on_image_error: str | None = None,
+        allow_private_addresses: bool | None = None,
     ):
         check_threshold("threshold", threshold)
         check_threshold("relation_threshold", relation_threshold)
         check_on_image_error(on_image_error)
         self.ner, self.re, self.on_image_error = ner, re, on_image_error
+        self.allow_private_addresses = allow_private_addresses
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
         if re is not None:
@@ -185,7 +187,7 @@ class Extractor:
         name = post.get("id") if isinstance(post, Mapping) else None
         post = self.ner.check_post(post)
         text, words = self.ner.split(post)
-        image, crops, errors = self.ner.load_pictures(post, self.on_image_error)
+        image, crops, errors = self.ner.load_pictures(post, self.on_image_error, self.allow_private_addresses)
         extraction = Extraction(text, [], [], None if name is None else str(name), errors)
         return {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}, extraction, words
 

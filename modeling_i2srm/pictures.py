@@ -4,23 +4,20 @@ import errno
 import io
 import os
 import re
-import string
+import stat
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
+from .remote_pictures import check_bytes, download, read_all
+
 # The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
 # another size than the header says (ICO, ICNS), or that have no signature (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
-MAX_REDIRECTS = 5
-CHUNK_BYTES = 65536
 URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
 # How to turn a picture upright, by its EXIF orientation.
@@ -57,6 +54,7 @@ def load_picture(
     max_bytes: int = 50_000_000,
     timeout: float = 10.0,
     min_side: int | None = None,
+    allow_private_addresses: bool = False,
 ) -> Image.Image:
     """Read a picture as a new 8-bit RGB image, upright, without transparency.
 
@@ -71,29 +69,35 @@ def load_picture(
         max_pixels: most pixels (width x height) to decode. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
             that is few enough, a larger progressive one at 1/2 only: at any scale it takes memory for the full size.
         max_bytes: most bytes of a file, a download or `bytes`.
-        timeout: seconds, for each wait on the network, and for the download as a whole, looked at between chunks.
+        timeout: seconds, for a download as a whole, from looking up the name to the last byte.
         min_side: decode a JPEG at the smallest of 1/2, 1/4 and 1/8 of its size whose shorter side is still at least
             this long, in pixels; faster, for a picture that is made smaller afterwards. Other formats, PIL images and
             arrays stay as they are. Default: the full size.
+        allow_private_addresses: also download from this machine and the networks around it (127.0.0.1, 10.x, 192.168.x,
+            169.254.x, their IPv6 counterparts, and names that lead there), which anybody who writes a URL into a post
+            could otherwise have asked.
 
     Raises:
-        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind. A picture is never
-            returned in part.
+        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind; a URL is neither
+            http nor https, or leads to an address that is not public. A picture is never returned in part.
 
     What is transparent shows white. 16-bit grey (modes I;16 and I) is scaled from 0..65535. Mode F is taken as 0..1 if
     no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata.
     """
     try:
-        return _load(picture, max_pixels, max_bytes, timeout, min_side)
+        return _load(picture, max_pixels, max_bytes, timeout, min_side, allow_private_addresses)
     except Exception as error:  # Pillow's readers raise nearly anything on a broken file
         raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
 
 
-def read_bytes(picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0) -> bytes | None:
+def read_bytes(
+    picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0, allow_private_addresses: bool = False
+) -> bytes | None:
     """The bytes of a picture's file, read or downloaded now; `None` for one that is no file (image, array, tensor).
 
     Args:
-        picture, max_bytes, timeout: as in `load_picture`, which turns what is returned into an image.
+        picture, max_bytes, timeout, allow_private_addresses: as in `load_picture`, which turns what is returned into an
+            image.
 
     Raises:
         PictureError: the file is missing or over the bound, or the picture is of no known kind.
@@ -104,7 +108,7 @@ def read_bytes(picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0)
     b'GIF89a'
     """
     try:
-        return _read_bytes(picture, max_bytes, timeout)
+        return _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     except Exception as error:
         raise PictureError(f"cannot read picture {_name(picture)}: {_reason(error, timeout)}") from error
 
@@ -122,9 +126,11 @@ def _content(picture: Any) -> Any:
     return picture
 
 
-def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float, min_side: int | None) -> Image.Image:
+def _load(
+    picture: Any, max_pixels: int, max_bytes: int, timeout: float, min_side: int | None, allow_private_addresses: bool
+) -> Image.Image:
     picture = _content(picture)
-    data = _read_bytes(picture, max_bytes, timeout)
+    data = _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     if data is not None:
         with _pillow_switches(max_pixels):
             return _from_image(_open(data, max_pixels, min_side), max_pixels)
@@ -141,13 +147,13 @@ def _load(picture: Any, max_pixels: int, max_bytes: int, timeout: float, min_sid
 # Where the bytes come from
 
 
-def _read_bytes(picture: Any, max_bytes: int, timeout: float) -> bytes | None:
+def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addresses: bool) -> bytes | None:
     picture = _content(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
-        _check_bytes(memoryview(picture).nbytes, max_bytes)
+        check_bytes(memoryview(picture).nbytes, max_bytes)
         return bytes(picture)
     if is_url(picture):
-        return _download(picture, max_bytes, timeout)
+        return download(picture, max_bytes, timeout, allow_private_addresses)
     if isinstance(picture, (str, os.PathLike)):
         return _read_file(picture, max_bytes)
     if isinstance(picture, (Image.Image, np.ndarray)) or _is_tensor(picture):
@@ -156,52 +162,12 @@ def _read_bytes(picture: Any, max_bytes: int, timeout: float) -> bytes | None:
 
 
 def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may never end, nor even begin; open() says of folders
+        raise ValueError("it is no file, but a pipe, a device or a socket")
     with open(path, "rb") as file:
-        _check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
-        return _read_all(file, max_bytes)
-
-
-def _download(url: str, max_bytes: int, timeout: float) -> bytes:
-    """The body behind a URL, over http and https only, also where it redirects."""
-    # urllib's own opener would also read file:, ftp: and data: URLs, and whole redirect pages of any length.
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-        opener.add_handler(handler())
-    deadline = time.monotonic() + timeout
-    for _ in range(MAX_REDIRECTS + 1):
-        if urlsplit(url).scheme.lower() not in ("http", "https"):
-            raise ValueError(f"only http and https URLs are read, not {_shorten(url)!r}")
-        request = urllib.request.Request(quote(url, safe=string.punctuation), headers={"User-Agent": "modeling_i2srm"})
-        with opener.open(request, timeout=_seconds_until(deadline)) as response:
-            location = response.headers.get("Location")
-            if location and response.status in (301, 302, 303, 307, 308):
-                url = urljoin(url, quote(location, safe=string.punctuation, encoding="iso-8859-1"))
-                continue
-            if response.status != 200:
-                raise ValueError(f"the server answered {response.status} {response.reason}")
-            length = response.length  # None if the server does not say
-            _check_bytes(length or 0, max_bytes)
-            data = _read_all(response, max_bytes, deadline)
-            if length is not None and len(data) < length:
-                raise ValueError(f"the connection closed after {len(data)} of {length} bytes")
-            return data
-    raise ValueError(f"more than {MAX_REDIRECTS} redirects")
-
-
-def _read_all(stream: Any, max_bytes: int, deadline: float = float("inf")) -> bytes:
-    data = bytearray()
-    while chunk := stream.read1(CHUNK_BYTES):  # read() would wait for the whole chunk, however slowly it comes
-        data += chunk
-        _check_bytes(len(data), max_bytes)
-        _seconds_until(deadline)
-    return bytes(data)
-
-
-def _seconds_until(deadline: float) -> float:
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
+        check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
+        return read_all(file, max_bytes)
 
 
 # From bytes, an image or an array to RGB
@@ -387,14 +353,6 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ValueError(
             f"its size of {width} x {height} = {pixels} pixels is over the bound of max_pixels={max_pixels}; "
             f"to read it all the same: load_picture(picture, max_pixels={pixels})"
-        )
-
-
-def _check_bytes(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise ValueError(
-            f"its size of {size} bytes (or more) is over the bound of max_bytes={max_bytes}; "
-            f"to read it all the same: load_picture(picture, max_bytes={size})"
         )
 
 

@@ -95,7 +95,9 @@ class PostPipeline(Pipeline):
             raise ValueError(f"{given} has no words; e.g. {self.example}")
         return (text if tokens is None else " ".join(tokens)), words
 
-    def load_pictures(self, post: dict, on_image_error: str | None = None) -> tuple:
+    def load_pictures(
+        self, post: dict, on_image_error: str | None = None, allow_private_addresses: bool | None = None
+    ) -> tuple:
         """Load the picture and the crops of a post; those that cannot be read, where that is allowed, are `None`.
 
         Returns:
@@ -107,7 +109,7 @@ class PostPipeline(Pipeline):
             if picture is None:
                 return None
             try:
-                return self.processor.load_picture(picture)
+                return self.processor.load_picture(picture, allow_private_addresses)
             except PictureError as error:
                 allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
                 if not allowed or error.is_machines_fault:
@@ -122,9 +124,11 @@ class PostPipeline(Pipeline):
         crops = [] if crops is None else crops
         return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops)], errors
 
-    def encode_pictures(self, post: dict, on_image_error: str | None) -> tuple[dict, dict]:
+    def encode_pictures(
+        self, post: dict, on_image_error: str | None, allow_private_addresses: bool | None
+    ) -> tuple[dict, dict]:
         """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post, or nothing, and the errors."""
-        image, crops, errors = self.load_pictures(post, on_image_error)
+        image, crops, errors = self.load_pictures(post, on_image_error, allow_private_addresses)
         encoded = self.processor.encode_pictures([image], [crops])
         return {name: tensor[0] for name, tensor in encoded.items()}, errors
 
@@ -187,6 +191,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         on_image_error: `None` raises for pictures that cannot be read, but goes on without one whose download fails;
             "warn" goes on without any; "raise" always raises. What it went on without stands in "image_errors". Want of
             memory, too many open files and a broken disk are no picture's fault, and always raise.
+        allow_private_addresses: also download pictures from this machine and the networks around it, for those who
+            have them there and write the URLs themselves; default: only from public addresses, else it is a download
+            that fails.
         batch_size: posts that go through the model together.
 
     Returns:
@@ -219,6 +226,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         stride=None,
         max_length=None,
         on_image_error=None,
+        allow_private_addresses=None,
     ):
         if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
             raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
@@ -231,16 +239,25 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         strategy = options(aggregation_strategy=aggregation_strategy)
         all_scores = options(return_all_scores=return_all_scores)
         return (
-            options(stride=stride, max_length=max_length, on_image_error=on_image_error),
+            options(
+                stride=stride,
+                max_length=max_length,
+                on_image_error=on_image_error,
+                allow_private_addresses=allow_private_addresses,
+            ),
             {**strategy, **all_scores},
             {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
         )
 
-    def preprocess(self, inputs, stride=None, max_length=None, on_image_error=None):
+    def preprocess(self, inputs, stride=None, max_length=None, on_image_error=None, allow_private_addresses=None):
         post = self.check_post(inputs)
         text, words = self.split(post)
         rows, owners = self.processor.encode_windows([word for word, _, _ in words], max_length, stride)
-        return {"post": PreparedPost(text, words, rows, owners, *self.encode_pictures(post, on_image_error))}
+        return {
+            "post": PreparedPost(
+                text, words, rows, owners, *self.encode_pictures(post, on_image_error, allow_private_addresses)
+            )
+        }
 
     def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
         self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
@@ -314,7 +331,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         top_k: how many relations, the best first; `None` or `-1` all of them; 0, the default, the best one, in no list.
         skip_long_pairs: answer `None` for a pair that does not fit into `max_length`, instead of an error.
         max_length: sub-tokens; default the processor's.
-        on_image_error, batch_size: as for `MultimodalTokenClassificationPipeline`.
+        on_image_error, allow_private_addresses, batch_size: as for `MultimodalTokenClassificationPipeline`.
 
     Returns:
         {"label": relation, "score": softmax probability} of the pair, or with `top_k` a list of them; with "pairs" a
@@ -335,18 +352,27 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     keys = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
     example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(self, top_k=..., skip_long_pairs=None, max_length=None, on_image_error=None):
+    def _sanitize_parameters(
+        self, top_k=..., skip_long_pairs=None, max_length=None, on_image_error=None, allow_private_addresses=None
+    ):
         if top_k not in (None, ...) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
             raise ValueError(f"top_k={top_k!r} must be a number of relations, or None for all, e.g. top_k=3")
         check_sub_tokens(max_length=max_length)
         check_on_image_error(on_image_error)
         return (
-            options(skip_long_pairs=skip_long_pairs, max_length=max_length, on_image_error=on_image_error),
+            options(
+                skip_long_pairs=skip_long_pairs,
+                max_length=max_length,
+                on_image_error=on_image_error,
+                allow_private_addresses=allow_private_addresses,
+            ),
             {},
             {} if top_k is ... else {"top_k": top_k},
         )
 
-    def preprocess(self, inputs, skip_long_pairs=False, max_length=None, on_image_error=None):
+    def preprocess(
+        self, inputs, skip_long_pairs=False, max_length=None, on_image_error=None, allow_private_addresses=None
+    ):
         post = self.check_post(inputs)
         text, words = self.split(post)
         head, tail, pairs = post["head"], post["tail"], post["pairs"]
@@ -375,7 +401,9 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                 if not skip_long_pairs:
                     raise
                 rows.append(None)
-        prepared = PreparedPost(text, words, rows, [], *self.encode_pictures(post, on_image_error))
+        prepared = PreparedPost(
+            text, words, rows, [], *self.encode_pictures(post, on_image_error, allow_private_addresses)
+        )
         return {"post": prepared, "listed": post["pairs"] is not None}
 
     def _forward(self, model_inputs, **kwargs):

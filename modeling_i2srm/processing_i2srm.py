@@ -21,6 +21,8 @@ logger = logging.get_logger(__name__)
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 LONGEST_DEFAULT = 512  # for tokenizers that state no limit
+# How a tokenizer is called: a word that looks like a special token, a marker above all, is a word.
+AS_WORDS = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
 
 # Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
 INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
@@ -92,6 +94,10 @@ class I2SRMProcessor(ProcessorMixin):
      'image_mask': (1, 4)}
     """
 
+    # Set it on a processor, whose URLs may then lead to this machine and the networks around it (see `load_picture`).
+    # It is for the user of a checkpoint to say, and neither saved with one nor read from one.
+    allow_private_addresses = False
+
     def __init__(
         self,
         image_processor=None,
@@ -108,6 +114,9 @@ class I2SRMProcessor(ProcessorMixin):
         self.reduced_decode = reduced_decode
         kwargs.pop("processor_class", None)
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
+        # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
+        # here, so that threads that share it find it as it has to be.
+        self.tokenizer("", **AS_WORDS)
 
     @classmethod
     def from_encoders(
@@ -310,7 +319,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     @cached_property
     def _special_ids(self) -> tuple[int, int]:
-        ids = self.tokenizer("")["input_ids"]
+        ids = self.tokenizer("", **AS_WORDS)["input_ids"]
         if len(ids) != 2:
             raise ValueError(
                 f"{type(self.tokenizer).__name__} frames a text with {len(ids)} special tokens, expected 2"
@@ -471,9 +480,7 @@ class I2SRMProcessor(ProcessorMixin):
         # Lone surrogates cannot be encoded; they count as unknown characters.
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
-        # A word that looks like a special token, a marker above all, is a word.
-        options = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
-        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **options)["input_ids"]
+        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **AS_WORDS)["input_ids"]
         reserved, unknown = self._reserved_ids, self.tokenizer.unk_token_id
         return [[unknown if i in reserved else i for i in ids] or [unknown] for ids in pieces]
 
@@ -519,9 +526,11 @@ class I2SRMProcessor(ProcessorMixin):
             for name in rows[0]
         }
 
-    def load_picture(self, picture):
+    def load_picture(self, picture, allow_private_addresses: bool | None = None):
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
-        return limit_aspect(load_picture(picture, max_pixels=self.max_pixels, min_side=self._min_side()))
+        allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
+        options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
+        return limit_aspect(load_picture(picture, **options))
 
     def _min_side(self) -> int | None:
         """The shorter side, in pixels, that a JPEG must keep when it is decoded at a part of its size."""

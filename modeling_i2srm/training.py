@@ -32,6 +32,7 @@ from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
 from .model_card import write_model_card
+from .picture_paths import check_picture_paths
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .run_description import describe_run
 from .trainer import I2SRMTrainer, picture_workers
@@ -206,6 +207,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     started = time.perf_counter()
     set_seed(training_args.seed)
     splits = load_splits(data_args.dataset, task.text_columns)
+    check_picture_paths(data_args.dataset, splits, data_args.image_dir)
     features = next(iter(splits.values())).features
     names = task.label_names(features, data_args.dataset)
     for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):

@@ -23,7 +23,7 @@ def draw_training_curves(log_history: list[dict], path: str | Path):
     for name in metrics:
         points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
         overall = name.endswith("_f1")
-        label = name.removeprefix("eval_").replace("_", " ")
+        label = name.removeprefix("eval_").replace("_", " ").replace("$", r"\$")
         if overall or name.startswith("eval_lenient"):  # of relations there are too many for a curve each
             scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
     scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
@@ -58,8 +58,9 @@ def draw_confusion(records: list[dict], names: list[str], path: str | Path):
             if count := pairs[gold, found]:
                 colour = "white" if shares[y][x] > 60 else "black"
                 axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], fontsize=8)
+    plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
+    axes.set_xticks(range(len(names)), names, rotation=90, **plain)
+    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
     axes.set(xlabel="predicted", ylabel="gold (pairs)", title="Confusion of relations (numbers of pairs)")
     figure.colorbar(image, label="share of the gold relation (%)", shrink=0.8)
     figure.savefig(path, dpi=120)

@@ -18,6 +18,8 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
+from modeling_i2srm import I2SRMProcessor  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
 
@@ -56,7 +58,11 @@ class PictureHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def picture_server(monkeypatch):
-    """A server of pictures on the loopback interface: its `url`, and the paths it was `asked` for."""
+    """A server of pictures on the loopback interface: its `url`, and the paths it was `asked` for.
+
+    Processors may read from there while it runs.
+    """
+    monkeypatch.setattr(I2SRMProcessor, "allow_private_addresses", True)
     for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), PictureHandler)

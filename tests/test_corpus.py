@@ -331,6 +331,48 @@ def test_a_row_group_is_never_in_memory_as_a_whole(tmp_path):
     assert path.stat().st_size > 40_000_000 and 3_000_000 < most < 15_000_000
 
 
+def test_paths_stay_in_the_folder_of_the_pictures(tmp_path, extractor):
+    folder = tmp_path / "posts"
+    path = write_jsonl(folder, 0)
+    secret, link, inside = tmp_path / "secret.png", folder / "link.png", folder / "inside.png"
+    secret.write_bytes(png(0))
+    link.symlink_to(secret)
+    inside.symlink_to(folder / "pictures" / "1.png")
+    (folder / "up").symlink_to(tmp_path)
+    bad = ["../secret.png", str(secret), "link.png", "up/secret.png", "pictures/../../secret.png", "/dev/stdin", "a\0b"]
+    good = ["pictures/1.png", "inside.png", "pictures/../pictures/1.png", str(folder / "pictures" / "1.png")]
+    posts = [{"text": "Kobe lands", "image": name} for name in bad + good]
+    posts.append({"text": "Kobe lands", "image": "inside.png", "objects": ["inside.png", "../secret.png"]})
+    path.write_text("".join(json.dumps(post) + "\n" for post in posts))
+
+    summary = extract_corpus(arguments(path, tmp_path / "out"), extractor)
+    assert (summary["posts"], summary["errors"]) == (len(good), len(bad) + 1)
+    errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
+    assert [error["row"] for error in errors] == [*range(1, len(bad) + 1), len(posts)]
+    assert all("leads out of" in error["reason"] and "--image_dir" in error["reason"] for error in errors[:6])
+    assert "'a\\x00b' is no path" in errors[6]["reason"] and "../secret.png" in errors[7]["reason"]
+
+    warned = arguments(path, tmp_path / "warned", on_image_error="warn")
+    one = Extractor(extractor.ner, extractor.re, on_image_error="warn")
+    summary = extract_corpus(warned, one)
+    assert (summary["posts"], summary["pictures_failed"]) == (len(posts), len(bad) + 1)
+    assert list(lines(tmp_path / "warned")[-1]["image_errors"]) == ["objects[1]"]
+
+    path.write_text(json.dumps({"text": "Kobe", "image": str(secret)}) + "\n" + json.dumps(posts[0]) + "\n")
+    for name, allowed in (
+        (str(tmp_path), 1),
+        ("/", 1),
+        (str(folder), 0),
+    ):  # relative paths are those of that folder now
+        out = tmp_path / f"out{allowed}{len(name)}"
+        summary = extract_corpus(arguments(path, out, image_dir=name), extractor)
+        assert (summary.get("posts", 0), summary["errors"]) == (allowed, 2 - allowed)
+    with pytest.raises(ValueError, match="--image_dir nowhere is no folder"):
+        arguments(path, tmp_path / "out", image_dir="nowhere")
+    with pytest.raises(ValueError, match="--image_dir None there, '/' here"):
+        extract_corpus(arguments(path, tmp_path / "out", image_dir="/"), extractor)
+
+
 def test_a_damaged_parquet_file_stops_the_run(tmp_path, extractor):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"text": [base64.b64encode(os.urandom(50)).decode() for _ in range(400)]}), path)

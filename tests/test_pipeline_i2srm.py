@@ -27,6 +27,7 @@ from tiny import (
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
+from transformers.utils import logging as transformers_logging
 
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
@@ -406,6 +407,7 @@ def test_every_picture_counts(ner, key):
 
 def test_crops_beyond_the_models_number_are_told(ner, caplog):
     posts = [{"text": SENTENCES[0], "objects": [noise(i) for i in range(count)]} for count in (3, 4)]
+    transformers_logging.warning_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert_same(ner(posts[1]), ner(posts[0]))
     assert "4 object crops" in caplog.text

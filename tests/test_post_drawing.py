@@ -115,6 +115,44 @@ def together(written: list[str]) -> str:
 EVIL_ENTITIES = [entity(EVIL, "'Kobe'", "PER", 0.98), entity(EVIL, "New York City", "LOC", 0.875)]
 
 
+ATTACKS = [
+    "<script>alert(1)</script>",
+    "</p></body><script src=//evil.example/x.js></script>",
+    "<img src=x onerror=alert(1)>",
+    '" onmouseover="alert(1)" x="',
+    "' onfocus='alert(1)' autofocus '",
+    "--><svg/onload=alert(1)>",
+    "]]><iframe srcdoc='&lt;script&gt;'>",
+    "&lt;b&gt; &amp;#60;script&#62;",
+    "</style><script>alert(1)</script>",
+    "javascript:alert(1)",
+]
+KEPT = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "bdi", "mark", "div", "figure"}
+KEPT |= {"img", "figcaption", "span", "ul", "li", "strong", "table", "tr", "th", "td", "details", "summary"}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_that_a_page_shows_is_read_as_html(tmp_path, attack):
+    """Texts, types, relations, ids, and messages with names of files, each wherever it stands."""
+    text = f"{attack} and Kobe {attack}"
+    found = explained(
+        text, [entity(text, attack, attack), entity(text, "Kobe", attack)], relations=[Relation(0, 1, attack, 0.5)]
+    )
+    said = [Without("image", attack, 0.25, True, {attack: 0.25}, [])]
+    for why in found.entities:
+        why.without[:] = said
+    found.relations[0].without[:] = [RelationWithout("image", attack, 0.6, 0.3)]
+    found.extraction.id = attack
+    found.extraction.image_errors = {"objects[0]": f"cannot load picture '{attack}.jpg': no such file"}
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    assert {tag for tag, _ in page.elements} <= KEPT and page.post == text
+    kept = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "src", "alt", "dir", "scope"}
+    assert {name for _, attributes in page.elements for name in attributes} <= kept
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    shown = "".join(page.texts)
+    assert f"'{attack}.jpg'" in shown and f"Post {attack}" in shown and shown.count(attack) > 10
+
+
 def test_a_page_has_the_post_its_entities_pictures_and_reasons(tmp_path):
     found = explained(EVIL, EVIL_ENTITIES, relations=[Relation(0, 1, "/per/loc/<b>born</b>", 0.8)])
     page = page_of(tmp_path, found, NOISE, [CROP])

@@ -504,7 +504,8 @@ def test_any_jsonl_line_is_a_row_or_listed(folder, data, end):
 
 def to_table(rows: list[dict], delimiter: str, end: str) -> str:
     file = io.StringIO()
-    writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
+    # In quotes: before Python 3.13 the writer leaves "\r" bare, which its reader then takes for the end of a line.
+    writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerow(rows[0])
     for row in rows:
         writer.writerow([json.dumps(v) if isinstance(v, (list, dict)) else v for v in row.values()])

@@ -931,3 +931,24 @@ def test_crops_are_reduced_like_pictures_and_long_ones_by_their_shorter_side():
 def test_a_factor_that_would_enlarge_is_refused(factor):
     with pytest.raises(ValueError, match=f"reduced_decode={factor} would enlarge pictures again; use 2, or None"):
         tiny_processor(reduced_decode=factor)
+
+
+def test_a_tokenizer_is_never_changed_after_the_processor_is_made():
+    """It takes options by changing itself, which threads that share it would see in the middle of their work."""
+    processor = tiny_processor(bert_tokenizer())
+    backend = processor.tokenizer.backend_tokenizer
+    before, called = (backend.encode_special_tokens, backend.truncation, backend.padding), []
+    call = type(processor.tokenizer).__call__
+
+    class Watched(type(processor.tokenizer)):
+        def __call__(self, *arguments, **options):
+            found = call(self, *arguments, **options)
+            called.append((backend.encode_special_tokens, backend.truncation, backend.padding))
+            return found
+
+    processor.tokenizer.__class__ = Watched
+    processor.encode_windows("[SEP] Kobe lands in Paris".split())
+    processor(text=["Kobe", "Paris [MASK]"])
+    assert len(called) >= 3 and set(called) == {before}
+    processor.tokenizer("Kobe", split_special_tokens=False)
+    assert called[-1] != before  # what is watched can change

@@ -88,3 +88,10 @@ def test_confusion_is_in_per_cent_of_the_gold_label(tmp_path, monkeypatch):
     }
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_labels_are_no_formulas(tmp_path):
+    labels = ["None", r"$\frac{$", "<script>alert(1)</script>", "a$b$c"]
+    draw_confusion([{"gold": name, "predicted": labels[1]} for name in labels], labels, tmp_path / "confusion.png")
+    draw_training_curves([{"step": 1, r"eval_lenient_f1_$\frac{$": 0.5}], tmp_path / "curves.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1000 and (tmp_path / "curves.png").stat().st_size > 1000
