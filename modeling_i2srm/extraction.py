@@ -1,6 +1,7 @@
 """Whole posts: the entities of a post and the relations between them, from a model of each kind."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,14 +9,17 @@ from itertools import islice, permutations
 
 from transformers import pipeline
 
-from .configuration_i2srm import NO_RELATION
+from .configuration_i2srm import NO_RELATION, I2SRMConfig
 from .folding import fold_batch_norm
+from .loading import CheckpointError, loading
+from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_threshold,
 )
+from .processing_i2srm import I2SRMProcessor
 
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
 
@@ -139,20 +143,18 @@ class Extractor:
             options: of `Extractor`.
 
         Raises:
-            ValueError: a checkpoint of the other kind, whose head would be random.
+            ValueError: a checkpoint of the other kind, whose head would be random; `CheckpointError` (a `ValueError`)
+                for one that is cut, broken, incomplete or not there.
         """
+        classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
         tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
         pipes = {}
         for name, path in (("ner", ner), ("re", re)):
-            pipes[name] = None if path is None else pipeline(tasks[name], model=path, device=device, dtype=dtype)
-            if path is None:
+            if path is None and name == "re":
                 continue
-            if saved := pipes[name].model.config.architectures:
-                if type(pipes[name].model).__name__ not in saved:
-                    raise ValueError(
-                        f"{name}={str(path)!r} is a checkpoint of {saved[0]}; give ner= one of entities and re= one of "
-                        'relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
-                    )
+            model = load_head(name, path, classes[name], dtype)
+            processor = I2SRMProcessor.from_pretrained(path)
+            pipes[name] = pipeline(tasks[name], model=model, processor=processor, device=device)
             fold_batch_norm(pipes[name].model)
         return cls(**pipes, **options)
 
@@ -238,6 +240,29 @@ class Extractor:
             label, score = best["label"], best["score"]
             if label in self._allowed(extraction.entities, head, tail) and score >= self.relation_threshold:
                 extraction.relations.append(Relation(head, tail, label, score))
+
+
+def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
+    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ValueError(f'{name}={path!r} is no folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")')
+    with loading("configuration", path):
+        config = I2SRMConfig.from_pretrained(path)
+    if config.architectures and model_class.__name__ not in config.architectures:
+        raise ValueError(
+            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of entities and re= one "
+            'of relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
+        )
+    model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
+    wrong = {"lacks the weights": report["missing_keys"]}
+    wrong["has weights that are not finite:"] = [
+        key for key, parameter in model.named_parameters() if not parameter.isfinite().all()
+    ]
+    for what, keys in wrong.items():
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise CheckpointError(f"{name}={str(path)!r} {what} {', '.join(sorted(keys)[:3])}{more}")
+    return model
 
 
 __all__ = ["Entity", "Extraction", "Extractor", "Relation"]

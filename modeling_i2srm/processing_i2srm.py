@@ -13,6 +13,7 @@ from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
+from .loading import loading
 from .pictures import load_picture
 from .windows import best_windows, overlapping_windows
 
@@ -110,6 +111,12 @@ class I2SRMProcessor(ProcessorMixin):
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `ProcessorMixin`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("processor", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
     def from_encoders(
         cls,
         text_name_or_path: str,
@@ -129,7 +136,9 @@ class I2SRMProcessor(ProcessorMixin):
                 image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
             except (OSError, ValueError) as error:
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
-        processor = cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
+        with loading("tokenizer", text_name_or_path):
+            tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
+        processor = cls(image_processor, tokenizer, **overrides)
         if entity_markers:
             processor.add_entity_markers()
         return processor
