@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .loading import loading
+
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 NO_RELATION = "None"  # label of a pair without a relation
@@ -170,6 +172,12 @@ class I2SRMConfig(PreTrainedConfig):
             self.vision_config.out_features = self.vision_out_features
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `PreTrainedConfig`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("configuration", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """As of `PreTrainedConfig`, for a configuration of I2SRM alone; overrides are checked as its fields are."""
         if not isinstance(config_dict, dict) or config_dict.get("model_type") != cls.model_type:
@@ -247,7 +255,7 @@ class I2SRMConfig(PreTrainedConfig):
 
     def _check_kinds(self):
         """Raise a `ValueError` for a field whose value is of another kind than the field: "false" would be true."""
-        annotations = inspect.get_annotations(type(self))
+        annotations = inspect.get_annotations(I2SRMConfig)
         for field in dataclasses.fields(self):
             kind, value = annotations.get(field.name), getattr(self, field.name)
             if kind is bool and not isinstance(value, bool):

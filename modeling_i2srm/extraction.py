@@ -11,7 +11,7 @@ from transformers import pipeline
 
 from .configuration_i2srm import NO_RELATION, I2SRMConfig
 from .folding import fold_batch_norm
-from .loading import CheckpointError, loading
+from .loading import CheckpointError
 from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
@@ -246,8 +246,7 @@ def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrained
     """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f'{name}={path!r} is no folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")')
-    with loading("configuration", path):
-        config = I2SRMConfig.from_pretrained(path)
+    config = I2SRMConfig.from_pretrained(path)
     if config.architectures and model_class.__name__ not in config.architectures:
         raise ValueError(
             f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of entities and re= one "

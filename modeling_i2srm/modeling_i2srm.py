@@ -134,12 +134,11 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                     raise
                 again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
                 _, report = super().from_pretrained(path, *model_args, **again)
-                wrong = sorted(
-                    f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]
-                )
+                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
+                more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
                 raise CheckpointError(
-                    f"cannot load the model of {str(path)!r}: its weights have other shapes than its config.json says: "
-                    f"{'; '.join(wrong[:5])}{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}"
+                    f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
+                    f"asks for: {'; '.join(sorted(wrong)[:5])}{more}"
                 ) from error
 
     @classmethod
@@ -212,6 +211,11 @@ class I2SRMModel(I2SRMPreTrainedModel):
         )
         # Convolutional backbones have no SDPA: the top-level choice is for the text encoder.
         config.vision_config._attn_implementation = None
+        if type(config.vision_config) not in MODEL_FOR_BACKBONE_MAPPING:
+            raise ValueError(
+                f"vision_config is one of {config.vision_config.model_type!r}, which is no vision backbone; "
+                'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50")'
+            )
         self.vision_encoder = AutoBackbone.from_config(config.vision_config)
         channels = self.vision_encoder.channels
         self.pooled_channels, self.last_channels = sum(channels), channels[-1]

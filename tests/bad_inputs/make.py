@@ -1,6 +1,6 @@
 """Writes the bad inputs of tests/test_bad_inputs.py; the same bytes at every run.
 
-    python tests/bad_inputs/make.py FOLDER        # to look at them
+python tests/bad_inputs/make.py FOLDER        # to look at them
 """
 
 import io
@@ -52,7 +52,9 @@ def bombs() -> dict[str, bytes]:
         "bomb.jpg": jpeg[:start] + struct.pack(">HH", side, side) + jpeg[start + 4 :],
         "bomb.gif": MARKERS_OF_GIF + struct.pack("<HHBBB", side, side, 0, 0, 0) + encoded(photo(mode="P"), "GIF")[13:],
         "bomb.bmp": (bmp := encoded(photo(), "BMP"))[:18] + struct.pack("<ii", side, side) + bmp[26:],
-        "bomb.tif": encoded(photo(), "TIFF").replace(struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, side)),
+        "bomb.tif": encoded(photo(), "TIFF").replace(
+            struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, side)
+        ),
         "comment.png": png(4, 4, zlib.compress(bytes(13 * 4)), text_bomb()),
         "profile.png": png(4, 4, zlib.compress(bytes(13 * 4)), profile_bomb()),
     }
