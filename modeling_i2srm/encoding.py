@@ -84,7 +84,7 @@ def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array,
         return
     row = int(rows[first]) if isinstance(rows, range) else rows[first].as_py()
     raise ValueError(
-        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; mend the row, or "
+        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; mend it or "
         "leave it out, e.g. dataset.select(rows)"
     )
 

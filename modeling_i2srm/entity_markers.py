@@ -38,10 +38,10 @@ def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, 
         start, end = operator.index(start), operator.index(end)
     except (TypeError, ValueError, KeyError):
         raise ValueError(
-            f"{name}={span!r} is no span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
+            f"{name}={span!r:.200} is no span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
         ) from None
     if not 0 <= start < end <= length:
-        raise ValueError(f"{name}={span!r} is empty or not in the post of {length} {unit}; e.g. {CALLS[unit]}")
+        raise ValueError(f"{name}={span!r:.200} is empty or not in the post of {length} {unit}; e.g. {CALLS[unit]}")
     return start, end
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice, permutations
+from itertools import chain, islice, permutations
 
 from transformers import pipeline
 
@@ -21,6 +23,7 @@ from .pipeline_i2srm import (
 )
 from .processing_i2srm import I2SRMProcessor
 
+MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
 
 
@@ -53,7 +56,8 @@ class Extraction:
         text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
         id: of the post, if it has one.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
-        pairs_left_out: pairs of entities too far apart for the relation model's longest input.
+        pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
+            `MAX_PAIRS` of a post.
 
     Example:
 
@@ -173,7 +177,7 @@ class Extractor:
         if isinstance(posts, (str, Mapping)):
             return self._extract([posts])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
-            raise ValueError(f'{posts!r} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
+            raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         found = self._stream(posts, batch_size)
         return list(found) if isinstance(posts, (list, tuple)) else found
 
@@ -205,7 +209,9 @@ class Extractor:
         if self.re is not None:
             asked = []
             for post, (extraction, words) in zip(loaded, extractions, strict=True):
-                if pairs := self.candidates(extraction.entities):
+                pairs = self.candidates(extraction.entities)
+                extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
+                if pairs:
                     asked.append((extraction, pairs, {**post, "pairs": self.spans(post, extraction, words, pairs)}))
             rows = [post for _, _, post in asked]
             answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0)
@@ -214,9 +220,39 @@ class Extractor:
         return [extraction for extraction, _ in extractions]
 
     def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
-        """The ordered pairs of entities, by position, whose types some relation allows."""
-        pairs = permutations(range(len(entities)), 2)
-        return [pair for pair in pairs if self._allowed(entities, *pair)]
+        """The ordered pairs of entities, by position, whose types some relation allows.
+
+        Of a post with more than `MAX_PAIRS` as many for each head as there is room for, those with the nearest tails.
+        """
+        count = self.count_pairs(entities)
+        if not count:
+            return []
+        if count <= MAX_PAIRS:
+            pairs = permutations(range(len(entities)), 2)
+            return [pair for pair in pairs if self._allowed(entities, *pair)]
+        of_type = defaultdict(list)
+        for place, entity in enumerate(entities):
+            of_type[entity.entity.upper()].append(place)
+        tails = {
+            head: sorted(chain(*(of_type[tail] for tail in of_type if self._asked(head, tail)))) for head in of_type
+        }
+        heads = [place for place, entity in enumerate(entities) if tails[entity.entity.upper()]]
+        room, pairs = max(MAX_PAIRS // len(heads), 1), []
+        for head in heads[:MAX_PAIRS]:
+            possible = tails[entities[head].entity.upper()]
+            middle = bisect_left(possible, head)
+            near = [tail for tail in possible[max(middle - room, 0) : middle + room + 1] if tail != head]
+            pairs += sorted((head, tail) for tail in sorted(near, key=lambda tail: abs(tail - head))[:room])
+        return pairs
+
+    def count_pairs(self, entities: list[Entity]) -> int:
+        """How many ordered pairs of entities some relation allows."""
+        types = Counter(entity.entity.upper() for entity in entities)
+        asked = ((head, tail) for head in types for tail in types if self._asked(head, tail))
+        return sum(types[head] * (types[tail] - (head == tail)) for head, tail in asked)
+
+    def _asked(self, head: str, tail: str) -> bool:
+        return any(asked is None or asked == (head, tail) for asked in self.labels.values())
 
     def _allowed(self, entities: list[Entity], head: int, tail: int) -> list[str]:
         types = entities[head].entity.upper(), entities[tail].entity.upper()

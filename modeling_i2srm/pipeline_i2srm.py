@@ -55,7 +55,7 @@ class PostPipeline(Pipeline):
         if isinstance(inputs, torch.utils.data.Dataset):  # may have no __iter__
             return super().__call__(inputs, **kwargs)
         if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
-            raise ValueError(f"{inputs!r} is no post; e.g. {self.example}")
+            raise ValueError(f"{inputs!r:.200} is no post; e.g. {self.example}")
         return iter(super().__call__((post for post in inputs), **kwargs))
 
     def save_pretrained(self, save_directory, **kwargs):
@@ -68,7 +68,7 @@ class PostPipeline(Pipeline):
         if isinstance(post, str):
             post = {"text": post}
         if not isinstance(post, Mapping):
-            raise ValueError(f"{post!r} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
+            raise ValueError(f"{post!r:.200} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
         if unknown := [str(name) for name in post if name not in (*self.keys, *COLUMNS)]:
             raise ValueError(
                 f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(self.keys)}; e.g. {self.example}"
@@ -76,14 +76,16 @@ class PostPipeline(Pipeline):
         post = {name: post.get(name) for name in self.keys}
         text, tokens = post["text"], post["tokens"]
         if (text is None) == (tokens is None):
-            raise ValueError(f"text={text!r}, tokens={tokens!r}: give one of them, e.g. {self.example}")
+            raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {self.example}")
         if tokens is None and not isinstance(text, str):
-            raise ValueError(f"text={text!r} is no str; e.g. {self.example}")
+            raise ValueError(f"text={text!r:.200} is no str; e.g. {self.example}")
         if tokens is not None:
             listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
             post["tokens"] = list(tokens) if listed else tokens
             if not listed or not all(isinstance(word, str) for word in post["tokens"]):
-                raise ValueError(f'tokens={tokens!r} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+                raise ValueError(
+                    f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
+                )
         return post
 
     def split(self, post: dict) -> tuple[str, list[tuple[str, int, int]]]:
@@ -91,7 +93,7 @@ class PostPipeline(Pipeline):
         text, tokens = post["text"], post["tokens"]
         words = self.processor.split_posts(text, tokens)[0][0] if text or tokens else []
         if not words:
-            given = f"text={text!r}" if tokens is None else f"tokens={tokens!r}"
+            given = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
             raise ValueError(f"{given} has no words; e.g. {self.example}")
         return (text if tokens is None else " ".join(tokens)), words
 

@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of the parsers of raw data, with atheris (`make fuzz`, which installs it).
 
-    python tests/fuzz/fuzz_parsers.py --minutes 10                 # all targets, one after the other
+    python tests/fuzz/fuzz_parsers.py --minutes 10                # all targets, one after the other
     python tests/fuzz/fuzz_parsers.py --minutes 2 --targets mnre
-    python tests/fuzz/fuzz_parsers.py --keep                       # the smallest set of found inputs -> tests/fuzz/corpus
+    python tests/fuzz/fuzz_parsers.py --keep                      # a small set of what was found -> tests/fuzz/corpus
 
 Inputs that reach new code are kept in --work; one that breaks a promise of tests/fuzz/targets.py lies there as
 crash-..., and the exit status is 1. An input that was mended goes to tests/fuzz/corpus/TARGET, which
@@ -35,7 +35,8 @@ def fuzz(target: str, options: list[str]):
         import targets
     shared_memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=shared_memory if shared_memory.is_dir() else None))
-    atheris.Setup([sys.argv[0], *options], lambda content: targets.check(target, content, folder))
+    again = f"{sys.executable} {__file__} --target {target}"  # how a merge starts itself, through a shell
+    atheris.Setup([again, *options], lambda content: targets.check(target, content, folder))
     atheris.Fuzz()
 
 
