@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice, permutations
+from itertools import chain, islice
 
 from transformers import pipeline
 
@@ -224,20 +224,16 @@ class Extractor:
 
         Of a post with more than `MAX_PAIRS` as many for each head as there is room for, those with the nearest tails.
         """
-        count = self.count_pairs(entities)
-        if not count:
-            return []
-        if count <= MAX_PAIRS:
-            pairs = permutations(range(len(entities)), 2)
-            return [pair for pair in pairs if self._allowed(entities, *pair)]
-        of_type = defaultdict(list)
+        of_type, pairs = defaultdict(list), []
         for place, entity in enumerate(entities):
             of_type[entity.entity.upper()].append(place)
         tails = {
-            head: sorted(chain(*(of_type[tail] for tail in of_type if self._asked(head, tail)))) for head in of_type
+            head: sorted(chain(*(places for tail, places in of_type.items() if self._asked(head, tail))))
+            for head in of_type
         }
         heads = [place for place, entity in enumerate(entities) if tails[entity.entity.upper()]]
-        room, pairs = max(MAX_PAIRS // len(heads), 1), []
+        crowded = self.count_pairs(entities) > MAX_PAIRS
+        room = max(MAX_PAIRS // len(heads), 1) if crowded else len(entities)
         for head in heads[:MAX_PAIRS]:
             possible = tails[entities[head].entity.upper()]
             middle = bisect_left(possible, head)

@@ -75,7 +75,9 @@ def keep(targets: list[str], work: Path):
     for target in targets:
         kept = CORPUS / target
         kept.mkdir(parents=True, exist_ok=True)
-        status, said = run(target, "-merge=1", f"-max_len={KEPT_BYTES}", str(kept), str(work / target))
+        status, said = run(
+            target, "-merge=1", "-use_counters=0", f"-max_len={KEPT_BYTES}", str(kept), str(work / target)
+        )
         size = sum(path.stat().st_size for path in kept.iterdir())
         print(f"{target}: {len(list(kept.iterdir()))} inputs, {size:,} bytes{'' if status == 0 else ' FAILED ' + said}")
 
