@@ -9,6 +9,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .crf import entity_type
+from .entity_markers import check_span
 from .pictures import PictureError, is_url
 from .processing_i2srm import EntityPairError, split_pair
 
@@ -363,14 +364,20 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             raise ValueError(
                 f"pairs={repr(pairs)[:60]} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
             ) from None
-        rows, known, pieces = [], None, None
+        starts = {start: word for word, (_, start, _) in enumerate(words)}
+        ends = {end: word for word, (_, _, end) in enumerate(words, start=1)}
+        rows, known, tokens, pieces = [], None, [], []
         for head, tail in pairs:
             own_words = words
             if post["tokens"] is None:
-                own_words, head, tail = split_pair(text, head, tail)
-            tokens = [word for word, _, _ in own_words]
-            if tokens != known:  # most pairs leave the words of their post as they are
-                known, pieces = tokens, self.processor.sub_tokens(tokens)
+                spans = [check_span(span, n, len(text), "characters") for span, n in ((head, "head"), (tail, "tail"))]
+                if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
+                    head, tail = ((starts[start], ends[end]) for start, end in spans)
+                else:
+                    own_words, head, tail = split_pair(text, head, tail)
+            if own_words is not known:
+                known, tokens = own_words, [word for word, _, _ in own_words]
+                pieces = self.processor.sub_tokens(tokens)
             try:
                 rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length, pieces=pieces))
             except EntityPairError:

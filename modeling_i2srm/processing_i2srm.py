@@ -458,7 +458,8 @@ class I2SRMProcessor(ProcessorMixin):
             EntityPairError: both entities and the words between them do not fit.
             ValueError: a span that is not in the post, or a tokenizer without the markers.
         """
-        check_words(tokens)
+        if pieces is None:
+            check_words(tokens)
         head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
         pieces = self.sub_tokens(tokens) if pieces is None else pieces
         marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)

@@ -52,26 +52,36 @@ def bombs() -> dict[str, bytes]:
         "bomb.jpg": jpeg[:start] + struct.pack(">HH", side, side) + jpeg[start + 4 :],
         "bomb.gif": MARKERS_OF_GIF + struct.pack("<HHBBB", side, side, 0, 0, 0) + encoded(photo(mode="P"), "GIF")[13:],
         "bomb.bmp": (bmp := encoded(photo(), "BMP"))[:18] + struct.pack("<ii", side, side) + bmp[26:],
-        "bomb.tif": encoded(photo(), "TIFF").replace(
-            struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, side)
-        ),
-        "comment.png": png(4, 4, zlib.compress(bytes(13 * 4)), text_bomb()),
-        "profile.png": png(4, 4, zlib.compress(bytes(13 * 4)), profile_bomb()),
+        "bomb.tif": large_tiff(side),
+        "comment.png": png(4, 4, zlib.compress(bytes(13 * 4)), png_chunk(b"zTXt", b"Comment\0\0" + zeros())),
+        "profile.png": png(4, 4, zlib.compress(bytes(13 * 4)), png_chunk(b"iCCP", b"profile\0\0" + zeros())),
+        "scans.jpg": many_scans(),
     }
 
 
-def text_bomb() -> bytes:
-    """A compressed comment of 200 MB."""
-    packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(bytes(10**6)) for _ in range(200)) + packer.flush()
-    return png_chunk(b"zTXt", b"Comment\0\0" + body)
+def large_tiff(side: int) -> bytes:
+    """A TIFF of 40 x 30 whose tags say that it is larger."""
+    content = bytearray(encoded(photo(), "TIFF"))
+    start = struct.unpack_from("<I", content, 4)[0]
+    for entry in range(struct.unpack_from("<H", content, start)[0]):
+        place = start + 2 + 12 * entry
+        tag, kind = struct.unpack_from("<HH", content, place)
+        if tag in (256, 257, 278):  # width, height, rows of a strip
+            struct.pack_into("<H" if kind == 3 else "<I", content, place + 8, side)
+    return bytes(content)
 
 
-def profile_bomb() -> bytes:
-    """A colour profile that unpacks to 200 MB."""
-    packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(bytes(10**6)) for _ in range(200)) + packer.flush()
-    return png_chunk(b"iCCP", b"profile\0\0" + body)
+def zeros(megabytes: int = 200) -> bytes:
+    """So many zeros, packed into 0.2 MB."""
+    packer = zlib.compressobj(1)
+    return b"".join(packer.compress(bytes(10**6)) for _ in range(megabytes)) + packer.flush()
+
+
+def many_scans(count: int = 5_000) -> bytes:
+    """A progressive JPEG that brings its last scan again and again: some bytes each, and a pass over all pixels."""
+    whole = encoded(Image.new("L", (2000, 2000), 77), "JPEG", progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + scan * count + whole[-2:]
 
 
 def pictures() -> dict[str, bytes]:
@@ -80,7 +90,8 @@ def pictures() -> dict[str, bytes]:
     noise = random.Random(0).randbytes(600)
     exif = Image.Exif()
     exif[0x0112] = 6
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    srgb[24:36] = bytes(12)  # when it was made
     frames = [photo(), photo().rotate(180)]
     sixteen = Image.new("I;16", (40, 30), 40_000)
     return {
@@ -114,7 +125,7 @@ def pictures() -> dict[str, bytes]:
         "animated.webp": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
         "turned.jpg": encoded(photo(), "JPEG", exif=exif),
         "turned_broken_exif.jpg": encoded(photo(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09" + noise[:40]),
-        "profile.jpg": encoded(photo(), "JPEG", icc_profile=srgb),
+        "profile.jpg": encoded(photo(), "JPEG", icc_profile=bytes(srgb)),
         "broken_profile.jpg": encoded(photo(), "JPEG", icc_profile=noise[:200]),
         "broken_profile.png": encoded(photo(), "PNG", icc_profile=noise[:200]),
         "wrong_name.png": jpeg,
