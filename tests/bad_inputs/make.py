@@ -3,6 +3,7 @@
 python tests/bad_inputs/make.py FOLDER        # to look at them
 """
 
+import functools
 import io
 import random
 import struct
@@ -130,6 +131,11 @@ def pictures() -> dict[str, bytes]:
         "broken_profile.png": encoded(photo(), "PNG", icc_profile=noise[:200]),
         "wrong_name.png": jpeg,
     }
+
+
+@functools.cache
+def pictures_once() -> dict[str, bytes]:
+    return pictures()
 
 
 READABLE = {
