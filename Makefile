@@ -44,6 +44,13 @@ test-slow: $(INSTALLED)  ## run the slow tests too
 test-common: $(INSTALLED)  ## run transformers' own common model tests on our models
 	$(BIN)/python tests/common/run.py
 
+FUZZ_MINUTES ?= 10
+
+.PHONY: fuzz
+fuzz: $(INSTALLED)  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all together; what is found goes to runs/fuzz
+	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
+
 .PHONY: lint
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

@@ -19,9 +19,12 @@ from pathlib import Path
 import datasets
 import explain
 import extract
+import mnre
+import posts
 import pyarrow as pa
 import pytest
 import torch
+import twitter2015
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -79,8 +82,12 @@ def assert_ours(error: BaseException, words):
 
 def check_message(message: str, words):
     assert "Traceback" not in message and 10 < len(message) < 2000
-    missing = [word for word in ([words] if isinstance(words, str) else words) if word not in message]
+    missing = [word for word in listed(words) if word not in message]
     assert not missing, f"{missing} not in {message!r}"
+
+
+def listed(words) -> list[str]:
+    return [words] if isinstance(words, str) else list(words)
 
 
 def refused(call, words):
@@ -173,16 +180,12 @@ def test_every_picture_is_in_the_table_and_made_anew_alike(pictures):
 @each_door
 def test_pictures_are_read_or_named(doors, pictures, door):
     for name, path in pictures.items():
-        for given in ({"image": str(path)}, {"objects": [{"bytes": path.read_bytes(), "path": name}]}):
+        for post in ({"image": str(path)}, {"objects": [{"bytes": path.read_bytes(), "path": name}]}):
             if name in make.READABLE:
-                assert doors[door]("lands", **given), name
-            else:
-                named = repr(str(path)) if "image" in given else name
-                reason = REASONS[name]
-                refused(
-                    lambda given=given: doors[door]("lands", **given),
-                    [named, *([reason] if isinstance(reason, str) else reason)],
-                )
+                assert doors[door]("lands", **post) is not None
+                continue
+            named = repr(str(path)) if "image" in post else name
+            refused(lambda post=post: doors[door]("lands", **post), [named, *listed(REASONS[name])])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -516,12 +519,12 @@ def test_checkpoints(checkpoint, tmp_path, name):
     shutil.copytree(checkpoint, folder)
     spoil(folder)
     of_extractor = of_model if of_extractor is ... else of_extractor
-    expected = [repr(str(folder)), *([of_extractor] if isinstance(of_extractor, str) else of_extractor)]
+    expected = [repr(str(folder)), *listed(of_extractor)]
     refused(lambda: Extractor.from_pretrained(str(folder), device="cpu"), expected)
     if of_model is None:
         assert I2SRMForTokenClassification.from_pretrained(folder)
     else:
-        expected = [repr(str(folder)), *([of_model] if isinstance(of_model, str) else of_model)]
+        expected = [repr(str(folder)), *listed(of_model)]
         refused(lambda: I2SRMForTokenClassification.from_pretrained(folder), expected)
     for door in (
         lambda: AutoModelForTokenClassification.from_pretrained(folder),
@@ -740,6 +743,7 @@ def test_settings_of_training(tmp_path, name):
     check_message(said(run_script, MNER, run_arguments(str(folder), str(tmp_path / "out"), **options)), words)
 
 
+@pytest.mark.slow
 def test_scripts_print_no_traceback(tmp_path):
     """As a user sees it: one paragraph, from a process of its own."""
     arguments = run_arguments(str(tmp_path / "none"), str(tmp_path / "out"))
@@ -806,3 +810,65 @@ def test_arguments_of_scripts(checkpoint, tmp_path, script, arguments, words):
     (tmp_path / "posts.jsonl").write_text('{"text": "Kobe"}\n')
     places = {"GOOD": str(checkpoint), "OUT": str(tmp_path / "out"), "POSTS": str(tmp_path / "posts.jsonl")}
     check_message(said(script.main, [places.get(word, word) for word in arguments]), words)
+
+
+# Data set scripts
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_posts_with_bad_pictures_are_kept_without_them_and_counted(pictures, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(next(iter(pictures.values())).parent, raw / "pictures")
+    rows = [{"id": name, "text": "Kobe", "ner_tags": ["O"], "image": f"pictures/{name}"} for name in pictures]
+    (raw / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with contextlib.redirect_stdout(io.StringIO()):
+        posts.main(["--data_dir", str(raw), "--output_dir", str(tmp_path / "out")])
+    stored_rows = pa.parquet.read_table(tmp_path / "out/data", columns=["id", "image"]).to_pylist()
+    assert [row["id"] for row in stored_rows] == list(pictures)
+    read = {row["id"] for row in stored_rows if row["image"]}
+    assert read == make.READABLE.keys() - {"animated.gif", "animated.webp"}  # whose frame is not known
+    report = (tmp_path / "out/report.json").read_text()
+    assert all(reason in report for reason in ("5006 scans, more than 100", "2500000000 pixels", "animated, 2 frames"))
+
+
+LINES = ("train", "val", "test")
+RAW_FILES = {
+    "none": (posts, {}, [], "no train.jsonl"),
+    "empty": (posts, {"train.jsonl": b""}, [], "has no posts that could be read"),
+    "bytes": (posts, {"train.jsonl": b"\xff\n[\n" + b"[" * 100_000}, [], ["train.jsonl, line 1", "UnicodeDecodeError"]),
+    "tag": (posts, {"train.jsonl": b'{"text": "a", "ner_tags": ["X"]}\n'}, [], ["line 1", "['X']"]),
+    "tags": (posts, {"train.jsonl": b'{"text": "a b", "ner_tags": ["O"]}\n'}, ["--strict"], ["line 1", "2 BIO tags"]),
+    "columns": (posts, {"train.csv": b"text,text\na,b\n"}, [], ["train.csv, line 1", "'text'"]),
+    "quote": (posts, {"train.csv": b'"text\n'}, [], "train.csv"),
+    "NULs": (posts, {"train.conll": bytes(999)}, [], "train.conll"),
+    "option": (posts, {"train.jsonl": b'{"text": "a"}\n'}, ["--num_proc", "0"], "--num_proc 0"),
+    "crops": (posts, {"train.jsonl": b'{"text": "a"}\n'}, ["--objects", "/no/such"], "/no/such"),
+    "MNRE, none": (mnre, {}, [], "expected one file ours_train.txt"),
+    "MNRE, call": (mnre, {f"ours_{name}.txt": b"f()\n" for name in LINES}, [], "ours_train.txt, line 1"),
+    "MNRE, nested": (mnre, {f"ours_{name}.txt": b"[" * 99_999 for name in LINES}, [], "ours_train.txt, line 1"),
+    "Twitter, none": (twitter2015, {}, [], "train.txt, valid.txt and test.txt"),
+    "Twitter, no tab": (twitter2015, {f"{name}.txt": b"a O\n" for name in LINES}, [], ["train.txt, line 1", "'a O'"]),
+    "Twitter, index": (
+        twitter2015,
+        {f"{name}.txt": b"a\tO\n" for name in LINES} | {"twitter2015_train_dict.pth": b"garbage"},
+        ["--objects", "released"],
+        ["twitter2015_train_dict.pth", "index of crops"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAW_FILES)
+def test_raw_files(tmp_path, name):
+    script, files, arguments, words = RAW_FILES[name]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for file, content in files.items():
+        (raw / file).write_bytes(content)
+    arguments = ["--data_dir", str(raw), "--output_dir", str(tmp_path / "out"), *arguments]
+    check_message(said(script.main, arguments), words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", [posts, mnre, twitter2015])
+def test_no_raw_files(tmp_path, script):
+    check_message(said(script.main, ["--data_dir", str(tmp_path / "none")]), [str(tmp_path / "none")])

@@ -18,6 +18,7 @@ def test_every_target_is_fuzzed_and_has_seeds():
     assert sum(path.stat().st_size for path in files) < 100_000
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("target", fuzz_parsers.NAMES)
 def test_inputs_that_were_found_are_read_or_refused(target, tmp_path):
     inputs = sorted((fuzz_parsers.CORPUS / target).iterdir())
