@@ -28,6 +28,8 @@ def fuzz(target: str, options: list[str]):
     """Run libFuzzer on one target; does not return."""
     import atheris
 
+    atheris.enabled_hooks.add("str")  # startswith and the like guide it too
+
     sys.path[:0] = [str(ROOT / "dataset_scripts"), str(Path(__file__).resolve().parent)]
     with atheris.instrument_imports(include=INSTRUMENTED):
         if target == "crop_index":
