@@ -48,6 +48,13 @@ test-common: $(INSTALLED)  ## run transformers' own common model tests on our mo
 test-matrix:  ## run the tests on every Python at hand, with the lowest and the latest versions (TESTS: arguments of pytest)
 	$(PYTHON) tests/matrix.py -- $(TESTS)
 
+FUZZ_MINUTES ?= 10
+
+.PHONY: fuzz
+fuzz: $(INSTALLED)  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all together; what is found goes to runs/fuzz
+	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
+
 .PHONY: lint
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

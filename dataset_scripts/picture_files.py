@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50_000_000
+MAX_SCANS = 100  # of a progressive JPEG, each decoded at full size; usual ones have ten
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would hand some others to programs outside
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
@@ -43,6 +44,9 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
             frames = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
         if width * height > max_pixels:
             return None, f"{width}x{height} pixels, more than {max_pixels}"
+        scans = value["bytes"].count(b"\xff\xda")
+        if image.format in ("JPEG", "MPO") and scans > MAX_SCANS:
+            return None, f"{scans} scans, more than {MAX_SCANS}"
         if frames > 1:
             return None, f"animated, {frames} frames"
         datasets.Image().decode_example(value)

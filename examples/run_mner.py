@@ -6,15 +6,8 @@
 Arguments come from a JSON file, from the command line, or from both (the command line wins); `--help` lists them.
 """
 
-from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.mner import MNER
-from modeling_i2srm.training import end_processes, run_task
-
-
-def main():
-    run_task(MNER, *parse_arguments())
-    end_processes()
-
+from modeling_i2srm.training import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script(MNER)

@@ -1,9 +1,14 @@
 """Configuration of I2SRM models."""
 
+import dataclasses
+import inspect
 import math
+from collections import Counter
 from typing import ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .loading import loading
 
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
@@ -45,6 +50,19 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     stages = [name for name in stage_names if name != "stem"]
     count = min(count, len(stages))
     return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
+
+
+def check_labels(id2label):
+    """Raise a `ValueError` unless `id2label` is `None` or names the labels 0, 1, 2 ... with a text each."""
+    if id2label is None:
+        return
+    example = 'e.g. id2label={0: "O", 1: "B-PER", 2: "I-PER"}'
+    if not isinstance(id2label, dict) or not all(isinstance(name, str) for name in id2label.values()):
+        raise ValueError(f"id2label={id2label!r:.200} must be a dict of names; {example}")
+    if sorted(map(str, id2label)) != sorted(map(str, range(len(id2label)))):
+        raise ValueError(f"id2label={id2label!r:.200} must have the ids 0 to {len(id2label) - 1}; {example}")
+    if repeated := [name for name, count in Counter(id2label.values()).items() if count > 1]:
+        raise ValueError(f"id2label has {', '.join(map(repr, repeated))} more than once; {example}")
 
 
 def check_class_weights(weights, num_labels: int | None = None):
@@ -144,6 +162,7 @@ class I2SRMConfig(PreTrainedConfig):
         self.text_config = self._build(self.text_config, "text_config", ROBERTA_LARGE)
         self.vision_config = self._build(self.vision_config, "vision_config", {"model_type": "resnet"})
         kwargs.pop("custom_pipelines", None)
+        check_labels(self.id2label)
         super().__post_init__(**kwargs)
         self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
         # Remote code is told its pipelines here; the package's own are registered, and need no trust_remote_code.
@@ -153,6 +172,27 @@ class I2SRMConfig(PreTrainedConfig):
             self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)
         if self.vision_out_features is not None:
             self.vision_config.out_features = self.vision_out_features
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `PreTrainedConfig`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("configuration", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As of `PreTrainedConfig`, for a configuration of I2SRM alone; overrides are checked as its fields are."""
+        if not isinstance(config_dict, dict) or config_dict.get("model_type") != cls.model_type:
+            given = config_dict.get("model_type") if isinstance(config_dict, dict) else config_dict
+            raise ValueError(
+                f"a configuration with model_type={given!r:.100}, expected {cls.model_type!r}; to start from "
+                'pretrained encoders: I2SRMForTokenClassification.from_encoders("FacebookAI/roberta-large", '
+                '"microsoft/resnet-50")'
+            )
+        loaded = super().from_dict(config_dict, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        config._check()
+        return loaded
 
     def _pipelines(self) -> dict:
         """The pipelines of the heads that a checkpoint was saved from; of both if it has none."""
@@ -184,6 +224,7 @@ class I2SRMConfig(PreTrainedConfig):
             )
         if getattr(self.text_config, "is_decoder", False):
             raise ValueError("text_config.is_decoder=True: I2SRM needs a bidirectional encoder (is_decoder=False)")
+        self._check_kinds()
         for name, low in (
             ("num_objects", 0),
             ("prompt_length", 1),
@@ -191,20 +232,42 @@ class I2SRMConfig(PreTrainedConfig):
             ("attn_mixup_heads", 1),
         ):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
+            if value < low:
                 raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 1)}")
-        if self.attn_mixup and self.text_config.hidden_size % self.attn_mixup_heads:
+        hidden, heads = self.text_config.hidden_size, self.text_config.num_attention_heads
+        if min(hidden, heads) < 1 or hidden % heads:
             raise ValueError(
-                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size "
-                f"{self.text_config.hidden_size}; choose a divisor, e.g. attn_mixup_heads=1"
+                f"text_config: num_attention_heads={heads} does not divide hidden_size={hidden}; choose a divisor, "
+                "e.g. num_attention_heads=1"
             )
-        for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
+        if self.attn_mixup and hidden % self.attn_mixup_heads:
+            raise ValueError(
+                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size {hidden}; choose a "
+                "divisor, e.g. attn_mixup_heads=1"
+            )
+        for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout", "classifier_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value} must lie in [0, 1]")
         if self.mixup_alpha <= 0:
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
+        check_labels(self.id2label)
         # Their number is checked by the model that uses them: a tagger may start from a checkpoint of relations.
         check_class_weights(self.class_weights)
+
+    def _check_kinds(self):
+        """Raise a `ValueError` for a field whose value is of another kind than the field: "false" would be true."""
+        annotations = inspect.get_annotations(I2SRMConfig)
+        for field in dataclasses.fields(self):
+            kind, value = annotations.get(field.name), getattr(self, field.name)
+            if kind is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name}={value!r} must be true or false, e.g. {field.name}={field.default}")
+            if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ValueError(f"{field.name}={value!r} must be an integer, e.g. {field.name}={field.default}")
+            number = kind is float or (kind == float | None and value is not None)
+            if number and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+                example = 0.5 if field.default is None else field.default
+                raise ValueError(f"{field.name}={value!r} must be a finite number, e.g. {field.name}={example}")
 
 
 ROBERTA_LARGE = {

@@ -1,11 +1,12 @@
 """Rows of a data set -> a padded batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transformers.utils import logging
 
 from .pictures import PictureError
-from .processing_i2srm import I2SRMProcessor
+from .processing_i2srm import I2SRMProcessor, is_listing
 from .visual_feature_cache import VisualFeatureCache
 
 logger = logging.get_logger(__name__)
@@ -32,7 +33,7 @@ class I2SRMDataCollator:
             visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
 
     Raises:
-        ValueError: rows with picture_keys and no `feature_cache`.
+        ValueError: what is no list of rows with tokens, or rows with picture_keys and no `feature_cache`.
 
     Example:
 
@@ -48,6 +49,7 @@ class I2SRMDataCollator:
     feature_cache: VisualFeatureCache | None = None
 
     def __call__(self, rows: list[dict]) -> dict:
+        self._check(rows)
         batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
         if self.use_images and "picture_keys" in rows[0]:
             if self.feature_cache is None:
@@ -55,12 +57,28 @@ class I2SRMDataCollator:
                     "the rows hold picture_keys instead of pictures: give the cache they belong to, "
                     "I2SRMDataCollator(processor, feature_cache=cache)"
                 )
+            if bare := [row.get("id", place) for place, row in enumerate(rows) if "picture_keys" not in row]:
+                raise ValueError(f"rows with and without picture_keys are mixed: {bare[0]!r} has none; cache all rows")
             keys = [row["picture_keys"] for row in rows]
             batch.update(self.feature_cache.encode(keys, 1 + self.processor.num_objects))
         elif self.use_images:
             images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
             batch.update(self.processor.encode_pictures(list(images), list(objects)))
         return batch
+
+    @staticmethod
+    def _check(rows):
+        """Raise a `ValueError` unless rows are a list of dicts, each with the text of a post."""
+        example = 'e.g. collator([{"tokens": ["Kobe", "lands"], "ner_tags": [1, 0]}])'
+        if not isinstance(rows, (list, tuple)) or not rows:
+            raise ValueError(f"rows={rows!r:.100} is no list of rows; {example}")
+        for place, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise ValueError(f"row {place} is {row!r:.100}, expected a dict; {example}")
+            if "tokens" not in row and "input_ids" not in row:
+                raise ValueError(
+                    f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
+                )
 
     def _text(self, row: dict) -> dict:
         if "input_ids" not in row:
@@ -76,7 +94,10 @@ class I2SRMDataCollator:
 
     def _pictures(self, row: dict):
         image = self._load(row.get("image"), row, "image")
-        crops = [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(row.get("objects") or [])]
+        crops = row.get("objects")
+        if crops is not None and not is_listing(crops):
+            raise ValueError(f"post {row.get('id', '?')}: objects is {crops!r:.60}, expected a list of crops or None")
+        crops = [] if crops is None else [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(crops)]
         return image, [crop for crop in crops if crop is not None]
 
     def _load(self, picture, row, name):

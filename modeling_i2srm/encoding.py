@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, DatasetDict, Image
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, DatasetDict, Image
 from datasets.fingerprint import Hasher
 from transformers import RobertaTokenizer
 
@@ -17,13 +19,23 @@ from .version import __version__
 logger = logging.getLogger(__name__)
 
 DOES_NOT_FIT = -1
+LISTS = (datasets.List, datasets.LargeList)
 # Settings of a tokenizer that say where it was loaded from or saved to.
 WHERE_IT_IS_FROM = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
 
 
 def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
     """Load a data set and check its columns; pictures stay as bytes until the collator reads them."""
-    splits = datasets.load_dataset(path)
+    try:
+        splits = datasets.load_dataset(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # as many kinds as there are readers
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise ValueError(
+            f"cannot read the data set {path!r}: {reason:.500}; expected a folder of Parquet files that a script of "
+            "dataset_scripts wrote, or a Hub id, e.g. --dataset data/twitter2015"
+        ) from error
     for name, split in splits.items():
         missing = [column for column in text_columns if column not in split.column_names]
         if missing:
@@ -32,12 +44,53 @@ def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
                 f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
                 f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
             )
+        check_columns(f"{path}: split {name!r}", split, text_columns)
         if isinstance(split.features.get("image"), Image):
             split = split.cast_column("image", Image(decode=False))
         if "objects" in split.features:
+            if not isinstance(split.features["objects"], LISTS):
+                raise ValueError(
+                    f"{path}: column 'objects' is {split.features['objects']}, expected a list of pictures; e.g. "
+                    'dataset.cast_column("objects", List(Image()))'
+                )
             split = split.cast_column("objects", datasets.List(Image(decode=False)))
         splits[name] = split
     return splits
+
+
+def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
+    """Raise a `ValueError` that names the first row without a value, with a word that is none, or an unknown label."""
+    tokens = split.features["tokens"]
+    if not isinstance(tokens, LISTS) or getattr(tokens.feature, "dtype", None) not in ("string", "large_string"):
+        raise ValueError(
+            f"{where}: column 'tokens' is {tokens}, expected a list of words; e.g. "
+            'dataset.map(lambda row: {"tokens": row["text"].split()})'
+        )
+    for column in text_columns:
+        feature, values = split.features[column], split.data.column(column).combine_chunks()
+        rows = range(len(values))
+        refuse_first(where, split, column, rows, pc.is_null(values))
+        if isinstance(feature, LISTS):
+            feature, rows, values = feature.feature, pc.list_parent_indices(values), pc.list_flatten(values)
+            refuse_first(where, split, column, rows, pc.is_null(values))
+        if isinstance(feature, ClassLabel):
+            known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(feature.names)))
+            refuse_first(where, split, column, rows, pc.invert(known), f", expected ids 0 to {len(feature.names) - 1}")
+
+
+def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array, expected: str = ""):
+    """Raise a `ValueError` for the first wrong value; `rows` are the rows of the values."""
+    if (first := pc.index(wrong, True).as_py()) < 0:
+        return
+    row = int(rows[first]) if isinstance(rows, range) else rows[first].as_py()
+    raise ValueError(
+        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; mend it or "
+        "leave it out, e.g. dataset.select(rows)"
+    )
+
+
+def post_name(split: Dataset, row: int) -> str:
+    return f" (id {split['id'][row]})" if "id" in split.column_names else ""
 
 
 def first_rows(split: Dataset, count: int | None) -> Dataset:
@@ -70,18 +123,21 @@ def encode_split(
     text = split.select_columns(list(task.text_columns))
     known = {}  # the sub-tokens of the words so far
 
-    def encode(columns: dict) -> dict:
+    def encode(columns: dict, numbers: list[int]) -> dict:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        encoded = [
-            encode_row(task, processor, row, max_length, pieces)
-            for row, pieces in zip(rows, posts_pieces(processor, columns["tokens"], known), strict=True)
-        ]
+        encoded = []
+        for number, row, pieces in zip(numbers, rows, posts_pieces(processor, columns["tokens"], known), strict=True):
+            try:
+                encoded.append(encode_row(task, processor, row, max_length, pieces))
+            except ValueError as error:
+                raise ValueError(f"{name}, row {number}{post_name(split, number)}: {error}") from error
         names = dict.fromkeys(name for row in encoded for name in row)
         lengths = {length_column: [len(row["input_ids"]) for row in encoded]}
         return lengths | {name: [row.get(name) for row in encoded] for name in names}
 
     encoded = text.map(
         encode,
+        with_indices=True,
         batched=True,
         batch_size=100,  # more live objects at a time keep Python's garbage collector busy
         remove_columns=list(task.text_columns),

@@ -38,20 +38,21 @@ def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, 
         start, end = operator.index(start), operator.index(end)
     except (TypeError, ValueError, KeyError):
         raise ValueError(
-            f"{name}={span!r} is no span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
+            f"{name}={span!r:.200} is no span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
         ) from None
     if not 0 <= start < end <= length:
-        raise ValueError(f"{name}={span!r} is empty or not in the post of {length} {unit}; e.g. {CALLS[unit]}")
+        raise ValueError(f"{name}={span!r:.200} is empty or not in the post of {length} {unit}; e.g. {CALLS[unit]}")
     return start, end
 
 
-def window_of(lengths: list[int], start: int, end: int, room: int) -> tuple[int, int]:
+def window_of(lengths: list[int], start: int, end: int, room: int, offset: int = 0) -> tuple[int, int]:
     """Widen the words from `start` to `end` to as many neighbours as fit, the nearer ones (in sub-tokens) first.
 
     Args:
         lengths: sub-tokens of each word.
         start, end: the words that have to stay, the end exclusive.
         room: most sub-tokens.
+        offset: words before these, for the message.
 
     Returns:
         First and last word (exclusive).
@@ -62,8 +63,8 @@ def window_of(lengths: list[int], start: int, end: int, room: int) -> tuple[int,
     needed = sum(lengths[start:end])
     if needed > room:
         raise EntityPairError(
-            f"words {start} to {end}, with both entities, are {needed} sub-tokens, but there is room for "
-            f"{max(room, 0)}; raise max_length"
+            f"words {start + offset} to {end + offset}, with both entities, are {needed} sub-tokens, but there is room "
+            f"for {max(room, 0)}; raise max_length"
         )
     room -= needed
     left = right = 0  # sub-tokens taken on either side, and so the distance of the next word
@@ -94,9 +95,11 @@ def mark_pair(
         markers: ids of `MARKERS`.
         room: most sub-tokens, markers included.
     """
-    first, last = window_of(
-        [len(ids) for ids in pieces], min(head[0], tail[0]), max(head[1], tail[1]), room - len(markers)
-    )
+    first, last = min(head[0], tail[0]), max(head[1], tail[1])
+    offset, reach = max(first - max(room, 0), 0), last + max(room, 0)  # farther words cannot be in
+    lengths = [len(ids) for ids in pieces[offset:reach]]
+    first, last = window_of(lengths, first - offset, last - offset, room - len(markers), offset)
+    first, last = first + offset, last + offset
     spans = ((*head, markers[0], markers[1]), (*tail, markers[2], markers[3]))
     marked = MarkedPair([], [], [], first, last)
 

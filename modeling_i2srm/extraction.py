@@ -1,22 +1,29 @@
 """Whole posts: the entities of a post and the relations between them, from a model of each kind."""
 
 import json
+import os
 import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice, permutations
+from itertools import chain, islice
 
 from transformers import pipeline
 
-from .configuration_i2srm import NO_RELATION
+from .configuration_i2srm import NO_RELATION, I2SRMConfig
 from .folding import fold_batch_norm
+from .loading import CheckpointError
+from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_threshold,
 )
+from .processing_i2srm import I2SRMProcessor
 
+MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
 
 
@@ -49,7 +56,8 @@ class Extraction:
         text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
         id: of the post, if it has one.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
-        pairs_left_out: pairs of entities too far apart for the relation model's longest input.
+        pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
+            `MAX_PAIRS` of a post.
 
     Example:
 
@@ -141,20 +149,18 @@ class Extractor:
             options: of `Extractor`.
 
         Raises:
-            ValueError: a checkpoint of the other kind, whose head would be random.
+            ValueError: a checkpoint of the other kind, whose head would be random; `CheckpointError` (a `ValueError`)
+                for one that is cut, broken, incomplete or not there.
         """
+        classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
         tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
         pipes = {}
         for name, path in (("ner", ner), ("re", re)):
-            pipes[name] = None if path is None else pipeline(tasks[name], model=path, device=device, dtype=dtype)
-            if path is None:
+            if path is None and name == "re":
                 continue
-            if saved := pipes[name].model.config.architectures:
-                if type(pipes[name].model).__name__ not in saved:
-                    raise ValueError(
-                        f"{name}={str(path)!r} is a checkpoint of {saved[0]}; give ner= one of entities and re= one of "
-                        'relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
-                    )
+            model = load_head(name, path, classes[name], dtype)
+            processor = I2SRMProcessor.from_pretrained(path)
+            pipes[name] = pipeline(tasks[name], model=model, processor=processor, device=device)
             fold_batch_norm(pipes[name].model)
         return cls(**pipes, **options)
 
@@ -173,7 +179,7 @@ class Extractor:
         if isinstance(posts, (str, Mapping)):
             return self._extract([posts])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
-            raise ValueError(f'{posts!r} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
+            raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         found = self._stream(posts, batch_size)
         return list(found) if isinstance(posts, (list, tuple)) else found
 
@@ -205,7 +211,9 @@ class Extractor:
         if self.re is not None:
             asked = []
             for post, (extraction, words) in zip(loaded, extractions, strict=True):
-                if pairs := self.candidates(extraction.entities):
+                pairs = self.candidates(extraction.entities)
+                extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
+                if pairs:
                     asked.append((extraction, pairs, {**post, "pairs": self.spans(post, extraction, words, pairs)}))
             rows = [post for _, _, post in asked]
             answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0)
@@ -214,9 +222,35 @@ class Extractor:
         return [extraction for extraction, _ in extractions]
 
     def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
-        """The ordered pairs of entities, by position, whose types some relation allows."""
-        pairs = permutations(range(len(entities)), 2)
-        return [pair for pair in pairs if self._allowed(entities, *pair)]
+        """The ordered pairs of entities, by position, whose types some relation allows.
+
+        Of a post with more than `MAX_PAIRS` as many for each head as there is room for, those with the nearest tails.
+        """
+        of_type, pairs = defaultdict(list), []
+        for place, entity in enumerate(entities):
+            of_type[entity.entity.upper()].append(place)
+        tails = {
+            head: sorted(chain(*(places for tail, places in of_type.items() if self._asked(head, tail))))
+            for head in of_type
+        }
+        heads = [place for place, entity in enumerate(entities) if tails[entity.entity.upper()]]
+        crowded = self.count_pairs(entities) > MAX_PAIRS
+        room = max(MAX_PAIRS // len(heads), 1) if crowded else len(entities)
+        for head in heads[:MAX_PAIRS]:
+            possible = tails[entities[head].entity.upper()]
+            middle = bisect_left(possible, head)
+            near = [tail for tail in possible[max(middle - room, 0) : middle + room + 1] if tail != head]
+            pairs += sorted((head, tail) for tail in sorted(near, key=lambda tail: abs(tail - head))[:room])
+        return pairs
+
+    def count_pairs(self, entities: list[Entity]) -> int:
+        """How many ordered pairs of entities some relation allows."""
+        types = Counter(entity.entity.upper() for entity in entities)
+        asked = ((head, tail) for head in types for tail in types if self._asked(head, tail))
+        return sum(types[head] * (types[tail] - (head == tail)) for head, tail in asked)
+
+    def _asked(self, head: str, tail: str) -> bool:
+        return any(asked is None or asked == (head, tail) for asked in self.labels.values())
 
     def _allowed(self, entities: list[Entity], head: int, tail: int) -> list[str]:
         types = entities[head].entity.upper(), entities[tail].entity.upper()
@@ -240,6 +274,28 @@ class Extractor:
             label, score = best["label"], best["score"]
             if label in self._allowed(extraction.entities, head, tail) and score >= self.relation_threshold:
                 extraction.relations.append(Relation(head, tail, label, score))
+
+
+def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
+    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ValueError(f'{name}={path!r} is no folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")')
+    config = I2SRMConfig.from_pretrained(path)
+    if config.architectures and model_class.__name__ not in config.architectures:
+        raise ValueError(
+            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of entities and re= one "
+            'of relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
+        )
+    model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
+    wrong = {"lacks the weights": report["missing_keys"]}
+    wrong["has weights that are not finite:"] = [
+        key for key, parameter in model.named_parameters() if not parameter.isfinite().all()
+    ]
+    for what, keys in wrong.items():
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise CheckpointError(f"{name}={str(path)!r} {what} {', '.join(sorted(keys)[:3])}{more}")
+    return model
 
 
 __all__ = ["Entity", "Extraction", "Extractor", "Relation"]

@@ -21,6 +21,7 @@ from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
 from .joint_batch import joint_batch
+from .loading import CheckpointError, loading
 from .semantic_loss import SemanticLoss
 from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
 
@@ -144,6 +145,25 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As of `PreTrainedModel`; raises `CheckpointError`, which names folder, file and reason."""
+        path = pretrained_model_name_or_path
+        with loading("model", path):
+            try:
+                return super().from_pretrained(path, *model_args, **kwargs)
+            except RuntimeError as error:
+                if "ignore_mismatched_sizes" not in str(error):
+                    raise
+                again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+                _, report = super().from_pretrained(path, *model_args, **again)
+                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
+                more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+                raise CheckpointError(
+                    f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
+                    f"asks for: {'; '.join(sorted(wrong)[:5])}{more}"
+                ) from error
+
+    @classmethod
     def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
         """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
 
@@ -162,13 +182,16 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         ... )  # doctest: +SKIP
         """
         if vision_name_or_path is not None:
-            config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
+            with loading("vision backbone", vision_name_or_path):
+                config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
         elif config_overrides.get("freeze_vision", True):
             raise ValueError(
                 "a new vision backbone must not be frozen: name a pretrained one, e.g. "
                 'from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50"), or give freeze_vision=False'
             )
-        config = I2SRMConfig(text_config=AutoConfig.from_pretrained(text_name_or_path), **config_overrides)
+        with loading("text encoder", text_name_or_path):
+            text_config = AutoConfig.from_pretrained(text_name_or_path)
+        config = I2SRMConfig(text_config=text_config, **config_overrides)
         model = cls(config)
         base = model.base_model
         _load_into(base.text_encoder, type(base.text_encoder), text_name_or_path)
@@ -180,9 +203,10 @@ class I2SRMPreTrainedModel(PreTrainedModel):
 def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path: str):
     """Load a pretrained checkpoint's weights into a module that was built from its configuration."""
     # Not AutoBackbone: it asks the network even for a local folder.
-    pretrained, report = model_class.from_pretrained(
-        path, config=module.config, dtype=torch.float32, output_loading_info=True
-    )
+    with loading(f"weights of a {model_class.__name__}", path):
+        pretrained, report = model_class.from_pretrained(
+            path, config=module.config, dtype=torch.float32, output_loading_info=True
+        )
     weights = pretrained.state_dict()
     parameters = {name for name, _ in pretrained.named_parameters()}
     if parameters and parameters <= set(report["missing_keys"]):
@@ -209,6 +233,11 @@ class I2SRMModel(I2SRMPreTrainedModel):
         )
         # Convolutional backbones have no SDPA: the top-level choice is for the text encoder.
         config.vision_config._attn_implementation = None
+        if type(config.vision_config) not in MODEL_FOR_BACKBONE_MAPPING:
+            raise ValueError(
+                f"vision_config is one of {config.vision_config.model_type!r}, which is no vision backbone; "
+                'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50")'
+            )
         self.vision_encoder = AutoBackbone.from_config(config.vision_config)
         channels = self.vision_encoder.channels
         self.pooled_channels, self.last_channels = sum(channels), channels[-1]

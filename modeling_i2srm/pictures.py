@@ -18,6 +18,7 @@ from .remote_pictures import check_bytes, download, read_all
 # The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
 # another size than the header says (ICO, ICNS), or that have no signature (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+MAX_SCANS = 100  # of a progressive JPEG; usual ones have ten. Each is decoded at full size, and takes some 50 bytes
 URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
 # How to turn a picture upright, by its EXIF orientation.
@@ -199,11 +200,26 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
                     "to read it all the same: load_picture(picture, max_pixels=...)"
                 ) from error
             if name == "JPEG":
+                _check_jpeg(image, data)
                 _reduce(image, max_pixels, min_side)
             elif name == "PNG":
                 _scale_transparent_grey(image)
             return image
     raise ValueError(f"it starts with {data[:16]!r}, which is none of {', '.join(FORMATS)}")
+
+
+def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Refuse a JPEG that takes far more work than its bytes can be a picture for; its reader would not notice."""
+    scans = data.count(b"\xff\xda")  # in packed pixels a zero byte follows every 0xff
+    if scans > MAX_SCANS:
+        raise ValueError(f"it has {scans} scans, more than {MAX_SCANS}")
+    # Each block of 8 x 8 takes a bit at least, and the channel with the most blocks has a quarter of all places.
+    width, height = image.size
+    least = width * height // (64 * 8 * 4)
+    if len(data) < least:
+        raise ValueError(
+            f"{len(data)} bytes cannot hold its {width} x {height} pixels, which take {least} or more: it is cut short"
+        )
 
 
 def _reduce(image: ImageFile.ImageFile, max_pixels: int, min_side: int | None) -> None:

@@ -9,6 +9,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .crf import entity_type
+from .entity_markers import check_span
 from .pictures import PictureError, is_url
 from .processing_i2srm import EntityPairError, split_pair
 
@@ -55,7 +56,7 @@ class PostPipeline(Pipeline):
         if isinstance(inputs, torch.utils.data.Dataset):  # may have no __iter__
             return super().__call__(inputs, **kwargs)
         if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
-            raise ValueError(f"{inputs!r} is no post; e.g. {self.example}")
+            raise ValueError(f"{inputs!r:.200} is no post; e.g. {self.example}")
         return iter(super().__call__((post for post in inputs), **kwargs))
 
     def save_pretrained(self, save_directory, **kwargs):
@@ -68,7 +69,7 @@ class PostPipeline(Pipeline):
         if isinstance(post, str):
             post = {"text": post}
         if not isinstance(post, Mapping):
-            raise ValueError(f"{post!r} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
+            raise ValueError(f"{post!r:.200} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
         if unknown := [str(name) for name in post if name not in (*self.keys, *COLUMNS)]:
             raise ValueError(
                 f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(self.keys)}; e.g. {self.example}"
@@ -76,14 +77,16 @@ class PostPipeline(Pipeline):
         post = {name: post.get(name) for name in self.keys}
         text, tokens = post["text"], post["tokens"]
         if (text is None) == (tokens is None):
-            raise ValueError(f"text={text!r}, tokens={tokens!r}: give one of them, e.g. {self.example}")
+            raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {self.example}")
         if tokens is None and not isinstance(text, str):
-            raise ValueError(f"text={text!r} is no str; e.g. {self.example}")
+            raise ValueError(f"text={text!r:.200} is no str; e.g. {self.example}")
         if tokens is not None:
             listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
             post["tokens"] = list(tokens) if listed else tokens
             if not listed or not all(isinstance(word, str) for word in post["tokens"]):
-                raise ValueError(f'tokens={tokens!r} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+                raise ValueError(
+                    f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
+                )
         return post
 
     def split(self, post: dict) -> tuple[str, list[tuple[str, int, int]]]:
@@ -91,7 +94,7 @@ class PostPipeline(Pipeline):
         text, tokens = post["text"], post["tokens"]
         words = self.processor.split_posts(text, tokens)[0][0] if text or tokens else []
         if not words:
-            given = f"text={text!r}" if tokens is None else f"tokens={tokens!r}"
+            given = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
             raise ValueError(f"{given} has no words; e.g. {self.example}")
         return (text if tokens is None else " ".join(tokens)), words
 
@@ -387,14 +390,20 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             raise ValueError(
                 f"pairs={repr(pairs)[:60]} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
             ) from None
-        rows, known, pieces = [], None, None
+        starts = {start: word for word, (_, start, _) in enumerate(words)}
+        ends = {end: word for word, (_, _, end) in enumerate(words, start=1)}
+        rows, known, tokens, pieces = [], None, [], []
         for head, tail in pairs:
             own_words = words
             if post["tokens"] is None:
-                own_words, head, tail = split_pair(text, head, tail)
-            tokens = [word for word, _, _ in own_words]
-            if tokens != known:  # most pairs leave the words of their post as they are
-                known, pieces = tokens, self.processor.sub_tokens(tokens)
+                spans = [check_span(span, n, len(text), "characters") for span, n in ((head, "head"), (tail, "tail"))]
+                if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
+                    head, tail = ((starts[start], ends[end]) for start, end in spans)
+                else:
+                    own_words, head, tail = split_pair(text, head, tail)
+            if own_words is not known:
+                known, tokens = own_words, [word for word, _, _ in own_words]
+                pieces = self.processor.sub_tokens(tokens)
             try:
                 rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length, pieces=pieces))
             except EntityPairError:

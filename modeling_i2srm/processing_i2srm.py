@@ -13,6 +13,7 @@ from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
+from .loading import loading
 from .pictures import load_picture
 from .windows import best_windows, overlapping_windows
 
@@ -108,7 +109,14 @@ class I2SRMProcessor(ProcessorMixin):
         reduced_decode: float | None = 2,
         **kwargs,
     ):
-        if reduced_decode is not None and not reduced_decode >= 1:  # so written that NaN fails
+        for name, value, low in (
+            ("num_objects", num_objects, 0),
+            ("max_length", max_length, 3),
+            ("max_pixels", max_pixels, 1),
+        ):
+            if value is not None or name != "max_length":
+                check_whole_number(name, value, low)
+        if reduced_decode is not None and (isinstance(reduced_decode, str) or not reduced_decode >= 1):  # NaN fails
             raise ValueError(f"reduced_decode={reduced_decode} would enlarge pictures again; use 2, or None for never")
         self.num_objects, self.max_length, self.max_pixels = num_objects, max_length, max_pixels
         self.reduced_decode = reduced_decode
@@ -117,6 +125,12 @@ class I2SRMProcessor(ProcessorMixin):
         # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
         # here, so that threads that share it find it as it has to be.
         self.tokenizer("", **AS_WORDS)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `ProcessorMixin`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("processor", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_encoders(
@@ -138,7 +152,9 @@ class I2SRMProcessor(ProcessorMixin):
                 image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
             except (OSError, ValueError) as error:
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
-        processor = cls(image_processor, AutoTokenizer.from_pretrained(text_name_or_path), **overrides)
+        with loading("tokenizer", text_name_or_path):
+            tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
+        processor = cls(image_processor, tokenizer, **overrides)
         if entity_markers:
             processor.add_entity_markers()
         return processor
@@ -206,6 +222,8 @@ class I2SRMProcessor(ProcessorMixin):
         """
         if return_tensors != "pt":
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
+        if label2id is not None and not isinstance(label2id, dict):
+            raise ValueError(f"label2id={label2id!r:.200} is no dict; e.g. label2id=model.config.label2id")
         if not isinstance(text, str) and hasattr(text, "__iter__"):
             text = list(text)
         posts, single = self.split_posts(text, tokens)
@@ -330,6 +348,8 @@ class I2SRMProcessor(ProcessorMixin):
         own = self.tokenizer.model_max_length
         own = own if own < 1_000_000 else LONGEST_DEFAULT
         limit = next(length for length in (max_length, self.max_length, own) if length is not None)
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise ValueError(f"max_length={limit!r} must be a number of sub-tokens, e.g. max_length=128")
         if not 3 <= limit <= own:
             raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
         return limit
@@ -354,14 +374,16 @@ class I2SRMProcessor(ProcessorMixin):
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
             `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
         """
+        check_words(tokens)
         if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
             got = len(ner_tags) if is_listing(ner_tags) else "no list of"
             raise ValueError(
-                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r} {ner_tags!r}; give a tag a word, "
+                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r:.200} {ner_tags!r:.200}; give a tag a word, "
                 'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
             )
-        pieces = self.sub_tokens(tokens) if pieces is None else pieces
-        row, word_starts = self._word_row(pieces, self._limit(max_length) - 2)
+        room = self._limit(max_length) - 2
+        pieces = self.sub_tokens(tokens[:room]) if pieces is None else pieces  # of a long post only what can fit
+        row, word_starts = self._word_row(pieces, room)
         if ner_tags is not None:
             row["labels"] = [IGNORE] * len(row["input_ids"])
             for start, tag in zip(word_starts, ner_tags, strict=False):
@@ -445,6 +467,8 @@ class I2SRMProcessor(ProcessorMixin):
             EntityPairError: both entities and the words between them do not fit.
             ValueError: a span that is not in the post, or a tokenizer without the markers.
         """
+        if pieces is None:
+            check_words(tokens)
         head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
         pieces = self.sub_tokens(tokens) if pieces is None else pieces
         marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)
@@ -499,15 +523,22 @@ class I2SRMProcessor(ProcessorMixin):
                 )
             return label2id[tag]
         try:
-            return operator.index(tag)
+            label = operator.index(tag)
+            if isinstance(tag, bool) or not IGNORE <= label < 2**31:
+                raise TypeError
         except TypeError:
             raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
+        return label
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
         """Pad rows of `encode_tokens` or `encode_pair` on the right to (B, T) tensors, the labels of pairs to (B,).
 
         Rows without tags get -100 beside others.
         """
+        if not rows:
+            raise ValueError('no rows to pad; e.g. processor.pad([processor.encode_tokens(["Kobe", "lands"])])')
+        if pad_to_multiple_of is not None:
+            check_whole_number("pad_to_multiple_of", pad_to_multiple_of, 1)
         padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
         pairs = "head_mask" in rows[0]
         if any(("head_mask" in row) != pairs for row in rows):
@@ -577,6 +608,18 @@ class I2SRMProcessor(ProcessorMixin):
         pixel_values[slots] = pixels
         image_mask[slots] = 1
         return {"pixel_values": pixel_values.unflatten(0, (-1, width)), "image_mask": image_mask.view(-1, width)}
+
+
+def check_words(tokens) -> None:
+    """Raise a `ValueError` unless `tokens` is a list of words."""
+    if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
+        raise ValueError(f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+
+
+def check_whole_number(name: str, value, low: int) -> None:
+    """Raise a `ValueError` unless a setting is an integer of `low` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
 
 
 def is_listing(values) -> bool:

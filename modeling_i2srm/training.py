@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from transformers import (
 from transformers import logging as transformers_logging
 from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
 
-from .arguments import config_overrides
+from .arguments import config_overrides, parse_arguments
 from .cached_pictures import cache_pictures
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
@@ -213,6 +214,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):
         if getattr(training_args, flag) and split not in splits:
             raise ValueError(f"--{flag} needs a split {split!r}; {data_args.dataset} has {', '.join(splits)}")
+        if getattr(training_args, flag) and not len(splits[split]):
+            raise ValueError(f"--{flag} needs rows, but the split {split!r} of {data_args.dataset} has none")
     train_tokens = splits["train"]["tokens"] if model_args.from_scratch and "train" in splits else ()
     checkpoint = checkpoint_to_resume(training_args, data_args.overwrite) if training_args.do_train else None
     if data_args.balance_relations and "relation" not in task.text_columns:
@@ -375,6 +378,19 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
     return results
 
 
+def run_script(task: Task, argv: list[str] | None = None):
+    """Run a task as the command line says; what is wrong with what it was given ends the script with the reason alone.
+
+    `--log_level debug` shows where in the code it was found.
+    """
+    try:
+        run_task(task, *parse_arguments(argv))
+    except (ValueError, OSError) as error:
+        logger.debug("this ends the run:", exc_info=True)
+        sys.exit(f"run_{task.name}.py: {error}")
+    end_processes()
+
+
 def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
     """A plain-text table: a row a metric (the main ones, then per label), a column a run, in per cent."""
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
@@ -419,4 +435,4 @@ def end_processes():
         torch.distributed.destroy_process_group()
 
 
-__all__ = ["RunResult", "Task", "end_processes", "run_task", "run_training"]
+__all__ = ["RunResult", "Task", "end_processes", "run_script", "run_task", "run_training"]

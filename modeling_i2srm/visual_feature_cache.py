@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 import uuid
 from pathlib import Path
@@ -13,13 +14,14 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .processing_i2srm import MAX_ASPECT, I2SRMProcessor
+from .processing_i2srm import MAX_ASPECT, I2SRMProcessor, check_whole_number
 from .version import __version__
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the same picture, backbone and processor give other features than before
 KEY_BYTES = 16
+KEY = rf"[0-9a-f]{{{2 * KEY_BYTES}}}"
 SHARD_PICTURES = 512
 STALE_SECONDS = 3600  # writing a shard takes seconds: an older temporary file is that of a killed run
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}  # and their names in safetensors
@@ -52,7 +54,7 @@ class VisualFeatureCache:
         dtype: "bfloat16" (2 bytes a number), "float16" (2, up to 65,504) or "float32" (4).
 
     Raises:
-        ValueError: an unknown dtype.
+        ValueError: an unknown dtype, a size that is none, a folder that is a file.
 
     Example:
 
@@ -66,6 +68,9 @@ class VisualFeatureCache:
     def __init__(self, folder: str | os.PathLike, size: int, dtype: str = "bfloat16"):
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}; e.g. dtype='bfloat16'")
+        check_whole_number("size", size, 1)
+        if not isinstance(folder, (str, os.PathLike)) or Path(folder).is_file():
+            raise ValueError(f"folder={folder!r} is no folder, e.g. VisualFeatureCache('features', size={size})")
         self.folder, self.size, self.dtype = Path(folder), size, dtype
         self._shards: list[Path] = []
         self._seen: set[str] = set()  # names of shards, and of files that are none
@@ -143,8 +148,14 @@ class VisualFeatureCache:
         """Write features (N, F) of N pictures as one shard.
 
         Raises:
-            ValueError: features that are not finite, or not in the dtype of the cache.
+            ValueError: features that are not finite, or not in the dtype or of the size of the cache; a wrong key.
         """
+        if tuple(features.shape) != (len(keys), self.size):
+            raise ValueError(
+                f"features of shape {tuple(features.shape)} for {len(keys)} keys, expected (N, {self.size})"
+            )
+        if wrong := [key for key in keys if not re.fullmatch(KEY, key)]:
+            raise ValueError(f"key {wrong[0]!r} is none: expected {2 * KEY_BYTES} hexadecimal digits")
         stored = features.to("cpu", getattr(torch, self.dtype)).contiguous()
         if not stored.isfinite().all():
             if features.isfinite().all():
@@ -159,6 +170,10 @@ class VisualFeatureCache:
 
     def read(self, keys: list[str]) -> torch.Tensor:
         """The features (N, F) of pictures that are in the cache; raises KeyError for another."""
+        if missing := [key for key in keys if key not in self._places]:
+            raise KeyError(
+                f"{len(missing)} pictures are not in the cache {self.folder}, e.g. {missing[0]!r}: fill it first"
+            )
         features = torch.empty(len(keys), self.size, dtype=getattr(torch, self.dtype))
         for i, key in enumerate(keys):
             shard, row = self._places[key]
@@ -177,6 +192,9 @@ class VisualFeatureCache:
         Returns:
             visual_features (B, K, F), zeros where absent, and image_mask (B, K); empty if no post has a picture.
         """
+        for keys in posts:
+            if not isinstance(keys, (list, tuple)) or len(keys) > pictures:
+                raise ValueError(f"keys of a post {keys!r:.200}, expected a list of at most {pictures}: picture, crops")
         slots = [(post, slot) for post, keys in enumerate(posts) for slot, key in enumerate(keys) if key is not None]
         if not slots:
             return {}

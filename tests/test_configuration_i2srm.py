@@ -122,7 +122,7 @@ def test_other_backbones_give_four_stages(name):
         ({"attn_mixup_heads": 5}, ["attn_mixup_heads=5", "32", "attn_mixup_heads=1"]),
         ({"attn_mixup_heads": 0}, ["attn_mixup_heads=0", "1 or more"]),
         ({"num_objects": -1}, ["num_objects=-1", "0 or more"]),
-        ({"num_objects": 2.5}, ["num_objects=2.5", "integer", "num_objects=1"]),
+        ({"num_objects": 2.5}, ["num_objects=2.5", "integer", "num_objects=3"]),
         ({"num_objects": "3"}, ["num_objects='3'", "integer"]),
         ({"prompt_length": 0}, ["prompt_length=0", "1 or more"]),
         ({"prompt_hidden_size": 0}, ["prompt_hidden_size=0", "1 or more"]),

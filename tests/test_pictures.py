@@ -564,6 +564,27 @@ def test_webp_bomb():
     assert_refused(bytes(data), "max_pixels")
 
 
+def test_jpeg_bomb_is_refused_by_its_length():
+    """Its reader would fill what is missing with grey."""
+    data = encode(Image.new("RGB", (8, 8)), "JPEG")
+    start = data.index(b"\xff\xc0") + 5
+    data = data[:start] + struct.pack(">HH", 50_000, 50_000) + data[start + 4 :]
+    assert_refused(data, f"{len(data)} bytes cannot hold its 50000 x 50000 pixels")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_plainest_jpeg_is_long_enough(mode, options):
+    assert load_picture(encode(Image.new(mode, (3000, 2000)), "JPEG", **options)).size == (3000, 2000)
+
+
+def test_jpeg_with_endless_scans():
+    data = encode(corners(), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert load_picture(data[:-2] + scan * 50 + data[-2:]).size == corners().size
+    assert_refused(data[:-2] + scan * 100 + data[-2:], "scans, more than 100")
+
+
 @pytest.mark.parametrize(
     "max_pixels, size",
     [
