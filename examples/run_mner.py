@@ -7,6 +7,7 @@ Arguments come from a JSON file, from the command line, or from both (the comman
 """
 
 from modeling_i2srm.arguments import parse_arguments
+from modeling_i2srm.faults import run_script
 from modeling_i2srm.mner import MNER
 from modeling_i2srm.training import end_processes, run_task
 
@@ -17,4 +18,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "run_mner.py")
