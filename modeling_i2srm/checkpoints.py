@@ -150,15 +150,17 @@ def tidy(folder: str | os.PathLike):
 
 
 def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
-    """Delete the oldest whole checkpoints beyond a limit, but none of those to keep. Torn ones do not count."""
-    if not limit or limit <= 0:
-        return
+    """Delete the oldest whole checkpoints beyond a limit, but none of those to keep, and what is left of the writing.
+
+    Torn ones do not count, so that they never stay in the place of whole ones.
+    """
     kept = {Path(path).name for path in keep if path}
     whole = [path for path in find_checkpoints(folder) if what_is_torn(path) is None]
     whole.sort(key=lambda path: path.stat().st_mtime_ns)
-    surplus = len(whole) - max(limit, sum(path.name in kept for path in whole))
+    surplus = len(whole) - max(limit, sum(path.name in kept for path in whole)) if limit and limit > 0 else 0
     for checkpoint in [path for path in whole if path.name not in kept][: max(surplus, 0)]:
         remove(checkpoint)
+    shutil.rmtree(Path(folder, UNFINISHED), ignore_errors=True)
 
 
 def install_model(staged: Path, folder: Path):
@@ -177,7 +179,7 @@ def install_model(staged: Path, folder: Path):
             shutil.rmtree(target)
         os.replace(path, target)
     sync_folder(folder)
-    shutil.rmtree(staged)
+    shutil.rmtree(staged.parent)
 
 
 class WholeCheckpoints:
@@ -230,11 +232,11 @@ class WholeCheckpoints:
                     publish(staged, Path(folder, name))
         finally:
             self._staging, self.args.push_to_hub, self.args.save_total_limit = None, push, limit
+        if self.args.should_save:
+            rotate(folder, limit, [name, self.state.best_model_checkpoint])
         self.accelerator.wait_for_everyone()
         if push:
             self._push_from_checkpoint(os.path.join(folder, name))
-        if self.args.should_save:
-            rotate(folder, limit, [name, self.state.best_model_checkpoint])
 
     def save_model(self, output_dir=None, _internal_call=False):
         if self._staging is not None:
