@@ -38,7 +38,7 @@ from transformers.utils import logging as transformers_logging
 
 from modeling_i2srm.arguments import json_to_argv
 from modeling_i2srm.corpus import CorpusArguments, extract_corpus, start_processes
-from modeling_i2srm.faults import Interrupted, RunError, run_script
+from modeling_i2srm.faults import Interrupted, RunError, run_script, stop_on_sigterm
 from modeling_i2srm.training import end_processes
 
 
@@ -65,6 +65,7 @@ def extract(argv: list[str]):
     try:
         arguments = parse_arguments(argv)
         setup_logging(start_processes(arguments.use_cpu).is_main_process)
+        stop_on_sigterm()
         summary = extract_corpus(arguments)
     except KeyboardInterrupt as error:
         message = "interrupted; finished parts are kept, and the same command goes on with the others"

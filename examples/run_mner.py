@@ -7,13 +7,15 @@ Arguments come from a JSON file, from the command line, or from both (the comman
 """
 
 from modeling_i2srm.arguments import parse_arguments
-from modeling_i2srm.faults import run_script
+from modeling_i2srm.faults import run_script, stop_on_sigterm
 from modeling_i2srm.mner import MNER
 from modeling_i2srm.training import end_processes, run_task
 
 
 def main():
-    run_task(MNER, *parse_arguments())
+    arguments = parse_arguments()
+    stop_on_sigterm()
+    run_task(MNER, *arguments)
     end_processes()
 
 

@@ -41,7 +41,7 @@ from .corpus_files import (
 )
 from .corpus_manifest import COUNTS, finish, make_manifest, prepare_output, read_manifest, receipt_path
 from .extraction import Extraction, Extractor
-from .faults import RunError, lost_process
+from .faults import LOST_PROCESS, RunError, first_line, lost_process
 from .pictures import PictureError
 from .pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
 from .whole_files import check_writable, replacing, write_json
@@ -167,7 +167,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         state.wait_for_everyone()
     except RuntimeError as error:
         if lost_process(error):
-            raise RunError(f"another process of this run ended, and its own message says why. {kept}") from error
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}). {kept}") from error
         raise
     if not state.is_main_process:
         return {}

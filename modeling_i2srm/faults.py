@@ -21,6 +21,9 @@ LOST = re.compile(
 )
 
 
+LOST_PROCESS = "another process of this run ended or cannot be reached, and its own message says why"
+
+
 class RunError(RuntimeError):
     """What ends a run and is no fault in the program: its message says what happened and what to do."""
 
@@ -39,6 +42,10 @@ def lost_process(error: BaseException) -> bool:
         return False
     kinds = (torch.distributed.DistError,) if torch.distributed.is_available() else ()
     return isinstance(error, (RuntimeError, OSError)) and (isinstance(error, kinds) or bool(LOST.search(str(error))))
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:200]
 
 
 class Interruption:
@@ -89,23 +96,32 @@ def leave_signals_to_parent():
     threading.Thread(target=wait, daemon=True).start()
 
 
+def stop_on_sigterm():
+    """Have SIGTERM end a run as Ctrl-C does. Not before the processes of a run have found each other: while torch looks
+    for them no handler runs, and SIGTERM could not end it."""
+
+    def stop(signum, _frame):
+        raise Interrupted(signum)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
+
+
 def run_script(run: Callable[[], object], name: str):
     """Run a script; where it is stopped from outside, say what to do in one message and end with a status that fits.
 
     The status is 130 after SIGINT, 143 after SIGTERM, and 1 after a `RunError`.
     """
-
-    def stop(signum, _frame):
-        raise Interrupted(signum)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
     try:
         run()
     except KeyboardInterrupt as error:
         status, message = 128 + getattr(error, "signum", signal.SIGINT), str(error) or "interrupted"
     except RunError as error:
         status, message = 1, str(error)
+    except (RuntimeError, OSError) as error:  # while the processes look for each other
+        if not lost_process(error):
+            raise
+        status, message = 1, f"{LOST_PROCESS} ({first_line(error)}); start all of them again with the same command"
     else:
         return
     print(f"{name}: {message}", file=sys.stderr, flush=True)
@@ -115,4 +131,15 @@ def run_script(run: Callable[[], object], name: str):
     sys.exit(status)
 
 
-__all__ = ["Interrupted", "Interruption", "RunError", "leave_signals_to_parent", "lost_process", "run_script"]
+__all__ = [
+    "LOST_PROCESS",
+    "NO_SPACE",
+    "Interrupted",
+    "Interruption",
+    "RunError",
+    "leave_signals_to_parent",
+    "first_line",
+    "lost_process",
+    "run_script",
+    "stop_on_sigterm",
+]

@@ -152,6 +152,8 @@ class StepGuard(TrainerCallback):
         self._epoch_is_over = False
 
     def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size == 1 and self.trainer.interruption is not None:  # else they ask each other before each step
+            self.trainer.stop_signal = self.trainer.interruption.signum
         # After the last step of an epoch an evaluation may be due before the checkpoint.
         if self.trainer.stop_signal and not state.epoch.is_integer():
             control.should_save = True

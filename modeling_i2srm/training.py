@@ -34,7 +34,7 @@ from .data_collator import I2SRMDataCollator
 from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
-from .faults import NO_SPACE, Interrupted, Interruption, RunError, lost_process
+from .faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
 from .model_card import write_model_card
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
 from .run_description import describe_run
@@ -212,11 +212,8 @@ def explaining_faults(training_args) -> Iterator[None]:
         raise Interrupted(signum, f"stopped by {name}; {how_to_resume(training_args.output_dir)}") from None
     except (OSError, RuntimeError) as error:
         if lost_process(error):
-            said = str(error).strip().splitlines()[0][:200]
-            raise RunError(
-                f"another process of this run ended or cannot be reached, and its own message says why ({said}); "
-                f"{how_to_resume(training_args.output_dir)}"
-            ) from error
+            advice = how_to_resume(training_args.output_dir)
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}); {advice}") from error
         if isinstance(error, OSError) and error.errno in (*NO_SPACE, errno.EROFS):
             where = error.filename or f"{training_args.output_dir} or {datasets.config.HF_DATASETS_CACHE}"
             raise RunError(
@@ -324,6 +321,8 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
             check_writable(training_args.output_dir, "--output_dir", room_for_a_checkpoint(trainer))
         with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
             trained = trainer.train(resume_from_checkpoint=checkpoint)
+        if trainer.interruption.signum:  # in the last step
+            raise Interrupted(trainer.interruption.signum)
         result.skipped_steps = len(trainer.skipped_steps)
         trainer.save_model()
         trainer.log_metrics("train", trained.metrics)
