@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -188,3 +189,60 @@ def test_a_script_says_how_to_resume_and_ends_with_the_status_of_the_signal(post
     assert f"{name}: a checkpoint is saved after this step" in said
     assert f"run_mner.py: stopped by {name}; start the same command with --resume_from_checkpoint last" in said
     assert "Traceback" not in said
+
+
+def start(posts, out, rank: int | None = None, port: int = 0, **settings) -> subprocess.Popen:
+    """The script in a process of its own; with a rank it is one of two that are started by hand."""
+    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    several |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({} if rank is None else several)
+    command = [sys.executable, str(ROOT / "examples" / "run_mner.py"), *run_arguments(posts, out, **settings)]
+    return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def two(posts, out, **settings) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [start(posts, out, rank, port, **settings) for rank in (0, 1)]
+
+
+def wait_for(path: Path, processes: list[subprocess.Popen]):
+    while not path.exists() and all(process.poll() is None for process in processes):
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [0, 1, signal.SIGTERM])
+def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts, tmp_path, end):
+    settings = {"num_train_epochs": 60, "save_strategy": "steps", "save_steps": 10, "per_device_train_batch_size": 4}
+    settings |= {"save_total_limit": 2, "do_eval": False, "logging_steps": 10}
+    for process in two(posts, tmp_path / "whole", **settings):
+        assert process.wait(200) == 0, process.stderr.read()[-2000:]
+    out = tmp_path / "out"
+    processes = two(posts, out, **settings)
+    wait_for(out / "checkpoint-20", processes)
+    if end == signal.SIGTERM:  # to one of them alone: both stop, at the same step
+        processes[1].send_signal(end)
+        ended = [process.communicate(timeout=60)[1] for process in processes]
+        assert [process.returncode for process in processes] == [143, 143]
+        assert all("stopped by SIGTERM; start the same command with --resume_from" in said for said in ended)
+    else:
+        processes[end].kill()
+        _, said = processes[1 - end].communicate(timeout=60)
+        assert processes[1 - end].returncode == 1
+        assert "run_mner.py: another process of this run ended" in said and "Traceback" not in said
+        assert "start the same command with --resume_from_checkpoint last: it goes on from" in said
+    states = sorted(path.name for path in Path(last_whole_checkpoint(out)).glob("rng_state*"))
+    assert states == ["rng_state_0.pth", "rng_state_1.pth"]
+    for process in two(posts, out, **settings, resume_from_checkpoint="last"):
+        assert process.wait(200) == 0, process.stderr.read()[-2000:]
+    assert same_result(out, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bits_in_fresh_processes(posts, tmp_path):
+    for name in ("one", "other"):
+        process = start(posts, tmp_path / name, num_train_epochs=2, do_eval=False)
+        assert process.wait(200) == 0, process.stderr.read()[-2000:]
+    assert same_result(tmp_path / "one", tmp_path / "other")
