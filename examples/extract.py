@@ -34,6 +34,7 @@ Results, in the folder of --output:
 
 import argparse
 import logging
+import signal
 import sys
 
 from transformers import HfArgumentParser
@@ -41,6 +42,7 @@ from transformers.utils import logging as transformers_logging
 
 from modeling_i2srm.arguments import json_to_argv
 from modeling_i2srm.corpus import CorpusArguments, extract_corpus, start_processes
+from modeling_i2srm.faults import Interrupted, RunError, run_script, stop_on_sigterm
 from modeling_i2srm.training import end_processes
 
 
@@ -63,20 +65,26 @@ def setup_logging(is_main_process: bool):
     transformers_logging.disable_progress_bar()
 
 
-def main(argv: list[str] | None = None):
+def extract(argv: list[str]):
     try:
-        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        arguments = parse_arguments(argv)
         setup_logging(start_processes(arguments.use_cpu).is_main_process)
+        stop_on_sigterm()
         summary = extract_corpus(arguments)
-    except KeyboardInterrupt:
-        sys.exit("extract.py: interrupted; finished parts are kept, and the same command goes on with the others")
+    except KeyboardInterrupt as error:
+        message = "interrupted; finished parts are kept, and the same command goes on with the others"
+        raise Interrupted(getattr(error, "signum", signal.SIGINT), message) from None
     except (ValueError, OSError) as error:
-        sys.exit(f"extract.py: {error}")
+        raise RunError(str(error)) from error
     for name, value in summary.items():
         print(f"{name.replace('_', ' '):24}{value:>14,}")
     if summary:
         print(f"results: {arguments.output}")
     end_processes()
+
+
+def main(argv: list[str] | None = None):
+    run_script(lambda: extract(sys.argv[1:] if argv is None else argv), "extract.py")
 
 
 if __name__ == "__main__":

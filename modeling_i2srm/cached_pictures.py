@@ -13,11 +13,13 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .faults import RunError
 from .folding import fold_batch_norm
 from .pictures import PictureError, load_picture, read_bytes
 from .precision import bf16_is_fast
 from .processing_i2srm import I2SRMProcessor
 from .visual_feature_cache import KEY_BYTES, SHARD_PICTURES, VisualFeatureCache
+from .whole_files import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def cache_pictures(
 
     Raises:
         PictureError: an unreadable picture, with `strict_pictures`.
+        RunError: the folder is full or cannot be written to; what it holds is kept.
         RuntimeError: processes of a group that do not see one folder.
         ValueError: features that do not fit into the dtype of the cache.
 
@@ -99,6 +102,7 @@ def cache_pictures(
         if not missing:
             break
         asked.update(missing)
+        check_writable(cache.folder, "--cache_visual_features", len(missing) * cache.bytes_a_picture)
         share = sorted((places[key], key) for key in missing[rank::processes])
         reasons = [fill(cache, share, rows, model, processor, batch_size, num_workers, progress)]
         if in_group:
@@ -247,7 +251,14 @@ def fill(
 
     def write():
         if keys:
-            cache.add(keys, torch.cat(features))
+            try:
+                cache.add(keys, torch.cat(features))
+            except OSError as error:
+                raise RunError(
+                    f"features could not be written to {cache.folder} ({error.strerror or error}). Those of "
+                    f"{len(cache)} pictures are kept there: free space, or give another --cache_visual_features; the "
+                    "same command goes on with the other pictures"
+                ) from error
             keys.clear(), features.clear()
 
     with (

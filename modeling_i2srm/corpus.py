@@ -38,13 +38,13 @@ from .corpus_files import (
     locate,
     make_shards,
     read_lines,
-    replacing,
-    write_json,
 )
 from .corpus_manifest import COUNTS, finish, make_manifest, prepare_output, read_manifest, receipt_path
 from .extraction import Extraction, Extractor
+from .faults import LOST_PROCESS, RunError, first_line, lost_process
 from .pictures import PictureError
 from .pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
+from .whole_files import check_writable, replacing, write_json
 
 DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
@@ -133,12 +133,14 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     Raises:
         ValueError: inputs that are missing or of no known kind; an output folder that belongs to another run.
-        RuntimeError: whatever is no post's fault, such as a full disk. Finished parts stay; the same call goes on.
+        RunError: whatever is no post's fault, such as a full disk, an output folder that cannot be written to, or
+            another process that ended. Finished parts stay; the same call goes on.
     """
     state = start_processes(arguments.use_cpu)
     output, size = Path(arguments.output), arguments.shard_size
 
     def look() -> list[dict]:
+        check_writable(output, "--output")
         known = None if arguments.overwrite else read_manifest(output)
         return describe_inputs(arguments.input, size, arguments.ignore, known)
 
@@ -160,6 +162,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
     worker = ShardWorker(extractor, inputs, arguments)
     rows = sum(shard.stop - shard.start for shard in mine)
+    kept = f"Finished parts are kept in {output}; the same command, without --overwrite, goes on with the others"
     hidden = arguments.disable_tqdm or not state.is_main_process
     seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     try:
@@ -170,16 +173,23 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
                 except (OSError, MemoryError, RuntimeError) as error:
                     where = f"rows {shard.start + 1} to {shard.stop} of {inputs[shard.input]['path']}"
                     hint = " (a smaller --batch_size may do)" if isinstance(error, torch.OutOfMemoryError) else ""
-                    raise RuntimeError(
-                        f"stopped at {shard.part}, {where}: {type(error).__name__}: {error}{hint}. Finished parts are "
-                        f"kept in {output}; the same command, without --overwrite, goes on with the others"
+                    raise RunError(
+                        f"stopped at {shard.part}, {where}: {type(error).__name__}: {error}{hint}. {kept}"
                     ) from error
     finally:
         worker.close()
-    state.wait_for_everyone()
+    try:
+        state.wait_for_everyone()
+    except RuntimeError as error:
+        if lost_process(error):
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}). {kept}") from error
+        raise
     if not state.is_main_process:
         return {}
-    return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+    try:
+        return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+    except OSError as error:
+        raise RunError(f"the summary could not be written: {error}. {kept}") from error
 
 
 # Processes

@@ -1,18 +1,14 @@
 """The files of a corpus: inputs of posts, cut into shards of rows, and outputs that are complete or not there."""
 
 import hashlib
-import json
 import logging
 import os
-import secrets
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -226,29 +222,3 @@ def locate(picture, folder: Path):
             "folder that holds all pictures, or --image_dir / for any path"
         )
     return str(path)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a file for writing that takes its name, in the place of an older one, when it is complete and on disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the name is on disk, too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_json(path: Path, values: dict):
-    with replacing(path) as file:
-        file.write(json.dumps(values, indent=2) + "\n")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from .corpus_files import Shard, replacing, write_json
+from .corpus_files import Shard
 from .extraction import Extractor
 from .version import __version__
+from .whole_files import replacing, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .whole_files import placing
+
 USAGE = """\
 ```python
 from transformers import pipeline
@@ -115,7 +117,8 @@ def write_model_card(output_dir: Path, task, dataset: str, model_args, training_
         recipe=_recipe(model_args, training_args, config, seconds),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
-    ModelCard(card).save(output_dir / "README.md")
+    with placing(output_dir / "README.md") as temporary:
+        ModelCard(card).save(temporary)
 
 
 def _table(header: list[str], rows: list[list]) -> str:

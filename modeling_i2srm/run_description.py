@@ -39,6 +39,8 @@ def describe_pictures(trainer: I2SRMTrainer) -> str:
 
 
 def describe_precision(args) -> str:
+    if args.fp16 and args.device.type == "cpu":
+        return "float32: accelerate passes over --fp16 true on the CPU, and would heed --bf16 true"
     if args.fp16:
         return "float16 autocast"
     fast = bf16_is_fast(args.device)

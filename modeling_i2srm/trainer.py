@@ -4,6 +4,7 @@ import copy
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch.utils.data import RandomSampler, SequentialSampler
@@ -11,17 +12,19 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
+from .checkpoints import WholeCheckpoints
 from .data_collator import I2SRMDataCollator
 from .entity_markers import MARKERS
+from .faults import leave_signals_to_parent
 from .joint_batch import num_processes
 from .length_grouping import LengthGroupedSampler, row_lengths
 from .processes import loss_shares, without_repeats
 from .processing_i2srm import I2SRMProcessor
+from .step_guard import LOSS_PARTS, GuardedSteps
 from .zero3 import gathered, warn_of_zero3
 
 logger = logging.get_logger(__name__)
 
-LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
 PARTS = ("text", "vision", "fusion", "head")
 HEAD_MODULES = {"classifier", "crf", "pair_classifier"}
 MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
@@ -66,9 +69,22 @@ class I2SRMTrainingArguments(TrainingArguments):
     dataloader_persistent_workers: bool | None = field(
         default=None, metadata={"help": "Keep the workers between epochs; default: if there are any."}
     )
+    skip_non_finite_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Leave out up to this many steps whose loss or gradients are not finite, and count them; by "
+            "default the first one ends the run, with the rows of its batch."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite in the log; the trainer looks for itself."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Go on counting towards --early_stopping_patience when a run is resumed."}
+    )
 
 
-class I2SRMTrainer(Trainer):
+class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     """A `Trainer` for I2SRM models.
 
     The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
@@ -122,8 +138,7 @@ class I2SRMTrainer(Trainer):
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
         self._choose_workers()
-        # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
-        self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
+        self.start_guard()
 
     def _choose_workers(self):
         workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
@@ -139,7 +154,7 @@ class I2SRMTrainer(Trainer):
 
     def get_train_dataloader(self):
         self._choose_workers()  # again: the collator may read pictures now, or no longer
-        return self._with_generator(super().get_train_dataloader())
+        return self.with_row_ids(self._with_generator(super().get_train_dataloader()))
 
     def get_eval_dataloader(self, eval_dataset=None):
         # Trainer gives the loader it has kept, with its workers, for whatever data set it is asked.
@@ -157,6 +172,7 @@ class I2SRMTrainer(Trainer):
         once where they stay, but once more in a run that is resumed, which would go on differently."""
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
         inner.generator = torch.Generator().manual_seed(self.args.seed)
+        inner.worker_init_fn = partial(start_worker, inner.worker_init_fn)
         return loader
 
     def _get_train_sampler(self, train_dataset=None):
@@ -199,10 +215,7 @@ class I2SRMTrainer(Trainer):
         if model.training and num_processes() > 1:
             loss = self._share_of_joint_loss(inputs, outputs)
         if model.training:
-            for i, name in enumerate(LOSS_PARTS):
-                if (part := outputs.get(name)) is not None:
-                    self._part_sums[i] += part.detach().float().mean() / self.current_gradient_accumulation_steps
-            self._part_sums[-1] += 1 / self.current_gradient_accumulation_steps
+            self.count_loss(loss, outputs)
         return (loss, outputs) if return_outputs else loss
 
     def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
@@ -220,7 +233,7 @@ class I2SRMTrainer(Trainer):
         if "loss" in logs:
             *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
             logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
-            self._part_sums.zero_()
+            self._part_sums.zero_(), self._good_sums.zero_()
         super().log(logs, start_time)
 
     def create_optimizer(self, model=None):
@@ -266,6 +279,13 @@ class I2SRMTrainer(Trainer):
             tags[i, word_mask[i]] = path
             scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
         return loss, (tags, scores), labels
+
+
+def start_worker(prepare, worker: int):
+    """Have a worker of a data loader leave Ctrl-C to the process that trains, which still needs its batches."""
+    leave_signals_to_parent()
+    if prepare is not None:
+        prepare(worker)
 
 
 def reads_pictures(collator) -> bool:

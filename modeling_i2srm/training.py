@@ -1,13 +1,14 @@
 """What the training scripts share: data, model, training, evaluation, prediction and reports."""
 
+import errno
 import gc
 import json
 import logging
-import shutil
-import sys
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,15 +24,18 @@ from transformers import (
     set_seed,
 )
 from transformers import logging as transformers_logging
-from transformers.trainer_utils import PredictionOutput, get_last_checkpoint
+from transformers.trainer_utils import PredictionOutput
 
+from . import faults
 from .arguments import config_overrides, parse_arguments
 from .cached_pictures import cache_pictures
+from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
 from .configuration_i2srm import I2SRMConfig
 from .data_collator import I2SRMDataCollator
 from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
+from .faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
 from .model_card import write_model_card
 from .picture_paths import check_picture_paths
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
@@ -39,6 +43,7 @@ from .run_description import describe_run
 from .trainer import I2SRMTrainer, picture_workers
 from .visual_feature_cache import VisualFeatureCache
 from .visualization import draw_training_curves
+from .whole_files import check_writable, not_writable, replacing, write_json
 from .zero3 import whole_weights
 
 logger = logging.getLogger(__name__)
@@ -83,7 +88,8 @@ class Task:
 class RunResult:
     """What one training run gave: metrics of the test and validation split, truncation counts and file names.
 
-    `data` is what the data set's report says that belongs beside every result, such as warnings.
+    `data` is what the data set's report says that belongs beside every result, such as warnings; `skipped_steps` are
+    those whose loss or gradients were not finite.
     """
 
     output_dir: Path
@@ -93,6 +99,7 @@ class RunResult:
     truncation: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
+    skipped_steps: int = 0
 
     @property
     def mark(self) -> dict:
@@ -173,39 +180,80 @@ def balanced_weights(labels: list[int], count: int) -> list[float]:
 
 def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
     """Find out where to go on, and refuse to mix two runs in one folder."""
-    output_dir = Path(training_args.output_dir)
-    last = get_last_checkpoint(training_args.output_dir) if output_dir.is_dir() else None
-    wanted = training_args.resume_from_checkpoint
-    if wanted in ("last", "true", "True", True):
-        if last is None:
-            logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
-        return last
-    if wanted:
-        return wanted
-    if last is not None:
-        if not overwrite:
-            raise ValueError(
-                f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, start "
-                "over with --overwrite true, or choose another --output_dir"
-            )
-        with training_args.main_process_first(local=False, desc="deleting earlier checkpoints"):
+    output_dir, wanted = Path(training_args.output_dir), training_args.resume_from_checkpoint
+    with training_args.main_process_first(local=False, desc="looking for checkpoints"):
+        if training_args.should_save:
+            tidy(output_dir)
+        if wanted in ("last", "true", "True", True):
+            last = last_whole_checkpoint(training_args.output_dir, warn=training_args.should_log)
+            if last is None:
+                logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
+            return last
+        if wanted:
+            check_whole(wanted)
+            return wanted
+        if earlier := find_checkpoints(output_dir):
+            if not overwrite:
+                raise ValueError(
+                    f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, "
+                    "start over with --overwrite true, or choose another --output_dir"
+                )
             if training_args.should_save:
-                for checkpoint in output_dir.glob("checkpoint-*"):
-                    shutil.rmtree(checkpoint)
+                for checkpoint in earlier:
+                    remove(checkpoint)
     return None
+
+
+@contextmanager
+def explaining_faults(training_args) -> Iterator[None]:
+    """Say what to do where a run is ended from outside: by a signal, the disk, or the end of another process."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        signum = getattr(error, "signum", signal.SIGINT)
+        name = signal.Signals(signum).name
+        raise Interrupted(signum, f"stopped by {name}; {how_to_resume(training_args.output_dir)}") from None
+    except (OSError, RuntimeError) as error:
+        if lost_process(error):
+            advice = how_to_resume(training_args.output_dir)
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}); {advice}") from error
+        if isinstance(error, OSError) and error.errno in (*NO_SPACE, errno.EROFS):
+            where = error.filename or f"{training_args.output_dir} or {datasets.config.HF_DATASETS_CACHE}"
+            raise RunError(
+                f"{error.strerror}: {where}. All that was saved before is kept. See to it that there is room and that "
+                f"it can be written to, then {how_to_resume(training_args.output_dir)}"
+            ) from error
+        raise
+
+
+def room_for_a_checkpoint(trainer: I2SRMTrainer) -> int:
+    """The bytes that a checkpoint takes at least."""
+    if trainer.args.save_strategy == "no":
+        return 0
+    size = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    adam = getattr(trainer.args.optim, "value", trainer.args.optim) in ("adamw_torch", "adamw_torch_fused")
+    if adam and not trainer.args.save_only_model:
+        size += sum(2 * p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
+    return size
 
 
 def open_feature_cache(data_args, model, processor: I2SRMProcessor, checkpoint: str | None) -> VisualFeatureCache:
     """The cache of visual features for a model that is about to be trained, or to go on from a checkpoint."""
+    folder, dtype = data_args.cache_visual_features, data_args.visual_cache_dtype
     if checkpoint is not None:  # the trainer will load all of it; the features have to be those of its backbone
         resumed = type(model).from_pretrained(checkpoint)
         model.base_model.vision_encoder.load_state_dict(resumed.base_model.vision_encoder.state_dict())
-    return VisualFeatureCache.for_model(data_args.cache_visual_features, model, processor, data_args.visual_cache_dtype)
+    try:
+        return VisualFeatureCache.for_model(folder, model, processor, dtype)
+    except OSError as error:
+        raise not_writable(folder, "--cache_visual_features", error) from error
 
 
 def run_training(task: Task, model_args, config_args, data_args, training_args) -> RunResult:
     """Train, evaluate and predict as the arguments say; everything lands in `training_args.output_dir`."""
     started = time.perf_counter()
+    if training_args.should_save:
+        check_writable(training_args.output_dir, "--output_dir")
     set_seed(training_args.seed)
     splits = load_splits(data_args.dataset, task.text_columns)
     check_picture_paths(data_args.dataset, splits, data_args.image_dir)
@@ -276,7 +324,13 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         for line in describe_run(trainer):
             logger.info(line)
     if training_args.do_train:
-        trained = trainer.train(resume_from_checkpoint=checkpoint)
+        if training_args.should_save:
+            check_writable(training_args.output_dir, "--output_dir", room_for_a_checkpoint(trainer))
+        with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
+            trained = trainer.train(resume_from_checkpoint=checkpoint)
+        if trainer.interruption.signum:  # in the last step
+            raise Interrupted(trainer.interruption.signum)
+        result.skipped_steps = len(trainer.skipped_steps)
         trainer.save_model()
         trainer.log_metrics("train", trained.metrics)
         trainer.save_metrics("train", trained.metrics)
@@ -317,7 +371,7 @@ def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str],
     result.records = task.prediction_records(split, output, names)
     if trainer.is_world_process_zero():
         result.output_dir.mkdir(parents=True, exist_ok=True)
-        with open(result.output_dir / "predictions.jsonl", "w", encoding="utf-8") as file:
+        with replacing(result.output_dir / "predictions.jsonl") as file:
             for record in result.records:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if task.draw is not None:
@@ -346,29 +400,42 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "text_only": {...}, "truncation": {...}, "data": {...},
-        "seconds": ...}; entries that were not run are left out. Metrics are those of the test split, with those of the
-        validation split under "validation"; "data" is what the data set's report says of its edition and crops.
+        "skipped_steps": {...}, "seconds": ...}; entries that were not run are left out. Metrics are those of the test
+        split, with those of the validation split under "validation"; "data" is what the data set's report says of its
+        edition and crops; "skipped_steps" counts, for each model that was trained, the steps that were not finite.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with what was saved and how to go on.
+        RunError: a disk that is full or cannot be written to, numbers that are not finite, or another process that
+            ended; with what to do.
     """
     started = time.perf_counter()
     setup_logging(training_args)
     output_dir = Path(training_args.output_dir)
-    results = {}
-    main = run_training(task, model_args, config_args, data_args, training_args)
-    results["multimodal" if model_args.use_images else "text_only"] = {**main.test, "validation": main.validation}
+    results, skipped = {}, {}
+
+    def train(name: str) -> RunResult:
+        with explaining_faults(training_args):
+            run = run_training(task, model_args, config_args, data_args, training_args)
+        results[name] = {**run.test, "validation": run.validation}
+        if training_args.do_train:
+            skipped[name] = run.skipped_steps
+        return run
+
+    main = train("multimodal" if model_args.use_images else "text_only")
     if main.blanked:
         results["pictures_blanked"] = main.blanked
     if model_args.compare_text_only and model_args.use_images:
         model_args.use_images = False
         training_args.output_dir = str(output_dir / "text_only")
         training_args.push_to_hub = False
-        twin = run_training(task, model_args, config_args, data_args, training_args)
-        results["text_only"] = {**twin.test, "validation": twin.validation}
+        train("text_only")
         model_args.use_images, training_args.output_dir = True, str(output_dir)
-    results |= {"truncation": main.truncation, **main.mark}
+    results |= {"truncation": main.truncation, **main.mark, "skipped_steps": skipped}
     results["seconds"] = round(time.perf_counter() - started, 1)
     if training_args.should_save:
         output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(output_dir / "results.json", results)
         print(results_table(results, task.main_metrics, task.type_metrics))
         for warning in main.data.get("warnings", []):
             print(f"WARNING: {data_args.dataset}: {warning}")
@@ -379,16 +446,16 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
 
 
 def run_script(task: Task, argv: list[str] | None = None):
-    """Run a task as the command line says; what is wrong with what it was given ends the script with the reason alone.
+    """Run a task as the command line says; what ends it from outside, or is wrong with what it was given, is said in
+    one message (`faults.run_script`)."""
 
-    `--log_level debug` shows where in the code it was found.
-    """
-    try:
-        run_task(task, *parse_arguments(argv))
-    except (ValueError, OSError) as error:
-        logger.debug("this ends the run:", exc_info=True)
-        sys.exit(f"run_{task.name}.py: {error}")
-    end_processes()
+    def run():
+        arguments = parse_arguments(argv)
+        faults.stop_on_sigterm()
+        run_task(task, *arguments)
+        end_processes()
+
+    faults.run_script(run, f"run_{task.name}.py")
 
 
 def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:

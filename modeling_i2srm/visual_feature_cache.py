@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from .processing_i2srm import MAX_ASPECT, I2SRMProcessor, check_whole_number
 from .version import __version__
+from .whole_files import placing
 
 logger = logging.getLogger(__name__)
 
@@ -217,16 +218,8 @@ class VisualFeatureCache:
 
     def _write(self, name: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all."""
-        temporary = self.folder / f"{uuid.uuid4().hex}.tmp"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / name)
-        except OSError:  # the disk is full: do not leave it so
-            temporary.unlink(missing_ok=True)
-            raise
+        with placing(self.folder / name) as temporary:
+            temporary.write_bytes(data)
 
     def _open(self, path: Path) -> tuple[list[str], torch.Tensor]:
         """The keys of a shard and its features, mapped: only what is looked at is read."""

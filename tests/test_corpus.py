@@ -23,8 +23,9 @@ from tiny import bert_tokenizer, tiny_config, tiny_processor
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, corpus, corpus_files
 from modeling_i2srm.corpus import CorpusArguments, agree, extract_corpus, start_processes
-from modeling_i2srm.corpus_files import ParquetRows, Shard, find_inputs, name_inputs, read_lines, replacing
+from modeling_i2srm.corpus_files import ParquetRows, Shard, find_inputs, name_inputs, read_lines
 from modeling_i2srm.extraction import Extraction, Extractor
+from modeling_i2srm.whole_files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "Kobe lands in Paris with Jordan and Phoenix don't cross the Mercedes Chelsea says Amazon".split()

@@ -44,6 +44,10 @@ def test_the_faster_precision_is_named(monkeypatch, bf16, fast, words):
     assert describe_precision(arguments) == words
 
 
+def test_float16_on_the_cpu_is_said_not_to_be(tmp_path):
+    assert "float32: accelerate passes over --fp16 true on the CPU" in description(tmp_path, fp16=True)
+
+
 @pytest.mark.parametrize("names, fast", [([], False), (["avx512_bf16"], True), (["amx_bf16", "avx2"], True)])
 def test_bf16_of_a_cpu(monkeypatch, names, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True), raising=False)

@@ -1,0 +1,304 @@
+"""Checkpoints of a training run that are there whole or not at all.
+
+A checkpoint is written to OUTPUT/_unfinished, then to disk in full, gets a list of its files with their sizes, and
+takes its name OUTPUT/checkpoint-N in one step; older ones are deleted only then. The model at the end is put in its
+place in the same way. A run that is killed therefore leaves whole checkpoints, and in _unfinished what the next run
+finishes or deletes. Those that were damaged later, or written by a plain `Trainer`, are looked through on resuming.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import EarlyStoppingCallback
+
+from .faults import RunError, lost_process
+from .whole_files import placing, sync_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"checkpoint-(\d+)")
+UNFINISHED = "_unfinished"  # an underscore keeps it off the Hub
+FILES, STATE = "checkpoint_files.json", "trainer_state.json"
+WEIGHTS = re.compile(r"(pytorch_|adapter_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+
+
+def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
+    """What is missing from a checkpoint, in words; `None` if it is whole.
+
+    Files are compared with the list that was written when the checkpoint was whole. Without such a list (of an earlier
+    version, or a plain `Trainer`) it is seen whether they can be opened, and whether trainer_state.json, which comes
+    last, is there.
+    """
+    checkpoint = Path(checkpoint)
+    try:
+        if (checkpoint / FILES).exists():
+            sizes = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))["files"]
+            for name, size in sizes.items():
+                found = (checkpoint / name).stat().st_size if (checkpoint / name).is_file() else None
+                if found != size:
+                    return f"{name} is missing" if found is None else f"{name} has {found:,} bytes of {size:,}"
+            return None
+        if not (checkpoint / STATE).is_file():
+            return f"{STATE} is missing"
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        for path in checkpoint.iterdir():
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass
+            elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+                return f"{path.name} is cut off"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        return str(error)
+    return None
+
+
+def find_checkpoints(folder: str | os.PathLike) -> list[Path]:
+    """The checkpoints in a folder, whole or not, by their step."""
+    found = [path for path in Path(folder).glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(NAME.fullmatch(checkpoint.name)[1])
+
+
+def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True) -> str | None:
+    """The newest checkpoint from which a run can go on, or `None`; torn ones are named in a warning and passed over.
+
+    One that is whole, but whose best model so far is torn, is passed over too: from an older one that comes again.
+    """
+    for checkpoint in reversed(find_checkpoints(folder)):
+        torn = what_is_torn(checkpoint)
+        if torn is None:
+            best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
+            best = best and checkpoint.parent / Path(best).name
+            if not best or not best.is_dir() or (torn := what_is_torn(best)) is None:
+                return os.path.join(folder, checkpoint.name)
+            torn = f"of its best model {best.name}, {torn}"
+        if warn:
+            logger.warning(f"{checkpoint} is no whole checkpoint and is passed over: {torn}; delete it")
+    return None
+
+
+def check_whole(checkpoint: str | os.PathLike):
+    """Refuse a checkpoint that is not whole.
+
+    Raises:
+        ValueError: what is missing, and which checkpoint beside it is whole.
+    """
+    if not Path(checkpoint).is_dir():
+        torn = "there is no such folder"
+    elif (torn := what_is_torn(checkpoint)) is None:
+        return
+    other = last_whole_checkpoint(Path(checkpoint).parent, warn=False)
+    advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start anew"
+    raise ValueError(f"{checkpoint} is no whole checkpoint: {torn}; {advice}")
+
+
+def how_to_resume(folder: str | os.PathLike) -> str:
+    """What to do to go on with a run, in words."""
+    last = last_whole_checkpoint(folder, warn=False)
+    where = "it goes on from " + last if last else f"there is no checkpoint in {folder} yet, so it starts anew"
+    return f"start the same command with --resume_from_checkpoint last: {where}"
+
+
+def remove(checkpoint: Path):
+    """Delete a checkpoint so that, whenever it is cut off, no half of one stays under the name of a whole one."""
+    doomed = checkpoint.parent / UNFINISHED / f"deleted-{checkpoint.name}"
+    doomed.parent.mkdir(exist_ok=True)
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(checkpoint, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def seal(checkpoint: Path):
+    """Have all files of a checkpoint on disk, and write the list of them."""
+    sizes = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != FILES:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
+    write_json(checkpoint / FILES, {"files": sizes})
+
+
+def publish(staged: Path, checkpoint: Path):
+    """Give a sealed checkpoint its name, in the place of one that may have it."""
+    if checkpoint.exists():
+        remove(checkpoint)
+    os.rename(staged, checkpoint)
+    sync_folder(checkpoint.parent)
+
+
+def tidy(folder: str | os.PathLike):
+    """Finish what a run that was killed has left: checkpoints that lacked only their name get it, others go."""
+    unfinished = Path(folder) / UNFINISHED
+    if not unfinished.is_dir():
+        return
+    for staged in find_checkpoints(unfinished):
+        if (staged / FILES).exists() and what_is_torn(staged) is None:
+            publish(staged, Path(folder) / staged.name)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
+    """Delete the oldest whole checkpoints beyond a limit, but none of those to keep, and what is left of the writing.
+
+    Torn ones do not count, so that they never stay in the place of whole ones.
+    """
+    kept = {Path(path).name for path in keep if path}
+    whole = [path for path in find_checkpoints(folder) if what_is_torn(path) is None]
+    whole.sort(key=lambda path: path.stat().st_mtime_ns)
+    surplus = len(whole) - max(limit, sum(path.name in kept for path in whole)) if limit and limit > 0 else 0
+    for checkpoint in [path for path in whole if path.name not in kept][: max(surplus, 0)]:
+        remove(checkpoint)
+    shutil.rmtree(Path(folder, UNFINISHED), ignore_errors=True)
+
+
+def install_model(staged: Path, folder: Path):
+    """Move the files of a model to a folder; its weights come last and never stand beside another model's files."""
+    files = sorted(staged.iterdir(), key=lambda path: (bool(WEIGHTS.fullmatch(path.name)), path.name))
+    for path in files:
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    for old in folder.iterdir():
+        if WEIGHTS.fullmatch(old.name):
+            old.unlink()
+    for path in files:
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
+    sync_folder(folder)
+    shutil.rmtree(staged.parent)
+
+
+class WholeCheckpoints:
+    """A part of `I2SRMTrainer`: saving and resuming as this module says; `train(resume_from_checkpoint=True)` too.
+
+    Raises:
+        RunError: a checkpoint or the model could not be written; those from before are as they were.
+        ValueError: a checkpoint to resume from that is not whole.
+    """
+
+    _staging: str | None = None  # where the checkpoint that is being saved belongs for now
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
+            if self.args.should_save:
+                tidy(self.args.output_dir)
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_whole_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"no whole checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
+        elif resume_from_checkpoint:
+            check_whole(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        """As Trainer's, but a run that had come to its end is not gone on with: Trainer would take one more step."""
+        callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
+        stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
+        if not stopped and self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial):
+        return super()._get_output_dir(trial) if self._staging is None else self._staging
+
+    def _save_checkpoint(self, model, trial):
+        folder = self._get_output_dir(trial)
+        name, best = f"checkpoint-{self.state.global_step}", f"checkpoint-{self.state.best_global_step}"
+        staged = Path(folder, UNFINISHED, name)
+        push, limit = self.args.push_to_hub, self.args.save_total_limit
+        self._staging, self.args.push_to_hub, self.args.save_total_limit = str(staged.parent), False, None
+        try:
+            with saving(Path(folder, name), staged, folder):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()  # each process has saved its random numbers
+                if self.state.best_global_step and (best == name or Path(folder, best).exists()):
+                    self.state.best_model_checkpoint = os.path.join(folder, best)
+                if self.args.should_save:
+                    self.state.save_to_json(str(staged / STATE))  # with that path
+                    seal(staged)
+                    publish(staged, Path(folder, name))
+        finally:
+            self._staging, self.args.push_to_hub, self.args.save_total_limit = None, push, limit
+        if self.args.should_save:
+            rotate(folder, limit, [name, self.state.best_model_checkpoint])
+        self.accelerator.wait_for_everyone()
+        if push:
+            self._push_from_checkpoint(os.path.join(folder, name))
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        if self._staging is not None:
+            return super().save_model(output_dir, _internal_call)
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        staged = folder / UNFINISHED / "model"
+        with saving(folder, staged, self.args.output_dir):
+            super().save_model(str(staged), _internal_call=True)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save and staged.is_dir():
+                install_model(staged, folder)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def save_metrics(self, split, metrics, combined=True):
+        """As Trainer's, in files that are whole."""
+        if not self.is_world_process_zero():
+            return
+        folder, together = Path(self.args.output_dir), {}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{split}_results.json", metrics, indent=4, sort_keys=True)
+        if combined:
+            try:
+                together = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):  # none yet, or torn by an earlier version
+                pass
+            write_json(folder / "all_results.json", {**together, **metrics}, indent=4, sort_keys=True)
+
+    def save_state(self):
+        """As Trainer's, in a file that is whole."""
+        if self.is_world_process_zero():
+            with placing(Path(self.args.output_dir, STATE)) as temporary:
+                self.state.save_to_json(str(temporary))
+
+
+@contextmanager
+def saving(what: Path, staged: Path, folder: str) -> Iterator[None]:
+    """Where something cannot be saved, delete what there is of it, which makes room, and say what to do."""
+    try:
+        yield
+    except RunError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if lost_process(error):
+            raise
+        try:
+            free = f"; {shutil.disk_usage(folder).free / 1e6:,.1f} MB were free there"
+        except OSError:
+            free = ""
+        shutil.rmtree(staged, ignore_errors=True)
+        raise RunError(
+            f"{what} could not be written ({type(error).__name__}: {error}{free}). All that was saved before is kept. "
+            f"See to it that {folder} has room and can be written to, then {how_to_resume(folder)}"
+        ) from error
+
+
+__all__ = [
+    "WholeCheckpoints",
+    "check_whole",
+    "find_checkpoints",
+    "how_to_resume",
+    "last_whole_checkpoint",
+    "tidy",
+    "what_is_torn",
+]

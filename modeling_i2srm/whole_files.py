@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all, and folders that can be written to."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .faults import NO_SPACE, RunError
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """A path to write to; the file takes its name, in the place of an older one, when it is complete and on disk."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Open a text file for writing that takes its name when it is complete and on disk."""
+    with placing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+def sync_folder(folder: Path):
+    """Have the names in a folder on disk, too."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, values: dict, **settings):
+    """Write a dict as JSON; settings are those of `json.dumps`."""
+    with replacing(path) as file:
+        file.write(json.dumps(values, **{"indent": 2, **settings}) + "\n")
+
+
+def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunError:
+    """What to say of a folder that is full or cannot be written to."""
+    what = "is full" if error.errno in NO_SPACE else "cannot be written to"
+    return RunError(
+        f"{option} {folder} {what} ({error.strerror or error}): free space there or allow writing, or give another "
+        f"folder, e.g. {option} {Path.home() / 'runs'}"
+    )
+
+
+def check_writable(folder: str | os.PathLike, option: str, needed: int = 0):
+    """Make a folder and see whether files can be written to it, before hours of work are lost.
+
+    Args:
+        option: what names the folder on the command line, e.g. "--output_dir".
+        needed: bytes that it must have room for.
+
+    Raises:
+        RunError: the folder cannot be made or written to, or has too little room.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{secrets.token_hex(4)}.tmp"
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise not_writable(folder, option, error) from error
+    if free < needed:
+        raise RunError(
+            f"{option} {folder} has {free / 1e6:,.1f} MB free, and at least {needed / 1e6:,.1f} MB are needed: free "
+            f"space there, or give another {option}"
+        )
+
+
+__all__ = ["check_writable", "not_writable", "placing", "replacing", "sync_folder", "write_json"]
