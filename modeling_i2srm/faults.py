@@ -117,6 +117,7 @@ def run_script(run: Callable[[], object], name: str):
     ValueError or OSError: something is wrong with what the script was given. `--log_level debug` shows where in the
     code that was found.
     """
+    before = signal.getsignal(signal.SIGTERM)
     try:
         run()
     except KeyboardInterrupt as error:
@@ -130,6 +131,9 @@ def run_script(run: Callable[[], object], name: str):
         logger.debug("this ends the run:", exc_info=True)
     else:
         return
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # `stop_on_sigterm` is for the run alone
     print(f"{name}: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:

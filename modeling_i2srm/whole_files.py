@@ -60,24 +60,24 @@ def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunE
 
 
 def check_writable(folder: str | os.PathLike, option: str, needed: int = 0):
-    """Make a folder and see whether files can be written to it, before hours of work are lost.
+    """See whether files can be written to a folder, or where it is going to be made, before hours of work are lost.
 
     Args:
         option: what names the folder on the command line, e.g. "--output_dir".
         needed: bytes that it must have room for.
 
     Raises:
-        RunError: the folder cannot be made or written to, or has too little room.
+        RunError: it cannot be made or written to, or has too little room.
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{secrets.token_hex(4)}.tmp"
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        probe = there / f".writable.{secrets.token_hex(4)}.tmp"
         try:
             probe.write_bytes(b"\0" * 4096)
         finally:
             probe.unlink(missing_ok=True)
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(there).free
     except OSError as error:
         raise not_writable(folder, option, error) from error
     if free < needed:
