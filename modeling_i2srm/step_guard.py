@@ -3,6 +3,7 @@
 import logging
 import math
 import signal
+import weakref
 from collections.abc import Mapping
 
 import torch
@@ -143,7 +144,9 @@ class StepGuard(TrainerCallback):
     """Has each step looked at, and a run that is to stop saved where it can go on exactly."""
 
     def __init__(self, trainer: GuardedSteps):
-        self.trainer, self._epoch_is_over = trainer, False
+        # A cycle would leave the trainer to the garbage collector, which closes the pipes to the workers of its loaders
+        # before it ends them: each would be waited for 5 s.
+        self.trainer, self._epoch_is_over = weakref.proxy(trainer), False
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.check_step()

@@ -9,6 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import io  # noqa: E402
+import logging  # noqa: E402
 import threading  # noqa: E402
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -26,6 +27,8 @@ SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "da
 
 @pytest.fixture(autouse=True)
 def deterministic():
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("modeling_i2srm")]:
+        logging.getLogger(name).setLevel(logging.NOTSET)  # the scripts set some
     torch.set_num_threads(1)
     set_seed(0)
 
