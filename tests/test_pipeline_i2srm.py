@@ -449,6 +449,8 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(request, pipe_name):
     crop = load_picture(posts[0]["image"]).crop(boxes[1]["box"])
     assert np.array_equal(np.asarray(crop), np.asarray(by_hand[0]["objects"][1]))
     assert_same(pipe(posts, cropper=cropper), pipe(posts, cropper=cropper, batch_size=5))
+    many = pipe(posts[0], cropper=Corners(count=2))  # more than the model sees
+    assert len((many if isinstance(many, dict) else many[0])["objects"]) == 3
 
 
 @pytest.mark.parametrize("pipe_name", ["ner", "relate"])
