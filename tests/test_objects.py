@@ -135,7 +135,7 @@ def test_zero_shot_detectors_look_for_phrases_of_the_text(tmp_path, build, caplo
     texts = ["Kobe lands in Paris", "nothing to see", "Kobe", "Paris with Kobe"]
     crops = ObjectCropper(detector, min_side=1)(pictures, texts)
     assert [bool(some) for some in crops] == [True, False, True, True]
-    assert {crop.label.lower() for crop in crops[2]} == {"kobe"}
+    assert all("kobe" in crop.label.lower() for crop in crops[2])
     one_by_one = [ObjectCropper(detector, min_side=1)([p], [t])[0] for p, t in zip(pictures, texts, strict=True)]
     assert [[c.label for c in some] for some in crops] == [[c.label for c in some] for some in one_by_one]
     for some, alone in zip(crops, one_by_one, strict=True):
