@@ -22,6 +22,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -105,6 +106,14 @@ class Dataset:
         self.info = datasets.DatasetInfo.from_directory(str(folder)) if stored.is_file() else builder.info
         report = folder / "report.json"
         self.report = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+
+    @property
+    def license(self) -> str | None:
+        """What the data set card says of the licence, which dataset_info.json does not hold."""
+        card = self.folder / "README.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        said = re.search(r"^## Licence\n\n(.*?)\n\n## ", text, re.DOTALL | re.MULTILINE)
+        return said[1] if said else self.info.license
 
     @property
     def files(self) -> list[Path]:
@@ -212,10 +221,10 @@ def describe(settings: CropSettings) -> str:
     seen = "the picture alone"
     if settings.phrases:
         seen = f"the picture and the phrases of the text ({settings.phrases})"
-    threshold = "of its default score" if settings.threshold is None else f"of score {settings.threshold}"
+    least = "" if settings.threshold is None else f", score {settings.threshold} or more"
     return (
-        f"label-free: the best {settings.num_objects} detections {threshold} or more by {settings.detector}, which saw "
-        f"{seen}; overlap at most {settings.max_overlap}, sides of {settings.min_side} pixels or more, padding "
+        f"label-free: the best {settings.num_objects} detections of {settings.detector}, which saw {seen}{least}; "
+        f"overlap at most {settings.max_overlap}, sides of {settings.min_side} pixels or more, padding "
         f"{settings.padding}"
     )
 
@@ -273,7 +282,7 @@ def write_output(dataset: Dataset, output: Path, manifest: dict, rows: list[list
     info = datasets.DatasetInfo(
         description=f"{dataset.info.description or f'{dataset.folder.name}: posts with pictures.'}".strip(),
         citation=dataset.info.citation,
-        license=dataset.info.license,
+        license=dataset.license,
         features=dataset.features,
         splits=splits,
         dataset_size=sum(split.num_bytes for split in splits.values()),
@@ -321,8 +330,17 @@ def crop(args: argparse.Namespace) -> dict:
     with tqdm(total=dataset.rows, unit=" posts", desc="listing pictures", mininterval=1) as bar:
         looks, rows = plan_looks(dataset.files, dataset.folder, dataset.text, phrases, bar.update)
     said = {"rule": "by rule", "spacy": f"noun chunks of {args.spacy_model}"}[args.phrases] if phrases else None
-    given = (args.num_objects, args.max_overlap, args.min_side, args.padding)
-    settings = CropSettings(args.detector, args.threshold, said, *given)
+    settings = CropSettings(
+        detector=Path(args.detector).name
+        if OWN.fullmatch(args.detector) or Path(args.detector).exists()
+        else args.detector,
+        threshold=getattr(detector, "threshold", args.threshold),
+        phrases=said,
+        num_objects=args.num_objects,
+        max_overlap=args.max_overlap,
+        min_side=args.min_side,
+        padding=args.padding,
+    )
     listed = hashlib.sha256(json.dumps([[look.key for look in looks], rows]).encode()).hexdigest()
     manifest = {"version": __version__, "settings": asdict(settings), "detector": fingerprint(detector, args.detector)}
     manifest["posts"] = listed
@@ -334,9 +352,17 @@ def crop(args: argparse.Namespace) -> dict:
             logger.info(f"{output} is finished already; --overwrite makes it again")
             return earlier
     check_work(folder, manifest, args.overwrite)
-    threads = args.threads or max(1, (os.cpu_count() or 1) // args.num_processes)
-    shards = folder / "shards"
-    work = Work(settings, dataset.files, dataset.folder, shards, args.batch_size, threads, args.device)
+    work = Work(
+        settings,
+        args.detector,
+        args.threshold,
+        files=dataset.files,
+        root=dataset.folder,
+        shards=folder / "shards",
+        batch_size=args.batch_size,
+        threads=args.threads or max(1, (os.cpu_count() or 1) // args.num_processes),
+        device=args.device,
+    )
     detect(work, looks, detector, args.num_processes)
     return write_output(dataset, output, manifest, rows, Found(work, looks), sheet)
 

@@ -49,9 +49,9 @@ class Look:
 
 @dataclass(frozen=True)
 class CropSettings:
-    """What the crops depend on."""
+    """What the crops depend on, beside the detector's weights."""
 
-    detector: str
+    detector: str  # a name to be shown; paths are cut off
     threshold: float | None
     phrases: str | None
     num_objects: int
@@ -65,6 +65,8 @@ class Work:
     """What a process needs to know: where pictures are and shards go, and how to run the detector."""
 
     settings: CropSettings
+    detector: str
+    threshold: float | None  # as it was asked for
     files: list[Path]
     root: Path
     shards: Path
@@ -246,7 +248,7 @@ def be_worker(work: Work, shards: dict[int, list[Look]], pipe: Connection):
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         torch.set_num_threads(work.threads)
-        detector = load_detector(work.settings.detector, work.settings.threshold, work.device)
+        detector = load_detector(work.detector, work.threshold, work.device)
         run_here(work, detector, shards, pipe.send)
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")

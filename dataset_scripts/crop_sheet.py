@@ -25,15 +25,14 @@ def draw_sheet(posts: list[dict], title: str, path: Path):
     for start in range(0, len(posts), COLUMNS):
         top = page.y + GAP
         for column, post in enumerate(posts[start : start + COLUMNS]):
-            draw_post(page, post, MARGIN + column * (CELL + GAP), top)
-        page.y = top + LINE + PICTURE
+            page.y = max(page.y, draw_post(page, post, MARGIN + column * (CELL + GAP), top))
     if not posts:
         page.flow([Run("No picture could be read.", LINE_SIZE)])
     page.save(path)
 
 
-def draw_post(page: Page, post: dict, left: float, top: float):
-    """Draw a post in a cell."""
+def draw_post(page: Page, post: dict, left: float, top: float) -> float:
+    """Draw a post in a cell; return where it ends."""
     text = page.drawable(post["text"]).replace("\n", " ")
     page.write(left, top + LINE - 6, page.fit(text, CELL, LABEL_SIZE), LABEL_SIZE)
     picture = load_picture(post["image"])
@@ -41,20 +40,23 @@ def draw_post(page: Page, post: dict, left: float, top: float):
     for colour, box in reversed(list(zip(COLOURS, post["boxes"], strict=False))):
         edges = box["box"]
         pen.rectangle((edges[0], edges[1], edges[2] - 1, edges[3] - 1), outline=colour, width=width)
-    place(page, picture, left, top + LINE, PICTURE, PICTURE - 8)
+    bottom = place(page, picture, left, top + LINE, PICTURE, PICTURE)
     if not post["boxes"]:
         page.write(left + PICTURE + GAP / 2, top + LINE + 20, "no object", LABEL_SIZE, ink=GREY)
     room = int((CELL - PICTURE - GAP / 2) // (CROP + 8))
     for number, (colour, box, crop) in enumerate(zip(COLOURS, post["boxes"], post["objects"], strict=False)):
         x = left + PICTURE + GAP / 2 + number % room * (CROP + 8)
-        y = top + LINE + number // room * (CROP + 3 * LINE)
+        y = top + LINE + number // room * (CROP + 2 * LINE + 16)
         page.box(x, y, CROP, 4, colour)
         place(page, load_picture(crop["bytes"]), x, y + 6, CROP, CROP)
         page.write(x, y + CROP + 2 + LINE, page.fit(page.drawable(box["label"]), CROP, LABEL_SIZE), LABEL_SIZE)
         page.write(x, y + CROP + 2 + 2 * LINE, f"{box['score']:.2f}", LABEL_SIZE, ink=GREY)
+        bottom = max(bottom, y + CROP + 6 + 2 * LINE)
+    return bottom
 
 
-def place(page: Page, picture, x: float, y: float, width: float, height: float):
-    """Draw a picture as large as it fits into a box."""
+def place(page: Page, picture, x: float, y: float, width: float, height: float) -> float:
+    """Draw a picture as large as it fits into a box; return where it ends."""
     scale = min(width / picture.width, height / picture.height)
     page.picture(shrink(picture, 2 * PICTURE), x, y, picture.width * scale, picture.height * scale)
+    return y + picture.height * scale
