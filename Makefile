@@ -70,10 +70,11 @@ format: $(INSTALLED)  ## fix style
 	$(BIN)/ruff format .
 
 .PHONY: figures
-figures: $(INSTALLED)  ## draw the figures in docs/ again
+figures: $(VENV)/.detector  ## draw the figures in docs/ again
 	$(BIN)/python docs/draw_architecture.py
 	$(BIN)/python docs/draw_leakage.py
 	$(BIN)/python docs/draw_explanation.py
+	$(BIN)/python docs/draw_crops.py
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data and runs
