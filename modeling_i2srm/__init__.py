@@ -57,7 +57,6 @@ _TRAINING = {
     "cache_pictures": "cached_pictures",
     "classification_compute_metrics": "metrics",
     "mner_compute_metrics": "metrics",
-    "modality_gap": "modality_gap",
     "mre_compute_metrics": "metrics",
 }
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 
 from .data_collator import I2SRMDataCollator
-from .figure_style import COLOURS, GREY, new_figure, styled
+from .figure_style import COLOURS, new_figure, styled
 from .heads import build_semantic_loss
 from .processing_i2srm import I2SRMProcessor
 
@@ -260,32 +260,37 @@ def untrained(model: PreTrainedModel, text: str | None = None, vision: str | Non
 def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
     """Draw the vectors of models, by name, in the plane of their two largest variances (PCA), a panel a model.
 
-    A model has a plane of its own; the axes say how much of the variance of its vectors they hold. Of more than
-    400 posts every n-th is drawn. The file is an .svg or .png.
+    A model has a plane of its own, and the axes say how much of the variance of its vectors they hold; the scale is
+    the same in all panels. Of more than 400 posts every n-th is drawn, and the centres large. An .svg or .png.
     """
     with styled():
-        columns = min(len(gaps), 2)
+        columns = 3 if len(gaps) == 3 else min(len(gaps), 2)
         rows = -(-len(gaps) // columns)
-        figure, panels = new_figure(4 * columns, 3.7 * rows, rows, columns)
+        figure, panels = new_figure(3.3 * columns, 3.7 * rows, rows, columns)
         for axes in panels[len(gaps) :]:
             axes.remove()
+        largest = 0.0
         for axes, (name, gap) in zip(panels, gaps.items(), strict=False):
-            vectors = np.concatenate([unit(gap.text), unit(gap.pictures)])
-            plane = PCA(2, svd_solver="full").fit(vectors)
+            text, pictures = unit(gap.text), unit(gap.pictures)
+            plane = PCA(2, svd_solver="full").fit(np.concatenate([text, pictures]))
             shares = 100 * plane.explained_variance_ratio_
             step = -(-gap.posts // MOST_POINTS)
-            kinds = (("text", gap.text, COLOURS[0], "o"), ("picture", gap.pictures, COLOURS[1], "^"))
-            for kind, points, colour, marker in kinds:
-                shown = plane.transform(unit(points))
+            for kind, points, colour, marker in (
+                ("text", text, COLOURS[0], "o"),
+                ("picture", pictures, COLOURS[1], "^"),
+            ):
+                shown = plane.transform(points)
+                largest = max(largest, float(np.abs(shown).max()))
                 axes.scatter(*shown[::step].T, s=14, alpha=0.5, color=colour, marker=marker, label=kind, linewidths=0)
-                axes.scatter(*shown.mean(0), s=90, color=colour, marker=marker, edgecolors="black", linewidths=1.2)
-            axes.set_title(name, parse_math=False)
-            axes.set_xlabel(f"1st component ({shares[0]:.0f} % of the variance)")
-            axes.set_ylabel(f"2nd component ({shares[1]:.0f} %)")
-            axes.set_aspect("equal", adjustable="datalim")
-            note = f"distance of the centres {gap.centroid_distance:.2f}\nKL {gap.mean_kl:.2f} nats"
-            axes.text(0.02, 0.02, note, transform=axes.transAxes, fontsize=9, color=GREY, va="bottom")
-        panels[0].legend(loc="upper right")
+                axes.scatter(*shown.mean(0), s=70, color=colour, marker=marker, edgecolors="black", linewidths=1.2)
+            said = "" if gap.projection_trained else "new W, "
+            said += f"centres {gap.centroid_distance:.2f} apart, KL {gap.mean_kl:.3f} nats"
+            axes.set_title(f"{name}\n{said}", parse_math=False, fontsize=10)
+            axes.set_xlabel(f"1st component ({shares[0]:.0f} % of variance)")
+            axes.set_ylabel(f"2nd component ({shares[1]:.0f} %)", labelpad=0)
+        for axes in panels[: len(gaps)]:
+            axes.set(xlim=(-1.1 * largest, 1.1 * largest), ylim=(-1.1 * largest, 1.1 * largest), aspect="equal")
+        panels[0].legend(loc="lower right")
         figure.savefig(path)
 
 
