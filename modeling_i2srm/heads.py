@@ -80,13 +80,7 @@ class VectorClassifier(I2SRMPreTrainedModel):
             if semantic_loss is not None and outputs.visual_features is not None:
                 divergence = semantic_loss(vectors, *self.model.main_picture(outputs))
                 parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput(
-            loss=sum(parts.values()) if parts else None,
-            logits=logits,
-            **parts,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return I2SRMOutput.of_parts(logits, parts, outputs)
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         return self._label_weights(inputs["labels"])[1]

@@ -48,5 +48,16 @@ class I2SRMOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
+    @classmethod
+    def of_parts(cls, logits: torch.Tensor, parts: dict[str, torch.Tensor], outputs: I2SRMModelOutput):
+        """The output of a head with these parts of the loss; there is no loss without any."""
+        return cls(
+            loss=sum(parts.values()) if parts else None,
+            logits=logits,
+            **parts,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
 
 __all__ = ["I2SRMModelOutput", "I2SRMOutput"]

@@ -331,13 +331,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             if self.semantic_loss is not None and outputs.visual_features is not None:
                 divergence = self.semantic_loss(self.text_vectors(hidden), *self.model.main_picture(outputs))
                 parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput(
-            loss=sum(parts.values()) if parts else None,
-            logits=logits,
-            **parts,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return I2SRMOutput.of_parts(logits, parts, outputs)
 
     def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the semantic loss compares with the pictures: the first token's state (B, d)."""
