@@ -32,11 +32,11 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
-.PHONY: quickstart-classification
-quickstart-classification: $(INSTALLED)  ## the same for one label a post
+.PHONY: quickstart-topics
+quickstart-topics: $(INSTALLED)  ## the same for one label a post
 	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
-		examples/run_classification.py examples/configs/quickstart_classification.json
+		examples/run_classification.py examples/configs/quickstart_topics.json
 
 .PHONY: test
 test: $(INSTALLED)  ## run the tests, on two cores

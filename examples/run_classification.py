@@ -1,6 +1,6 @@
 """Train, evaluate and predict one label a post: sentiment, hateful or not, what it is about ...
 
-    accelerate launch examples/run_classification.py examples/configs/quickstart_classification.json
+    accelerate launch examples/run_classification.py examples/configs/quickstart_topics.json
     accelerate launch examples/run_classification.py --dataset data/my_posts --output_dir runs/mine \
         --text_encoder FacebookAI/roberta-large --vision_encoder microsoft/resnet-50 --do_train true
 

@@ -261,7 +261,8 @@ def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
     """Draw the vectors of models, by name, in the plane of their two largest variances (PCA), a panel a model.
 
     A model has a plane of its own, and the axes say how much of the variance of its vectors they hold; the scale is
-    the same in all panels. Of more than 400 posts every n-th is drawn, and the centres large. An .svg or .png.
+    the same in all panels. Of more than 400 posts every n-th is drawn, and the centres large. "(new W)" says that
+    `projection_trained` is false. The file is an .svg or .png.
     """
     with styled():
         columns = 3 if len(gaps) == 3 else min(len(gaps), 2)
@@ -283,8 +284,8 @@ def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
                 largest = max(largest, float(np.abs(shown).max()))
                 axes.scatter(*shown[::step].T, s=14, alpha=0.5, color=colour, marker=marker, label=kind, linewidths=0)
                 axes.scatter(*shown.mean(0), s=70, color=colour, marker=marker, edgecolors="black", linewidths=1.2)
-            said = "" if gap.projection_trained else "new W, "
-            said += f"centres {gap.centroid_distance:.2f} apart, KL {gap.mean_kl:.3f} nats"
+            name += "" if gap.projection_trained else " (new W)"
+            said = f"centres {gap.centroid_distance:.2f} apart, KL {gap.mean_kl:.3f} nats"
             axes.set_title(f"{name}\n{said}", parse_math=False, fontsize=10)
             axes.set_xlabel(f"1st component ({shares[0]:.0f} % of variance)")
             axes.set_ylabel(f"2nd component ({shares[1]:.0f} %)", labelpad=0)

@@ -459,7 +459,7 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
     Example:
 
     >>> from transformers import pipeline
-    >>> classify = pipeline("multimodal-text-classification", model="runs/topics")  # doctest: +SKIP
+    >>> classify = pipeline("multimodal-text-classification", model="runs/quickstart_topics")  # doctest: +SKIP
     >>> classify({"text": "what a day", "image": "kobe.jpg"})  # doctest: +SKIP
     {'label': 'positive', 'score': 0.93}
     """

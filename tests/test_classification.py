@@ -161,7 +161,7 @@ def test_the_topics_of_the_visual_posts(tmp_path):
 
 
 def test_the_quickstarts_settings_are_read():
-    path = Path(__file__).parents[1] / "examples/configs/quickstart_classification.json"
+    path = Path(__file__).parents[1] / "examples/configs/quickstart_topics.json"
     _, config, data, training = parse_arguments([str(path), "--use_cpu", "true"])
     assert (data.dataset, training.metric_for_best_model) == ("data/visual_topics", "macro_f1")
     assert CLASSIFICATION.main_metrics[0] == "macro_f1" and not config.freeze_vision
