@@ -32,6 +32,12 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
+.PHONY: quickstart-topics
+quickstart-topics: $(INSTALLED)  ## the same for one label a post
+	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_classification.py examples/configs/quickstart_topics.json
+
 .PHONY: test
 test: $(INSTALLED)  ## run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
