@@ -1,0 +1,183 @@
+"""A page that shows the entities and relations of a post, with its picture and without it.
+
+    python demo/app.py                                                          # the checkpoints of the quickstarts
+    python demo/app.py --ner USER/NER --re USER/RE --detector facebook/detr-resnet-50
+    I2SRM_NER=USER/NER I2SRM_RE=USER/RE python demo/app.py                      # the same, for a Hugging Face Space
+
+Without --ner and --re the two small checkpoints of the quickstarts are used, and trained first if they are absent.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
+
+import gradio as gr
+from PIL import Image
+from quickstart import quickstart_checkpoint
+from view import CSS, answer, message, render, summary
+
+from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.pictures import PictureError, load_picture
+
+POSTS = Path(__file__).resolve().parent / "posts"
+MAX_TEXT, MAX_BYTES, MAX_PIXELS = 1000, 10_000_000, 25_000_000  # characters; of an upload
+logger = logging.getLogger("demo")
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--ner", default=os.environ.get("I2SRM_NER"), help="checkpoint of the entities, folder or Hub id")
+parser.add_argument("--re", default=os.environ.get("I2SRM_RE"), help="checkpoint of the relations")
+parser.add_argument(
+    "--detector",
+    default=os.environ.get("I2SRM_DETECTOR"),
+    help="object detector that cuts crops out of pictures, e.g. facebook/detr-resnet-50 (default: none)",
+)
+parser.add_argument("--no_browser", action="store_true", help="do not open a browser")
+
+from gradio.events import Dependency
+
+class Picture(gr.Image):
+    """An image whose file is handed on unread, so that a broken one gets our words and bounds."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return None if payload is None else payload.path
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def fingerprint(picture: Image.Image) -> str:
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+class Demo:
+    """The page, and what it says of posts.
+
+    Args:
+        extractor: of entities and relations.
+        title: of the checkpoints, for the reader.
+    """
+
+    def __init__(self, extractor: Extractor, title: str):
+        self.extractor, self.title = extractor, title
+        self.posts = json.loads((POSTS / "posts.json").read_text(encoding="utf-8"))
+        for post in self.posts:
+            post["image"] = post["picture"] and load_picture(POSTS / post["picture"])
+        self.crops = {fingerprint(post["image"]): post["crops"] for post in self.posts if post["image"]}
+
+    def read(self, text: str, path: str | None) -> tuple[str, Image.Image | None]:
+        """The text and picture of a post, checked.
+
+        Raises:
+            ValueError: with words for the reader.
+        """
+        text = text or ""
+        if not text.strip():
+            raise ValueError("There is no text yet. Write a post, or choose one of the examples.")
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"The text has {len(text)} characters. Please keep it to {MAX_TEXT}.")
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ValueError("The text holds halves of characters. Please type it again.")
+        if path is None:
+            return text, None
+        try:
+            return text, load_picture(Path(path), max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES)
+        except PictureError as error:
+            logger.info("%s", error)
+            raise ValueError(
+                f"The picture could not be read: {error.__cause__}. Please upload a JPEG, PNG, WebP or GIF file."
+            ) from error
+
+    def analyse(self, text: str, path: str | None) -> tuple[str, str, dict | None]:
+        """A sentence, what was found as HTML, and as JSON."""
+        try:
+            text, image = self.read(text, path)
+            boxes = self.crops.get(fingerprint(image), []) if image else []
+            said = answer(self.extractor, text, image, boxes)
+        except ValueError as error:
+            return message(str(error), error=True), "", None
+        except Exception:  # whatever it is, the reader gets words and the log the rest
+            logger.exception("a post failed")
+            return message("Something went wrong here; the log says what. Please try another post.", True), "", None
+        about = "Crops: they came with this example. " if boxes else (
+            "Crops: none, because no detector is loaded (start with --detector ID)."
+        )
+        return message(summary(said)), render(said, about), said.to_dict()
+
+    def build(self) -> gr.Blocks:
+        """The page."""
+        with gr.Blocks(title="I2SRM: entities and relations", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+            gr.Markdown(
+                "# Entities and relations of posts with pictures\n"
+                "Write a post, add its picture if it has one, and see what a picture changes. " + self.title
+            )
+            with gr.Row():
+                with gr.Column(scale=2, min_width=280):
+                    text = gr.Textbox(
+                        label="Text of the post",
+                        placeholder="who else loves Camelot ?",
+                        max_lines=6,
+                        max_length=MAX_TEXT,
+                        elem_id="text",
+                    )
+                    picture = Picture(
+                        label="Picture (optional)",
+                        type="filepath",
+                        format="png",
+                        sources=["upload", "clipboard"],
+                        buttons=[],
+                        height=240,
+                        alt_text="the picture of the post",
+                        elem_id="picture",
+                    )
+                    button = gr.Button("Find entities and relations", variant="primary")
+                with gr.Column(scale=3, min_width=280):
+                    status = gr.HTML(message("Nothing asked yet."), elem_id="status")
+                    found = gr.HTML(elem_id="found")
+                    with gr.Accordion("JSON", open=False):
+                        raw = gr.JSON(label="Answer as JSON")
+            examples = [[post["text"], post["image"]] for post in self.posts]
+            gr.Examples(examples, [text, picture], [status, found, raw], self.analyse, run_on_click=True, cache_examples=False)
+            gr.on(
+                [button.click, text.submit], self.analyse, [text, picture], [status, found, raw], api_visibility="private"
+            )
+        return page.queue(max_size=32, api_open=False)
+
+
+def launch_options() -> dict:
+    """How the page is served: nothing from the network, nothing kept."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return {
+        "theme": theme,
+        "css": CSS,
+        "max_file_size": MAX_BYTES,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+    }
+
+
+def main(arguments: list[str] | None = None):
+    arguments = parser.parse_args(arguments)
+    if arguments.re and not arguments.ner:
+        parser.error("--re without --ner: name both, e.g. --ner runs/quickstart --re runs/quickstart_mre")
+    title = f"Checkpoints: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else " (no relations).")
+    if arguments.ner is None:
+        arguments.ner, arguments.re = quickstart_checkpoint("quickstart"), quickstart_checkpoint("quickstart_mre")
+        title = "The models are those of the quickstart: they know made-up posts with pictograms, and little else."
+    demo = Demo(Extractor.from_pretrained(arguments.ner, arguments.re), title)
+    demo.build().launch(inbrowser=not arguments.no_browser, **launch_options())
+
+
+if __name__ == "__main__":
+    main()
