@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
 from modeling_i2srm.entity_markers import EntityPairError
-from modeling_i2srm.extraction import Entity, Extraction, Extractor, Relation
+from modeling_i2srm.extraction import Entity, Extraction, Extractor, FoundObject, Relation
 from modeling_i2srm.pictures import PictureError
 
 TYPED = RELATIONS[:-1]  # the last one does not name types
@@ -365,6 +365,7 @@ EXTRACTION = Extraction(
     id="7",
     image_errors={"objects[0]": "gone"},
     pairs_left_out=2,
+    objects=[FoundObject((1, 2, 30, 40), 0.9, "dog")],
 )
 
 
@@ -383,6 +384,7 @@ def test_extractions_as_plain_data():
         "id": "7",
         "image_errors": {"objects[0]": "gone"},
         "pairs_left_out": 2,
+        "objects": [{"box": (1, 2, 30, 40), "score": 0.9, "label": "dog"}],
     }
     assert EXTRACTION.to_triples() == [("Paris", "birth", "Kobe"), ("Kobe", "/per/loc/place_of_residence", "Paris")]
     assert Extraction("", [], []).to_triples() == []
