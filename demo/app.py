@@ -20,13 +20,19 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr
 from PIL import Image
 from quickstart import quickstart_checkpoint
-from view import CSS, answer, message, render, summary
+from view import CSS, Answer, answer, message, render, summary
 
 from modeling_i2srm.extraction import Extractor
-from modeling_i2srm.pictures import PictureError, load_picture
+from modeling_i2srm.objects import ObjectCropper, load_detector
+from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 
 POSTS = Path(__file__).resolve().parent / "posts"
-MAX_TEXT, MAX_BYTES, MAX_PIXELS = 1000, 10_000_000, 25_000_000  # characters; of an upload
+MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
+# On a phone the answer is below the examples, out of sight.
+SHOW_ANSWER = """() => {
+    const answer = document.querySelector("#status"), { top } = answer.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) answer.scrollIntoView();
+}"""
 logger = logging.getLogger("demo")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,13 +46,9 @@ parser.add_argument(
 parser.add_argument("--no_browser", action="store_true", help="do not open a browser")
 
 
-class Picture(gr.Image):
-    """An image whose file is handed on unread, so that a broken one gets our words and bounds."""
-
-    is_template = True
-
-    def preprocess(self, payload):
-        return None if payload is None else payload.path
+def file_of(payload) -> str | None:
+    """The uploaded file, unread: a broken one gets our words and bounds."""
+    return None if payload is None else payload.path
 
 
 def fingerprint(picture: Image.Image) -> str:
@@ -84,29 +86,37 @@ class Demo:
         if path is None:
             return text, None
         try:
-            return text, load_picture(Path(path), max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES)
+            return text, load_picture(read_bytes(path, MAX_BYTES), MAX_PIXELS)
         except PictureError as error:
-            logger.info("%s", error)
+            reason = str(error).split(": ", 1)[1].split("; to read")[0]  # without what a programmer could do
             raise ValueError(
-                f"The picture could not be read: {error.__cause__}. Please upload a JPEG, PNG, WebP or GIF file."
+                f"This file cannot be read as a picture: {reason}. Please upload a JPEG, PNG, WebP or GIF file."
             ) from error
 
     def analyse(self, text: str, path: str | None) -> tuple[str, str, dict]:
         """A sentence, what was found as HTML, and as JSON."""
         try:
             text, image = self.read(text, path)
-            boxes = self.crops.get(fingerprint(image), []) if image else []
-            said = answer(self.extractor, text, image, boxes)
         except ValueError as error:
             return message(str(error), error=True), "", {"error": str(error)}
+        try:
+            boxes = self.crops.get(fingerprint(image), []) if image else []
+            said = answer(self.extractor, text, image, boxes)
         except Exception:  # whatever it is, the reader gets words and the log the rest
             logger.exception("a post failed")
             wrong = "Something went wrong here; the log says what. Please try another post."
             return message(wrong, error=True), "", {"error": wrong}
-        about = "Crops: they came with this example. " if boxes else (
-            "Crops: none, because no detector is loaded (start with --detector ID)."
-        )
-        return message(summary(said)), render(said, about), said.to_dict()
+        return message(summary(said)), render(said, self.about_crops(said, bool(boxes))), said.to_dict()
+
+    def about_crops(self, said: Answer, own: bool) -> str:
+        """Where the crops of a post are from, or why there are none."""
+        if own:
+            return "The crops came with this example."
+        if self.extractor.cropper is None:
+            return "No crops: no detector is loaded. Start the demo with --detector ID to have objects cut out."
+        objects = enumerate(said.explanation.extraction.objects, 1)
+        names = ", ".join(f"{n} {found.label} {found.score:.2f}" for n, found in objects)
+        return f"Crops that the detector found: {names}." if names else "No crops: the detector found no object."
 
     def build(self) -> gr.Blocks:
         """The page."""
@@ -122,10 +132,9 @@ class Demo:
                         placeholder="who else loves Camelot ?",
                         info="Enter finds, Shift+Enter starts a new line.",
                         max_lines=6,
-                        max_length=MAX_TEXT,
                         elem_id="text",
                     )
-                    picture = Picture(
+                    picture = gr.Image(
                         label="Picture (optional)",
                         type="filepath",
                         format="png",
@@ -135,9 +144,13 @@ class Demo:
                         alt_text="the picture of the post",
                         elem_id="picture",
                     )
+                    picture.preprocess = file_of
                     button = gr.Button("Find entities and relations", variant="primary", elem_id="find")
                     gr.Markdown("## Examples")
-                    examples = [gr.Button(self.caption(post), size="md", icon=self.icon(post), elem_classes="example") for post in self.posts]
+                    examples = [
+                        gr.Button(self.caption(post), size="md", icon=self.icon(post), elem_classes="example")
+                        for post in self.posts
+                    ]
                 with gr.Column(scale=3, min_width=280):
                     # Screen readers read out what comes into it.
                     status = gr.HTML(
@@ -149,12 +162,14 @@ class Demo:
                     found = gr.HTML(elem_id="found", apply_default_css=False)
                     with gr.Accordion("The answer as JSON", open=False, elem_id="json"):
                         raw = gr.JSON(label="Answer", show_label=False, max_height=400)
-            outputs = [status, found, raw]
-            shown = {"api_visibility": "private", "scroll_to_output": True, "concurrency_id": "models"}
-            gr.on([button.click, text.submit], self.analyse, [text, picture], outputs, **shown)
+            models = {"outputs": [status, found, raw], "concurrency_id": "models", "api_visibility": "private"}
+            started = [gr.on([button.click, text.submit], self.analyse, [text, picture], **models)]
             for example, post in zip(examples, self.posts, strict=True):
-                chosen = functools.partial(self.choose, post)
-                example.click(chosen, None, [text, picture], api_visibility="private").then(self.analyse, [text, picture], outputs, **shown)
+                choose = functools.partial(self.choose, post)
+                chosen = example.click(choose, None, [text, picture], api_visibility="private")
+                started.append(chosen.then(self.analyse, [text, picture], **models))
+            for event in started:
+                event.then(None, js=SHOW_ANSWER)
         return page.queue(max_size=32, api_open=False)
 
     @staticmethod
@@ -202,8 +217,10 @@ def main(arguments: list[str] | None = None):
     if arguments.ner is None:
         arguments.ner, arguments.re = quickstart_checkpoint("quickstart"), quickstart_checkpoint("quickstart_mre")
         title = "The models are those of the quickstart: they know made-up posts with pictograms, and little else."
-    demo = Demo(Extractor.from_pretrained(arguments.ner, arguments.re), title)
-    demo.build().launch(inbrowser=not arguments.no_browser, **launch_options())
+    extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
+    if arguments.detector:
+        extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+    Demo(extractor, title).build().launch(inbrowser=not arguments.no_browser, **launch_options())
 
 
 if __name__ == "__main__":

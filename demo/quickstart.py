@@ -36,8 +36,9 @@ def quickstart_checkpoint(name: str) -> str:
     if (folder / "results.json").exists():  # the last file that a run writes
         return str(folder)
     print(f"{folder} is not complete: training it, which takes some minutes on two cores", flush=True)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # in a Space the package is not installed
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
     for command in COMMANDS[name]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         if code := subprocess.run([sys.executable, *command], cwd=ROOT, env=environment).returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {code}; give checkpoints of your own: --ner ID --re ID")
     return str(folder)

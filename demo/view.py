@@ -54,7 +54,12 @@ CSS = f"""
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a post with its picture, and without it; `without` is `None` for a post that has no picture."""
+    """What is said of a post with its picture, and without it.
+
+    Args:
+        crops, boxes: those that the models saw; boxes are left, top, right, bottom in pixels of the upright picture.
+        without: `None` for a post that has no picture.
+    """
 
     image: Image.Image | None
     crops: list[Image.Image]
@@ -63,7 +68,7 @@ class Answer:
     without: Extraction | None
 
     def to_dict(self) -> dict:
-        """As plain dicts and lists; boxes are left, top, right, bottom in pixels of the upright picture."""
+        """As plain dicts and lists."""
         return {
             "with_picture": self.explanation.to_dict(),
             "without_picture": self.without and self.without.to_dict(),
@@ -75,13 +80,14 @@ def answer(extractor: Extractor, text: str, image: Image.Image | None, boxes: li
     """Ask the models of a post, with its picture and crops, and without them.
 
     Args:
-        boxes: those of the crops, where they are known beforehand; else the extractor's cropper finds some, if it has
-            one.
+        boxes: those of the crops, where they are known; else the extractor's cropper looks for some, if it has one.
     """
     crops = [image.crop(box) for box in boxes]
-    post = {"text": text, "image": image, "objects": crops} if crops else {"text": text, "image": image}
-    explanation = explain(extractor, post)
-    return Answer(image, crops, boxes, explanation, None if image is None else extractor({"text": text}))
+    explanation = explain(extractor, {"text": text, "image": image, "objects": crops or None})
+    if not boxes:
+        boxes = [found.box for found in explanation.extraction.objects]
+        crops = explanation.extraction.crops(image)
+    return Answer(image, crops, boxes, explanation, None if image is None else extractor(text))
 
 
 def render(said: Answer, about_crops: str) -> str:
@@ -97,7 +103,7 @@ def render(said: Answer, about_crops: str) -> str:
     parts = [f'<div class="pair">{"".join(panels)}</div>']
     if said.image is not None:
         pictures = shown_pictures(found, said.image, said.crops)
-        figures = "".join(figure(one, found.extraction, said.boxes if one.name == "image" else ()) for one in pictures)
+        figures = "".join(figure(picture, found.extraction, said.boxes) for picture in pictures)
         bars = "Bars: share of each entity’s attention, mean of the layers. " if found.extraction.entities else ""
         parts.append(
             f'<section aria-label="Picture and crops"><h2>Picture and crops</h2><div class="pictures">{figures}</div>'

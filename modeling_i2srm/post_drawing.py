@@ -56,7 +56,7 @@ def draw_post(found: Extraction | Explanation, image, crops: Sequence | None, pa
     entity's attention that went to them (mean of the layers), then each entity and relation with the answers without
     each picture, those that differ in bold. An HTML page is one file that needs nothing else: pictures are JPEGs inside
     of it, at most 640 pixels wide or high, crops 240. It has no scripts, and the texts of posts are escaped. It also
-    has the attention of each layer.
+    has the attention of each layer, and boxes where a cropper found the crops.
 
     A PNG is drawn with matplotlib and its font, DejaVu Sans: "□" stands for a sign that the font lacks (most emoji,
     Chinese ...), and a note says how many there are. With `matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto
@@ -177,7 +177,8 @@ figure img {{ display: block; width: 100%; height: auto; max-height: 20rem;
   object-fit: contain; object-position: left; }}
 .boxed {{ position: relative; }} figure .boxed img {{ height: 100%; max-height: none; }}
 .box {{ position: absolute; box-sizing: border-box; border: 2px solid {BAR}; outline: 1px solid {PAPER}; }}
-.box span {{ position: absolute; background: {BAR}; color: {PAPER}; padding: 0 .35em; font: bold .8rem/1.3 sans-serif; }}
+.box span {{ position: absolute; background: {BAR}; color: {PAPER}; padding: 0 .35em;
+  font: bold .8rem/1.3 sans-serif; }}
 .absent {{ border: 1px dashed {GREY}; padding: 1rem; }}
 figcaption {{ font-weight: bold; margin: .3rem 0; }}
 .share {{ display: flex; justify-content: space-between; font-size: .85rem; gap: .5rem; white-space: nowrap; }}
@@ -196,7 +197,8 @@ def write_html(found: Extraction | Explanation, pictures: list[Shown], path: Pat
     name = "Post" if extraction.id is None else f"Post {extraction.id}"
     body = [f"<h1>{isolated(name)}</h1>", post_paragraph(extraction, colours)]
     if pictures:
-        body += ['<div class="pictures">', *(figure(picture, extraction) for picture in pictures), "</div>"]
+        boxes = [found.box for found in extraction.objects]
+        body += ['<div class="pictures">', *(figure(picture, extraction, boxes) for picture in pictures), "</div>"]
         if any(picture.shares for picture in pictures):
             body.append('<p class="note">Bars: share of the entity’s attention, mean of the layers.</p>')
     body += [f'<p class="note">{escape(line)}</p>' for line in notes(extraction)]
@@ -258,13 +260,14 @@ def highlight(entity: Entity, colour: str) -> str:
 
 
 def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> str:
-    """A picture, the boxes of the crops in it, and the share of each entity's attention that went to it."""
+    """A picture, in the main one the boxes of the crops, and the share of each entity's attention that went to it."""
     main = shown.name == "image"
     content = '<p class="absent">not at hand</p>'
     if shown.picture is not None:
         file = io.BytesIO()
         shrink(shown.picture, IMAGE_SIDE if main else CROP_SIDE).save(file, "JPEG", quality=85)
         data = base64.b64encode(file.getvalue()).decode()
+        boxes = boxes if main else ()
         alt = f"{shown.caption} of the post" + (", with boxes around its crops" if boxes else "")
         content = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}">'
         if boxes:
@@ -283,7 +286,8 @@ def boxed(image: str, size: tuple[int, int], boxes: Sequence[Box]) -> str:
     width, height = size
     frames = "".join(
         f'<span class="box" aria-hidden="true" style="left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
-        f'width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%"><span>{n}</span></span>'
+        f'width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%">'
+        f"<span>{n}</span></span>"
         for n, (left, top, right, bottom) in enumerate(boxes, 1)
     )
     # As wide as the column, and not over 20 rem high.
