@@ -3,7 +3,8 @@
     python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
     python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
 
-A post without crops gets those of what --detector finds. Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png.
+Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png. A post
+without crops gets those of what --detector finds.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def cropper_fingerprint(cropper) -> str:
 def name_of(part) -> str:
     """The name of a function, or of the class of anything else."""
     named = part if hasattr(part, "__qualname__") else type(part)
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
 
 
 def differences(there: dict, here: dict) -> list[str]:
