@@ -28,6 +28,7 @@ from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 
 POSTS = Path(__file__).resolve().parent / "posts"
 MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
+QUICKSTART = "The models of the quickstarts know made-up posts with pictograms, and little else."
 # On a phone the answer is below the examples, out of sight.
 SHOW_ANSWER = """() => {
     const answer = document.querySelector("#status"), { top } = answer.getBoundingClientRect();
@@ -214,12 +215,17 @@ def main(arguments: list[str] | None = None):
     if arguments.re and not arguments.ner:
         parser.error("--re without --ner: name both, e.g. --ner runs/quickstart --re runs/quickstart_mre")
     title = f"Checkpoints: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else " (no relations).")
-    if arguments.ner is None:
-        arguments.ner, arguments.re = quickstart_checkpoint("quickstart"), quickstart_checkpoint("quickstart_mre")
-        title = "The models are those of the quickstart: they know made-up posts with pictograms, and little else."
-    extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
-    if arguments.detector:
-        extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+    try:
+        if arguments.ner is None:
+            arguments.ner, arguments.re = map(quickstart_checkpoint, ("quickstart", "quickstart_mre"))
+            title = QUICKSTART
+        extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
+        if arguments.detector:
+            extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+    except (RuntimeError, ValueError, OSError) as error:
+        parser.exit(2, f"app.py: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "app.py: stopped; the same command goes on\n")
     Demo(extractor, title).build().launch(inbrowser=not arguments.no_browser, **launch_options())
 
 

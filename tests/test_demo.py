@@ -194,16 +194,20 @@ def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
     assert len(ran) == 4
 
 
-def test_a_quickstart_that_fails(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--re", "runs/quickstart_mre"], "--re without --ner"),
+        (["--ner", "runs/not-there"], "runs/not-there"),
+        ([], "ended with 2; give checkpoints of your own"),
+    ],
+)
+def test_a_start_that_fails_ends_with_one_message(capsys, monkeypatch, tmp_path, arguments, words):
     monkeypatch.setattr(quickstart, "ROOT", tmp_path)
-    with pytest.raises(RuntimeError, match="visual_posts.py .* ended with 2; give checkpoints of your own: --ner"):
-        quickstart.quickstart_checkpoint("quickstart")
-
-
-def test_relations_without_entities_are_refused(capsys):
-    with pytest.raises(SystemExit):
-        app.main(["--re", "runs/quickstart_mre"])
-    assert "--re without --ner" in capsys.readouterr().err
+    monkeypatch.setattr(quickstart.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
+    with pytest.raises(SystemExit) as ended:
+        app.main(arguments)
+    assert ended.value.code == 2 and words in capsys.readouterr().err
 
 
 def test_the_space_installs_what_setup_cfg_says():
