@@ -360,6 +360,7 @@ def test_crops_of_a_cropper_are_explained_as_crops_given_by_hand():
     assert explain(Extractor(plain.ner, plain.re, cropper=cropper), post, cropper=False) == without != expected
     made = MultimodalTokenClassificationPipeline(model=plain.ner.model, processor=plain.ner.processor, cropper=cropper)
     assert explain(made, post).pictures == expected.pictures
+    assert explain(made, {"text": TEXT, "image": IMAGE}).pictures == ["image"]  # in which nothing is found
     with pytest.raises(ValueError, match="cropper='detr' cannot be called"):
         explain(plain, post, cropper="detr")
 
