@@ -306,6 +306,23 @@ def scrolls_sideways(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
 
 
+def test_nothing_but_uploads_is_read(address, picture_server):
+    import httpx
+
+    (job,) = (call for call in httpx.get(f"{address}config").json()["dependencies"] if len(call["targets"]) == 2)
+    for path in ("/etc/passwd", "file:///etc/passwd", f"{picture_server.url}/kobe.png"):
+        file = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+        asked = {"data": [TEXT, file], "fn_index": job["id"], "session_hash": "test"}
+        httpx.post(f"{address}gradio_api/queue/join", json=asked).raise_for_status()
+        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=test", timeout=30) as answer:
+            (done,) = (line for line in answer.iter_lines() if "process_completed" in line)
+        assert '"success":false' in done
+    assert picture_server.asked == []
+    assert httpx.get(f"{address}gradio_api/file=/etc/passwd").status_code == 403
+    large = {"files": ("large.png", bytes(app.MAX_BYTES + 1))}
+    assert httpx.post(f"{address}gradio_api/upload", files=large).status_code == 413
+
+
 def test_typing_a_post_and_uploading_a_picture(page, extractor, picture):
     page.get_by_label("Text of the post").fill(TEXT)
     page.locator("#picture input[type=file]").set_input_files(picture)
