@@ -175,12 +175,12 @@ def test_an_untrained_model_has_the_configuration_and_other_parameters(tmp_path)
     assert torch.equal(new.model.text_encoder.encoder.layer[0].output.dense.weight, own)
 
 
-@pytest.mark.parametrize("count, ending", [(1, "svg"), (3, "png"), (4, "png")])
+@pytest.mark.parametrize("count, ending", [(1, "svg"), (3, "png")])
 def test_the_picture(tmp_path, count, ending):
-    text, pictures = vectors(1000 if count == 4 else 20, shift=2.0)
+    text, pictures = vectors(1000 if count == 3 else 20, shift=2.0)
     gap = measure(text, pictures, 0, True)
     path = tmp_path / f"gap.{ending}"
-    draw_modality_gap({f"model ${i}$": gap for i in range(count)}, path)
+    draw_modality_gap({rf"model {i} $\bad$": gap for i in range(count)}, path)
     assert 5_000 < path.stat().st_size < 200_000
     if ending == "png":
         with Image.open(path) as picture:
