@@ -19,15 +19,8 @@ logger = logging.get_logger(__name__)
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
 ON_IMAGE_ERROR = (None, "warn", "raise")
-COLUMNS = (
-    "id",
-    "ner_tags",
-    "relation",
-    "label",
-    "head",
-    "tail",
-    "object_boxes",
-)  # of our data sets; taken, used or not
+# Columns of our data sets; taken, used or not.
+COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
 
 
 @dataclass
@@ -489,7 +482,7 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
     the beginning is read.
 
     Args:
-        top_k, max_length, on_image_error, allow_private_addresses, batch_size: as for
+        top_k, max_length, on_image_error, allow_private_addresses, cropper, batch_size: as for
             `MultimodalRelationClassificationPipeline`.
 
     Returns:
@@ -513,12 +506,14 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
     def _sanitize_parameters(self, top_k=..., max_length=None, **picture_options):
         return super()._sanitize_parameters(top_k=top_k, skip_long_pairs=None, max_length=max_length, **picture_options)
 
-    def preprocess(self, inputs, max_length=None, on_image_error=None, allow_private_addresses=None):
+    def preprocess(self, inputs, max_length=None, **picture_options):
         post = self.check_post(inputs)
         text, words = self.split(post)
         row = self.processor.encode_tokens([word for word, _, _ in words], max_length=max_length)
-        pictures = self.encode_pictures(post, on_image_error, allow_private_addresses)
-        return {"post": PreparedPost(text, words, [row], [], *pictures), "listed": False}
+        return {
+            "post": PreparedPost(text, words, [row], **self.encode_pictures(post, **picture_options)),
+            "listed": False,
+        }
 
 
 def options(**given) -> dict:
