@@ -279,7 +279,7 @@ def tell_sampler(loader, epoch: int):
     Where several processes go on within an epoch, accelerate wraps it once more than its own `set_epoch` looks, and the
     rows would come in the order of the first epoch.
     """
-    while (inner := getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)) is not None:
+    while (inner := getattr(loader, "batch_sampler", getattr(loader, "sampler", None))) is not None:
         loader = inner
     if hasattr(loader, "set_epoch"):
         loader.set_epoch(epoch)
