@@ -76,7 +76,7 @@ figures: $(INSTALLED)  ## draw the figures in docs/ again
 .PHONY: docs
 docs: $(INSTALLED)  ## build the documentation into site/, with every warning an error; open site/index.html
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data, runs and built documentation
