@@ -43,7 +43,7 @@ YOUR_DATA, HUB, EXPORT = (
     ROOT / "docs" / name for name in ("tutorials/your-data.md", "tutorials/hub.md", "how-to/export.md")
 )
 WITH_PYTHON = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
-WALKED = [page for page in WITH_PYTHON if page not in (HUB, ROOT / "docs/how-to/bigger-encoders.md")]
+WALKED = [page for page in WITH_PYTHON if page not in (YOUR_DATA, HUB, ROOT / "docs/how-to/bigger-encoders.md")]
 SMALL = "--num_train_epochs 1 --max_train_samples 32 --max_eval_samples 8 --max_predict_samples 8 --use_cpu true"
 SMALL += " --compare_text_only false --disable_tqdm true --dataloader_num_workers 0 --report_to none"
 NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
@@ -274,9 +274,9 @@ def test_pages_on_the_quickstarts(page, quickstart_stage):
 
 
 @pytest.mark.slow
-def test_the_page_about_the_hub(quickstart_stage):
-    """The tutorial before it, then its snippets in a process that knows a Hub on the loopback interface."""
-    Walk(run_really)(YOUR_DATA)
+def test_your_data_and_the_hub(quickstart_stage):
+    """The one tutorial, then the snippets of the other in a process that knows a Hub on the loopback interface."""
+    Walk(run_really, compare=True)(YOUR_DATA)
     blocks = re.findall(r"```python\n(.*?)```", HUB.read_text(encoding="utf-8"), re.DOTALL)
     Path("hub.py").write_text("\n".join(blocks), encoding="utf-8")
     (push,) = (
