@@ -3,7 +3,8 @@
     python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
     python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
 
-Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png.
+Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png. A post
+without crops gets those of what --detector finds.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from modeling_i2srm.explanation import explain
 from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.objects import ObjectCropper, load_detector
 from modeling_i2srm.picture_paths import check_picture_paths
 from modeling_i2srm.post_drawing import draw_post
 
@@ -20,6 +22,7 @@ parser.add_argument("--re", help="checkpoint of the relations; without it none a
 parser.add_argument("--text", help="the post")
 parser.add_argument("--image", help="its picture, a path or URL")
 parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")
+parser.add_argument("--detector", help="where a post has no crops: a detector that finds them, a folder or Hub id")
 parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
@@ -52,10 +55,14 @@ def main(arguments: list[str] | None = None):
         if wrong := [path for path in arguments.output if Path(path).suffix.lower() not in (".html", ".png")]:
             raise ValueError(f"--output {' '.join(wrong)}: give .html or .png, e.g. --output post.html post.png")
         post = read_post(arguments)
-        explanation = explain(Extractor.from_pretrained(arguments.ner, arguments.re), post)
+        extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
+        if arguments.detector is not None:
+            extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+        explanation = explain(extractor, post)
         print(explanation.describe())
+        crops = post["objects"] or explanation.extraction.crops(post["image"])
         for path in arguments.output:
-            draw_post(explanation, post["image"], post["objects"], path)
+            draw_post(explanation, post["image"], crops, path)
     except (ValueError, OSError) as error:
         parser.exit(2, f"explain.py: {error}\n")
     print(f"drawn: {', '.join(arguments.output)}")

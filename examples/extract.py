@@ -22,11 +22,15 @@ Paths are relative to the folder of the file, and a row whose path leads out of 
 error; --image_dir names another folder, / for every path there is. URLs of this machine and the networks around it are
 not read without --allow_private_addresses true.
 
+With --detector the posts that have a picture and no crops of their own get the crops of what it finds, once a picture
+for both models; --max_objects and --detector_threshold bound them.
+
 Results, in the folder of --output:
 
   part-00000.jsonl ...    a post a line, in the order of the input: text, entities (type, score, word, start, end),
                           relations (head and tail by position in entities, label, score), id, image_errors,
-                          pairs_left_out
+                          pairs_left_out, objects (what --detector found: box in pixels of the upright picture, score,
+                          label)
   errors.jsonl            rows that are no posts or cannot be read: input, row, id, reason
   summary.json            counts of all parts, and posts a second
   manifest.json, done/    what the run needs to go on

@@ -204,12 +204,13 @@ class WholeCheckpoints:
             check_whole(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _run_epoch(self, *args, **kwargs):
+    def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
         """As Trainer's, but a run that had come to its end is not gone on with: Trainer would take one more step."""
+        tell_sampler(train_dataloader, epoch)
         callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
         stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
         if not stopped and self.state.global_step < self.state.max_steps:
-            super()._run_epoch(*args, **kwargs)
+            super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
 
     def _get_output_dir(self, trial):
         return super()._get_output_dir(trial) if self._staging is None else self._staging
@@ -270,6 +271,18 @@ class WholeCheckpoints:
         if self.is_world_process_zero():
             with placing(Path(self.args.output_dir, STATE)) as temporary:
                 self.state.save_to_json(str(temporary))
+
+
+def tell_sampler(loader, epoch: int):
+    """Tell the sampler of a loader the epoch, however often it is wrapped.
+
+    Where several processes go on within an epoch, accelerate wraps it once more than its own `set_epoch` looks, and the
+    rows would come in the order of the first epoch.
+    """
+    while (inner := getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)) is not None:
+        loader = inner
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
 
 
 @contextmanager

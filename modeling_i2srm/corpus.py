@@ -39,9 +39,10 @@ from .corpus_files import (
     make_shards,
     read_lines,
 )
-from .corpus_manifest import COUNTS, finish, make_manifest, prepare_output, read_manifest, receipt_path
-from .extraction import Extraction, Extractor
+from .corpus_manifest import COUNTS, MODELS, finish, make_manifest, prepare_output, read_manifest, receipt_path
+from .extraction import Extraction, Extractor, LoadedPost
 from .faults import LOST_PROCESS, RunError, first_line, lost_process
+from .objects import ObjectCropper, load_detector
 from .pictures import PictureError
 from .pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
 from .whole_files import check_writable, replacing, write_json
@@ -66,6 +67,20 @@ class CorpusArguments:
     )
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
     relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
+    detector: str | None = field(
+        default=None,
+        metadata={
+            "help": "A detector (folder or Hub id; DETR, YOLOS, Grounding DINO ...): posts with a picture and without "
+            "crops of their own get the crops of what it finds."
+        },
+    )
+    detector_threshold: float | None = field(
+        default=None,
+        metadata={"help": "Leave out objects with a lower score; default 0.3, for zero-shot detectors 0.1."},
+    )
+    max_objects: int | None = field(
+        default=None, metadata={"help": "Most objects of a post; default, and most, what the models see."}
+    )
     on_image_error: str | None = field(
         default=None,
         metadata={
@@ -106,6 +121,11 @@ class CorpusArguments:
         check_threshold("threshold", self.threshold)
         check_threshold("relation_threshold", self.relation_threshold)
         check_on_image_error(self.on_image_error)
+        for name, value in (("detector_threshold", self.detector_threshold), ("max_objects", self.max_objects)):
+            if value is not None and self.detector is None:
+                raise ValueError(f"--{name} {value} needs a detector, e.g. --detector facebook/detr-resnet-50")
+        if self.detector_threshold is not None:
+            check_threshold("detector_threshold", self.detector_threshold)
         if self.image_dir is not None and not Path(self.image_dir).is_dir():
             raise ValueError(f"--image_dir {self.image_dir} is no folder; e.g. --image_dir pictures")
 
@@ -116,8 +136,7 @@ class Row:
 
     number: int
     id: str
-    post: dict | None = None
-    image_errors: dict[str, str] = field(default_factory=dict)
+    post: LoadedPost | None = None
     reason: str | None = None
     extraction: Extraction | None = None
 
@@ -126,7 +145,8 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     """Extract from all posts of the inputs, on all processes that were launched, and go on where a run was cut off.
 
     Args:
-        extractor: instead of one that is loaded as the arguments say; on every process the same.
+        extractor: instead of one that is loaded as the arguments say, with a cropper of its own or none; on every
+            process the same.
 
     Returns:
         What summary.json holds, on the main process; {} on the others.
@@ -150,7 +170,11 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     options = {name: getattr(arguments, name) for name in (*given, "allow_private_addresses")}
     if extractor is None:
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=state.device, **options)
-    settings = {"ner": arguments.ner, "re": arguments.re, **{name: getattr(extractor, name) for name in given}}
+        if arguments.detector is not None:
+            extractor.cropper = load_cropper(arguments, extractor.num_objects, str(state.device))
+    settings = {name: getattr(arguments, name) for name in MODELS} | {name: getattr(extractor, name) for name in given}
+    settings["max_objects"] = getattr(extractor.cropper, "num_objects", None)
+    settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
     settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}
     settings["allow_private_addresses"] = extractor.allow_private_addresses or None
 
@@ -190,6 +214,17 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
+
+
+def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> ObjectCropper:
+    """The cropper that the arguments name, of at most as many objects as the models see."""
+    most = num_objects if arguments.max_objects is None else arguments.max_objects
+    if not 1 <= most <= num_objects:
+        raise ValueError(
+            f"--max_objects {most}: these models see at most {num_objects} crops of a post"
+            + (f"; e.g. --max_objects {num_objects}" if num_objects else "; leave out --detector")
+        )
+    return ObjectCropper(load_detector(arguments.detector, arguments.detector_threshold, device), num_objects=most)
 
 
 # Processes
@@ -295,14 +330,14 @@ class ShardWorker:
                 raise ValueError(f"{values!r:.100} is no post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             row.id = check_id(values.get("id"), row.id)
-            post, row.image_errors = self.load(values, Path(self.arguments.image_dir or Path(entry["path"]).parent))
-            row.post = {**post, "id": row.id}
+            post = self.load(values, Path(self.arguments.image_dir or Path(entry["path"]).parent))
+            row.post = replace(post, id=row.id)
         except BAD_POST as error:
             row.reason = explain(error)
         return row
 
-    def load(self, values: dict, folder: Path) -> tuple[dict, dict[str, str]]:
-        """The post that a row is, with its pictures read, and why some could not be."""
+    def load(self, values: dict, folder: Path) -> LoadedPost:
+        """The post that a row is, with its pictures read."""
         if unknown := [name for name in values if name not in (*KEYS, *COLUMNS)]:
             raise ValueError(
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
@@ -322,15 +357,15 @@ class ShardWorker:
         located = {"image": find(values.get("image"), "image")}
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
-        post, extraction, _ = self.extractor.load({**values, **located})
-        return post, errors | extraction.image_errors
+        post = self.extractor.load({**values, **located})
+        return replace(post, image_errors=errors | post.image_errors)
 
     def extract(self, rows: list[Row]):
         """Fill in what is found in posts, or the reason; where a batch fails, its posts are tried one by one."""
         if not rows:
             return
         try:
-            found = self.extractor([row.post for row in rows], batch_size=len(rows))
+            found = self.extractor.extract([row.post for row in rows])
         except BAD_POST as error:
             if len(rows) == 1:
                 rows[0].reason = explain(error)
@@ -339,9 +374,9 @@ class ShardWorker:
                 self.extract([row])
             return
         for row, extraction in zip(rows, found, strict=True):
-            extraction.image_errors |= row.image_errors
-            extraction.entities = [replace(part, score=round(part.score, DECIMALS)) for part in extraction.entities]
-            extraction.relations = [replace(part, score=round(part.score, DECIMALS)) for part in extraction.relations]
+            for name in ("entities", "relations", "objects"):
+                parts = getattr(extraction, name)
+                setattr(extraction, name, [replace(part, score=round(part.score, DECIMALS)) for part in parts])
             row.extraction = extraction
 
 
@@ -368,9 +403,11 @@ def count(row: Row) -> dict[str, int]:
         "posts": 1,
         "entities": len(row.extraction.entities),
         "relations": len(row.extraction.relations),
-        "posts_without_picture": row.post["image"] is None and not any(row.post["objects"]),
-        "pictures_failed": len(row.image_errors),
+        "posts_without_picture": row.post.post["image"] is None and not any(row.post.post["objects"]),
+        "pictures_failed": len(row.extraction.image_errors),
         "pairs_left_out": row.extraction.pairs_left_out,
+        "objects": len(row.extraction.objects),
+        "pictures_without_object": row.post.found == [],
     }
 
 

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl)\.[0-9a-f]{8}\.tmp")
 PART = re.compile(r"part-\d{5,}\.jsonl")
 COUNTS = ("posts", "entities", "relations", "posts_without_picture", "pictures_failed", "pairs_left_out")
+COUNTS += ("objects", "pictures_without_object")  # what a cropper found, and the pictures in which it found nothing
+MODELS = ("ner", "re", "detector")
 
 
 def receipt_path(output: Path, part: str) -> Path:
@@ -51,20 +53,53 @@ def read_manifest(output: Path) -> dict | None:
 def make_manifest(settings: dict, inputs: list[dict], extractor: Extractor) -> dict:
     """Everything that results depend on; not the batch size, on which they depend by rounding only."""
     models = {"ner": fingerprint(extractor.ner), "re": None if extractor.re is None else fingerprint(extractor.re)}
+    models["detector"] = None if extractor.cropper is None else cropper_fingerprint(extractor.cropper)
     return {"version": __version__, "settings": settings, "models": models, "inputs": inputs}
 
 
 def fingerprint(pipe) -> str:
     """The sha256 of a pipeline's weights, configuration, processor and vocabulary."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(pipe.model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    config = pipe.model.config.to_diff_dict()
-    config.pop("transformers_version", None)
+    config = add_model(digest, pipe.model)
     vocabulary = sorted(pipe.processor.tokenizer.get_vocab().items())
     digest.update(json.dumps([config, pipe.processor.to_dict(), vocabulary], sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def add_model(digest, model: torch.nn.Module) -> dict | None:
+    """Add the weights of a model to a digest; return its configuration, if it has one."""
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    if not hasattr(model, "config"):
+        return None
+    config = model.config.to_diff_dict()
+    config.pop("transformers_version", None)
+    return config
+
+
+def cropper_fingerprint(cropper) -> str:
+    """The sha256 of a cropper: its kind, its settings, and the same of its detector, with the detector's weights."""
+    digest, said = hashlib.sha256(), []
+    for part in (cropper, getattr(cropper, "detector", None)):
+        said.append(name_of(part))
+        for name, value in sorted(getattr(part, "__dict__", {}).items()):
+            if isinstance(value, torch.nn.Module):
+                said.append([name, add_model(digest, value)])
+            elif hasattr(value, "to_dict"):
+                said.append([name, value.to_dict()])
+            elif callable(value):
+                said.append([name, name_of(value)])
+            elif isinstance(value, (bool, int, float, str, type(None))):
+                said.append([name, value])
+    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def name_of(part) -> str:
+    """The name of a function, or of the class of anything else."""
+    named = part if hasattr(part, "__qualname__") else type(part)
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
 
 
 def differences(there: dict, here: dict) -> list[str]:
@@ -72,11 +107,11 @@ def differences(there: dict, here: dict) -> list[str]:
     found = [
         f"--{name} {there['settings'].get(name)!r} there, {value!r} here"
         for name, value in here["settings"].items()
-        if name not in ("ner", "re") and there["settings"].get(name) != value
+        if name not in MODELS and there["settings"].get(name) != value
     ]
     for name, digest in here["models"].items():
         if there["models"].get(name) != digest:
-            names = there["settings"].get(name), here["settings"][name]
+            names = there["settings"].get(name), here["settings"].get(name)
             found.append(f"--{name} {names[0]} there, {names[1]} here, of other contents")
     names = [[entry["name"] for entry in manifest["inputs"]] for manifest in (there, here)]
     if names[0] != names[1]:
@@ -125,7 +160,7 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
                 continue
             for error in receipt["errors"]:
                 file.write(json.dumps(error) + "\n")
-            counts = {name: receipt[name] for name in COUNTS} | {"errors": len(receipt["errors"])}
+            counts = {name: receipt.get(name, 0) for name in COUNTS} | {"errors": len(receipt["errors"])}
             counts["empty_lines"] = shard.stop - shard.start - counts["posts"] - counts["errors"]
             totals.update(counts)
             if shard.part in left:

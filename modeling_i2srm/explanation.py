@@ -1,13 +1,15 @@
 """Why a model says what it says of a post: where its attention went, and what it says without each picture."""
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from .extraction import Entity, Extraction, Extractor, Relation
+from .crops import check_cropper
+from .extraction import Entity, Extraction, Extractor, LoadedPost, Relation
 from .pipeline_i2srm import (
     MultimodalTokenClassificationPipeline,
     PostPipeline,
@@ -180,7 +182,11 @@ def call_without(picture: str) -> str:
 
 
 @torch.no_grad()
-def explain(extractor: Extractor | MultimodalTokenClassificationPipeline, post: str | dict) -> Explanation:
+def explain(
+    extractor: Extractor | MultimodalTokenClassificationPipeline,
+    post: str | dict,
+    cropper: Callable | bool | None = None,
+) -> Explanation:
     """Find the entities and relations of a post and explain each of them.
 
     **Attention** is that of an entity's words, each by its first sub-token, the one that the tagger reads: averaged
@@ -197,6 +203,7 @@ def explain(extractor: Extractor | MultimodalTokenClassificationPipeline, post: 
     Args:
         extractor: of entities and relations, or the pipeline of entities alone.
         post: one post, as for `Extractor`.
+        cropper: instead of the extractor's, `False` for none. "objects[0]" is then the crop of `extraction.objects[0]`.
 
     Returns:
         The same entities and relations as `extractor(post)`, with scores that agree to rounding, and the explanations.
@@ -225,19 +232,25 @@ def explain(extractor: Extractor | MultimodalTokenClassificationPipeline, post: 
         )
     if not isinstance(post, (str, Mapping)):
         raise ValueError(f'{post!r} is not one post; e.g. explain(extractor, {{"text": "Kobe lands in Paris"}})')
-    loaded, extraction, words = extractor.load(post)
+    check_cropper(cropper)
+    if cropper is not None:
+        extractor = copy.copy(extractor)
+        extractor.cropper = cropper or None
+    loaded = extractor.load(post)
+    extractor.crop([loaded])
+    extraction = loaded.start()
     entities, pictures = explain_entities(extractor, loaded, extraction)
-    relations = explain_relations(extractor, loaded, extraction, words)
+    relations = explain_relations(extractor, loaded, extraction)
     return Explanation(extraction, pictures, entities, relations)
 
 
 def explain_entities(
-    extractor: Extractor, loaded: dict, extraction: Extraction
+    extractor: Extractor, loaded: LoadedPost, extraction: Extraction
 ) -> tuple[list[EntityExplanation], list[str]]:
     """Fill in the entities of a loaded post; return why they are some, and the names of the pictures seen."""
     ner = extractor.ner
     with ner.device_placement():
-        full, masked = mask_each(ner, ner.preprocess(loaded, **ner._preprocess_params)["post"])
+        full, masked = mask_each(ner, ner.preprocess(loaded.post, **preprocessing(ner))["post"])
         rows, shares = [], []
         with eager_attention(ner.model):
             # One window at a time: the weights of all layers and heads are large.
@@ -267,17 +280,15 @@ def explain_entities(
     return explanations, names
 
 
-def explain_relations(
-    extractor: Extractor, loaded: dict, extraction: Extraction, words: list
-) -> list[RelationExplanation]:
+def explain_relations(extractor: Extractor, loaded: LoadedPost, extraction: Extraction) -> list[RelationExplanation]:
     """Fill in the relations of a loaded post whose entities are known; return why they are some."""
     pairs = extractor.candidates(extraction.entities)
     if extractor.re is None or not pairs:
         return []
     re = extractor.re
     with re.device_placement():
-        asked = {**loaded, "pairs": extractor.spans(loaded, extraction, words, pairs)}
-        prepared = re.preprocess(asked, **{**re._preprocess_params, "skip_long_pairs": True})
+        asked = {**loaded.post, "pairs": extractor.spans(loaded.post, extraction, loaded.words, pairs)}
+        prepared = re.preprocess(asked, **preprocessing(re), skip_long_pairs=True)
         full, masked = mask_each(re, prepared["post"])
         re.answer([full, *masked.values()])
     extractor.add_relations(extraction, pairs, re.postprocess({"post": full, "listed": True}))
@@ -293,6 +304,11 @@ def explain_relations(
             without.append(RelationWithout(name, names[best], float(scores[best]), own))
         explanations.append(RelationExplanation(without))
     return explanations
+
+
+def preprocessing(pipe: PostPipeline) -> dict:
+    """The options with which a pipeline reads posts, but for those that are set here."""
+    return {k: v for k, v in pipe._preprocess_params.items() if k not in ("for_cropper", "skip_long_pairs")}
 
 
 @contextmanager

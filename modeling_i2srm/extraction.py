@@ -5,21 +5,25 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 
+from PIL import Image
 from transformers import pipeline
 
 from .configuration_i2srm import NO_RELATION, I2SRMConfig
+from .crops import check_cropper, describe_crop, find_crops
 from .folding import fold_batch_norm
 from .loading import CheckpointError
 from .modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
+from .pictures import load_picture
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_threshold,
+    text_or_tokens,
 )
 from .processing_i2srm import I2SRMProcessor
 
@@ -48,6 +52,16 @@ class Relation:
     score: float
 
 
+@dataclass(frozen=True)
+class FoundObject:
+    """A crop that a cropper found and a model saw: its box (left, top, right, bottom) in pixels of the upright picture,
+    the detector's score, and the class or phrase."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    label: str
+
+
 @dataclass
 class Extraction:
     """What was found in a post.
@@ -58,6 +72,7 @@ class Extraction:
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
             `MAX_PAIRS` of a post.
+        objects: what a cropper found in the picture, in the order in which the models saw it; empty where none looked.
 
     Example:
 
@@ -78,6 +93,7 @@ class Extraction:
     id: str | None = None
     image_errors: dict[str, str] = field(default_factory=dict)
     pairs_left_out: int = 0
+    objects: list[FoundObject] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """As plain dicts and lists."""
@@ -89,13 +105,60 @@ class Extraction:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Extraction":
-        """Read what `to_dict` gave."""
-        entities = [Entity(**entity) for entity in values["entities"]]
-        return cls(**{**values, "entities": entities, "relations": [Relation(**r) for r in values["relations"]]})
+        """Read what `to_dict` gave, of earlier versions too."""
+        parts = {
+            "entities": [Entity(**entity) for entity in values["entities"]],
+            "relations": [Relation(**relation) for relation in values["relations"]],
+            "objects": [FoundObject(**{**one, "box": tuple(one["box"])}) for one in values.get("objects", [])],
+        }
+        return cls(**{**values, **parts})
 
     def to_triples(self) -> list[tuple[str, str, str]]:
         """The relations as (text of the head, relation, text of the tail)."""
         return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
+
+    def crops(self, picture, **options) -> list[Image.Image]:
+        """The crops of `objects`, cut anew from the picture of the post.
+
+        Args:
+            picture: what the post has as image.
+            options: of `load_picture`.
+
+        Raises:
+            PictureError: the picture cannot be read (any more).
+
+        Example:
+
+        >>> extraction = extractor(post)  # doctest: +SKIP
+        >>> extraction.crops(post["image"])  # doctest: +SKIP
+        """
+        whole = load_picture(picture, **options) if self.objects else None
+        return [whole.crop(found.box) for found in self.objects]
+
+
+@dataclass
+class LoadedPost:
+    """A post that is ready for an `Extractor`, its pictures read.
+
+    Args:
+        post: its text, tokens, image and objects.
+        text, words: as of `PostPipeline.split`.
+        id, image_errors: as of `Extraction`.
+        whole: the picture at full size, as long as the cropper has not looked at it.
+        found: what the cropper found; `None` where it has not looked.
+    """
+
+    post: dict
+    text: str
+    words: list[tuple[str, int, int]]
+    id: str | None
+    image_errors: dict[str, str]
+    whole: Image.Image | None = None
+    found: list[FoundObject] | None = None
+
+    def start(self) -> Extraction:
+        """What will be found in the post: no entities and relations as yet."""
+        return Extraction(self.text, [], [], self.id, dict(self.image_errors), objects=list(self.found or []))
 
 
 class Extractor:
@@ -111,6 +174,8 @@ class Extractor:
         threshold: leave out entities with a lower score.
         relation_threshold: leave out relations with a lower score.
         on_image_error, allow_private_addresses: as for the pipelines.
+        cropper: finds the objects of posts that have a picture and no objects, once a post, for both models; default
+            that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
 
     Example:
 
@@ -127,11 +192,15 @@ class Extractor:
         relation_threshold: float = 0.0,
         on_image_error: str | None = None,
         allow_private_addresses: bool | None = None,
+        cropper: Callable | bool | None = None,
     ):
         check_threshold("threshold", threshold)
         check_threshold("relation_threshold", relation_threshold)
         check_on_image_error(on_image_error)
+        check_cropper(cropper)
         self.ner, self.re, self.on_image_error = ner, re, on_image_error
+        own = [pipe._forward_params.get("cropper") for pipe in (ner, re) if pipe is not None]
+        self.cropper = next(filter(callable, own if cropper is None else [cropper]), None)
         self.allow_private_addresses = allow_private_addresses
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
@@ -177,7 +246,7 @@ class Extractor:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be 1 or more, e.g. batch_size=8")
         if isinstance(posts, (str, Mapping)):
-            return self._extract([posts])[0]
+            return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
             raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         found = self._stream(posts, batch_size)
@@ -186,40 +255,54 @@ class Extractor:
     def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
         posts = iter(posts)
         while batch := list(islice(posts, batch_size)):
-            yield from self._extract(batch)
+            yield from self.extract([self.load(post) for post in batch])
 
-    def load(self, post: str | dict) -> tuple[dict, Extraction, list[tuple[str, int, int]]]:
-        """A post with its pictures loaded, what will be found in it, empty as yet, and its words."""
+    @property
+    def num_objects(self) -> int:
+        """Most crops of a post that a model sees."""
+        return max(pipe.processor.num_objects for pipe in (self.ner, self.re) if pipe is not None)
+
+    def load(self, post: str | dict) -> LoadedPost:
+        """A post with its pictures read."""
         name = post.get("id") if isinstance(post, Mapping) else None
         post = self.ner.check_post(post)
         text, words = self.ner.split(post)
-        image, crops, errors = self.ner.load_pictures(post, self.on_image_error, self.allow_private_addresses)
-        extraction = Extraction(text, [], [], None if name is None else str(name), errors)
-        return {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}, extraction, words
+        options = self.on_image_error, self.allow_private_addresses, self.cropper is not None
+        image, crops, errors, whole = self.ner.load_pictures(post, *options)
+        post = {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}
+        return LoadedPost(post, text, words, None if name is None else str(name), errors, whole)
 
-    def _extract(self, posts: list) -> list[Extraction]:
-        loaded, extractions = [], []
-        for post in posts:
-            post, extraction, words = self.load(post)
-            loaded.append(post)
-            extractions.append((extraction, words))
+    def crop(self, posts: list[LoadedPost]):
+        """Let the cropper find the objects of the posts at which it has to look, all in one call."""
+        waiting = [loaded for loaded in posts if loaded.whole is not None]
+        texts = [text_or_tokens(loaded.post) for loaded in waiting]
+        found = find_crops(self.cropper, [loaded.whole for loaded in waiting], texts)
+        for loaded, crops in zip(waiting, found, strict=True):
+            loaded.post["objects"], loaded.whole = [crop.picture for crop in crops], None
+            loaded.found = [FoundObject(**describe_crop(crop)) for crop in crops[: self.num_objects]]
+
+    def extract(self, posts: list[LoadedPost]) -> list[Extraction]:
+        """Extract from posts that are loaded, all of them together."""
+        self.crop(posts)
+        extractions = [loaded.start() for loaded in posts]
         # Whatever the pipelines were made with, these options are needed here.
         needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
-        answers = self.ner(loaded, batch_size=len(loaded), **needed)
-        for (extraction, _), entities in zip(extractions, answers, strict=True):
+        answers = self.ner([loaded.post for loaded in posts], batch_size=len(posts), cropper=False, **needed)
+        for extraction, entities in zip(extractions, answers, strict=True):
             extraction.entities = [Entity(**entity) for entity in entities]
         if self.re is not None:
             asked = []
-            for post, (extraction, words) in zip(loaded, extractions, strict=True):
+            for loaded, extraction in zip(posts, extractions, strict=True):
                 pairs = self.candidates(extraction.entities)
                 extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
                 if pairs:
-                    asked.append((extraction, pairs, {**post, "pairs": self.spans(post, extraction, words, pairs)}))
+                    spans = self.spans(loaded.post, extraction, loaded.words, pairs)
+                    asked.append((extraction, pairs, {**loaded.post, "pairs": spans}))
             rows = [post for _, _, post in asked]
-            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0)
+            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
             for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
                 self.add_relations(extraction, pairs, scores)
-        return [extraction for extraction, _ in extractions]
+        return extractions
 
     def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
         """The ordered pairs of entities, by position, whose types some relation allows.
@@ -298,4 +381,4 @@ def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrained
     return model
 
 
-__all__ = ["Entity", "Extraction", "Extractor", "Relation"]
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "LoadedPost", "Relation"]

@@ -74,6 +74,9 @@ class ObjectDetector:
 
     @torch.inference_mode()
     def __call__(self, pictures, phrases=None):
+        # Pictures of several sizes would be padded, and what is found would depend on the others of the batch.
+        if "shortest_edge" in dict(self.image_processor.size or {}) and len({p.size for p in pictures}) > 1:
+            return [self([picture])[0] for picture in pictures]
         inputs = self.image_processor(images=pictures, return_tensors="pt").to(self.model.device)
         sizes = [(picture.height, picture.width) for picture in pictures]
         found = self.image_processor.post_process_object_detection(

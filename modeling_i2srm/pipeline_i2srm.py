@@ -1,6 +1,6 @@
 """Pipelines: a post in, its entities, or the relations of pairs of them, with scores out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -9,6 +9,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from .crf import entity_type
+from .crops import check_cropper, describe_crop, find_crops
 from .entity_markers import check_span
 from .pictures import PictureError, is_url
 from .processing_i2srm import EntityPairError, split_pair
@@ -32,6 +33,8 @@ class PreparedPost:
     # pixel_values or visual_features, and image_mask; empty without any
     pictures: dict[str, torch.Tensor] = field(default_factory=dict)
     image_errors: dict[str, str] = field(default_factory=dict)
+    uncropped: tuple | None = None  # the picture, the same at full size, and the text or tokens: a cropper is to look
+    objects: list[dict] | None = None  # box, score and label of the crops that a cropper found, if one has looked
     found: list = field(default_factory=list)  # what the model says: entities or (N,) scores of each row
 
 
@@ -99,20 +102,25 @@ class PostPipeline(Pipeline):
         return (text if tokens is None else " ".join(tokens)), words
 
     def load_pictures(
-        self, post: dict, on_image_error: str | None = None, allow_private_addresses: bool | None = None
+        self,
+        post: dict,
+        on_image_error: str | None = None,
+        allow_private_addresses: bool | None = None,
+        for_cropper: bool = False,
     ) -> tuple:
         """Load the picture and the crops of a post; those that cannot be read, where that is allowed, are `None`.
 
         Returns:
-            The picture, the list of crops, and the errors by "image", "objects[0]" ...
+            The picture, the list of crops, the errors by "image", "objects[0]" ..., and, for a cropper, the picture at
+            full size if the post has no crops of its own, else `None`.
         """
         errors = {}
 
-        def load(picture, name: str):
+        def load(picture, name: str, read: Callable = self.processor.load_picture):
             if picture is None:
                 return None
             try:
-                return self.processor.load_picture(picture, allow_private_addresses)
+                return read(picture, allow_private_addresses)
             except PictureError as error:
                 allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
                 if not allowed or error.is_machines_fault:
@@ -124,16 +132,30 @@ class PostPipeline(Pipeline):
         crops = post["objects"]
         if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
             raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
-        crops = [] if crops is None else crops
-        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops)], errors
+        crops = [] if crops is None else list(crops)
+        if for_cropper and not crops:
+            whole, image = load(post["image"], "image", self.processor.load_whole) or (None, None)
+            return image, [], errors, whole
+        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops)], errors, None
 
-    def encode_pictures(
-        self, post: dict, on_image_error: str | None, allow_private_addresses: bool | None
-    ) -> tuple[dict, dict]:
-        """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post, or nothing, and the errors."""
-        image, crops, errors = self.load_pictures(post, on_image_error, allow_private_addresses)
-        encoded = self.processor.encode_pictures([image], [crops])
-        return {name: tensor[0] for name, tensor in encoded.items()}, errors
+    def encode_pictures(self, post: dict, **options) -> dict:
+        """What a `PreparedPost` holds of the pictures of a post; `options` as of `load_pictures`."""
+        image, crops, errors, whole = self.load_pictures(post, **options)
+        if whole is not None:
+            return {"image_errors": errors, "uncropped": (image, whole, text_or_tokens(post))}
+        return {"image_errors": errors, "pictures": self.encode(image, crops)}
+
+    def encode(self, image, crops: list) -> dict[str, torch.Tensor]:
+        """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post; empty without any picture."""
+        return {name: tensor[0] for name, tensor in self.processor.encode_pictures([image], [crops]).items()}
+
+    def crop(self, posts: list[PreparedPost], cropper: Callable):
+        """Let a cropper find the objects of the posts that wait for it, all in one call, and encode their pictures."""
+        waiting = [post for post in posts if post.uncropped is not None]
+        images, pictures, texts = (list(values) for values in zip(*(post.uncropped for post in waiting), strict=True))
+        for post, image, crops in zip(waiting, images, find_crops(cropper, pictures, texts), strict=True):
+            post.objects = [describe_crop(crop) for crop in crops[: self.processor.num_objects]]
+            post.pictures, post.uncropped = self.encode(image, [crop.picture for crop in crops]), None
 
     def batches(
         self, posts: list[PreparedPost], together: int = ROWS_TOGETHER
@@ -165,9 +187,12 @@ class PostPipeline(Pipeline):
             for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
                 yield *row, scores
 
-    def _forward(self, model_inputs, **kwargs):
+    def _forward(self, model_inputs, cropper=None, **kwargs):
         posts = model_inputs["post"]  # a list where posts come in batches
-        self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
+        listed = posts if isinstance(posts, list) else [posts]
+        if any(post.uncropped is not None for post in listed):
+            self.crop(listed, cropper)
+        self.answer(listed, **kwargs)
         return {"post": posts}
 
     def answer(self, posts: list[PreparedPost], **kwargs):
@@ -197,13 +222,19 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         allow_private_addresses: also download pictures from this machine and the networks around it, for those who
             have them there and write the URLs themselves; default: only from public addresses, else it is a download
             that fails.
+        cropper: finds the objects of posts that have a picture and no objects (`None` or an empty list): an
+            `ObjectCropper`, or any callable as crops.py says. Objects that are given win; a post without a picture gets
+            none. The pictures of a batch go to it together, at full size. `False`: not the one that the pipeline was
+            made with.
         batch_size: posts that go through the model together.
 
     Returns:
         For each entity {"entity": type, "score": probability under the CRF that exactly these words are such an entity,
         "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}. With
         tokens the text is the words with single spaces between. For each word ("none") also "index", and "entity" is
-        the tag.
+        the tag. Where a cropper has looked also "objects": [{"box": (left, top, right, bottom) in pixels of the upright
+        picture, "score", "label"}, ...], those that the model saw, at most `num_objects`; the crop is
+        `load_picture(post["image"]).crop(box)`.
 
     Raises:
         ValueError: no post, no words, an unknown key or option; `PictureError` (a `ValueError`) for a picture.
@@ -230,6 +261,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         max_length=None,
         on_image_error=None,
         allow_private_addresses=None,
+        cropper=None,
     ):
         if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
             raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
@@ -239,6 +271,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             raise ValueError(f'ignore_labels={ignore_labels!r} is no list, e.g. ignore_labels=["{ignore_labels}"]')
         check_sub_tokens(stride=stride, max_length=max_length)
         check_on_image_error(on_image_error)
+        check_cropper(cropper)
         strategy = options(aggregation_strategy=aggregation_strategy)
         all_scores = options(return_all_scores=return_all_scores)
         return (
@@ -247,20 +280,17 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                 max_length=max_length,
                 on_image_error=on_image_error,
                 allow_private_addresses=allow_private_addresses,
+                **for_cropper(cropper),
             ),
-            {**strategy, **all_scores},
+            {**strategy, **all_scores, **options(cropper=cropper)},
             {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
         )
 
-    def preprocess(self, inputs, stride=None, max_length=None, on_image_error=None, allow_private_addresses=None):
+    def preprocess(self, inputs, stride=None, max_length=None, **picture_options):
         post = self.check_post(inputs)
         text, words = self.split(post)
         rows, owners = self.processor.encode_windows([word for word, _, _ in words], max_length, stride)
-        return {
-            "post": PreparedPost(
-                text, words, rows, owners, *self.encode_pictures(post, on_image_error, allow_private_addresses)
-            )
-        }
+        return {"post": PreparedPost(text, words, rows, owners, **self.encode_pictures(post, **picture_options))}
 
     def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
         self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
@@ -334,11 +364,12 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         top_k: how many relations, the best first; `None` or `-1` all of them; 0, the default, the best one, in no list.
         skip_long_pairs: answer `None` for a pair that does not fit into `max_length`, instead of an error.
         max_length: sub-tokens; default the processor's.
-        on_image_error, allow_private_addresses, batch_size: as for `MultimodalTokenClassificationPipeline`.
+        on_image_error, allow_private_addresses, cropper, batch_size: as for `MultimodalTokenClassificationPipeline`.
 
     Returns:
         {"label": relation, "score": softmax probability} of the pair, or with `top_k` a list of them; with "pairs" a
-        list of that. "words_left_out" says how many words of a long post are outside of the window.
+        list of that. "words_left_out" says how many words of a long post are outside of the window; "objects" as of
+        entities.
 
     Raises:
         ValueError: as above; a span that is not in the post; `EntityPairError` (a `ValueError`) for a pair that does
@@ -356,26 +387,32 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
 
     def _sanitize_parameters(
-        self, top_k=..., skip_long_pairs=None, max_length=None, on_image_error=None, allow_private_addresses=None
+        self,
+        top_k=...,
+        skip_long_pairs=None,
+        max_length=None,
+        on_image_error=None,
+        allow_private_addresses=None,
+        cropper=None,
     ):
         if top_k not in (None, ...) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
             raise ValueError(f"top_k={top_k!r} must be a number of relations, or None for all, e.g. top_k=3")
         check_sub_tokens(max_length=max_length)
         check_on_image_error(on_image_error)
+        check_cropper(cropper)
         return (
             options(
                 skip_long_pairs=skip_long_pairs,
                 max_length=max_length,
                 on_image_error=on_image_error,
                 allow_private_addresses=allow_private_addresses,
+                **for_cropper(cropper),
             ),
-            {},
+            options(cropper=cropper),
             {} if top_k is ... else {"top_k": top_k},
         )
 
-    def preprocess(
-        self, inputs, skip_long_pairs=False, max_length=None, on_image_error=None, allow_private_addresses=None
-    ):
+    def preprocess(self, inputs, skip_long_pairs=False, max_length=None, **picture_options):
         post = self.check_post(inputs)
         text, words = self.split(post)
         head, tail, pairs = post["head"], post["tail"], post["pairs"]
@@ -410,9 +447,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                 if not skip_long_pairs:
                     raise
                 rows.append(None)
-        prepared = PreparedPost(
-            text, words, rows, [], *self.encode_pictures(post, on_image_error, allow_private_addresses)
-        )
+        prepared = PreparedPost(text, words, rows, **self.encode_pictures(post, **picture_options))
         return {"post": prepared, "listed": post["pairs"] is not None}
 
     def _forward(self, model_inputs, **kwargs):
@@ -444,6 +479,15 @@ def options(**given) -> dict:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def for_cropper(cropper) -> dict:
+    """What reading pictures has to know of a cropper: with one they are read at full size too."""
+    return {} if cropper is None else {"for_cropper": cropper is not False}
+
+
+def text_or_tokens(post: dict) -> str | list[str]:
+    return post["text"] if post["tokens"] is None else post["tokens"]
+
+
 def check_threshold(name: str, value):
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
         raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
@@ -461,8 +505,9 @@ def check_on_image_error(on_image_error):
 
 
 def flag(answer: dict, post: PreparedPost) -> dict:
-    """Say in an answer which pictures it was made without."""
-    return answer | ({"image_errors": dict(post.image_errors)} if post.image_errors else {})
+    """Say in an answer which pictures it was made without, and with which crops that a cropper found."""
+    answer |= {"image_errors": dict(post.image_errors)} if post.image_errors else {}
+    return answer | ({} if post.objects is None else {"objects": [dict(found) for found in post.objects]})
 
 
 def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:

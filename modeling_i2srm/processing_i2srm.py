@@ -2,6 +2,8 @@
 
 import math
 import operator
+import os
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitIma
 from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from .crops import check_cropper, find_crops
 from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
 from .loading import loading
-from .pictures import load_picture
+from .pictures import load_picture, read_bytes
 from .windows import best_windows, overlapping_windows
 
 logger = logging.get_logger(__name__)
@@ -195,6 +198,8 @@ class I2SRMProcessor(ProcessorMixin):
         pad_to_multiple_of: int | None = None,
         return_word_offsets: bool = False,
         return_tensors: str = "pt",
+        cropper: Callable | None = None,
+        return_objects: bool = False,
     ) -> BatchFeature:
         """Process one post or a list of posts.
 
@@ -210,6 +215,11 @@ class I2SRMProcessor(ProcessorMixin):
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
                 out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+            cropper: finds the objects of posts with a picture and no `objects` (`None` or an empty list): an
+                `ObjectCropper`, or any callable as crops.py says. Objects that are given win. All pictures of the call
+                go to it together, at full size; it gets no labels. A post without a picture gets no crops.
+            return_objects: add "objects" (no tensors; take it out before calling the model): for each post a list of
+                the crops that the cropper found and the model gets, as it gave them, with box, score, label, picture.
 
         Returns:
             input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
@@ -246,6 +256,11 @@ class I2SRMProcessor(ProcessorMixin):
                 ("relation", relation),
             )
         )
+        found = [[] for _ in posts]
+        check_cropper(cropper)
+        if callable(cropper):
+            texts = [[word for word, _, _ in post] for post in posts] if text is None else [text] if single else text
+            images, objects, found = self.find_objects(images, objects, texts, cropper)
         options = {"label2id": label2id, "max_length": max_length}
         if pairs and text is not None:
             texts = [text] if single else text
@@ -277,6 +292,8 @@ class I2SRMProcessor(ProcessorMixin):
             features["words"] = [[word for word, _, _ in post] for post in kept]
             features["word_offsets"] = [[(start, end) for _, start, end in post] for post in kept]
             features["num_truncated_words"] = truncated
+        if return_objects:
+            features["objects"] = found
         return BatchFeature(features)
 
     @staticmethod
@@ -562,6 +579,39 @@ class I2SRMProcessor(ProcessorMixin):
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
         options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
         return limit_aspect(load_picture(picture, **options))
+
+    def load_whole(self, picture, allow_private_addresses: bool | None = None) -> tuple:
+        """A picture at full size, which croppers get, and as `load_picture` gives it; it is read or downloaded once."""
+        allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
+        if isinstance(picture, Mapping) and picture.get("bytes") is None:
+            picture = picture.get("path")
+        if isinstance(picture, (str, os.PathLike)):
+            data = read_bytes(picture, allow_private_addresses=allowed)
+            picture = {"bytes": data, "path": os.fspath(picture)}
+        whole, min_side = load_picture(picture, max_pixels=self.max_pixels), self._min_side()
+        if min_side is None or min(whole.size) < 2 * min_side:  # it would not be decoded at a part of its size
+            return whole, limit_aspect(whole)
+        return whole, self.load_picture(picture)
+
+    def find_objects(self, images: list, objects: list, texts: list, cropper: Callable) -> tuple[list, list, list]:
+        """Let a cropper find the objects of posts that have a picture and no crops.
+
+        Args:
+            images, objects, texts: of each post, as in a call; texts are words where posts have tokens.
+            cropper: as crops.py says.
+
+        Returns:
+            The images, read where the cropper looked; the objects, pictures; and of each post the crops found, at most
+            `num_objects`, as the cropper gave them.
+        """
+        images, objects, found, whole = list(images), list(objects), [[] for _ in images], {}
+        for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
+            if image is not None and (crops is None or (is_listing(crops) and not len(crops))):
+                whole[post], images[post] = self.load_whole(image)
+        all_crops = find_crops(cropper, list(whole.values()), [texts[post] for post in whole])
+        for post, crops in zip(whole, all_crops, strict=True):
+            objects[post], found[post] = [crop.picture for crop in crops], crops[: self.num_objects]
+        return images, objects, found
 
     def _min_side(self) -> int | None:
         """The shorter side, in pixels, that a JPEG must keep when it is decoded at a part of its size."""

@@ -58,11 +58,9 @@ class GuardedSteps:
     def start_guard(self):
         # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
         self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
-        self._good_sums = self._part_sums.clone()  # after the last step that was taken
         self._loss_sum = torch.zeros((), device=self.args.device)  # of the step
         self._gradient_norm, self._rows = None, []
         self.stop_signal = 0  # what all processes know
-        self.args.logging_nan_inf_filter |= self.args.skip_non_finite_steps > 0  # the mean of the others stands for it
         self.add_callback(StepGuard(self))
 
     @property
@@ -76,6 +74,10 @@ class GuardedSteps:
         if not isinstance(loader, DataLoaderDispatcher):
             inner.collate_fn = WithRowIds(inner.collate_fn)
         return loader
+
+    def start_step(self):
+        """Keep what a step that is skipped leaves as it was."""
+        self._before_step = self._part_sums.clone(), self._tr_loss.clone()
 
     def training_step(self, model, inputs, *args, **kwargs):
         self._rows += inputs.pop(ROW_IDS, [])
@@ -112,7 +114,6 @@ class GuardedSteps:
             self._not_finite(bad, guilty=not all(map(math.isfinite, own.tolist())))
         elif not math.isfinite(norm):
             self._not_finite([f"gradients {norm}"], guilty=True)
-        self._good_sums.copy_(self._part_sums)
         self._loss_sum.zero_()
         self._rows.clear()
 
@@ -137,7 +138,9 @@ class GuardedSteps:
         self.state.log_history.append({"step": step, "epoch": self.state.epoch, "skipped": bad, "rows": list(rows)})
         if self.accelerator.scaler is None:  # else it skips by itself, for the same reason
             self.model.zero_grad()
-        self._part_sums.copy_(self._good_sums)
+        self._part_sums, loss = self._before_step
+        # In the log's mean over steps the mean of the others stands for it.
+        self._tr_loss = loss + loss / (1 + self.state.global_step - self._globalstep_last_logged)
 
 
 class StepGuard(TrainerCallback):
@@ -153,6 +156,7 @@ class StepGuard(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         self._epoch_is_over = False
+        self.trainer.start_step()
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.world_size == 1 and self.trainer.interruption is not None:  # else they ask each other before each step

@@ -233,7 +233,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         if "loss" in logs:
             *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
             logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
-            self._part_sums.zero_(), self._good_sums.zero_()
+            self._part_sums.zero_()
         super().log(logs, start_time)
 
     def create_optimizer(self, model=None):

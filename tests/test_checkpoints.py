@@ -13,16 +13,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from builder import write_parquet
 from safetensors.torch import load_file
 from tiny import run_arguments
+from torch.utils.data import BatchSampler, DataLoader
 from transformers import Trainer
 from visual_posts import VisualPosts
 
-from modeling_i2srm import checkpoints, whole_files
+from modeling_i2srm import checkpoints, faults, whole_files
 from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.checkpoints import last_whole_checkpoint, what_is_torn
 from modeling_i2srm.faults import Interrupted, RunError
+from modeling_i2srm.length_grouping import LengthGroupedSampler
 from modeling_i2srm.mner import MNER
 from modeling_i2srm.step_guard import GuardedSteps
 from modeling_i2srm.training import run_task
@@ -172,6 +175,22 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
     assert json.loads(path.read_text()) == {"f1": 1} and os.listdir(tmp_path) == ["results.json"]
 
 
+@pytest.mark.parametrize(("again", "expected"), [(0.0, "Interrupted"), (60.0, "held back")])
+def test_a_second_signal_stops_at_once_unless_it_is_the_first_once_more(monkeypatch, capfd, again, expected):
+    monkeypatch.setattr(faults, "SAME_PRESS", again)
+    found = "held back"
+    with faults.Interruption("the announcement") as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signum == signal.SIGINT and "SIGINT: the announcement" in capfd.readouterr().err
+        time.sleep(0.01)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted as stop:
+            found = "Interrupted"
+            assert stop.signum == signal.SIGTERM
+    assert found == expected and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_script_says_how_to_resume_and_ends_with_the_status_of_the_signal(posts, tmp_path, name):
@@ -212,12 +231,38 @@ def wait_for(path: Path, processes: list[subprocess.Popen]):
         time.sleep(0.01)
 
 
+def test_processes_that_go_on_within_an_epoch_read_its_rows_in_its_order():
+    lengths = list(range(40))
+    sampler = LengthGroupedSampler(lengths, batch_size=4, seed=1)
+    sampler.set_epoch(3)
+    batches = list(BatchSampler(sampler, 4, drop_last=False))
+    for process in (0, 1):
+        fresh = LengthGroupedSampler(lengths, batch_size=4, seed=1)
+        loader = DataLoader(lengths, batch_sampler=BatchSampler(fresh, 4, drop_last=False))
+        loader = prepare_data_loader(loader, num_processes=2, process_index=process)
+        checkpoints.tell_sampler(loader, 3)
+        loader = skip_first_batches(loader, 2)
+        loader.set_epoch(3)  # as Trainer does; it does not reach the sampler
+        assert [batch.tolist() for batch in loader] == batches[4 + process :: 2]
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(posts, tmp_path_factory) -> Path:
+    """The run of two processes that the next test interrupts; with 3 steps an epoch, its checkpoints are within one."""
+    out = tmp_path_factory.mktemp("whole_of_two")
+    for process in two(posts, out, **OF_TWO):
+        assert process.wait(200) == 0, process.stderr.read()[-2000:]
+    return out
+
+
+OF_TWO = {"num_train_epochs": 60, "save_strategy": "steps", "save_steps": 10, "per_device_train_batch_size": 4}
+OF_TWO |= {"save_total_limit": 2, "do_eval": False, "logging_steps": 10}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [0, 1, signal.SIGTERM])
-def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts, tmp_path, end):
-    settings = {"num_train_epochs": 60, "save_strategy": "steps", "save_steps": 10, "per_device_train_batch_size": 4}
-    settings |= {"save_total_limit": 2, "do_eval": False, "logging_steps": 10}
-    out = tmp_path / "out"
+def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts, whole_of_two, tmp_path, end):
+    settings, out = OF_TWO, tmp_path / "out"
     processes = two(posts, out, **settings)
     wait_for(out / "checkpoint-20", processes)
     if end == signal.SIGTERM:  # to one of them alone: both stop, at the same step
@@ -235,7 +280,7 @@ def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts,
     assert states == ["rng_state_0.pth", "rng_state_1.pth"]
     for process in two(posts, out, **settings, resume_from_checkpoint="last"):
         assert process.wait(200) == 0, process.stderr.read()[-2000:]
-    assert (out / "model.safetensors").exists() and last_whole_checkpoint(out).endswith("checkpoint-180")
+    assert last_whole_checkpoint(out).endswith("checkpoint-180") and same_result(out, whole_of_two)
 
 
 @pytest.mark.slow

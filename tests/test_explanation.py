@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import SIDE, bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, tiny_config, tiny_processor
+from test_objects import save_sure_detector
+from tiny import SIDE, Corners, bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, tiny_config, tiny_processor
 
 from modeling_i2srm import (
     I2SRMForRelationClassification,
@@ -339,6 +340,31 @@ def test_pictures_that_cannot_be_read_are_errors_or_named():
     assert explanation.extraction.id == "7"
 
 
+def test_crops_of_a_cropper_are_explained_as_crops_given_by_hand():
+    image = picture(7).resize((SIDE + 10, SIDE))
+    cropper, plain = Corners(), Extractor(ner_pipeline(), re_pipeline())
+    expected = explain(plain, {"text": TEXT, "image": image, "objects": [crop.picture for crop in cropper.of(image)]})
+    assert expected.pictures == ["image", "objects[0]", "objects[1]"] and expected.relations
+    post = {"text": TEXT, "image": image}
+    for found in (
+        explain(plain, post, cropper=cropper),
+        explain(Extractor(plain.ner, plain.re, cropper=cropper), post),
+        explain(Extractor(plain.ner, plain.re, cropper=Corners(count=2)), post, cropper=cropper),
+    ):
+        assert [one.label for one in found.extraction.objects] == ["upper", "lower"]
+        assert Explanation.from_dict(json.loads(found.to_json())) == found
+        found.extraction.objects.clear()
+        assert found == expected
+    assert len(cropper.asked) == 3 and plain.cropper is None
+    without = explain(plain, post)
+    assert explain(Extractor(plain.ner, plain.re, cropper=cropper), post, cropper=False) == without != expected
+    made = MultimodalTokenClassificationPipeline(model=plain.ner.model, processor=plain.ner.processor, cropper=cropper)
+    assert explain(made, post).pictures == expected.pictures
+    assert explain(made, {"text": TEXT, "image": IMAGE}).pictures == ["image"]  # in which nothing is found
+    with pytest.raises(ValueError, match="cropper='detr' cannot be called"):
+        explain(plain, post, cropper="detr")
+
+
 def test_json_and_back():
     explanation = explain(Extractor(ner_pipeline(), re_pipeline()), {"text": TEXT, "image": IMAGE, "objects": CROPS})
     assert any(answer.instead for why in explanation.entities for answer in why.without)
@@ -448,6 +474,17 @@ def test_the_script_prints_the_lines_and_draws(tmp_path, capsys):
     script.main([*models[:2], "--dataset", str(tmp_path / "data"), "--row", "1", "--output", output])
     assert "without crop 2" in capsys.readouterr().out
     assert "test-1" in (tmp_path / "row.html").read_text()
+
+
+def test_the_script_crops(tmp_path, capsys):
+    models = saved(tmp_path)
+    Image.open(tmp_path / "post.png").resize((120, 90)).save(tmp_path / "post.png")
+    detector = save_sure_detector(tmp_path / "detector")
+    image, output = str(tmp_path / "post.png"), tmp_path / "post.html"
+    post = ["--text", TEXT, "--image", image, "--output", str(output), "--detector", detector]
+    script.main([*models, *post])
+    assert "without crop 3" in capsys.readouterr().out
+    assert output.read_text().count("data:image/jpeg") == 4
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from test_processing_i2srm import INVISIBLE, ODD
-from tiny import RELATIONS, SENTENCES, assert_same, noise, tiny_pipeline
+from tiny import RELATIONS, SENTENCES, Corners, assert_same, noise, tiny_pipeline
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
 from modeling_i2srm.entity_markers import EntityPairError
-from modeling_i2srm.extraction import Entity, Extraction, Extractor, Relation
+from modeling_i2srm.extraction import Entity, Extraction, Extractor, FoundObject, Relation
 from modeling_i2srm.pictures import PictureError
 
 TYPED = RELATIONS[:-1]  # the last one does not name types
@@ -322,6 +322,78 @@ def test_pictures_are_read_and_encoded_once_a_post_by_each_model(extractor, pict
     assert encoded == [4, 4]
 
 
+# Croppers
+
+
+def cropped_posts() -> list:
+    """Posts at some of which a cropper has to look, and the same with the crops of `Corners` given by hand."""
+    posts = [*mixed_posts(), {"text": SENTENCES[2], "image": noise(6, 30, 30), "objects": []}]
+    by_hand = [dict(post) if isinstance(post, dict) else post for post in posts]
+    for i in (0, 4):
+        by_hand[i]["objects"] = [crop.picture for crop in Corners().of(posts[i]["image"])]
+    return posts, by_hand
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_crops_of_a_cropper_are_as_crops_given_by_hand(extractor, batch_size):
+    posts, by_hand = cropped_posts()
+    cropper = Corners()
+    cropping = Extractor(extractor.ner, extractor.re, cropper=cropper)
+    found, expected = cropping(posts, batch_size=batch_size), extractor(by_hand, batch_size=batch_size)
+    assert sum(len(sizes) for sizes, _ in cropper.asked) == 3  # once a post, for both models
+    assert len(cropper.asked) == {1: 3, 3: 3, 8: 1}[batch_size]
+    objects = [FoundObject((0, 0, 25, 20), 0.9123456, "upper"), FoundObject((25, 20, 50, 40), 0.9123456, "lower")]
+    assert [one.objects for one in found] == [objects if i in (0, 4) else [] for i in range(7)]
+    assert_same(cropping(posts[0]), found[0])
+    for i in (0, 4):
+        for crop, given in zip(found[i].crops(posts[i]["image"]), by_hand[i]["objects"], strict=True):
+            assert np.array_equal(np.asarray(crop), np.asarray(given))
+    assert found[1].crops(None) == []  # needs no picture
+    for one, plain in zip(found, expected, strict=True):
+        assert Extraction.from_dict(json.loads(one.to_json())) == one
+        one.objects = []
+        assert one == plain  # to the last bit
+
+
+def test_a_cropper_of_a_pipeline_is_used_once_for_both(ner, relate):
+    cropper, other = Corners(), Corners()
+    posts, _ = cropped_posts()
+    made = [pipeline(pipe.task, model=pipe.model, processor=pipe.processor, cropper=cropper) for pipe in (ner, relate)]
+    expected = Extractor(ner, relate, cropper=Corners())(posts)
+    assert Extractor(*made)(posts) == expected and sum(len(sizes) for sizes, _ in cropper.asked) == 3
+    assert Extractor(ner, made[1])(posts) == expected
+    asked = len(cropper.asked)
+    assert Extractor(*made, cropper=other)(posts) == expected and len(other.asked) == 1
+    assert Extractor(*made, cropper=False)(posts) == Extractor(ner, relate)(posts) != expected
+    assert len(cropper.asked) == asked
+
+
+def test_each_model_sees_as_many_crops_as_it_knows(ner, relate):
+    few = tiny_pipeline("relations", id2label=dict(enumerate(TYPED)), num_objects=1)
+    few.processor.num_objects = 1
+    post = {"text": SENTENCES[0], "image": noise()}
+    crops = [crop.picture for crop in Corners().of(noise())]
+    found = Extractor(ner, few, cropper=Corners(count=3))(post)
+    assert [one.label for one in found.objects] == ["upper", "lower", "upper"]
+    found.objects = []
+    assert found == Extractor(ner, few)({**post, "objects": [*crops, crops[0]]})
+
+
+def test_records_of_earlier_versions_are_read():
+    values = EXTRACTION.to_dict()
+    del values["objects"]
+    assert Extraction.from_dict(values).objects == []
+
+
+def test_crops_are_cut_from_what_the_post_has(tmp_path):
+    noise().save(tmp_path / "post.png")
+    extraction = Extraction("Kobe", [], [], objects=[FoundObject((5, 6, 25, 26), 0.9, "dog")])
+    (crop,) = extraction.crops(tmp_path / "post.png")
+    assert np.array_equal(np.asarray(crop), np.asarray(noise().crop((5, 6, 25, 26))))
+    with pytest.raises(PictureError, match="gone.png"):
+        extraction.crops(tmp_path / "gone.png")
+
+
 # Pictures that cannot be read
 
 
@@ -365,6 +437,7 @@ EXTRACTION = Extraction(
     id="7",
     image_errors={"objects[0]": "gone"},
     pairs_left_out=2,
+    objects=[FoundObject((1, 2, 30, 40), 0.9, "dog")],
 )
 
 
@@ -383,6 +456,7 @@ def test_extractions_as_plain_data():
         "id": "7",
         "image_errors": {"objects[0]": "gone"},
         "pairs_left_out": 2,
+        "objects": [{"box": (1, 2, 30, 40), "score": 0.9, "label": "dog"}],
     }
     assert EXTRACTION.to_triples() == [("Paris", "birth", "Kobe"), ("Kobe", "/per/loc/place_of_residence", "Paris")]
     assert Extraction("", [], []).to_triples() == []

@@ -60,6 +60,19 @@ def yolos():
     return AutoModelForObjectDetection.from_config(config), YolosImageProcessorPil(**CANVAS)
 
 
+def save_sure_detector(folder, seed=0) -> str:
+    """Save a detector that finds something in every corner of every picture."""
+    torch.manual_seed(seed)
+    model, image_processor = yolos()
+    model.class_labels_classifier.layers[-1].bias.data[0] += 9
+    model.vit.embeddings.detection_tokens.data.normal_(std=3)
+    for layer in model.bbox_predictor.layers:
+        layer.weight.data.normal_(std=0.3)
+    for part in (model, image_processor):
+        part.save_pretrained(folder)
+    return str(folder)
+
+
 def rt_detr():
     backbone = {**RESNET, "model_type": "rt_detr_resnet", "out_features": ["stage2", "stage3", "stage4"]}
     sizes = {"encoder_hidden_dim": 16, "encoder_in_channels": [16, 24, 32], "decoder_in_channels": [16, 16, 16]}

@@ -12,11 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from seqeval.metrics.sequence_labeling import get_entities
+from test_objects import detr
 from test_processing_i2srm import INVISIBLE, ODD, PIECES
 from tiny import (
     RELATIONS,
     SENTENCES,
     TAGS,
+    Corners,
     assert_same,
     bert_tokenizer,
     noise,
@@ -29,7 +31,8 @@ from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
 from transformers.utils import logging as transformers_logging
 
-from modeling_i2srm.pictures import PictureError
+from modeling_i2srm.objects import ObjectCropper, ObjectDetector
+from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
 from modeling_i2srm.processing_i2srm import EntityPairError, split_text
 
@@ -418,6 +421,72 @@ def test_crops_may_come_from_a_generator_or_an_array(ner):
     expected = ner({"text": SENTENCES[0], "objects": crops})
     assert_same(ner({"text": SENTENCES[0], "objects": (crop for crop in crops)}), expected)
     assert_same(ner({"text": SENTENCES[0], "objects": np.stack(crops)}), expected)
+
+
+@pytest.mark.parametrize("pipe_name", ["ner", "relate"])
+def test_crops_of_a_cropper_are_as_crops_given_by_hand(request, pipe_name):
+    pipe, cropper = request.getfixturevalue(pipe_name), Corners()
+    images = [noise(1), noise(2, 40, 60), None, noise(3, 40, 40), noise(4)]
+    objects = [None, [noise(5)], [noise(6)], [], None]
+    posts = [post_of(pipe, image=i, objects=o) for i, o in zip(images, objects, strict=True)]
+    found = pipe(posts, batch_size=3, cropper=cropper)
+    assert [sizes for sizes, _ in cropper.asked] == [[(50, 40)], [(40, 40), (50, 40)]]  # as the batches are
+    assert cropper.asked[0][1] == [POST["text"]]
+    by_hand = [dict(post) for post in posts]
+    for i in (0, 4):
+        by_hand[i]["objects"] = [crop.picture for crop in cropper.of(images[i])]
+    expected = pipe(by_hand, batch_size=3)
+    boxes = [
+        {"box": box, "score": 0.9123456, "label": label}
+        for box, label in zip([(0, 0, 25, 20), (25, 20, 50, 40)], ["upper", "lower"], strict=True)
+    ]
+    for i, (answer, plain) in enumerate(zip(found, expected, strict=True)):
+        answer, plain = ([one] if isinstance(one, dict) else one for one in (answer, plain))
+        assert answer
+        said = [one.pop("objects", None) for one in answer]
+        assert said == [{0: boxes, 3: [], 4: boxes}.get(i)] * len(answer)
+        assert answer == plain  # to the last bit
+    crop = load_picture(posts[0]["image"]).crop(boxes[1]["box"])
+    assert np.array_equal(np.asarray(crop), np.asarray(by_hand[0]["objects"][1]))
+    assert_same(pipe(posts, cropper=cropper), pipe(posts, cropper=cropper, batch_size=5))
+    many = pipe(posts[0], cropper=Corners(count=2))  # more than the model sees
+    assert len((many if isinstance(many, dict) else many[0])["objects"]) == 3
+
+
+@pytest.mark.parametrize("pipe_name", ["ner", "relate"])
+def test_croppers_of_the_pipeline_and_of_the_call(request, pipe_name):
+    plain, own, other = request.getfixturevalue(pipe_name), Corners(), Corners()
+    pipe = pipeline(plain.task, model=plain.model, processor=plain.processor, cropper=own, device="cpu")
+    post = post_of(pipe, image=noise(1), tokens=None)
+    expected = plain(post, cropper=other)
+    assert len(other.asked) == 1 and pipe(post) == expected and len(own.asked) == 1
+    assert pipe(post, cropper=other) == expected and (len(own.asked), len(other.asked)) == (1, 2)
+    assert pipe(post, cropper=False) == plain(post) != expected
+    assert next(iter(pipe(post for _ in range(1)))) == expected and len(own.asked) == 2
+    with pytest.raises(ValueError, match="cropper=True cannot be called"):
+        pipe(post, cropper=True)
+
+
+@pytest.mark.parametrize("pipe_name", ["ner", "relate"])
+def test_a_cropper_changes_nothing_in_posts_without_picture(request, pipe_name):
+    pipe, cropper = request.getfixturevalue(pipe_name), Corners()
+    assert pipe(post_of(pipe), cropper=cropper) == text_only(pipe)
+    bad = pipe(post_of(pipe, image=b"no picture"), cropper=cropper, on_image_error="warn")
+    said = (bad if isinstance(bad, dict) else bad[0])["image_errors"]
+    assert bad == text_only(pipe, image_errors=said) and cropper.asked == []
+    with pytest.raises(PictureError):
+        pipe(post_of(pipe, image=b"no picture"), cropper=cropper)
+
+
+def test_what_a_detector_finds_does_not_depend_on_batch_mates(ner):
+    model, image_processor = detr()
+    image_processor.size = {"shortest_edge": 64, "longest_edge": 128}  # and padded to the largest of a batch
+    cropper = ObjectCropper(ObjectDetector(model, image_processor, threshold=0.0), min_side=1)
+    posts = [{"text": SENTENCES[0], "image": noise(i, 40 + 20 * (i % 2), 60)} for i in range(4)]
+    alone = [ner(post, cropper=cropper) for post in posts]
+    assert len({str(answer[0]["objects"]) for answer in alone}) == 4
+    assert ner(posts, cropper=cropper, batch_size=1) == alone
+    assert_same(ner(posts, cropper=cropper, batch_size=4), alone, 1e-6)
 
 
 def test_pictures_are_encoded_once_a_post_however_many_windows(ner, monkeypatch):

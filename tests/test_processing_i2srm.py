@@ -17,6 +17,7 @@ from PIL import Image
 from tiny import (
     SENTENCES,
     SIDE,
+    Corners,
     bert_tokenizer,
     bertweet_tokenizer,
     noise,
@@ -29,7 +30,7 @@ from tokenizers import models, processors
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoProcessor, ConvNextImageProcessorPil, RobertaTokenizer, ViTImageProcessorPil
 
-from modeling_i2srm import I2SRMProcessor
+from modeling_i2srm import I2SRMProcessor, pictures
 from modeling_i2srm.entity_markers import MARKERS, EntityPairError, mark_pair
 from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.processing_i2srm import IGNORE, pil_backed, resnet_image_processor, split_pair, split_text
@@ -747,6 +748,95 @@ def test_max_pixels_bounds_what_is_decoded():
     with pytest.raises(PictureError, match="max_pixels=2399"):
         tiny_processor(max_pixels=2399)(text="Kobe", images=picture(40, 60))
     assert tiny_processor(max_pixels=2400)(text="Kobe", images=picture(40, 60))["image_mask"].sum() == 1
+
+
+# Croppers
+
+
+@pytest.mark.parametrize("form", ["text", "tokens"])
+def test_crops_of_a_cropper_are_as_crops_given_by_hand(form):
+    images = [noise(1, 40, 60), noise(2, 40, 60), None, noise(3, 50, 50), noise(4, 30, 20), None]
+    objects = [None, [noise(5)], [noise(6)], None, [], None]
+    posts = {"text": [f"Kobe {i}" for i in range(6)], "images": images}
+    if form == "tokens":
+        posts["tokens"] = [post.split() for post in posts.pop("text")]
+    cropper, processor = Corners(), tiny_processor()
+    found = processor(**posts, objects=objects, cropper=cropper, return_objects=True)
+    crops = found.pop("objects")
+    assert cropper.asked == [([(60, 40), (50, 50), (20, 30)], [posts[form][i] for i in (0, 3, 4)])]
+    assert [[crop.label for crop in some] for some in crops] == [["upper", "lower"], [], [], [], ["upper", "lower"], []]
+    assert np.array_equal(np.asarray(crops[0][1].picture), np.asarray(images[0].crop((30, 20, 60, 40))))
+    objects[0], objects[4] = ([crop.picture for crop in cropper.of(images[i])] for i in (0, 4))
+    by_hand = processor(**posts, objects=objects)
+    assert found.keys() == by_hand.keys() and all(torch.equal(found[name], by_hand[name]) for name in by_hand)
+    assert by_hand["image_mask"].tolist() == [
+        [1, 1, 1, 0],
+        [1, 1, 0, 0],
+        [0, 1, 0, 0],
+        [1, 0, 0, 0],
+        [1, 1, 1, 0],
+        [0] * 4,
+    ]
+
+
+def test_a_cropper_is_not_asked_where_there_is_no_picture():
+    cropper = Corners()
+    for posts in ({"text": "Kobe"}, {"text": ["Kobe", "lands"], "objects": [[noise()], None]}):
+        expected, found = tiny_processor()(**posts), tiny_processor()(**posts, cropper=cropper)
+        assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert cropper.asked == []
+    assert tiny_processor()(text="Kobe", images=noise(), return_objects=True)["objects"] == [[]]
+
+
+@pytest.mark.parametrize("size", [(300, 400), (100, 120), (2000, 60)])
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_croppers_see_pictures_upright_at_full_size_and_models_as_ever(tmp_path, monkeypatch, size, as_bytes):
+    picture = noise(1, *size).resize((size[1] // 4, size[0] // 4)).resize((size[1], size[0]))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    given = (tmp_path / "turned.jpg").read_bytes() if as_bytes else str(tmp_path / "turned.jpg")
+    whole, processor, cropper = load_picture(given), tiny_processor(), Corners()
+    by_hand = processor(text="Kobe", images=given, objects=[crop.picture for crop in cropper.of(whole)])
+    if not as_bytes:
+        monkeypatch.setattr("modeling_i2srm.pictures._read_file", once := Once(pictures._read_file))
+    found = processor(text="Kobe", images=given, cropper=cropper)
+    assert as_bytes or once.calls == 1
+    assert cropper.asked == [([size], ["Kobe"])] and whole.size == size
+    assert torch.equal(found["pixel_values"], by_hand["pixel_values"])
+    assert torch.equal(found["image_mask"], by_hand["image_mask"])
+
+
+class Once:
+    """A function that counts its calls."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        return self.function(*arguments)
+
+
+def test_crops_beyond_the_models_number_are_told_and_not_returned(caplog):
+    transformers.utils.logging.warning_once.cache_clear()
+    inputs = tiny_processor()(text="Kobe", images=noise(), cropper=Corners(count=2), return_objects=True)
+    assert len(inputs["objects"][0]) == 3 and inputs["image_mask"].tolist() == [[1] * 4]
+    assert "4 object crops" in caplog.text
+
+
+def test_pairs_and_tags_have_crops_too():
+    processor = tiny_processor()
+    processor.add_entity_markers()
+    cropper = Corners()
+    pair = processor(text="Kobe lands in Paris", images=noise(), head=(0, 4), tail=(14, 19), cropper=cropper)
+    tagged = processor(tokens=["Kobe", "lands"], images=noise(), ner_tags=[1, 0], cropper=cropper)
+    assert pair["image_mask"].tolist() == tagged["image_mask"].tolist() == [[1, 1, 1, 0]]
+    assert [texts for _, texts in cropper.asked] == [["Kobe lands in Paris"], [["Kobe", "lands"]]]
+    with pytest.raises(ValueError, match="cropper='detr' cannot be called"):
+        processor(text="Kobe", images=noise(), cropper="detr")
+    with pytest.raises(PictureError, match="gone.jpg"):
+        processor(text="Kobe", images="gone.jpg", cropper=cropper)
 
 
 # Saving and loading

@@ -25,6 +25,7 @@ from modeling_i2srm import (
     I2SRMForTokenClassification,
     I2SRMProcessor,
 )
+from modeling_i2srm.objects import ObjectCrop
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 VOCAB, SIDE, TAGS = 120, 32, ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
@@ -228,6 +229,28 @@ def assert_same(found, expected, tolerance: float = 1e-5):
             assert_same(*pair, tolerance)
     else:
         assert found == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
+
+
+class Corners:
+    """A cropper: the upper left and the lower right quarter of every picture but those that are square.
+
+    Args:
+        count: how often the two are repeated.
+
+    `asked` remembers the calls: the sizes of the pictures and the texts.
+    """
+
+    def __init__(self, count: int = 1):
+        self.count, self.asked = count, []
+
+    def __call__(self, pictures, texts):
+        self.asked.append(([picture.size for picture in pictures], texts))
+        return [[] if picture.width == picture.height else self.of(picture) for picture in pictures]
+
+    def of(self, picture) -> list[ObjectCrop]:
+        width, height = picture.size
+        boxes = {"upper": (0, 0, width // 2, height // 2), "lower": (width // 2, height // 2, width, height)}
+        return [ObjectCrop(box, 0.9123456, label, picture.crop(box)) for label, box in boxes.items()] * self.count
 
 
 def noise(seed: int = 0, height: int = 40, width: int = 50) -> Image.Image:

@@ -1,0 +1,19 @@
+"""examples/run_mner.py under float16 autocast on the CPU, for which accelerate has none. Without a scaler of the loss.
+
+    python benchmarks/float16.py examples/configs/quickstart.json --compare_text_only false --output_dir runs/float16
+"""
+
+import torch
+
+from modeling_i2srm.mner import MNER
+from modeling_i2srm.trainer import I2SRMTrainer
+from modeling_i2srm.training import run_script
+
+
+def float16(self, cache_enabled=True):
+    return torch.autocast("cpu", torch.float16)
+
+
+if __name__ == "__main__":
+    I2SRMTrainer.autocast_smart_context_manager = float16
+    run_script(MNER)
