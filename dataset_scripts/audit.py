@@ -36,6 +36,7 @@ from twitter2017 import Twitter2017
 BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
 RULE = 3  # the crops from which on a pair of MNRE is related
 NEGATIVE = (False, "None")
+READ = ("tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
 LEAVES = {"image": "image.path", "objects": "objects.list.element.path"}
 
 
@@ -74,7 +75,7 @@ def read_folder(folder: Path) -> dict[str, Split]:
     info = datasets.DatasetInfo.from_directory(str(folder))
     splits = {}
     for split in info.splits:
-        rows = read_columns(folder / "data", split, [LEAVES.get(name, name) for name in info.features if name != "id"])
+        rows = read_columns(folder / "data", split, [LEAVES.get(name, name) for name in info.features if name in READ])
         if not rows:
             raise FileNotFoundError(f"{folder}: no rows in data/{split}-*.parquet")
         for row in rows:
@@ -196,6 +197,14 @@ def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> di
         entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in data.counts], answers)
         entry["rule of always yes"] = scores([True] * len(answers), answers)
         entry["crop count as it is"] = auc(data.counts, answers)
+        if "image" in data.rows[0]:
+            seen = [
+                pair
+                for pair, row in zip(zip(data.counts, answers, strict=True), data.rows, strict=True)
+                if row["image"]
+            ]
+            area = auc([count for count, _ in seen], [answer for _, answer in seen])
+            entry["crop count where there is a picture"] = {"rows": len(seen), **area}
         if label == "related":
             entry["pictures of rows with both answers"] = within_pictures(data.counts, answers, data.pictures)
             relations = [row["relation"] for row in data.rows]
@@ -245,6 +254,24 @@ def audit(splits: dict[str, Split], words: bool = False) -> dict:
     return {"crops": crops, "overlap": audit_overlap(splits)}
 
 
+def verdict(columns: dict[str, dict]) -> str:
+    """Say whether crop counts tell the answer: whether 0.5 lies outside the margin of an AUC."""
+    areas = {split: entry["crop count as it is"] for split, entry in columns.items()}
+    told = [
+        split for split, area in areas.items() if area["AUC"] is not None and abs(area["AUC"] - 0.5) > area["margin"]
+    ]
+    if not told:
+        return "nothing found: the AUC of the crop count is 0.5, within its margin, in every split"
+    shared = [columns[split].get("pictures of rows with both answers", {}).get("AUC") for split in told]
+    measured = [area for area in shared if area is not None]
+    what = f"the crop count goes with the answer ({', '.join(told)})"
+    if not measured:
+        return f"{what}; no rows that share a picture can show whether it is the pictures that differ"
+    if set(measured) == {0.5}:
+        return f"{what}, but not among rows that share a picture: it is the pictures that differ"
+    return f"FOUND: {what}, also among rows that share a picture"
+
+
 def print_audit(name: str, report: dict):
     """Print the measurements, those that belong together in one cell."""
     tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
@@ -256,6 +283,8 @@ def print_audit(name: str, report: dict):
             cells = value if isinstance(value, dict) else {"": value}
             lines[top][f"{key}  {' / '.join(cells)}"] = " / ".join("-" if v is None else str(v) for v in cells.values())
         print(f"\n{name}: {title}\n{table(lines) if lines else 'there is one split only'}")
+        if title in tables:
+            print(verdict(columns))
 
 
 def main(arguments: list[str] | None = None):

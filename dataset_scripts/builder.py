@@ -67,6 +67,7 @@ def mre_features(relations: list[str]) -> datasets.Features:
 MNER_FEATURES = mner_features(NER_TAGS)
 WRITTEN = {"data", "dataset_info.json", "report.json", "README.md"}
 LEAST_CROPS = 0.1  # of those in an index; splits and data sets share up to a twentieth of their crops' names by chance
+NO_CROP = "no crop was found; every post is without crops"
 AHEAD = 32  # posts whose pictures are read before it is their turn
 
 
@@ -198,7 +199,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
             if not any(post.image_file for post in posts):
                 self.raw.about["warnings"].append(f"{split}: no picture was found; every post is without one")
             if any(post.crops for post in posts) and not any(path for post in posts for path in post.crop_files):
-                self.raw.about["warnings"].append(f"{split}: no crop was found; every post is without crops")
+                self.raw.about["warnings"].append(f"{split}: {NO_CROP}")
             if not posts:
                 shown = "".join(f"\n  {problem}" for problem in self.raw.problems[:20])
                 raise ValueError(
@@ -340,19 +341,34 @@ def write_parquet(builder_class: type[datasets.GeneratorBasedBuilder], output_di
             for path in written:
                 path.unlink()
         builder.report = builder.make_report(new / "data")
-        text = json.dumps(builder.report, indent=2, ensure_ascii=False).encode(errors="replace").decode()
-        builder.report = json.loads(text)  # names of files and columns may be no text
-        (new / "report.json").write_text(text + "\n", encoding="utf-8")
-        write_dataset_card(new, builder.info, builder.report)
-        published = ("description", "citation", "features", "splits", "dataset_size")
-        info = datasets.DatasetInfo(**{name: getattr(builder.info, name) for name in published})
-        info.write_to_directory(str(new), pretty_print=True)
-
-        check_replaceable(output_dir)
-        if output_dir.exists():
-            output_dir.rename(work / "replaced")
-        new.rename(output_dir)
+        builder.report = publish(new, output_dir, builder.info, builder.report, work)
     return builder
+
+
+def publish(new: Path, output_dir: Path, info: datasets.DatasetInfo, report: dict, work: Path) -> dict:
+    """Add report, card and `dataset_info.json` to a folder of rows, and move it to where it belongs.
+
+    Args:
+        new: the folder, with `data/*.parquet`.
+        output_dir: where it is moved to; an earlier result that is there goes to `work`.
+        report: may hold names of files and columns that are no text.
+
+    Returns:
+        The report as it was written.
+    """
+    text = json.dumps(report, indent=2, ensure_ascii=False).encode(errors="replace").decode()
+    report = json.loads(text)
+    (new / "report.json").write_text(text + "\n", encoding="utf-8")
+    write_dataset_card(new, info, report)
+    published = ("description", "citation", "features", "splits", "dataset_size")
+    kept = datasets.DatasetInfo(**{name: getattr(info, name) for name in published})
+    kept.write_to_directory(str(new), pretty_print=True)
+
+    check_replaceable(output_dir)
+    if output_dir.exists():
+        output_dir.rename(work / "replaced")
+    new.rename(output_dir)
+    return report
 
 
 @contextmanager

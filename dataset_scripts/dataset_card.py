@@ -60,6 +60,8 @@ COLUMNS = {
     "relation": "the relation between head and tail",
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
     "objects": "crops of objects in the picture, in the order in which they come",
+    "object_boxes": "of each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "
+    "`label`, the class or phrase that the detector found",
 }
 
 
@@ -95,7 +97,7 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
         description=info.description.strip(),
         name=report["dataset"],
         about="\n".join(lines) or "Made up by a program.",
-        columns="\n".join(f"- `{name}`: {COLUMNS[name]}" for name in info.features),
+        columns="\n".join(f"- `{name}`: {COLUMNS.get(name, 'as it was')}" for name in info.features),
         statistics=table(report["splits"], markdown=True),
         notes="\n\n".join(notes),
         license=info.license or "None stated.",

@@ -1,6 +1,6 @@
-"""Joins the Parquet files that `datasets` wrote, storing a picture that several rows share once."""
+"""Writes the Parquet files of a data set, storing a picture that several rows share once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,12 @@ MAX_FILE_BYTES = 500_000_000
 
 
 def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
-    """Write the rows of several files, in their order, to `folder/SPLIT-00000-of-0000N.parquet`.
+    """Write the rows of several files, in their order, to `folder/SPLIT-00000-of-0000N.parquet`; see `write_files`."""
+    return write_files(row_groups(paths), pq.read_schema(paths[0]), folder, split)
+
+
+def write_files(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, split: str) -> list[int]:
+    """Write tables, a row group each, to `folder/SPLIT-00000-of-0000N.parquet`.
 
     Picture columns are dictionary-encoded: rows of a row group that hold the same bytes hold a number, and the bytes
     stand there once. Any Parquet reader undoes this by itself. The columns keep their types.
@@ -21,9 +26,8 @@ def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
         The number of rows of each file written.
     """
     lengths = []
-    schema = pq.read_schema(paths[0])
     writer = None
-    for table in row_groups(paths):
+    for table in tables:
         if writer is None:
             path = folder / f"{split}-{len(lengths):05d}.part"
             sink = pa.OSFile(str(path), "wb")
@@ -31,7 +35,7 @@ def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
                 sink,
                 schema,
                 dictionary_pagesize_limit=2**30,  # the default of 1 MiB holds a few pictures
-                compression={leaf: "none" if leaf.endswith("bytes") else "zstd" for leaf in leaves(paths[0])},
+                compression={leaf: "none" if leaf.endswith("bytes") else "zstd" for leaf in leaves(schema)},
             )
             lengths.append(0)
         writer.write_table(table)
@@ -50,23 +54,36 @@ def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
 
 
 def row_groups(paths: list[Path]) -> Iterator[pa.Table]:
+    """Yield the rows of files as tables of a size to be written."""
+    files = (pq.ParquetFile(path) for path in paths)
+    return gather(table for file in files for table in tables_of(file))
+
+
+def tables_of(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Yield the row groups of a file, and close it."""
+    with file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number)
+
+
+def gather(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield the rows as tables of about `ROWS_TOGETHER` rows or `BYTES_TOGETHER` bytes, whichever is less."""
     waiting, rows, size = [], 0, 0
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            for number in range(file.num_row_groups):
-                waiting.append(file.read_row_group(number))
-                rows, size = rows + len(waiting[-1]), size + waiting[-1].nbytes
-                if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
-                    yield pa.concat_tables(waiting).combine_chunks()
-                    waiting, rows, size = [], 0, 0
+    for table in tables:
+        waiting.append(table)
+        rows, size = rows + len(table), size + table.nbytes
+        if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
     if waiting:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def leaves(path: Path) -> list[str]:
-    """Return the paths of the leaf columns of a file, such as `image.bytes`."""
-    with pq.ParquetFile(path) as file:
+def leaves(schema: pa.Schema) -> list[str]:
+    """Return the paths of the leaf columns, such as `image.bytes`."""
+    empty = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), empty)
+    with pq.ParquetFile(pa.BufferReader(empty.getvalue())) as file:
         return [file.schema.column(i).path for i in range(len(file.schema))]
 
 

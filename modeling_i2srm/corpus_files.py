@@ -5,7 +5,7 @@ import logging
 import os
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -164,10 +164,10 @@ class ParquetRows:
     Ranges that come in their order are read in one pass; row groups between them are not read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Collection[str] = KEYS):
         # Else whole column chunks are read.
         self.path, self.file = path, pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
-        self.columns = [name for name in self.file.schema_arrow.names if name in KEYS]
+        self.columns = [name for name in self.file.schema_arrow.names if name in columns]
         lengths = (self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups))
         self.group_starts = list(accumulate(lengths, initial=0))[:-1]
         self.batches, self.batch, self.first = iter(()), [], 0

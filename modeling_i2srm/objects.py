@@ -4,24 +4,36 @@ Nothing here takes gold entities or labels: how many crops a post has must not s
 the crops that were released with MNRE (docs/concepts/leak.md).
 """
 
+import importlib
+import importlib.util
 import inspect
+import logging
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from PIL import Image
 from transformers import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
+    MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModelForObjectDetection,
     AutoModelForZeroShotObjectDetection,
     AutoProcessor,
+    BatchFeature,
 )
 
 from .pictures import load_picture
+
+logger = logging.getLogger(__name__)
+
+OWN = re.compile(r"(?P<place>.+):(?P<name>[A-Za-z_]\w*)")  # FILE.py:NAME or MODULE:NAME
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class ObjectCrop(Detection):
 
 
 class Detector(Protocol):
-    """What finds objects; write one for a detector of your own.
+    """What finds objects; write one for a detector of your own (examples/own_detector.py).
 
     `needs_phrases` says whether it looks for phrases of the text; then they are given, a list a picture, else `None`.
     """
@@ -74,16 +86,16 @@ class ObjectDetector:
 
     @torch.inference_mode()
     def __call__(self, pictures, phrases=None):
-        # Pictures of several sizes would be padded, and what is found would depend on the others of the batch.
-        if "shortest_edge" in dict(self.image_processor.size or {}) and len({p.size for p in pictures}) > 1:
-            return [self([picture])[0] for picture in pictures]
-        inputs = self.image_processor(images=pictures, return_tensors="pt").to(self.model.device)
-        sizes = [(picture.height, picture.width) for picture in pictures]
-        found = self.image_processor.post_process_object_detection(
-            self.model(**inputs), threshold=self.threshold, target_sizes=sizes
-        )
-        names = self.model.config.id2label
-        return [_detections(one, [names[int(i)] for i in one["labels"]]) for one in found]
+        inputs = [self.image_processor(images=picture, return_tensors="pt") for picture in pictures]
+        found, names = [[] for _ in pictures], self.model.config.id2label
+        for numbers, batch in _batches(inputs):
+            outputs = self.model(**batch.to(self.model.device))
+            detections = self.image_processor.post_process_object_detection(
+                outputs, threshold=self.threshold, target_sizes=_sizes(pictures, numbers)
+            )
+            for number, one in zip(numbers, detections, strict=True):
+                found[number] = _detections(one, [names[int(i)] for i in one["labels"]])
+        return found
 
 
 class PhraseDetector:
@@ -99,21 +111,54 @@ class PhraseDetector:
     def __init__(self, model, processor, threshold: float = 0.1):
         self.model, self.processor, self.threshold = model.eval(), processor, threshold
         self._grounds = "input_ids" in inspect.signature(processor.post_process_grounded_object_detection).parameters
+        self._warned = False
 
     @torch.inference_mode()
     def __call__(self, pictures, phrases=None):
-        # One picture at a time: the models want as many phrases for each picture of a batch.
-        return [self._one(*one) if one[1] else [] for one in zip(pictures, phrases, strict=True)]
+        asked = [number for number, some in enumerate(phrases) if some]
+        inputs = {number: self._encode(pictures[number], phrases[number]) for number in asked}
+        found = [[] for _ in pictures]
+        for numbers, batch in _batches(inputs):
+            outputs = self.model(**batch.to(self.model.device))
+            if self._grounds:
+                labels = {"input_ids": batch["input_ids"], "text_threshold": self.threshold}
+            else:
+                labels = {"text_labels": [phrases[number] for number in numbers]}
+            detections = self.processor.post_process_grounded_object_detection(
+                outputs, threshold=self.threshold, target_sizes=_sizes(pictures, numbers), **labels
+            )
+            for number, one in zip(numbers, detections, strict=True):
+                found[number] = _detections(one, one["text_labels"])
+        return found
 
-    def _one(self, picture, phrases):
+    def _encode(self, picture, phrases):
         text = " ".join(f"{phrase.lower()}." for phrase in phrases) if self._grounds else [phrases]
-        inputs = self.processor(images=picture, text=text, return_tensors="pt", truncation=True).to(self.model.device)
-        outputs = self.model(**inputs)
-        labels = {"input_ids": inputs["input_ids"]} if self._grounds else {"text_labels": [phrases]}
-        (found,) = self.processor.post_process_grounded_object_detection(
-            outputs, threshold=self.threshold, target_sizes=[(picture.height, picture.width)], **labels
-        )
-        return _detections(found, found["text_labels"])
+        tokenizer = self.processor.tokenizer
+        lengths = map(len, tokenizer([text] if self._grounds else phrases, verbose=False)["input_ids"])
+        if not self._warned and (longest := max(lengths)) > tokenizer.model_max_length:
+            self._warned = True  # once: a corpus may have many
+            logger.warning(
+                f"{longest} tokens of phrases are cut to the {tokenizer.model_max_length} that are read (said "
+                f"once): {text!r:.200}"
+            )
+        return self.processor(images=picture, text=text, return_tensors="pt", truncation=True)
+
+
+def _batches(inputs: Sequence | Mapping) -> Iterator[tuple[list[int], BatchFeature]]:
+    """Batches of those inputs whose tensors have the same shapes, and their numbers.
+
+    So nothing is padded, and what is found in a picture does not depend on the pictures beside it.
+    """
+    groups = defaultdict(list)
+    for number, one in inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs):
+        groups[tuple((name, tensor.shape) for name, tensor in one.items())].append(number)
+    for numbers in groups.values():
+        names = inputs[numbers[0]].keys()
+        yield numbers, BatchFeature({name: torch.cat([inputs[n][name] for n in numbers]) for name in names})
+
+
+def _sizes(pictures: Sequence[Image.Image], numbers: Sequence[int]) -> list[tuple[int, int]]:
+    return [(pictures[number].height, pictures[number].width) for number in numbers]
 
 
 def _detections(found: dict, labels: Sequence[str]) -> list[Detection]:
@@ -124,19 +169,59 @@ def _detections(found: dict, labels: Sequence[str]) -> list[Detection]:
 
 
 def load_detector(name_or_path: str, threshold: float | None = None, device: str = "cpu") -> Detector:
-    """An object detector or a zero-shot detector of transformers, whichever the checkpoint is.
+    """An object detector or a zero-shot detector of transformers, whichever the checkpoint is, or one of your own.
 
     Args:
-        name_or_path: folder or Hub id, e.g. "facebook/detr-resnet-50", "google/owlv2-base-patch16-ensemble".
-        threshold: lowest score of a detection; default 0.3, for zero-shot detectors 0.1.
+        name_or_path: folder or Hub id, e.g. "facebook/detr-resnet-50", "google/owlv2-base-patch16-ensemble"; or
+            "FILE.py:NAME" or "MODULE:NAME", what makes a `Detector` when it is called, e.g.
+            "examples/own_detector.py:YoloTiny". That file is run.
+        threshold: lowest score of a detection; default 0.3, for zero-shot detectors 0.1. One's own gets it if given.
+        device: of a model of transformers; one's own chooses for itself.
+
+    Raises:
+        ValueError: a checkpoint that detects no objects; a file or name that is not there or makes no `Detector`.
+        OSError: a folder or Hub id that cannot be read.
     """
     given = {} if threshold is None else {"threshold": threshold}
+    if (own := OWN.fullmatch(name_or_path)) and not Path(name_or_path).exists():
+        return _own_detector(own["place"], own["name"])(**given)
     config = AutoConfig.from_pretrained(name_or_path)
+    settings = {"dtype": torch.float32}  # else that of the file, which the pictures do not have
     if type(config) in MODEL_FOR_OBJECT_DETECTION_MAPPING:
-        model = AutoModelForObjectDetection.from_pretrained(name_or_path).to(device)
+        model = AutoModelForObjectDetection.from_pretrained(name_or_path, **settings).to(device)
         return ObjectDetector(model, AutoImageProcessor.from_pretrained(name_or_path, backend="pil"), **given)
-    model = AutoModelForZeroShotObjectDetection.from_pretrained(name_or_path).to(device)
+    if type(config) not in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
+        raise ValueError(
+            f"{name_or_path} is a {config.model_type}, which detects no objects; e.g. "
+            'load_detector("facebook/detr-resnet-50") or load_detector("examples/own_detector.py:YoloTiny")'
+        )
+    model = AutoModelForZeroShotObjectDetection.from_pretrained(name_or_path, **settings).to(device)
     return PhraseDetector(model, AutoProcessor.from_pretrained(name_or_path, backend="pil"), **given)
+
+
+def _own_detector(place: str, name: str) -> Callable[..., Detector]:
+    example = 'load_detector("examples/own_detector.py:YoloTiny")'
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        make = getattr(module, name)
+    except (FileNotFoundError, ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"no detector {place}:{name} ({error}); e.g. {example}") from error
+
+    def checked(**given):
+        detector = make(**given)
+        if not callable(detector) or not isinstance(getattr(detector, "needs_phrases", None), bool):
+            raise ValueError(
+                f"{place}:{name} made a {type(detector).__name__}, which is no Detector: it has to be callable with "
+                f"pictures and phrases, and to have needs_phrases, True or False; e.g. {example}"
+            )
+        return detector
+
+    return checked
 
 
 def text_phrases(text: str | Sequence[str]) -> list[str]:
@@ -167,10 +252,19 @@ def noun_chunks(model: str = "en_core_web_sm") -> Callable[[str | Sequence[str]]
 
     Args:
         model: of spaCy, installed with `python -m spacy download`.
-    """
-    import spacy
 
-    pipeline = spacy.load(model)
+    Raises:
+        ValueError: spaCy or its model is not installed.
+    """
+    try:
+        import spacy
+
+        pipeline = spacy.load(model, exclude=["ner", "lemmatizer"])
+    except (ModuleNotFoundError, OSError) as error:
+        raise ValueError(
+            f"noun chunks need spaCy and its model {model} ({error}): pip install 'modeling-i2srm[phrases]' and "
+            f"python -m spacy download {model}; the rule, text_phrases, needs neither"
+        ) from error
 
     def phrases(text):
         chunks = pipeline(text if isinstance(text, str) else " ".join(text)).noun_chunks
@@ -225,7 +319,8 @@ class ObjectCropper:
             texts: the texts or tokens of the posts; needed where the detector looks for phrases.
 
         Raises:
-            ValueError: texts that are missing or not as many as the pictures.
+            ValueError: texts that are missing or not as many as the pictures; a detector of your own that gives not
+                one list a picture, or a box or score that is no number.
             PictureError: an unreadable picture.
         """
         pictures = [None if picture is None else load_picture(picture) for picture in pictures]
@@ -239,13 +334,18 @@ class ObjectCropper:
         if given:
             phrases = [self.phrases(texts[i]) for i in given] if self.detector.needs_phrases else None
             found = self.detector([pictures[i] for i in given], phrases)
+            if len(found) != len(given):
+                raise ValueError(f"the detector gave {len(found)} lists of detections for {len(given)} pictures")
             for i, detections in zip(given, found, strict=True):
                 crops[i] = [self._cut(pictures[i], one) for one in self.select(detections, pictures[i].size)]
         return crops
 
     def select(self, detections: Sequence[Detection], size: tuple[int, int]) -> list[Detection]:
         """The detections to keep, the best first, their boxes within a picture of that width and height."""
-        inside = [Detection(_clip(one.box, size), one.score, one.label) for one in detections]
+        for one in detections:
+            if len(one.box) != 4 or not all(map(math.isfinite, (*one.box, one.score))):
+                raise ValueError(f"{one}: the box must be left, top, right, bottom, and all numbers finite")
+        inside = [Detection(_clip(one.box, size), float(one.score), str(one.label)) for one in detections]
         large = [d for d in inside if min(d.box[2] - d.box[0], d.box[3] - d.box[1]) >= self.min_side]
         kept = []
         for one in sorted(large, key=lambda d: (-d.score, d.box, d.label)):
@@ -263,7 +363,7 @@ class ObjectCropper:
 
 def _clip(box, size) -> tuple[float, float, float, float]:
     (left, top, right, bottom), (width, height) = box, size
-    return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    return max(float(left), 0.0), max(float(top), 0.0), min(float(right), width), min(float(bottom), height)
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:

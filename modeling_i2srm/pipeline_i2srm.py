@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
 ON_IMAGE_ERROR = (None, "warn", "raise")
-COLUMNS = ("id", "ner_tags", "relation", "head", "tail")  # of our data sets; taken, used or not
+COLUMNS = ("id", "ner_tags", "relation", "head", "tail", "object_boxes")  # of our data sets; taken, used or not
 
 
 @dataclass

@@ -423,7 +423,7 @@ class Page:
         height = self.y + MARGIN
         self.figure.set_size_inches(WIDTH / DPI, height / DPI)
         self.axes.set(xlim=(0, WIDTH), ylim=(height, 0))
-        self.figure.savefig(path, dpi=DPI)
+        self.figure.savefig(path, dpi=DPI, format="png")
 
 
 def known_glyphs() -> set[int]:

@@ -1,6 +1,7 @@
 """The cropper, with a detector that says what the test says, and with tiny random detectors of each kind."""
 
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from modeling_i2srm.objects import (
     ObjectDetector,
     PhraseDetector,
     load_detector,
+    noun_chunks,
     overlap,
     text_phrases,
 )
@@ -136,15 +138,118 @@ def test_object_detectors_of_transformers(tmp_path, build):
 
 
 @pytest.mark.parametrize("build", [grounding_dino, owlv2])
-def test_zero_shot_detectors_look_for_phrases_of_the_text(build):
+def test_zero_shot_detectors_look_for_phrases_of_the_text(tmp_path, build, caplog):
     torch.manual_seed(0)
-    model, processor = build()
-    detector = PhraseDetector(model, processor, threshold=0.0)
-    pictures = [noise(0, 60, 90), noise(1, 50, 40)]
-    crops = ObjectCropper(detector, min_side=1)(pictures, texts=["Kobe lands in Paris", "nothing to see"])
-    assert crops[0] and not crops[1]
-    with pytest.raises(ValueError, match="2 pictures and no texts"):
+    for part in build():
+        part.save_pretrained(tmp_path)
+    detector = load_detector(str(tmp_path), threshold=0.0)
+    assert isinstance(detector, PhraseDetector)
+    pictures = [noise(0, 60, 90), noise(1, 50, 40), noise(2, 60, 90), noise(3, 60, 90)]
+    texts = ["Kobe lands in Paris", "nothing to see", "Kobe", "Paris with Kobe"]
+    crops = ObjectCropper(detector, min_side=1)(pictures, texts)
+    assert [bool(some) for some in crops] == [True, False, True, True]
+    assert all("kobe" in crop.label.lower() for crop in crops[2])
+    one_by_one = [ObjectCropper(detector, min_side=1)([p], [t])[0] for p, t in zip(pictures, texts, strict=True)]
+    assert [[c.label for c in some] for some in crops] == [[c.label for c in some] for some in one_by_one]
+    for some, alone in zip(crops, one_by_one, strict=True):
+        assert [c.score for c in some] == pytest.approx([c.score for c in alone], abs=1e-6)
+    assert not caplog.records
+    ObjectCropper(detector, min_side=1)(pictures[:2], ["Kobe " * 300] * 2)
+    assert ["are cut to the" in record.message for record in caplog.records] == [True]
+    with pytest.raises(ValueError, match="4 pictures and no texts"):
         ObjectCropper(detector)(pictures)
+
+
+@pytest.mark.parametrize("build", [detr, yolos])
+def test_what_is_found_in_a_picture_does_not_depend_on_those_beside_it(build):
+    torch.manual_seed(0)
+    model, _ = build()
+    image_processor = {detr: DetrImageProcessorPil, yolos: YolosImageProcessorPil}[build](
+        size={"shortest_edge": 48, "longest_edge": 96}
+    )
+    detector = ObjectDetector(model, image_processor, threshold=0.0)
+    pictures = [noise(0, 60, 90), noise(1, 90, 40), noise(2, 60, 90)]
+    for picture, found in zip(pictures, detector(pictures), strict=True):
+        (alone,) = detector([picture])
+        assert [one.label for one in found] == [one.label for one in alone]
+        for one, other in zip(found, alone, strict=True):
+            assert one.box == pytest.approx(other.box, abs=1e-3) and one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_a_checkpoint_that_detects_nothing_is_refused(tmp_path):
+    AutoConfig.for_model(**text_config()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a bert, which detects no objects"):
+        load_detector(str(tmp_path))
+
+
+OWN = """
+from modeling_i2srm.objects import Detection
+
+class Middle:
+    needs_phrases = False
+
+    def __init__(self, threshold=0.5):
+        self.threshold = threshold
+
+    def __call__(self, pictures, phrases=None):
+        return [[Detection((10, 10, 40, 30), self.threshold, "middle")] for _ in pictures]
+
+def nothing():
+    return print
+"""
+
+
+def test_a_detector_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(OWN)
+    (crops,) = ObjectCropper(load_detector(f"{tmp_path}/mine.py:Middle", threshold=0.25), padding=0.0)([noise()])
+    assert [(crop.box, crop.score, crop.label) for crop in crops] == [((10, 10, 40, 30), 0.25, "middle")]
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_detector("mine:Middle").threshold == 0.5
+    for name in (f"{tmp_path}/mine.py:Other", f"{tmp_path}/other.py:Middle", "no_such_module:Middle"):
+        with pytest.raises(ValueError, match="no detector .*e.g. load_detector"):
+            load_detector(name)
+    with pytest.raises(ValueError, match="is no Detector"):
+        load_detector("mine:nothing")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Detection((0, 0, 50), 0.5, "a"),
+        Detection((0, 0, 50, float("nan")), 0.5, "a"),
+        Detection((0, 0, 9, 9), float("inf"), "a"),
+    ],
+)
+def test_what_a_detector_of_ones_own_must_not_give(wrong):
+    with pytest.raises(ValueError, match="must be left, top, right, bottom"):
+        ObjectCropper(Says(wrong))([noise()])
+    detector = Says()
+    detector.__class__ = type("Short", (Says,), {"__call__": lambda *_: []})
+    with pytest.raises(ValueError, match="0 lists of detections for 1 pictures"):
+        ObjectCropper(detector)([noise()])
+
+
+def test_noun_chunks(tmp_path):
+    spacy = pytest.importorskip("spacy")
+    words = ["The", "Eiffel", "Tower", "shines", "on", "me", "in", "Paris"]
+    tags = ["DET", "PROPN", "PROPN", "VERB", "ADP", "PRON", "ADP", "PROPN"]
+    heads = ["det", "compound", "nsubj", "ROOT", "prep", "pobj", "prep", "pobj"]
+    pipeline = spacy.blank("en")
+    ruler = pipeline.add_pipe("attribute_ruler")
+    for word, tag, head in zip(words, tags, heads, strict=True):
+        ruler.add([[{"ORTH": word}]], {"POS": tag, "DEP": head})
+    pipeline.to_disk(tmp_path / "model")
+    assert noun_chunks(str(tmp_path / "model"))(words) == ["Tower", "Paris"]
+
+
+@pytest.mark.parametrize("missing", ["spacy", "model"])
+def test_noun_chunks_say_what_is_not_installed(tmp_path, monkeypatch, missing):
+    if missing == "spacy":
+        monkeypatch.setitem(sys.modules, "spacy", None)
+    else:
+        pytest.importorskip("spacy")
+    with pytest.raises(ValueError, match="pip install 'modeling-i2srm\\[phrases\\]'"):
+        noun_chunks(str(tmp_path / "absent"))
 
 
 def test_the_best_that_are_large_enough_and_overlap_little():

@@ -26,6 +26,7 @@ from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from test_docs import FENCE, PAGES, ROOT, name_of
+from test_objects import detr
 from tiny import RESNET, roberta_tokenizer, text_config, tiny_pipeline
 from torch.distributed.run import get_args_parser as torchrun_parser
 from transformers import AutoConfig, HfArgumentParser, ResNetBackbone, ResNetConfig, RobertaModel
@@ -39,9 +40,8 @@ from modeling_i2srm.training import run_task
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts
 LANGUAGES = {"python", "bash", "json", "text", "{include}", "{toctree}", "{eval-rst}"}
-YOUR_DATA, HUB, EXPORT = (
-    ROOT / "docs" / name for name in ("tutorials/your-data.md", "tutorials/hub.md", "how-to/export.md")
-)
+YOUR_DATA, HUB = ROOT / "docs/tutorials/your-data.md", ROOT / "docs/tutorials/hub.md"
+ELSEWHERE = (HUB, ROOT / "docs/how-to/export.md", ROOT / "docs/how-to/lora.md")  # in the slow tests only
 WITH_PYTHON = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
 WALKED = [page for page in WITH_PYTHON if page not in (YOUR_DATA, HUB, ROOT / "docs/how-to/bigger-encoders.md")]
 SMALL = "--num_train_epochs 1 --max_train_samples 32 --max_eval_samples 8 --max_predict_samples 8 --use_cpu true"
@@ -215,6 +215,11 @@ def link_scripts(folder: Path):
         (folder / name).symlink_to(ROOT / name)
 
 
+def save_detector(folder: Path):
+    for part in detr():
+        part.save_pretrained(folder / "facebook/detr-resnet-50")
+
+
 @pytest.fixture(scope="module")
 def tiny_stage(tmp_path_factory) -> Path:
     """A folder that looks like that of a reader who has run both quickstarts, but for the size of everything."""
@@ -226,12 +231,12 @@ def tiny_stage(tmp_path_factory) -> Path:
         pipe = tiny_pipeline(task)
         pipe.model.save_pretrained(folder / "runs" / run)
         pipe.processor.save_pretrained(folder / "runs" / run)
-    RobertaModel(AutoConfig.for_model(**text_config("roberta", vocab_size=400, max_position_embeddings=130))).save_pretrained(
-        folder / "FacebookAI/roberta-large"
-    )
+    roberta = AutoConfig.for_model(**text_config("roberta", vocab_size=400, max_position_embeddings=130))
+    RobertaModel(roberta).save_pretrained(folder / "FacebookAI/roberta-large")
     tokenizer = roberta_tokenizer()
     tokenizer.model_max_length = 128
     tokenizer.save_pretrained(folder / "FacebookAI/roberta-large")
+    save_detector(folder)
     ResNetBackbone(ResNetConfig(**RESNET)).save_pretrained(folder / "microsoft/resnet-50")
     resnet_image_processor(32).save_pretrained(folder / "microsoft/resnet-50")
     return folder
@@ -246,6 +251,7 @@ def quickstart_stage(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(QUICKSTARTS / name)
     link_scripts(tmp_path)
+    save_detector(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -261,7 +267,7 @@ def test_commands(page):
     Walk(parse)(page)
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in (HUB, EXPORT)], ids=name_of)
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in ELSEWHERE], ids=name_of)
 def test_pages_on_tiny_models(page, tiny_stage, monkeypatch):
     monkeypatch.chdir(tiny_stage)
     Walk(run_small if page == YOUR_DATA else parse)(page)
