@@ -19,7 +19,8 @@ class MNERMetric(evaluate.Metric):
     lenient: seqeval's default, the field's convention; an I- without a B- starts an entity. strict: only B- starts one.
 
     Returns of `compute`: a flat dict of `lenient_precision`, `lenient_recall`, `lenient_f1`, the same with `strict_`,
-    and the same a type, e.g. `lenient_f1_PER`, with the number of gold entities `lenient_support_PER`. Values between 0 and 1.
+    and the same a type, e.g. `lenient_f1_PER`, with the number of gold entities `lenient_support_PER`. Values between 0
+    and 1.
 
     Example:
 
