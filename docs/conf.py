@@ -46,15 +46,16 @@ def name_role(role, rawtext, text, lineno, inliner, options=None, content=()):
 
 
 def indented_lines_are_code(app, what, name, obj, options, lines: list[str]):
-    """Lines after an empty one that are indented are code, as in Markdown; what a script says is code as a whole."""
-    if what == "module" and not name.startswith("modeling_i2srm"):
-        lines[1:] = ["", ".. code-block:: text", "", *(f"    {line}" for line in lines[1:])]
-        return
+    """Lines after an empty one that are indented are code, as in Markdown; in what a script says by two spaces."""
+    script = what == "module" and not name.startswith("modeling_i2srm")
+    indent = "  " if script else "    "
+    if script:
+        lines[:] = [line if line.startswith(indent) else line.replace("*", "\\*") for line in lines]
     for i in range(len(lines) - 1, 0, -1):
-        if lines[i].startswith("    ") and not lines[i - 1]:
+        if lines[i].startswith(indent) and not lines[i - 1]:
             before = next((line for line in reversed(lines[:i]) if line), "")
-            if not before.startswith("    "):
-                lines[i:i] = ["::", ""]
+            if not before.startswith(indent):
+                lines[i:i] = [".. code-block:: text" if script else "::", ""]
 
 
 def settings(obj) -> list[dataclasses.Field]:
