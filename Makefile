@@ -32,6 +32,26 @@ quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
+.PHONY: quickstart-topics
+quickstart-topics: $(INSTALLED)  ## the same for one label a post
+	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_classification.py examples/configs/quickstart_topics.json
+
+DEMO ?=
+
+.PHONY: demo
+demo: $(INSTALLED)  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
+	$(BIN)/python demo/app.py $(DEMO)
+
+SPACE ?= build/space
+
+.PHONY: space
+space:  ## put the demo together as a Hugging Face Space, in the folder SPACE (build/space)
+	mkdir -p $(SPACE)
+	cp -r demo/. modeling_i2srm dataset_scripts examples $(SPACE)
+	find $(SPACE) -name __pycache__ -prune -exec rm -r {} +
+
 .PHONY: test
 test: $(INSTALLED)  ## run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -53,6 +53,8 @@ another type, or after none, begins one too)."""
 
 COLUMNS = {
     "id": "identifier of the post, unique in its split",
+    "text": "the post",
+    "label": "its label",
     "tokens": "the words, as they stand in the raw file",
     "ner_tags": "a BIO tag for each word; tags are not repaired",
     "head": "the first entity: `start` and `end` (exclusive), counted in words",
@@ -78,7 +80,7 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
     data = DatasetCardData(
         pretty_name=info.description.splitlines()[0].split(":")[0],
         license="other",
-        task_categories=[task] if {"ner_tags", "relation"} & set(info.features) else None,
+        task_categories=[task] if {"ner_tags", "relation", "label"} & set(info.features) else None,
         tags=["multimodal", "social media"],
         dataset_info=shown._to_yaml_dict(),
     )

@@ -23,6 +23,9 @@ AUTO_MAP = {
     "AutoProcessor": "processing_i2srm.I2SRMProcessor",
 }
 
+# Heads that share an Auto class; a checkpoint of one of them loads with it, every other with that of `AUTO_MAP`.
+SEQUENCE_CLASSIFIERS = ("I2SRMForRelationClassification", "I2SRMForSequenceClassification")
+
 # The pipeline of each head, as a saved configuration names it. Where the package is installed they are registered.
 CUSTOM_PIPELINES = {
     "I2SRMForTokenClassification": {
@@ -35,6 +38,13 @@ CUSTOM_PIPELINES = {
     "I2SRMForRelationClassification": {
         "multimodal-relation-classification": {
             "impl": "pipeline_i2srm.MultimodalRelationClassificationPipeline",
+            "pt": ["AutoModelForSequenceClassification"],
+            "type": "multimodal",
+        }
+    },
+    "I2SRMForSequenceClassification": {
+        "multimodal-text-classification": {
+            "impl": "pipeline_i2srm.MultimodalTextClassificationPipeline",
             "pt": ["AutoModelForSequenceClassification"],
             "type": "multimodal",
         }
@@ -97,7 +107,7 @@ class I2SRMConfig(PreTrainedConfig):
         num_objects: object crops a post (M); a post has 1 + M pictures.
         prompt_length: prompt slots a picture (P).
         prompt_hidden_size: width of the prompt projector.
-        semantic_loss_weight: weight of the KL term; `None` means the task's default (NER 1.0, relations 0.5).
+        semantic_loss_weight: weight of the KL term; `None` means the task's default (NER 1.0, relations and posts 0.5).
         semantic_loss_detach_text: stop the KL gradient at the text side.
         attn_mixup: switch for all of AttnMixup (training only).
         attn_mixup_attention: attend across the samples of the batch (needs `attn_mixup`).
@@ -111,7 +121,7 @@ class I2SRMConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
-        class_weights: weight of each label in the cross-entropy (relation classification); default all 1.
+        class_weights: weight of each label in the cross-entropy (relations and labels of posts); default all 1.
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
@@ -165,6 +175,8 @@ class I2SRMConfig(PreTrainedConfig):
         check_labels(self.id2label)
         super().__post_init__(**kwargs)
         self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
+        if self.architectures is None:  # Auto classes with several heads walk through it
+            self.architectures = []
         # Remote code is told its pipelines here; the package's own are registered, and need no trust_remote_code.
         self.custom_pipelines = self._pipelines() if __name__.startswith("transformers_modules.") else {}
         self._check()
@@ -195,12 +207,19 @@ class I2SRMConfig(PreTrainedConfig):
         return loaded
 
     def _pipelines(self) -> dict:
-        """The pipelines of the heads that a checkpoint was saved from; of both if it has none."""
+        """The pipelines of the heads that a checkpoint was saved from; of all if it has none."""
         heads = [head for head in CUSTOM_PIPELINES if head in (self.architectures or CUSTOM_PIPELINES)]
         return {task: dict(about) for head in heads for task, about in CUSTOM_PIPELINES[head].items()}
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "custom_pipelines": self._pipelines()}
+        return {**super().to_dict(), "auto_map": self._auto_map(), "custom_pipelines": self._pipelines()}
+
+    def _auto_map(self) -> dict:
+        """The Auto classes, AutoModelForSequenceClassification for the head that the checkpoint has."""
+        name = "AutoModelForSequenceClassification"
+        wanted = next((head for head in SEQUENCE_CLASSIFIERS if head in (self.architectures or ())), None)
+        module, _, _ = self.auto_map[name].rpartition(".")  # may name the repository that it comes from
+        return {**self.auto_map, name: f"{module}.{wanted or SEQUENCE_CLASSIFIERS[0]}"}
 
     @staticmethod
     def _build(config, name: str, default: dict) -> PreTrainedConfig:

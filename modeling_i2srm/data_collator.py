@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers.utils import logging
 
 from .pictures import PictureError
-from .processing_i2srm import I2SRMProcessor, is_listing
+from .processing_i2srm import I2SRMProcessor, is_listing, split_text
 from .visual_feature_cache import VisualFeatureCache
 
 logger = logging.get_logger(__name__)
@@ -18,9 +18,10 @@ TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "h
 class I2SRMDataCollator:
     """Pad the text of rows, load and normalise their pictures.
 
-    Rows are those of the Parquet data (tokens, ner_tags or head, tail and relation, image, objects), encoded here, or
-    rows that `processor.encode_tokens` or `encode_pair` has encoded before. Pictures are read at this point, so that a
-    data set stays small in memory and data loader workers share the decoding.
+    Rows are those of the Parquet data (tokens; ner_tags, or head, tail and relation, or label, which will do with text
+    instead of tokens; image, objects), encoded here, or rows that `processor.encode_tokens`, `encode_pair` or
+    `encode_post` has encoded before. Pictures are read at this point, so that a data set stays small in memory and data
+    loader workers share the decoding.
 
     Args:
         processor: the model's processor.
@@ -75,7 +76,7 @@ class I2SRMDataCollator:
         for place, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise ValueError(f"row {place} is {row!r:.100}, expected a dict; {example}")
-            if "tokens" not in row and "input_ids" not in row:
+            if not {"tokens", "input_ids", "text"} & row.keys():
                 raise ValueError(
                     f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
                 )
@@ -85,8 +86,12 @@ class I2SRMDataCollator:
             post = row.get("id", "?")
             if row.get("head") is not None or row.get("tail") is not None:
                 row = self.processor.encode_pair(row["tokens"], row.get("head"), row.get("tail"), row.get("relation"))
+            elif "ner_tags" in row:
+                row = self.processor.encode_tokens(row["tokens"], row["ner_tags"])
             else:
-                row = self.processor.encode_tokens(row["tokens"], row.get("ner_tags"))
+                words = row["tokens"] if "tokens" in row else [word for word, _, _ in split_text(row["text"])]
+                encode = self.processor.encode_post if "label" in row else self.processor.encode_tokens
+                row = encode(words, row.get("label"))
             if lost := row["num_truncated_words"]:
                 self.truncated_words += lost
                 logger.warning(f"post {post}: {lost} words do not fit and are left out; raise max_length")

@@ -13,7 +13,7 @@ from datasets.fingerprint import Hasher
 from transformers import RobertaTokenizer
 
 from .entity_markers import EntityPairError
-from .processing_i2srm import I2SRMProcessor
+from .processing_i2srm import I2SRMProcessor, split_text
 from .version import __version__
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,11 @@ LISTS = (datasets.List, datasets.LargeList)
 WHERE_IT_IS_FROM = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
 
 
-def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
-    """Load a data set and check its columns; pictures stay as bytes until the collator reads them."""
+def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = False) -> DatasetDict:
+    """Load a data set and check its columns; pictures stay as bytes until the collator reads them.
+
+    With `plain_text` a column "text" will do where there are no "tokens": it is split into words.
+    """
     try:
         splits = datasets.load_dataset(path)
     except MemoryError:
@@ -37,6 +40,8 @@ def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
             "dataset_scripts wrote, or a Hub id, e.g. --dataset data/twitter2015"
         ) from error
     for name, split in splits.items():
+        if plain_text and "tokens" not in split.column_names and "text" in split.column_names:
+            splits[name] = split = with_words(f"{path}: split {name!r}", split)
         missing = [column for column in text_columns if column not in split.column_names]
         if missing:
             raise ValueError(
@@ -56,6 +61,20 @@ def load_splits(path: str, text_columns: tuple[str, ...]) -> DatasetDict:
             split = split.cast_column("objects", datasets.List(Image(decode=False)))
         splits[name] = split
     return splits
+
+
+def with_words(where: str, split: Dataset) -> Dataset:
+    """A split with the words of its column "text" as "tokens"; raises `ValueError` for what is no text."""
+    if getattr(split.features["text"], "dtype", None) not in ("string", "large_string"):
+        raise ValueError(f"{where}: column 'text' is {split.features['text']}, expected strings")
+    refuse_first(where, split, "text", range(len(split)), pc.is_null(split.data.column("text").combine_chunks()))
+    words = split.select_columns(["text"]).map(
+        lambda row: {"tokens": [word for word, _, _ in split_text(row["text"])]},
+        features=datasets.Features({"tokens": datasets.List(datasets.Value("string"))}),
+        remove_columns=["text"],
+        desc="splitting texts into words",
+    )
+    return datasets.concatenate_datasets([split, words], axis=1)  # so that pictures are not written again
 
 
 def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):

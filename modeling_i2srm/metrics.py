@@ -123,9 +123,54 @@ class MREMetric(evaluate.Metric):
         return scores
 
 
+class ClassificationMetric(evaluate.Metric):
+    """Accuracy, and precision, recall and F1 of the labels of posts: macro, and of each label.
+
+    Macro is the mean over the labels that are gold or predicted, as scikit-learn's.
+
+    Returns of `compute`: a flat dict of accuracy, macro_precision, macro_recall, macro_f1, and for each such label e.g.
+    f1_happy with its number of gold posts support_happy. Values between 0 and 1.
+
+    Example:
+
+    >>> metric = ClassificationMetric(keep_in_memory=True)
+    >>> scores = metric.compute(predictions=["happy", "sad", "happy"], references=["happy", "sad", "sad"])
+    >>> round(scores["accuracy"], 3), round(scores["macro_f1"], 3)
+    (0.667, 0.667)
+    """
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description="predictions, references: the name of one label a post",
+            features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
+        )
+
+    def _compute(self, predictions, references):
+        gold, predicted = list(references), list(predictions)
+        scores = {"accuracy": float(np.mean([a == b for a, b in zip(predicted, gold, strict=True)]))}
+        labels = sorted({*gold, *predicted})
+        each = precision_recall_fscore_support(gold, predicted, labels=labels, average=None, zero_division=0)
+        for name, values in zip(("precision", "recall", "f1", "support"), each, strict=True):
+            if name != "support":
+                scores[f"macro_{name}"] = float(values.mean())
+            scores |= {f"{name}_{label}": float(value) for label, value in zip(labels, values, strict=True)}
+        return scores
+
+
 def mre_compute_metrics(names: list[str]):
     """The `compute_metrics` of an `I2SRMTrainer` for relations with these names."""
-    metric = MREMetric(keep_in_memory=True)
+    return compute_best_labels(MREMetric(keep_in_memory=True), names)
+
+
+def classification_compute_metrics(names: list[str]):
+    """The `compute_metrics` of an `I2SRMTrainer` for labels of posts with these names."""
+    return compute_best_labels(ClassificationMetric(keep_in_memory=True), names)
+
+
+def compute_best_labels(metric: evaluate.Metric, names: list[str]):
+    """A `compute_metrics` that gives a metric the names of the best and of the gold labels."""
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         predicted, gold = np.asarray(prediction.predictions).argmax(-1), prediction.label_ids
@@ -134,4 +179,12 @@ def mre_compute_metrics(names: list[str]):
     return compute_metrics
 
 
-__all__ = ["MNERMetric", "MREMetric", "mner_compute_metrics", "mre_compute_metrics", "tag_sequences"]
+__all__ = [
+    "ClassificationMetric",
+    "MNERMetric",
+    "MREMetric",
+    "classification_compute_metrics",
+    "mner_compute_metrics",
+    "mre_compute_metrics",
+    "tag_sequences",
+]

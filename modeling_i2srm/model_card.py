@@ -30,6 +30,13 @@ TASKS = {
         '{"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"}',
         "Somebody has to say which two entities are meant; other domains and languages were not evaluated.",
     ),
+    "classification": (
+        "Classification of posts",
+        "text-classification",
+        "multimodal-text-classification",
+        '{"text": "what a day", "image": "kobe.jpg"}',
+        "The labels are those of the training data; other domains and languages were not evaluated.",
+    ),
 }
 
 TEMPLATE = """\

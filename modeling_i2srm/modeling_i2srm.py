@@ -1,217 +1,25 @@
 """I2SRM models: a text encoder with visual prompts in every layer, and its heads (arXiv 2310.06326)."""
 
 import inspect
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    MODEL_FOR_BACKBONE_MAPPING,
-    AutoBackbone,
-    AutoConfig,
-    AutoModel,
-    PreTrainedModel,
-    initialization,
-)
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import can_return_tuple
 
-from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
+from .heads import VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
 from .joint_batch import joint_batch
-from .loading import CheckpointError, loading
-from .semantic_loss import SemanticLoss
-from .visual_prompt import FusionLinear, PrefixCache, VisualPrompt, pool_feature_maps
-
-logger = logging.get_logger(__name__)
+from .model_outputs import I2SRMModelOutput, I2SRMOutput
+from .pretrained_model import I2SRMPreTrainedModel
+from .token_states import gather_words, mean_of_tokens
+from .visual_prompt import PrefixCache, VisualPrompt, pool_feature_maps
 
 # Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
 CPU_BYTES = 32
-
-
-@dataclass
-class I2SRMModelOutput(ModelOutput):
-    """Output of `I2SRMModel`.
-
-    Args:
-        last_hidden_state: (B, T, d).
-        visual_features: (B, 1+M, F), zeros for absent pictures; `None` when the batch has no picture.
-        image_mask: (B, 1+M), 1 = present; `None` when the batch has no picture.
-        hidden_states: embeddings and every layer's output, each (B, T, d), when asked for.
-        attentions: each layer's weights (B, h, T, S+T) with the S = (1+M)P prefix positions first, when asked for.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    visual_features: torch.FloatTensor | None = None
-    image_mask: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-@dataclass
-class I2SRMOutput(ModelOutput):
-    """Output of the heads.
-
-    The three parts add up to `loss`; a part that does not apply (no picture, not training) is `None`.
-
-    Args:
-        loss: scalar.
-        logits: (B, T, num_labels) emissions of every token, or (B, num_labels) scores of the relation.
-        task_loss: loss of the rows that are not mixed.
-        mixup_loss: lam * loss(mixed, y_a) + (1 - lam) * loss(mixed, y_b); training only.
-        semantic_loss: the KL term times its weight.
-        hidden_states, attentions: as in `I2SRMModelOutput`.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    task_loss: torch.FloatTensor | None = None
-    mixup_loss: torch.FloatTensor | None = None
-    semantic_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-class I2SRMPreTrainedModel(PreTrainedModel):
-    """Base of all I2SRM models: initialisation, attention settings and building from pretrained encoders."""
-
-    config_class = I2SRMConfig
-    config: I2SRMConfig
-    base_model_prefix = "model"
-    main_input_name = "input_ids"
-    input_modalities = ("image", "text")
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # else Trainer would not divide the loss by the accumulation steps
-    _supports_sdpa = True
-    _supports_flash_attn = False  # the prefix mask differs between heads
-    _supports_flex_attn = False
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        if isinstance(module, LinearChainCRF):
-            for parameter in module.parameters():
-                initialization.uniform_(parameter, -0.1, 0.1)
-        elif isinstance(module, FusionLinear):
-            bound = module.in_features**-0.5
-            initialization.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
-                initialization.uniform_(module.bias, -bound, bound)
-        else:
-            super()._init_weights(module)
-
-    def loss_counts(self, inputs: dict) -> torch.Tensor:
-        """What the means of the task loss and of the semantic loss of a batch are taken over.
-
-        Processes that train together can weight their losses with it: they then add up to the loss of one process.
-
-        Args:
-            inputs: those of `forward`, with labels.
-
-        Returns:
-            (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
-            a main picture. The first is 1 where AttnMixup gathers: every process then has the same task loss.
-        """
-        labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
-        pictures = inputs.get("visual_features") if pictures is None else pictures
-        if pictures is None:
-            posts = 0.0
-        else:
-            posts = len(pictures) if present is None else present[:, 0].bool().sum()
-        task = 1.0 if self.config.attn_mixup and self.config.attn_mixup_gather else self._count_labels(inputs)
-        return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
-
-    def set_attn_implementation(self, attn_implementation, *args, **kwargs):
-        """Set the attention of the text encoder ("eager" or "sdpa"); a dict may name "vision_config" too."""
-        if isinstance(attn_implementation, str):
-            attn_implementation = {"": attn_implementation, "text_config": attn_implementation}
-        super().set_attn_implementation(attn_implementation, *args, **kwargs)
-
-    def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=None, **kwargs):
-        function = getattr(gradient_checkpointing_func, "keywords", None) or {}
-        if enable and function.get("use_reentrant"):
-            raise ValueError(
-                "use_reentrant=True would cut the gradient of the visual prompts; call "
-                'gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})'
-            )
-        if gradient_checkpointing_func is not None:
-            kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func
-        super()._set_gradient_checkpointing(enable=enable, **kwargs)
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        from .pipeline_i2srm import PostPipeline  # noqa: F401  # the pipelines travel with what names them
-
-        super().save_pretrained(save_directory, *args, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
-        """As of `PreTrainedModel`; raises `CheckpointError`, which names folder, file and reason."""
-        path = pretrained_model_name_or_path
-        with loading("model", path):
-            try:
-                return super().from_pretrained(path, *model_args, **kwargs)
-            except RuntimeError as error:
-                if "ignore_mismatched_sizes" not in str(error):
-                    raise
-                again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
-                _, report = super().from_pretrained(path, *model_args, **again)
-                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
-                more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-                raise CheckpointError(
-                    f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
-                    f"asks for: {'; '.join(sorted(wrong)[:5])}{more}"
-                ) from error
-
-    @classmethod
-    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
-        """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
-
-        Args:
-            text_name_or_path, vision_name_or_path: local folder or Hub id. Without a backbone a new one is made from
-                `vision_config`; it has to be trained, so give `freeze_vision=False` with it.
-            config_overrides: fields of `I2SRMConfig`.
-
-        Raises:
-            ValueError: an encoder that is not supported, or a checkpoint none of whose weights fit.
-
-        Example:
-
-        >>> model = I2SRMForTokenClassification.from_encoders(
-        ...     "FacebookAI/roberta-large", "microsoft/resnet-50", num_labels=9
-        ... )  # doctest: +SKIP
-        """
-        if vision_name_or_path is not None:
-            with loading("vision backbone", vision_name_or_path):
-                config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
-        elif config_overrides.get("freeze_vision", True):
-            raise ValueError(
-                "a new vision backbone must not be frozen: name a pretrained one, e.g. "
-                'from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50"), or give freeze_vision=False'
-            )
-        with loading("text encoder", text_name_or_path):
-            text_config = AutoConfig.from_pretrained(text_name_or_path)
-        config = I2SRMConfig(text_config=text_config, **config_overrides)
-        model = cls(config)
-        base = model.base_model
-        _load_into(base.text_encoder, type(base.text_encoder), text_name_or_path)
-        if vision_name_or_path is not None:
-            _load_into(base.vision_encoder, MODEL_FOR_BACKBONE_MAPPING[type(config.vision_config)], vision_name_or_path)
-        return model
-
-
-def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path: str):
-    """Load a pretrained checkpoint's weights into a module that was built from its configuration."""
-    # Not AutoBackbone: it asks the network even for a local folder.
-    with loading(f"weights of a {model_class.__name__}", path):
-        pretrained, report = model_class.from_pretrained(
-            path, config=module.config, dtype=torch.float32, output_loading_info=True
-        )
-    weights = pretrained.state_dict()
-    parameters = {name for name, _ in pretrained.named_parameters()}
-    if parameters and parameters <= set(report["missing_keys"]):
-        raise ValueError(f"none of the weights of {path!r} fit a {model_class.__name__}: is it the right checkpoint?")
-    module.load_state_dict({name: weights[name] for name in module.state_dict()})
 
 
 class I2SRMModel(I2SRMPreTrainedModel):
@@ -432,26 +240,6 @@ def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int)
         )
 
 
-def gather_words(states: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the positions where `word_mask` is 1 to the front.
-
-    Args:
-        states: (B, T, ...).
-        word_mask: (B, T), 1 on the first sub-token of each word.
-
-    Returns:
-        words (B, W, ...) and their mask (B, W) bool; W = most words in a sentence (at least 1).
-    """
-    word_mask = word_mask.bool()
-    order = word_mask.int().argsort(dim=1, descending=True, stable=True)  # (B, T)
-    mask = word_mask.gather(1, order)
-    if not torch.compiler.is_compiling():
-        width = max(int(word_mask.sum(1).max()), 1)
-        order, mask = order[:, :width], mask[:, :width]
-    index = order.view(*order.shape, *[1] * (states.dim() - 2)).expand(-1, -1, *states.shape[2:])
-    return states.gather(1, index), mask
-
-
 class I2SRMForTokenClassification(I2SRMPreTrainedModel):
     """Multimodal named entity recognition: the first sub-token of each word -> dropout -> linear -> CRF over words.
 
@@ -468,15 +256,14 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         super().__init__(config)
         hidden_size = config.text_config.hidden_size
         self.model = I2SRMModel(config)
-        dropout = config.classifier_dropout
-        self.dropout = nn.Dropout(config.text_config.hidden_dropout_prob if dropout is None else dropout)
+        self.dropout = build_dropout(config)
         self.classifier = nn.Linear(hidden_size, config.num_labels)
         self.crf = LinearChainCRF(config.num_labels) if config.use_crf else None
         self.attn_mixup = build_attn_mixup(config, hidden_size)
-        self.semantic_loss_weight = (
-            self.default_semantic_loss_weight if config.semantic_loss_weight is None else config.semantic_loss_weight
+        self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
+        self.semantic_loss = build_semantic_loss(
+            config, hidden_size, self.model.last_channels, self.semantic_loss_weight
         )
-        self.semantic_loss = build_semantic_loss(config, hidden_size, self.model, self.semantic_loss_weight)
         self.post_init()
 
     @can_return_tuple
@@ -542,15 +329,13 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             else:
                 parts["task_loss"] = self._emission_losses(gather_words(logits, labelled)[0], tags, mask)[0]
             if self.semantic_loss is not None and outputs.visual_features is not None:
-                divergence = self.semantic_loss(hidden[:, 0], *self.model.main_picture(outputs))
+                divergence = self.semantic_loss(self.text_vectors(hidden), *self.model.main_picture(outputs))
                 parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput(
-            loss=sum(parts.values()) if parts else None,
-            logits=logits,
-            **parts,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return I2SRMOutput.of_parts(logits, parts, outputs)
+
+    def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the semantic loss compares with the pictures: the first token's state (B, d)."""
+        return hidden[:, 0]
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         labelled = inputs["labels"] != -100
@@ -649,22 +434,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         return independent_words(self.config.num_labels, device) if self.crf is None else self.crf
 
 
-def mean_of_tokens(states: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
-    """The mean (B, d) of the states (B, T, d) where the mask (B, T) is 1."""
-    mask = mask.to(states.dtype)
-    count = mask.sum(1, keepdim=True)
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and not count.all():
-        empty = (count[:, 0] == 0).nonzero()[:, 0].tolist()
-        raise ValueError(f"{name} is empty for the posts {empty} of the batch: an entity has at least one token")
-    return torch.bmm(mask[:, None], states)[:, 0] / count
-
-
-class I2SRMForRelationClassification(I2SRMPreTrainedModel):
+class I2SRMForRelationClassification(VectorClassifier):
     """Multimodal relation extraction: [mean of the head's tokens ; mean of the tail's] -> dropout -> linear.
 
     The tokenizer needs the entity markers and the text encoder their embeddings:
-    `model.resize_token_embeddings(len(processor.tokenizer))`. The parts of this head have names of their own, so that
-    `from_pretrained` takes the `I2SRMModel` of a checkpoint with another head and warns about the rest.
+    `model.resize_token_embeddings(len(processor.tokenizer))`.
 
     Example:
 
@@ -681,14 +455,11 @@ class I2SRMForRelationClassification(I2SRMPreTrainedModel):
         super().__init__(config)
         size = 2 * config.text_config.hidden_size
         self.model = I2SRMModel(config)
-        dropout = config.classifier_dropout
-        self.dropout = nn.Dropout(config.text_config.hidden_dropout_prob if dropout is None else dropout)
+        self.dropout = build_dropout(config)
         self.pair_classifier = nn.Linear(size, config.num_labels)
         self.pair_attn_mixup = build_attn_mixup(config, size)
-        self.semantic_loss_weight = (
-            self.default_semantic_loss_weight if config.semantic_loss_weight is None else config.semantic_loss_weight
-        )
-        self.pair_semantic_loss = build_semantic_loss(config, size, self.model, self.semantic_loss_weight)
+        self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
+        self.pair_semantic_loss = build_semantic_loss(config, size, self.model.last_channels, self.semantic_loss_weight)
         check_class_weights(config.class_weights, config.num_labels)
         self.post_init()
 
@@ -734,81 +505,118 @@ class I2SRMForRelationClassification(I2SRMPreTrainedModel):
             output_hidden_states=output_hidden_states,
             **kwargs,
         )
-        hidden = outputs.last_hidden_state
-        pairs = torch.cat(
-            [mean_of_tokens(hidden, head_mask, "head_mask"), mean_of_tokens(hidden, tail_mask, "tail_mask")], dim=-1
-        )  # (B, 2d)
-        logits = self.pair_classifier(self.dropout(pairs))  # (B, N)
-        parts = {}
-        if labels is not None:
-            if self.training and self.pair_attn_mixup is not None:
-                mates, relations = joint_batch(pairs, labels) if self.pair_attn_mixup.gather else (pairs, labels)
-                rows = self.pair_attn_mixup(mates)
-                scores = self.pair_classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
-                unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
-                parts["task_loss"] = self._relation_loss(unmixed, relations[rows.unmixed])
-                if len(mixed):
-                    first, second = (self._relation_loss(mixed, relations[of]) for of in (rows.first, rows.second))
-                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
-            else:
-                parts["task_loss"] = self._relation_loss(logits, labels)
-            if self.pair_semantic_loss is not None and outputs.visual_features is not None:
-                divergence = self.pair_semantic_loss(pairs, *self.model.main_picture(outputs))
-                parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput(
-            loss=sum(parts.values()) if parts else None,
-            logits=logits,
-            **parts,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+        pairs = self.text_vectors(outputs.last_hidden_state, head_mask, tail_mask)
+        return self.classify(
+            pairs, outputs, labels, self.pair_classifier, self.pair_attn_mixup, self.pair_semantic_loss
         )
 
-    def _count_labels(self, inputs: dict) -> torch.Tensor:
-        return self._label_weights(inputs["labels"])[1]
-
-    def _label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight of each label, and their sum over the pairs that have one."""
-        weights = self.config.class_weights or [1.0] * self.config.num_labels
-        weights = torch.tensor(weights, dtype=torch.float, device=labels.device)
-        return weights, (weights[labels.clamp(min=0)] * (labels != -100)).sum()
-
-    def _relation_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy, the weighted mean over the pairs that have a label; 0 where none has."""
-        weights, total = self._label_weights(labels)
-        losses = F.cross_entropy(scores.float(), labels, weight=weights, reduction="sum")
-        return losses / total.masked_fill(total == 0, 1.0)
+    def text_vectors(self, hidden: torch.Tensor, head_mask: torch.Tensor, tail_mask: torch.Tensor) -> torch.Tensor:
+        """The pairs (B, 2d), which are also what the semantic loss compares with the pictures."""
+        entities = (
+            mean_of_tokens(hidden, mask, name) for mask, name in ((head_mask, "head_mask"), (tail_mask, "tail_mask"))
+        )
+        return torch.cat(list(entities), dim=-1)
 
 
-def build_semantic_loss(config: I2SRMConfig, text_size: int, model: I2SRMModel, weight: float) -> SemanticLoss | None:
-    """The semantic loss with the configuration's settings, or `None` with weight 0."""
-    return SemanticLoss(text_size, model.last_channels, config.semantic_loss_detach_text) if weight else None
+class I2SRMForSequenceClassification(VectorClassifier):
+    """One label a post (sentiment, hateful or not ...): the first token's vector -> dropout -> linear.
 
+    One of `num_labels` labels holds. Several at once and numbers (`problem_type` "multi_label_classification" and
+    "regression", float labels) are refused: their losses are not those of AttnMixup's equations.
 
-def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
-    """AttnMixup with the configuration's settings, or `None` when both its halves are off."""
-    if not (config.attn_mixup and (config.attn_mixup_attention or config.attn_mixup_interpolation)):
-        return None
-    return AttnMixup(
-        hidden_size,
-        num_heads=config.attn_mixup_heads,
-        dropout=config.attn_mixup_dropout,
-        alpha=config.mixup_alpha,
-        delta=config.mixup_delta,
-        ratio=config.mixup_ratio,
-        attention=config.attn_mixup_attention,
-        interpolation=config.attn_mixup_interpolation,
-        gather=config.attn_mixup_gather,
-    )
+    Raises:
+        ValueError: another `problem_type`, fewer than two labels, or class weights that are not one a label.
+
+    Example:
+
+    >>> inputs = processor(text="what a day", images="kobe.jpg")  # doctest: +SKIP
+    >>> model.config.id2label[int(model(**inputs).logits.argmax())]  # doctest: +SKIP
+    'positive'
+    """
+
+    default_semantic_loss_weight = 0.5
+
+    def __init__(self, config: I2SRMConfig):
+        super().__init__(config)
+        if config.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"problem_type={config.problem_type!r}: only one label a post is supported; "
+                'give problem_type="single_label_classification", or a model a label for several at once'
+            )
+        if config.num_labels < 2:
+            raise ValueError(f"num_labels={config.num_labels}: give two or more, e.g. num_labels=2")
+        size = config.text_config.hidden_size
+        self.model = I2SRMModel(config)
+        self.dropout = build_dropout(config)
+        self.post_classifier = nn.Linear(size, config.num_labels)
+        self.post_attn_mixup = build_attn_mixup(config, size)
+        self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
+        self.post_semantic_loss = build_semantic_loss(config, size, self.model.last_channels, self.semantic_loss_weight)
+        check_class_weights(config.class_weights, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        visual_features: torch.FloatTensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        word_mask: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> I2SRMOutput:
+        """Classify posts; inputs as for `I2SRMModel`, and:
+
+        Args:
+            labels: (B,) label ids, -100 for a post without one, which is left out of the loss.
+            word_mask: taken because the processor gives it with a text, and not used.
+        """
+        if labels is not None and (labels.dim() != 1 or labels.is_floating_point()):
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
+                "e.g. labels=torch.tensor([1, 0])"
+            )
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            visual_features=visual_features,
+            image_mask=image_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            **kwargs,
+        )
+        vectors = self.text_vectors(outputs.last_hidden_state)
+        return self.classify(
+            vectors, outputs, labels, self.post_classifier, self.post_attn_mixup, self.post_semantic_loss
+        )
+
+    def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The posts (B, d), which are also what the semantic loss compares with the pictures."""
+        return hidden[:, 0]
 
 
 # The checkpoints carry these files, so that they load where the package is not installed.
 I2SRMConfig.register_for_auto_class()
 I2SRMModel.register_for_auto_class("AutoModel")
 I2SRMForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
+# Two heads have one Auto class: a configuration names the one that was saved (`I2SRMConfig.to_dict`).
 I2SRMForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
+I2SRMForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 
 __all__ = [
     "I2SRMForRelationClassification",
+    "I2SRMForSequenceClassification",
     "I2SRMForTokenClassification",
     "I2SRMModel",
     "I2SRMModelOutput",

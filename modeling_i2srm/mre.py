@@ -1,8 +1,8 @@
 """Multimodal relation extraction as a `Task` of the training scripts."""
 
-import numpy as np
 from datasets import ClassLabel, Features
 
+from .classification import label_records
 from .configuration_i2srm import NO_RELATION
 from .metrics import mre_compute_metrics
 from .modeling_i2srm import I2SRMForRelationClassification
@@ -33,27 +33,7 @@ def encode(processor, row: dict, max_length: int, pieces=None) -> dict:
 
 def prediction_records(split, output, names: list[str]) -> list[dict]:
     """A dict a pair: id, tokens, head, tail, gold and predicted relation, its score, and the score of each relation."""
-    logits = np.asarray(output.predictions, dtype=np.float64)
-    scores = np.exp(logits - logits.max(-1, keepdims=True))
-    scores /= scores.sum(-1, keepdims=True)
-    ids = split["id"] if "id" in split.column_names else [str(i) for i in range(len(split))]
-    columns = zip(ids, *(split[name] for name in ("tokens", "head", "tail", "relation")), scores, strict=True)
-    records = []
-    for pair, tokens, head, tail, gold, row in columns:
-        best = int(row.argmax())
-        records.append(
-            {
-                "id": pair,
-                "tokens": tokens,
-                "head": head,
-                "tail": tail,
-                "gold": names[gold],
-                "predicted": names[best],
-                "score": round(float(row[best]), 4),
-                "scores": {name: round(float(score), 4) for name, score in zip(names, row, strict=True)},
-            }
-        )
-    return records
+    return label_records(split, output, names, ("tokens", "head", "tail"), "relation")
 
 
 def describe(record: dict) -> str | None:

@@ -1,4 +1,4 @@
-"""Pipelines: a post in, its entities, or the relations of pairs of them, with scores out."""
+"""Pipelines: a post in, its entities, the relations of pairs of them, or its own label, with scores out."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,15 @@ logger = logging.get_logger(__name__)
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
 ON_IMAGE_ERROR = (None, "warn", "raise")
-COLUMNS = ("id", "ner_tags", "relation", "head", "tail", "object_boxes")  # of our data sets; taken, used or not
+COLUMNS = (
+    "id",
+    "ner_tags",
+    "relation",
+    "label",
+    "head",
+    "tail",
+    "object_boxes",
+)  # of our data sets; taken, used or not
 
 
 @dataclass
@@ -474,6 +482,45 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         return answers if model_outputs["listed"] else answers[0]
 
 
+class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipeline):
+    """Give posts a label each: `pipeline("multimodal-text-classification", model=..., trust_remote_code=True)`.
+
+    A post is a text or a dict of text or tokens, image and objects. Of a text that is longer than the encoder's limit
+    the beginning is read.
+
+    Args:
+        top_k, max_length, on_image_error, allow_private_addresses, batch_size: as for
+            `MultimodalRelationClassificationPipeline`.
+
+    Returns:
+        {"label", "score": softmax probability}, or with `top_k` a list of them, the best first. "words_left_out" says
+        how many words of a long post were not read.
+
+    Raises:
+        ValueError: as for `MultimodalTokenClassificationPipeline`.
+
+    Example:
+
+    >>> from transformers import pipeline
+    >>> classify = pipeline("multimodal-text-classification", model="runs/quickstart_topics")  # doctest: +SKIP
+    >>> classify({"text": "what a day", "image": "kobe.jpg"})  # doctest: +SKIP
+    {'label': 'positive', 'score': 0.93}
+    """
+
+    keys = ("text", "tokens", "image", "objects")
+    example = 'pipe({"text": "what a day", "image": "kobe.jpg"})'
+
+    def _sanitize_parameters(self, top_k=..., max_length=None, **picture_options):
+        return super()._sanitize_parameters(top_k=top_k, skip_long_pairs=None, max_length=max_length, **picture_options)
+
+    def preprocess(self, inputs, max_length=None, on_image_error=None, allow_private_addresses=None):
+        post = self.check_post(inputs)
+        text, words = self.split(post)
+        row = self.processor.encode_tokens([word for word, _, _ in words], max_length=max_length)
+        pictures = self.encode_pictures(post, on_image_error, allow_private_addresses)
+        return {"post": PreparedPost(text, words, [row], [], *pictures), "listed": False}
+
+
 def options(**given) -> dict:
     """The options that are not `None`."""
     return {name: value for name, value in given.items() if value is not None}
@@ -542,4 +589,8 @@ def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:
     return [begin, *[begin if inside is None else inside] * (length - 1)]
 
 
-__all__ = ["MultimodalRelationClassificationPipeline", "MultimodalTokenClassificationPipeline"]
+__all__ = [
+    "MultimodalRelationClassificationPipeline",
+    "MultimodalTextClassificationPipeline",
+    "MultimodalTokenClassificationPipeline",
+]

@@ -22,6 +22,7 @@ INK, GREY, PAPER, TRACK = "#1a1a1a", "#595959", "#ffffff", "#e4e4e4"
 COLOURS = {"PER": "#56b4e9", "LOC": "#ccece3", "ORG": "#e69f00", "MISC": "#d899bc"}
 OTHER_COLOURS = ("#f5ed7e", "#f0c5a3", "#a3cce3")
 BAR = "#0072b2"
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 IMAGE_SIDE, CROP_SIDE = 640, 240  # longest side of an embedded picture, in pixels
 
@@ -55,7 +56,7 @@ def draw_post(found: Extraction | Explanation, image, crops: Sequence | None, pa
     entity's attention that went to them (mean of the layers), then each entity and relation with the answers without
     each picture, those that differ in bold. An HTML page is one file that needs nothing else: pictures are JPEGs inside
     of it, at most 640 pixels wide or high, crops 240. It has no scripts, and the texts of posts are escaped. It also
-    has the attention of each layer.
+    has the attention of each layer, and boxes where a cropper found the crops.
 
     A PNG is drawn with matplotlib and its font, DejaVu Sans: "□" stands for a sign that the font lacks (most emoji,
     Chinese ...), and a note says how many there are. With `matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto
@@ -158,12 +159,14 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
 
 # HTML
 
-STYLE = f"""
+PAGE_STYLE = f"""
 :root {{ color-scheme: light; }}
 body {{ margin: 0 auto; padding: 1rem; max-width: 46rem; background: {PAPER}; color: {INK};
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }}
 h1 {{ font-size: 1.15rem; }} h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .4rem; }}
 h3 {{ font-size: 1rem; font-weight: normal; margin: 1rem 0 .2rem; }}
+"""
+STYLE = f"""
 .post {{ font-size: 1.25rem; line-height: 2; white-space: pre-wrap; }}
 mark {{ color: inherit; padding: .15em .2em; border-radius: .2em; }}
 mark.nested {{ border-bottom: 3px double {INK}; }}
@@ -172,6 +175,10 @@ mark.nested {{ border-bottom: 3px double {INK}; }}
 figure {{ margin: 0; width: 11rem; }} figure.main {{ width: 18rem; max-width: 100%; }}
 figure img {{ display: block; width: 100%; height: auto; max-height: 20rem;
   object-fit: contain; object-position: left; }}
+.boxed {{ position: relative; }} figure .boxed img {{ height: 100%; max-height: none; }}
+.box {{ position: absolute; box-sizing: border-box; border: 2px solid {BAR}; outline: 1px solid {PAPER}; }}
+.box span {{ position: absolute; background: {BAR}; color: {PAPER}; padding: 0 .35em;
+  font: bold .8rem/1.3 sans-serif; }}
 .absent {{ border: 1px dashed {GREY}; padding: 1rem; }}
 figcaption {{ font-weight: bold; margin: .3rem 0; }}
 .share {{ display: flex; justify-content: space-between; font-size: .85rem; gap: .5rem; white-space: nowrap; }}
@@ -190,7 +197,8 @@ def write_html(found: Extraction | Explanation, pictures: list[Shown], path: Pat
     name = "Post" if extraction.id is None else f"Post {extraction.id}"
     body = [f"<h1>{isolated(name)}</h1>", post_paragraph(extraction, colours)]
     if pictures:
-        body += ['<div class="pictures">', *(figure(picture, extraction) for picture in pictures), "</div>"]
+        boxes = [found.box for found in extraction.objects]
+        body += ['<div class="pictures">', *(figure(picture, extraction, boxes) for picture in pictures), "</div>"]
         if any(picture.shares for picture in pictures):
             body.append('<p class="note">Bars: share of the entity’s attention, mean of the layers.</p>')
     body += [f'<p class="note">{escape(line)}</p>' for line in notes(extraction)]
@@ -212,7 +220,7 @@ def write_html(found: Extraction | Explanation, pictures: list[Shown], path: Pat
         # Even if something slipped through, browsers run and fetch nothing.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">",
-        f"<title>{escape(name)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>",
+        f"<title>{escape(name)}</title>\n<style>{PAGE_STYLE}{STYLE}</style>\n</head>\n<body>\n<main>",
         *body,
         "</main>\n</body>\n</html>\n",
     ]
@@ -251,14 +259,19 @@ def highlight(entity: Entity, colour: str) -> str:
     return f'<mark style="background:{colour}">{isolated(entity.word)}{label(entity)}</mark>'
 
 
-def figure(shown: Shown, extraction: Extraction) -> str:
+def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> str:
+    """A picture, in the main one the boxes of the crops, and the share of each entity's attention that went to it."""
     main = shown.name == "image"
     content = '<p class="absent">not at hand</p>'
     if shown.picture is not None:
         file = io.BytesIO()
         shrink(shown.picture, IMAGE_SIDE if main else CROP_SIDE).save(file, "JPEG", quality=85)
         data = base64.b64encode(file.getvalue()).decode()
-        content = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(f"{shown.caption} of the post")}">'
+        boxes = boxes if main else ()
+        alt = f"{shown.caption} of the post" + (", with boxes around its crops" if boxes else "")
+        content = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}">'
+        if boxes:
+            content = boxed(content, shown.picture.size, boxes)
     bars = [
         f'<div class="share">{isolated(entity.word)}<span>{percent(share)}</span></div>'
         f'<div class="bar"><div style="width:{100 * share:.1f}%"></div></div>'
@@ -266,6 +279,20 @@ def figure(shown: Shown, extraction: Extraction) -> str:
     ]
     kind = ' class="main"' if main else ""
     return f"<figure{kind}>{content}<figcaption>{escape(shown.caption)}</figcaption>{''.join(bars)}</figure>"
+
+
+def boxed(image: str, size: tuple[int, int], boxes: Sequence[Box]) -> str:
+    """An image with numbered frames over it; boxes in pixels of that size, which is not the size it is shown in."""
+    width, height = size
+    frames = "".join(
+        f'<span class="box" aria-hidden="true" style="left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
+        f'width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%">'
+        f"<span>{n}</span></span>"
+        for n, (left, top, right, bottom) in enumerate(boxes, 1)
+    )
+    # As wide as the column, and not over 20 rem high.
+    style = f"aspect-ratio:{width}/{height};width:min(100%,{20 * width / height:.2f}rem)"
+    return f'<div class="boxed" style="{style}">{image}{frames}</div>'
 
 
 def line_list(lines: list[tuple[str, bool]]) -> str:

@@ -193,6 +193,7 @@ class I2SRMProcessor(ProcessorMixin):
         head=None,
         tail=None,
         relation=None,
+        label=None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -212,6 +213,7 @@ class I2SRMProcessor(ProcessorMixin):
             head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
                 exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
             relation: the relation of each pair, ids or (with `label2id`) names.
+            label: the label of each post, ids or (with `label2id`) names.
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
                 out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
@@ -223,7 +225,8 @@ class I2SRMProcessor(ProcessorMixin):
 
         Returns:
             input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
-            `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`;
+            `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`; with
+            `label` instead of the last two labels (B,);
             pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
 
         Raises:
@@ -245,7 +248,10 @@ class I2SRMProcessor(ProcessorMixin):
                 "give head and tail (and relation), or ner_tags, or none of them, e.g. "
                 "processor(..., head=(0, 1), tail=(3, 4))"
             )
-        images, objects, ner_tags, head, tail, relation = (
+        posts_have_labels = label is not None
+        if posts_have_labels and (pairs or ner_tags is not None):
+            raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
+        images, objects, ner_tags, head, tail, relation, label = (
             self._one_per_post(values, name, len(posts), single)
             for name, values in (
                 ("images", images),
@@ -254,6 +260,7 @@ class I2SRMProcessor(ProcessorMixin):
                 ("head", head),
                 ("tail", tail),
                 ("relation", relation),
+                ("label", label),
             )
         )
         found = [[] for _ in posts]
@@ -270,6 +277,11 @@ class I2SRMProcessor(ProcessorMixin):
             rows = [
                 self.encode_pair([word for word, _, _ in post], *labels, **options)
                 for post, *labels in zip(posts, head, tail, relation, strict=True)
+            ]
+        elif posts_have_labels:
+            rows = [
+                self.encode_post([word for word, _, _ in post], one, **options)
+                for post, one in zip(posts, label, strict=True)
             ]
         else:
             rows = [
@@ -406,6 +418,29 @@ class I2SRMProcessor(ProcessorMixin):
             for start, tag in zip(word_starts, ner_tags, strict=False):
                 row["labels"][start] = self._label_id(tag, label2id)
         row["num_truncated_words"] = len(tokens) - len(word_starts)
+        return row
+
+    def encode_post(
+        self,
+        tokens: list[str],
+        label: int | str | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
+    ) -> dict:
+        """Encode the words of one post that has a label as a whole, without padding.
+
+        Args:
+            label: id or (with `label2id`) name.
+            pieces: the `sub_tokens` of the words, to save the work where they are known.
+
+        Returns:
+            As `encode_tokens`, without word_mask, and the integer labels (with `label`).
+        """
+        row = self.encode_tokens(tokens, max_length=max_length, pieces=pieces)
+        del row["word_mask"]
+        if label is not None:
+            row["labels"] = self._label_id(label, label2id)
         return row
 
     def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
@@ -548,27 +583,28 @@ class I2SRMProcessor(ProcessorMixin):
         return label
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
-        """Pad rows of `encode_tokens` or `encode_pair` on the right to (B, T) tensors, the labels of pairs to (B,).
+        """Pad rows of `encode_tokens`, `encode_pair` or `encode_post` on the right to (B, T) tensors.
 
-        Rows without tags get -100 beside others.
+        The labels of pairs and posts become (B,). Rows without any get -100 beside others.
         """
         if not rows:
             raise ValueError('no rows to pad; e.g. processor.pad([processor.encode_tokens(["Kobe", "lands"])])')
         if pad_to_multiple_of is not None:
             check_whole_number("pad_to_multiple_of", pad_to_multiple_of, 1)
         padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
-        pairs = "head_mask" in rows[0]
-        if any(("head_mask" in row) != pairs for row in rows):
-            raise ValueError("rows with and without head and tail are mixed; give a batch rows of one kind")
+        for name, what in (("head_mask", "head and tail"), ("word_mask", "words to be tagged")):
+            if len({name in row for row in rows}) == 2:
+                raise ValueError(f"rows with and without {what} are mixed; give a batch rows of one kind")
+        one_label = "word_mask" not in rows[0]
         if any("labels" in row for row in rows):
-            rows = [{**row, "labels": row.get("labels", IGNORE if pairs else [])} for row in rows]
+            rows = [{**row, "labels": row.get("labels", IGNORE if one_label else [])} for row in rows]
         length = max(len(row["input_ids"]) for row in rows)
         if pad_to_multiple_of:
             length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
         return {
             name: torch.tensor(
                 [row[name] for row in rows]
-                if pairs and name == "labels"
+                if one_label and name == "labels"
                 else [[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows]
             )
             for name in rows[0]

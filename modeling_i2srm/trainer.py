@@ -26,7 +26,7 @@ from .zero3 import gathered, warn_of_zero3
 logger = logging.get_logger(__name__)
 
 PARTS = ("text", "vision", "fusion", "head")
-HEAD_MODULES = {"classifier", "crf", "pair_classifier"}
+HEAD_MODULES = {"classifier", "crf", "pair_classifier", "post_classifier"}
 MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
 
 

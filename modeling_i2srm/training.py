@@ -66,6 +66,7 @@ class Task:
         main_metrics: metrics shown first in the table and in the model card.
         type_metrics: metrics that are there for each label too, as NAME_LABEL.
         entity_markers: whether the tokenizer needs them.
+        plain_text: whether a column "text" will do for "tokens".
         draw: dicts of predictions.jsonl, label names, path -> a picture of them.
     """
 
@@ -81,6 +82,7 @@ class Task:
     main_metrics: tuple[str, ...]
     type_metrics: tuple[str, ...]
     entity_markers: bool = False
+    plain_text: bool = False
     draw: Callable | None = None
 
 
@@ -255,7 +257,7 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     if training_args.should_save:
         check_writable(training_args.output_dir, "--output_dir")
     set_seed(training_args.seed)
-    splits = load_splits(data_args.dataset, task.text_columns)
+    splits = load_splits(data_args.dataset, task.text_columns, task.plain_text)
     check_picture_paths(data_args.dataset, splits, data_args.image_dir)
     features = next(iter(splits.values())).features
     names = task.label_names(features, data_args.dataset)

@@ -34,12 +34,15 @@ def draw_training_curves(log_history: list[dict], path: str | Path):
     figure.savefig(path, dpi=120)
 
 
-def draw_confusion(records: list[dict], names: list[str], path: str | Path):
+def draw_confusion(
+    records: list[dict], names: list[str], path: str | Path, labels: str = "relations", rows: str = "pairs"
+):
     """Draw how often each gold label was predicted as each other one to a PNG, in per cent of the gold label.
 
     Args:
         records: dicts with "gold" and "predicted".
         names: the labels in their order; those that do not occur are left out.
+        labels, rows: what they and the records are called.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,8 +64,8 @@ def draw_confusion(records: list[dict], names: list[str], path: str | Path):
     plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
     axes.set_xticks(range(len(names)), names, rotation=90, **plain)
     axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
-    axes.set(xlabel="predicted", ylabel="gold (pairs)", title="Confusion of relations (numbers of pairs)")
-    figure.colorbar(image, label="share of the gold relation (%)", shrink=0.8)
+    axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")
+    figure.colorbar(image, label=f"share of the gold {labels} (%)", shrink=0.8)
     figure.savefig(path, dpi=120)
 
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -186,3 +190,14 @@ def test_lam_follows_the_beta_distribution():
 def test_shape_and_mask_must_fit(hidden, mask):
     with pytest.raises(ValueError, match="attn_mixup"):
         build()(hidden, mask)
+
+
+@pytest.mark.slow  # two minutes
+def test_the_example_in_a_stock_classifier_compares_honestly():
+    script = Path(__file__).parents[1] / "examples/attn_mixup_in_a_stock_classifier.py"
+    assert len(script.read_text().splitlines()) <= 40
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert [line[:13].strip() for line in lines] == ["plain", "AttnMixup", "semantic loss", "both"]
+    assert all(70 < float(line[13:].split()[0]) < 95 for line in lines) and " p nan" in lines[0]

@@ -27,8 +27,11 @@ from raw_files import jpeg, names_in, picture, read_all, read_report, read_store
 from tiny import noise, run_arguments
 from visual_relations import VisualRelations
 
+from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.data_report import read_data_report
+from modeling_i2srm.mre import MRE
 from modeling_i2srm.pictures import load_picture
+from modeling_i2srm.training import run_task
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = '''
@@ -332,25 +335,29 @@ SCRIPT = [sys.executable, str(ROOT / "dataset_scripts/crop_objects.py")]
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives_and_end_together(tmp_path, detectors, relations):
-    whole = read_all(crop(relations, tmp_path / "whole/out", detectors).parent)
-    given = ["--dataset", str(relations), "--num_processes", "2", "--output"]
+def test_two_processes_give_the_files_and_sheet_of_one_and_end_together(tmp_path, detectors):
+    rows = [{"image": {"bytes": noise_png(seed), "path": f"{seed}.png"}} for seed in range(2 * crop_shards.SHARD + 5)]
+    dataset = write_rows(tmp_path / "in", rows)
+    whole = read_all(crop(dataset, tmp_path / "whole/out", detectors).parent)
+    given = ["--dataset", str(dataset), "--num_processes", "2", "--output"]
     one = [*SCRIPT, *given, str(tmp_path / "broken/out"), "--detector", f"{detectors}:Broken"]
-    done = subprocess.run(one, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(one, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("RuntimeError: out of order")
 
     command = [*SCRIPT, *given, str(tmp_path / "two/out"), "--detector", f"{detectors}:Corners"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(children(process.pid)) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     started = children(process.pid)
+    assert len(started) == 3  # with multiprocessing's own
     process.send_signal(signal.SIGKILL)
     process.wait()
-    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while any(map(runs, started)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert not any(map(runs, started))
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert read_all(tmp_path / "two") == whole
 
@@ -363,16 +370,23 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there and more than an entry that nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.slow
 def test_results_made_with_these_crops_carry_no_mark(tmp_path, detectors):
-    import run_mre
-
     raw = write_hvpnet_mnre(tmp_path / "raw")
     mnre.main(["--data_dir", str(raw), "--output_dir", str(tmp_path / "mnre"), "--objects", "released"])
     crop(tmp_path / "mnre", tmp_path / "cropped", detectors, "Corners", "--min_side", "1")
     marked = {}
     for name in ("mnre", "cropped"):
-        run_mre.main(run_arguments(tmp_path / name, tmp_path / "runs" / name, max_steps=1))
+        given = run_arguments(tmp_path / name, tmp_path / "runs" / name, max_steps=1, save_strategy="no")
+        run_task(MRE, *parse_arguments(given))
         folder = tmp_path / "runs" / name
         said = json.loads((folder / "results.json").read_text())["data"]
         marked[name] = (said["objects"] == "released", mnre.LEAK in said.get("warnings", []))

@@ -22,6 +22,7 @@ INTERNAL = {
     "data_report",
     "encoding",
     "faults",
+    "figure_style",
     "joint_batch",
     "length_grouping",
     "mner",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from modeling_i2srm import post_drawing
 from modeling_i2srm.explanation import EntityExplanation, Explanation, RelationExplanation, RelationWithout, Without
-from modeling_i2srm.extraction import Entity, Extraction, Relation
+from modeling_i2srm.extraction import Entity, Extraction, FoundObject, Relation
 from modeling_i2srm.post_drawing import COLOURS, GREY, INK, OTHER_COLOURS, PAPER, cut_text, draw_post
 
 EVIL = "<script>alert(\"x\")</script> & <img src=x onerror=alert(1)> 'Kobe' in New York City </p></body>"
@@ -191,6 +191,19 @@ def test_embedded_pictures_are_small_jpegs(tmp_path):
     assert {picture.format for picture in pictures} == {"JPEG"}
     difference = np.asarray(pictures[1].convert("L"), int) - np.asarray(CROP.convert("L"), int)
     assert np.abs(difference).mean() < 12
+
+
+def test_crops_that_were_found_have_boxes(tmp_path):
+    found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)])
+    assert not any(span.get("class") == "box" for span in page_of(tmp_path, found, NOISE, [CROP]).all("span"))
+    found.extraction.objects.append(FoundObject((90, 30, 450, 300), 0.9, EVIL))
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    (box,) = (span for span in page.all("span") if span.get("class") == "box")
+    assert box["style"] == "left:10.00%;top:10.00%;width:40.00%;height:90.00%"
+    assert [image["alt"] for image in page.all("img")] == [
+        "picture of the post, with boxes around its crops",
+        "crop 1 of the post",
+    ]
 
 
 def test_pictures_are_taken_as_the_pipelines_take_them(tmp_path):

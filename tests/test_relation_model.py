@@ -95,18 +95,25 @@ def entity_vector(states, mask):
 
 
 def pair_vectors(hidden, inputs):
-    """[head ; tail] of each post."""
+    """[head ; tail] of each post, or its first token where there are no entities."""
+    if "head_mask" not in inputs:
+        return list(hidden[:, 0])
     return [
         torch.cat([entity_vector(hidden[i], inputs["head_mask"][i]), entity_vector(hidden[i], inputs["tail_mask"][i])])
         for i in range(len(hidden))
     ]
 
 
+def part(model, name):
+    """A part of the head, whose names are its own."""
+    return getattr(model, f"{'pair' if isinstance(model, I2SRMForRelationClassification) else 'post'}_{name}")
+
+
 def cross_entropy(model, rows, labels):
     """-log p of each row's label, averaged with the labels' weights; `None` without rows."""
     weights = model.config.class_weights or [1.0] * len(RELATIONS)
     terms = [
-        -weights[label] * model.pair_classifier(row).softmax(-1)[label].log()
+        -weights[label] * part(model, "classifier")(row).softmax(-1)[label].log()
         for row, label in zip(rows, labels, strict=True)
     ]
     return sum(terms) / sum(weights[label] for label in labels) if terms else None
@@ -118,7 +125,7 @@ def divergence(model, pairs, inputs):
     for pair, pictures, present in zip(pairs, inputs["pixel_values"], inputs["image_mask"].tolist(), strict=True):
         if present[0]:
             vision = model.model.vision_encoder(pictures[:1]).feature_maps[-1].mean((2, 3))[0]
-            p, q = pair.softmax(-1), (model.pair_semantic_loss.projection.weight @ vision).softmax(-1)
+            p, q = pair.softmax(-1), (part(model, "semantic_loss").projection.weight @ vision).softmax(-1)
             terms.append(sum(p[j] * (p[j] / q[j]).log() for j in range(len(p))))
     return sum(terms) / len(terms) if terms else None
 
@@ -130,8 +137,9 @@ def expected_losses(model, inputs, permutation):
     pairs, labels = pair_vectors(hidden, inputs), inputs["labels"].tolist()
     rows = list(pairs)
     if config.attn_mixup_attention:
-        layer = nn.TransformerEncoderLayer(2 * 32, config.attn_mixup_heads, 2 * 32, 0.0, "relu", batch_first=True)
-        layer.load_state_dict(model.pair_attn_mixup.attention.state_dict())
+        size = len(pairs[0])
+        layer = nn.TransformerEncoderLayer(size, config.attn_mixup_heads, size, 0.0, "relu", batch_first=True)
+        layer.load_state_dict(part(model, "attn_mixup").attention.state_dict())
         rows, labels = rows + list(layer(torch.stack(pairs)[None])[0]), labels * 2
     n = len(rows)
     unmixed, mixed = range(n), []

@@ -12,7 +12,11 @@ from PIL import Image
 from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
 from transformers import pipeline
 
-from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from modeling_i2srm import (
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+)
 
 TEXT = "Kobe lands  in\tParis!"
 PAIR = {"head": (0, 4), "tail": (15, 20)}
@@ -20,6 +24,7 @@ PAIR = {"head": (0, 4), "tail": (15, 20)}
 LOADING = """
 import json, sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
@@ -75,6 +80,15 @@ else:  # and into folders, one part at a time or as pipelines
         for part in parts:
             part.save_pretrained(save)
     results += [answers(*folders, remote)[0] for folders in zip(saves[::2], saves[1::2])]
+posts = Path(ner).with_name("posts")
+if posts.is_dir():  # labels of posts share an Auto class with relations
+    for folder, again in ((posts, posts.with_name("posts-again")), (posts.with_name("posts-again"), None)):
+        classifier = AutoModelForSequenceClassification.from_pretrained(folder, **remote)
+        assert type(classifier).__name__ == "I2SRMForSequenceClassification"
+        results.append(pipeline(model=str(folder), **remote)(["Kobe lands", {"text": "a", "image": picture}]))
+        if again:
+            classifier.save_pretrained(again)
+            AutoProcessor.from_pretrained(folder, **remote).save_pretrained(again)
 print(json.dumps(results))
 """
 
@@ -139,15 +153,20 @@ def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts
     model, processor, pair_model, pair_processor = parts
     for part, folder in zip(parts, (folders[0], folders[0], folders[1], folders[1]), strict=True):
         part.save_pretrained(folder)
+    classifier = I2SRMForSequenceClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)}))
+    classify = pipeline("multimodal-text-classification", model=classifier, processor=processor)
+    classify.save_pretrained(tmp_path / "posts")
     environment = {
         "HF_MODULES_CACHE": str(tmp_path / "modules"),
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "home"),
     }
     results = load(site, tmp_path, environment, *folders[:2], "", picture, *folders[2:])
-    assert len(results) == 3
-    for result in results:
+    assert len(results) == 5
+    for result in results[:3]:
         assert_same(result, expected)
+    for result in results[3:]:
+        assert_same(result, classify(["Kobe lands", {"text": "a", "image": str(picture)}]))
     code = {path.name: path.read_text() for path in folders[0].glob("*.py")}
     for folder in folders[1:]:
         assert {path.name: path.read_text() for path in folder.glob("*.py")} == code

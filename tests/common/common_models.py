@@ -11,9 +11,15 @@ from transformers.testing_utils import torch_device
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor, random_attention_mask
 
-from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm import (
+    I2SRMConfig,
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+    I2SRMModel,
+)
 
-HEADS = (I2SRMForTokenClassification, I2SRMForRelationClassification)
+HEADS = (I2SRMForTokenClassification, I2SRMForRelationClassification, I2SRMForSequenceClassification)
 
 
 class I2SRMModelTester:
@@ -79,6 +85,7 @@ class I2SRMCommonTest(ModelTesterMixin, unittest.TestCase):
             for position, name in enumerate(("head_mask", "tail_mask")):
                 inputs[name] = torch.zeros_like(labels)
                 inputs[name][:, position] = 1
+        if model_class is not I2SRMForTokenClassification:
             labels = labels[:, 0]
         if return_labels and model_class in HEADS:
             inputs["labels"] = labels.to(torch_device)

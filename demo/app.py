@@ -1,0 +1,233 @@
+"""A page that shows the entities and relations of a post, with its picture and without it.
+
+    python demo/app.py                                                          # the checkpoints of the quickstarts
+    python demo/app.py --ner USER/NER --re USER/RE --detector facebook/detr-resnet-50
+    I2SRM_NER=USER/NER I2SRM_RE=USER/RE python demo/app.py                      # the same, for a Hugging Face Space
+
+Without --ner and --re the two small checkpoints of the quickstarts are used, and trained first if they are absent.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
+
+import gradio as gr
+from PIL import Image
+from quickstart import quickstart_checkpoint
+from view import CSS, Answer, answer, message, render, summary
+
+from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.objects import ObjectCropper, load_detector
+from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
+
+POSTS = Path(__file__).resolve().parent / "posts"
+MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
+QUICKSTART = "The models of the quickstarts know made-up posts with pictograms, and little else."
+# On a phone the answer is below the examples, out of sight.
+SHOW_ANSWER = """() => {
+    const answer = document.querySelector("#status"), { top } = answer.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) answer.scrollIntoView();
+}"""
+logger = logging.getLogger("demo")
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--ner", default=os.environ.get("I2SRM_NER"), help="checkpoint of the entities, folder or Hub id")
+parser.add_argument("--re", default=os.environ.get("I2SRM_RE"), help="checkpoint of the relations")
+parser.add_argument(
+    "--detector",
+    default=os.environ.get("I2SRM_DETECTOR"),
+    help="object detector that cuts crops out of pictures, e.g. facebook/detr-resnet-50 (default: none)",
+)
+parser.add_argument("--no_browser", action="store_true", help="do not open a browser")
+
+
+def file_of(payload) -> str | None:
+    """The uploaded file, unread: a broken one gets our words and bounds."""
+    return None if payload is None else payload.path
+
+
+def fingerprint(picture: Image.Image) -> str:
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+class Demo:
+    """The page, and what it says of posts.
+
+    Args:
+        extractor: of entities and relations.
+        title: of the checkpoints, for the reader.
+    """
+
+    def __init__(self, extractor: Extractor, title: str):
+        self.extractor, self.title = extractor, title
+        self.posts = json.loads((POSTS / "posts.json").read_text(encoding="utf-8"))
+        for post in self.posts:
+            post["image"] = post["picture"] and load_picture(POSTS / post["picture"])
+        self.crops = {fingerprint(post["image"]): post["crops"] for post in self.posts if post["image"]}
+
+    def read(self, text: str, path: str | None) -> tuple[str, Image.Image | None]:
+        """The text and picture of a post, checked.
+
+        Raises:
+            ValueError: with words for the reader.
+        """
+        text = text or ""
+        if not text.strip():
+            raise ValueError("There is no text yet. Write a post, or choose one of the examples.")
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"The text has {len(text)} characters. Please keep it to {MAX_TEXT}.")
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ValueError("The text holds halves of characters. Please type it again.")
+        if path is None:
+            return text, None
+        try:
+            return text, load_picture(read_bytes(path, MAX_BYTES), MAX_PIXELS)
+        except PictureError as error:
+            reason = str(error).split(": ", 1)[1].split("; to read")[0]  # without what a programmer could do
+            raise ValueError(
+                f"This file cannot be read as a picture: {reason}. Please upload a JPEG, PNG, WebP or GIF file."
+            ) from error
+
+    def analyse(self, text: str, path: str | None) -> tuple[str, str, dict]:
+        """A sentence, what was found as HTML, and as JSON."""
+        try:
+            text, image = self.read(text, path)
+        except ValueError as error:
+            return message(str(error), error=True), "", {"error": str(error)}
+        try:
+            boxes = self.crops.get(fingerprint(image), []) if image else []
+            said = answer(self.extractor, text, image, boxes)
+        except Exception:  # whatever it is, the reader gets words and the log the rest
+            logger.exception("a post failed")
+            wrong = "Something went wrong here; the log says what. Please try another post."
+            return message(wrong, error=True), "", {"error": wrong}
+        return message(summary(said)), render(said, self.about_crops(said, bool(boxes))), said.to_dict()
+
+    def about_crops(self, said: Answer, own: bool) -> str:
+        """Where the crops of a post are from, or why there are none."""
+        if own:
+            return "The crops came with this example."
+        if self.extractor.cropper is None:
+            return "No crops: no detector is loaded. Start the demo with --detector ID to have objects cut out."
+        objects = enumerate(said.explanation.extraction.objects, 1)
+        names = ", ".join(f"{n} {found.label} {found.score:.2f}" for n, found in objects)
+        return f"Crops that the detector found: {names}." if names else "No crops: the detector found no object."
+
+    def build(self) -> gr.Blocks:
+        """The page."""
+        with gr.Blocks(title="Entities and relations", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+            gr.Markdown(
+                "# Entities and relations of posts with pictures\n"
+                f"Write a post, add its picture if it has one, and see what the picture changes. {self.title}"
+            )
+            with gr.Row():
+                with gr.Column(scale=2, min_width=280):
+                    text = gr.Textbox(
+                        label="Text of the post",
+                        placeholder="who else loves Camelot ?",
+                        info="Enter finds, Shift+Enter starts a new line.",
+                        max_lines=6,
+                        elem_id="text",
+                    )
+                    picture = gr.Image(
+                        label="Picture (optional)",
+                        type="filepath",
+                        format="png",
+                        sources=["upload"],
+                        buttons=[],
+                        height=220,
+                        alt_text="the picture of the post",
+                        elem_id="picture",
+                    )
+                    picture.preprocess = file_of
+                    button = gr.Button("Find entities and relations", variant="primary", elem_id="find")
+                    gr.Markdown("## Examples")
+                    examples = [
+                        gr.Button(self.caption(post), size="md", icon=self.icon(post), elem_classes="example")
+                        for post in self.posts
+                    ]
+                with gr.Column(scale=3, min_width=280):
+                    # Screen readers read out what comes into it.
+                    status = gr.HTML(
+                        message("Nothing asked yet."),
+                        elem_id="status",
+                        apply_default_css=False,
+                        js_on_load="element.setAttribute('role', 'status')",
+                    )
+                    found = gr.HTML(elem_id="found", apply_default_css=False)
+                    with gr.Accordion("The answer as JSON", open=False, elem_id="json"):
+                        raw = gr.JSON(label="Answer", show_label=False, max_height=400)
+            models = {"outputs": [status, found, raw], "concurrency_id": "models", "api_visibility": "private"}
+            started = [gr.on([button.click, text.submit], self.analyse, [text, picture], **models)]
+            for example, post in zip(examples, self.posts, strict=True):
+                choose = functools.partial(self.choose, post)
+                chosen = example.click(choose, None, [text, picture], api_visibility="private")
+                started.append(chosen.then(self.analyse, [text, picture], **models))
+            for event in started:
+                event.then(None, js=SHOW_ANSWER)
+        return page.queue(max_size=32, api_open=False)
+
+    @staticmethod
+    def caption(post: dict) -> str:
+        return f"{post['text']} — " + (f"picture of {post['shows']}" if post["image"] else "no picture")
+
+    @staticmethod
+    def icon(post: dict) -> str | None:
+        return post["picture"] and str(POSTS / post["picture"])
+
+    @staticmethod
+    def choose(post: dict) -> tuple[str, Image.Image | None]:
+        return post["text"], post["image"]
+
+
+def launch_options() -> dict:
+    """How the page is served: all of it from here, and nothing kept."""
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    theme.set(  # else white on light blue, and grey on white, which is hard to read
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        input_placeholder_color="*neutral_500",
+        body_text_color_subdued="*neutral_600",
+    )
+    return {
+        "theme": theme,
+        "css": CSS,
+        "max_file_size": MAX_BYTES,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+    }
+
+
+def main(arguments: list[str] | None = None):
+    arguments = parser.parse_args(arguments)
+    if arguments.re and not arguments.ner:
+        parser.error("--re without --ner: name both, e.g. --ner runs/quickstart --re runs/quickstart_mre")
+    title = f"Checkpoints: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else " (no relations).")
+    try:
+        if arguments.ner is None:
+            arguments.ner, arguments.re = map(quickstart_checkpoint, ("quickstart", "quickstart_mre"))
+            title = QUICKSTART
+        extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
+        if arguments.detector:
+            extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+    except (RuntimeError, ValueError, OSError) as error:
+        parser.exit(2, f"app.py: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "app.py: stopped; the same command goes on\n")
+    Demo(extractor, title).build().launch(inbrowser=not arguments.no_browser, **launch_options())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""What was found in a post as HTML: with the picture, beside it without, and what each picture did."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from modeling_i2srm.explanation import Explanation, explain
+from modeling_i2srm.extraction import Extraction, Extractor
+from modeling_i2srm.post_drawing import (
+    STYLE,
+    Box,
+    colours_of,
+    entity_lines,
+    escape,
+    figure,
+    highlight,
+    isolated,
+    line_list,
+    notes,
+    post_paragraph,
+    relation_lines,
+    shown_pictures,
+)
+
+CSS = f"""
+.view, .message {{ overflow-wrap: anywhere; line-height: 1.5; }}
+.view {{ {STYLE}
+  mark {{ color: #1a1a1a; }}
+  h2 {{ font-size: 1.1rem; font-weight: bold; margin: 0 0 .3rem; }}
+  h3 {{ font-size: 1rem; font-weight: bold; margin: .8rem 0 .2rem; }}
+  section {{ border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .8rem 1rem; min-width: 0; }}
+  section + section, .pair + section {{ margin-top: 1rem; }}
+  .pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }}
+  .pair section {{ margin-top: 0; }}
+  .post {{ font-size: 1.1rem; margin: 0; }}
+  .note {{ color: var(--body-text-color-subdued); margin: .6rem 0 0; }}
+  figure:not(.main) {{ width: min(11rem, calc(50% - .5rem)); }}
+  table {{ width: 100%; font-size: .9rem; margin-top: .6rem; }}
+  caption {{ text-align: left; font-weight: bold; }}
+  th, td {{ text-align: left; white-space: normal; overflow-wrap: break-word; padding: .3rem .6rem .3rem 0;
+    vertical-align: top; border-color: var(--border-color-primary); }}
+  li {{ list-style: disc; margin: .2rem 0; }}
+}}
+.message {{ margin: 0; padding: .6rem .9rem; border-radius: .5rem; border-left: .3rem solid #0072b2;
+  background: var(--background-fill-secondary); }}
+.message.error {{ border-color: #b3261e; font-weight: bold; }}
+#status .html-container, #found .html-container {{ padding: 0; }}
+#picture img {{ width: 100%; height: 100%; object-fit: contain; }}
+.example {{ justify-content: flex-start; text-align: left; font-weight: normal; gap: .6rem; padding: .4rem .8rem; }}
+.example img {{ width: 2.2rem; height: 2.2rem; max-width: none; margin: 0; }}
+.gradio-container:not(.dark *) #json :is(.key, .value.string) {{ color: #8a3b12; }}
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a post with its picture, and without it.
+
+    Args:
+        crops, boxes: those that the models saw; boxes are left, top, right, bottom in pixels of the upright picture.
+        without: `None` for a post that has no picture.
+    """
+
+    image: Image.Image | None
+    crops: list[Image.Image]
+    boxes: list[Box]
+    explanation: Explanation
+    without: Extraction | None
+
+    def to_dict(self) -> dict:
+        """As plain dicts and lists."""
+        return {
+            "with_picture": self.explanation.to_dict(),
+            "without_picture": self.without and self.without.to_dict(),
+            "boxes": [list(box) for box in self.boxes],
+        }
+
+
+def answer(extractor: Extractor, text: str, image: Image.Image | None, boxes: list[Box]) -> Answer:
+    """Ask the models of a post, with its picture and crops, and without them.
+
+    Args:
+        boxes: those of the crops, where they are known; else the extractor's cropper looks for some, if it has one.
+    """
+    crops = [image.crop(box) for box in boxes]
+    explanation = explain(extractor, {"text": text, "image": image, "objects": crops or None})
+    if not boxes:
+        boxes = [found.box for found in explanation.extraction.objects]
+        crops = explanation.extraction.crops(image)
+    return Answer(image, crops, boxes, explanation, None if image is None else extractor(text))
+
+
+def render(said: Answer, about_crops: str) -> str:
+    """The parts of the page that show an answer.
+
+    Args:
+        about_crops: a sentence on where the crops are from, or why there are none.
+    """
+    found = said.explanation
+    panels = [panel("Without a picture" if said.image is None else "With the picture", found.extraction)]
+    if said.without is not None:
+        panels.append(panel("Without the picture", said.without))
+    parts = [f'<div class="pair">{"".join(panels)}</div>']
+    if said.image is not None:
+        pictures = shown_pictures(found, said.image, said.crops)
+        figures = "".join(figure(picture, found.extraction, said.boxes) for picture in pictures)
+        bars = "Bars: share of each entity’s attention, mean of the layers. " if found.extraction.entities else ""
+        parts.append(
+            f'<section aria-label="Picture and crops"><h2>Picture and crops</h2><div class="pictures">{figures}</div>'
+            f'<p class="note">{escape(bars + about_crops)}</p></section>'
+        )
+        if found.extraction.entities:
+            parts.append(effects(found))
+    return f'<div class="view">{"".join(parts)}</div>'
+
+
+def panel(title: str, extraction: Extraction) -> str:
+    """The text with its entities, and the relations as a table."""
+    parts = [f"<h2>{escape(title)}</h2>", post_paragraph(extraction, colours_of(extraction.entities))]
+    if not extraction.entities:
+        parts.append('<p class="note">no entity</p>')
+    if extraction.relations:
+        parts.append(relation_table(extraction))
+    parts += [f'<p class="note">{escape(line)}</p>' for line in notes(extraction)]
+    return f'<section aria-label="{escape(title)}">{"".join(parts)}</section>'
+
+
+def relation_table(extraction: Extraction) -> str:
+    colours, rows = colours_of(extraction.entities), []
+    for relation in extraction.relations:
+        head, tail = (
+            f'<mark style="background:{colours[n]}">{isolated(extraction.entities[n].word)}</mark>'
+            for n in (relation.head, relation.tail)
+        )
+        rows.append(
+            f"<tr><td>{head}</td><td>{breakable(relation.label)}&nbsp;→</td><td>{tail}</td>"
+            f"<td>{relation.score:.2f}</td></tr>"
+        )
+    columns = "".join(f'<th scope="col">{name}</th>' for name in ("from", "relation", "to", "score"))
+    return f"<table><caption>Relations</caption><tr>{columns}</tr>{''.join(rows)}</table>"
+
+
+def breakable(label: str) -> str:
+    """A label that may be broken after a slash or an underscore."""
+    broken = escape(label).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    return f"<bdi>{broken}</bdi>"
+
+
+def effects(found: Explanation) -> str:
+    """What the model says without each picture; what differs is in bold."""
+    extraction, colours = found.extraction, colours_of(found.extraction.entities)
+    parts = []
+    for entity, colour, lines in zip(extraction.entities, colours, entity_lines(found), strict=True):
+        parts.append(f"<h3>{highlight(entity, colour)}</h3>{line_list(lines)}")
+    for relation, lines in zip(extraction.relations, relation_lines(found), strict=True):
+        head, tail = (isolated(extraction.entities[n].word) for n in (relation.head, relation.tail))
+        parts.append(f"<h3>{head} → {tail}</h3>{line_list(lines)}")
+    title = "What each picture did"
+    return f'<section aria-label="{title}"><h2>{title}</h2>{"".join(parts)}</section>'
+
+
+def message(text: str, error: bool = False) -> str:
+    """A line on how it went."""
+    return f'<p class="message{" error" if error else ""}">{escape(text)}</p>'
+
+
+def summary(said: Answer) -> str:
+    """How much was found, in a sentence."""
+    line = count(said.explanation.extraction)
+    if said.without is None:
+        return f"Found {line}."
+    return f"Found {line} with the picture, {count(said.without)} without it."
+
+
+def count(extraction: Extraction) -> str:
+    entities, relations = len(extraction.entities), len(extraction.relations)
+    return (
+        f"{entities or 'no'} {'entity' if entities == 1 else 'entities'} and "
+        f"{relations or 'no'} relation{'' if relations == 1 else 's'}"
+    )
