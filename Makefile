@@ -91,11 +91,18 @@ format: $(INSTALLED)  ## fix style
 
 .PHONY: figures
 figures: $(VENV)/.detector  ## draw the figures in docs/ again
-	$(BIN)/python docs/draw_architecture.py
-	$(BIN)/python docs/draw_leakage.py
-	$(BIN)/python docs/draw_explanation.py
-	$(BIN)/python docs/draw_crops.py
+	$(BIN)/python docs/figures/draw_architecture.py
+	$(BIN)/python docs/figures/draw_method.py
+	$(BIN)/python docs/figures/draw_pictures.py
+	$(BIN)/python docs/figures/draw_leakage.py
+	$(BIN)/python docs/figures/draw_explanation.py
+	$(BIN)/python docs/figures/draw_crops.py
+
+.PHONY: docs
+docs: $(INSTALLED)  ## build the documentation into site/, with every warning an error; open site/index.html
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
 .PHONY: clean
-clean:  ## remove the virtual environment, data and runs
-	rm -rf $(VENV) .venv-matrix data runs build dist *.egg-info
+clean:  ## remove the virtual environment, data, runs and built documentation
+	rm -rf $(VENV) .venv-matrix data runs site build dist *.egg-info

@@ -1,4 +1,4 @@
-"""What int8 does to a model on the CPU: F1, size and speed against float32 (docs/results.md).
+"""What int8 does to a model on the CPU: F1, size and speed against float32 (docs/measured/results.md).
 
     python benchmarks/int8.py --checkpoint runs/quickstart --dataset data/visual_posts     # F1, size and speed
     python benchmarks/int8.py                                       # size and speed of BERT-base with ResNet-50

@@ -1,4 +1,4 @@
-"""The yardstick of docs/results.md: a plain transformers AutoModelForTokenClassification on the same data.
+"""The yardstick of docs/measured/results.md: a plain transformers AutoModelForTokenClassification on the same data.
 
     python benchmarks/plain_ner.py --dataset data/twitter2015 --text_encoder DIR --output_dir runs/plain --seed 1
 

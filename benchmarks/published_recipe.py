@@ -1,7 +1,7 @@
 """The published training recipe, restated on the weights of our models, as the baseline of benchmarks/train.py.
 
-Written from the description of the recipe and the equations of docs/architecture.md, cited by section at each of them.
-It gives the loss and the gradients of our fast path (but for batch-norm in training mode), so the difference in time is
+Written from the description of the recipe and the equations of docs/concepts/method.md, cited by section at each. It
+gives the loss and the gradients of our fast path (but for batch-norm in training mode), so the difference in time is
 the price of how the work is done. What is the recipe's, why it is slow, and what we do instead:
 
 * One call of the backbone for each picture position (the main picture, crop 1 ... crop M), each 1/(1+M) of the work: we

@@ -1,6 +1,6 @@
 """How time and memory grow with the batch, the text, the pictures of a post and the rows of a data set.
 
-    python benchmarks/scaling.py --size base --threads 2 --output docs/scaling.png
+    python benchmarks/scaling.py --size base --threads 2 --output docs/figures/scaling.png
 
 Four axes; each point is measured in a process of its own, which gives its peak memory, too:
 

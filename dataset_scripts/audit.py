@@ -5,7 +5,7 @@
 
 Of the raw files it reads the texts and the index of the released crops (`*_dict.pth`); crops and pictures need not be
 there. Of a folder that a data set script wrote it counts the crops in the column `objects`. What was found in MNRE and
-the Twitter data sets, and what it means, stands in docs/data.md.
+the Twitter data sets, and what it means, stands in docs/concepts/leak.md.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 RAW holds the texts (`ours_train.txt` and so on in HVPNeT's layout, `mnre_train.txt` and so on in the original one) and
 the folders of the pictures; the script finds them. A post whose picture is absent or cannot be read is kept without it.
 
-The crops that are released with the data (`--objects released`) give the labels away: see docs/data.md.
+The crops that are released with the data (`--objects released`) give the labels away: see docs/concepts/leak.md.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""AttnMixup: attention across the samples of a batch, then Mixup (docs/architecture.md, section 5)."""
+"""AttnMixup: attention across the samples of a batch, then Mixup (docs/concepts/method.md, section 5)."""
 
 from dataclasses import dataclass
 

@@ -96,7 +96,7 @@ def check_class_weights(weights, num_labels: int | None = None):
 class I2SRMConfig(PreTrainedConfig):
     """Configuration of `I2SRMModel` and its heads: two encoder configurations and the parts between them.
 
-    Sections and equation numbers are those of docs/architecture.md; the method is I2SRM (arXiv 2310.06326).
+    Sections and equation numbers are those of docs/concepts/method.md; the method is I2SRM (arXiv 2310.06326).
 
     Args:
         text_config: configuration (or its dict, with `model_type`) of the text encoder, one of

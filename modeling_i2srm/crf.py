@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field over the words of a sentence (docs/architecture.md, section 6)."""
+"""A linear-chain conditional random field over the words of a sentence (docs/concepts/method.md, section 6)."""
 
 from itertools import pairwise
 

@@ -3,7 +3,8 @@
 import operator
 from dataclasses import dataclass
 
-MARKERS = ("<*>", "</*>", "<#>", "</#>")  # head start, head end, tail start, tail end (docs/architecture.md, section 7)
+# head start, head end, tail start, tail end (docs/concepts/method.md, section 7)
+MARKERS = ("<*>", "</*>", "<#>", "</#>")
 CALLS = {
     "words": 'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))',
     "characters": 'processor(text="Kobe lands in Paris", head=(0, 4), tail=(14, 19))',

@@ -18,8 +18,9 @@ class MNERMetric(evaluate.Metric):
 
     lenient: seqeval's default, the field's convention; an I- without a B- starts an entity. strict: only B- starts one.
 
-    Returns of `compute`: a flat dict of lenient_precision, lenient_recall, lenient_f1, strict_..., and the same a type,
-    e.g. lenient_f1_PER, with the number of gold entities lenient_support_PER. Values between 0 and 1.
+    Returns of `compute`: a flat dict of `lenient_precision`, `lenient_recall`, `lenient_f1`, the same with `strict_`,
+    and the same a type, e.g. `lenient_f1_PER`, with the number of gold entities `lenient_support_PER`. Values between 0
+    and 1.
 
     Example:
 
@@ -83,9 +84,9 @@ class MREMetric(evaluate.Metric):
 
     Micro-F1 without "None" is the field's metric. Macro is the mean over the relations that occur among the gold ones.
 
-    Returns of `compute`: a flat dict of accuracy, micro_precision, micro_recall, micro_f1, macro_precision,
-    macro_recall, macro_f1, and for each relation that is gold or predicted e.g. f1_/per/per/peer, with its number of
-    gold pairs support_/per/per/peer. Values between 0 and 1.
+    Returns of `compute`: a flat dict of `accuracy`, `micro_precision`, `micro_recall`, `micro_f1`, `macro_precision`,
+    `macro_recall`, `macro_f1`, and for each relation that is gold or predicted e.g. `f1_/per/per/peer`, with its number
+    of gold pairs `support_/per/per/peer`. Values between 0 and 1.
 
     Example:
 

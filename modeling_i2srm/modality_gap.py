@@ -1,6 +1,6 @@
 """The modality gap: how far apart text and pictures lie in the space in which the semantic loss compares them.
 
-The vectors are those of docs/architecture.md, section 4: t, the state of the first token or the vector of the entity
+The vectors are those of docs/concepts/method.md, section 4: t, the state of the first token or the vector of the entity
 pair, and W v, the projected picture. Distances, alignment and uniformity are of the vectors scaled to length 1; the
 divergence and the entropies are of the distributions softmax(t) and softmax(W v), as in the loss.
 """

@@ -1,7 +1,7 @@
 """Crops of the objects in a picture, found by a detector that sees the picture and at most the post's own text.
 
 Nothing here takes gold entities or labels: how many crops a post has must not say what its relation is, as it does in
-the crops that were released with MNRE (docs/data.md).
+the crops that were released with MNRE (docs/concepts/leak.md).
 """
 
 import importlib

@@ -61,12 +61,14 @@ def load_picture(
 
     Args:
         picture: one of
+
             - a PIL image, in any mode; of an animation the frame it stands at. It is loaded, else left as it is;
             - a path (`str` or `os.PathLike`), an http or https URL, or the bytes of a file (`bytes`, `bytearray`,
               `memoryview`) in one of `FORMATS`; of an animation the first frame;
             - a `{"bytes": ..., "path": ...}` dictionary, as `datasets.Image(decode=False)` gives; bytes go first;
             - a numpy array or torch tensor (H, W), (H, W, 1|3|4) or (1|3|4, H, W), of bool, uint8 (0 to 255), uint16
               (0 to 65535) or float (0 to 1). Where both layouts fit, arrays are channels-last, tensors channels-first.
+
         max_pixels: most pixels (width x height) to decode. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
             that is few enough, a larger progressive one at 1/2 only: at any scale it takes memory for the full size.
         max_bytes: most bytes of a file, a download or `bytes`.

@@ -1,4 +1,4 @@
-"""The semantic loss pulls the visual distribution to the textual one (docs/architecture.md, section 4)."""
+"""The semantic loss pulls the visual distribution to the textual one (docs/concepts/method.md, section 4)."""
 
 import torch
 from torch import nn

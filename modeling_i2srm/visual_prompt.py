@@ -1,4 +1,4 @@
-"""Visual prompts: pictures as keys and values for every text layer (docs/architecture.md, sections 1 to 3)."""
+"""Visual prompts: pictures as keys and values for every text layer (docs/concepts/method.md, sections 1 to 3)."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ def pool_feature_maps(feature_maps: list[torch.Tensor]) -> torch.Tensor:
 
     Returns:
         (N, sum C_l, 2, 2). The kernel and stride are (H//2, W//2), so an odd side drops its last row or column
-        (7x7 uses kernel 3); a side of 1 is repeated. Source: docs/architecture.md, section 1.
+        (7x7 uses kernel 3); a side of 1 is repeated. Source: docs/concepts/method.md, section 1.
     """
     cells = []
     for feature_map in feature_maps:

@@ -241,7 +241,7 @@ def test_a_damaged_index_is_said(tmp_path):
 
 def test_figure(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("I2SRM_DATA_DIR", str(tmp_path / "absent"))
-    draw = runpy.run_path(str(ROOT / "docs/draw_leakage.py"))["main"]
+    draw = runpy.run_path(str(ROOT / "docs/figures/draw_leakage.py"))["main"]
     output = tmp_path / "leakage.png"
     draw(["--output", str(output)])
     assert "left as it is" in capsys.readouterr().out and not output.exists()

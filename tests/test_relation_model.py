@@ -131,7 +131,7 @@ def divergence(model, pairs, inputs):
 
 
 def expected_losses(model, inputs, permutation):
-    """task_loss, mixup_loss and semantic_loss as the equations of docs/architecture.md give them."""
+    """task_loss, mixup_loss and semantic_loss as the equations of docs/concepts/method.md give them."""
     config = model.config
     hidden = model.model(**without(inputs, "labels", "head_mask", "tail_mask")).last_hidden_state
     pairs, labels = pair_vectors(hidden, inputs), inputs["labels"].tolist()

@@ -1,6 +1,6 @@
-"""Photograph the demo, on a desk and on a phone: docs/demo.png and docs/demo_phone.png.
+"""Photograph the demo, on a desk and on a phone: docs/figures/demo.png and docs/figures/demo_phone.png.
 
-python docs/draw_demo.py        # with the checkpoints of the quickstarts; needs playwright and Chromium
+python docs/figures/draw_demo.py        # with the checkpoints of the quickstarts; needs playwright and Chromium
 """
 
 import io
@@ -13,8 +13,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from modeling_i2srm.extraction import Extractor
 
-DOCS = Path(__file__).resolve().parent
-sys.path.append(str(DOCS.parent / "demo"))
+FIGURES = Path(__file__).resolve().parent
+sys.path.append(str(FIGURES.parents[1] / "demo"))
 import app  # noqa: E402
 import quickstart  # noqa: E402
 
@@ -37,9 +37,9 @@ def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         desk = browser.new_page(viewport={"width": 1280, "height": 1010})
-        photograph(desk, address, 3, DOCS / "demo.png")
+        photograph(desk, address, 3, FIGURES / "demo.png")
         phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2)
-        photograph(phone, address, 3, DOCS / "demo_phone.png")
+        photograph(phone, address, 3, FIGURES / "demo_phone.png")
         browser.close()
     demo.close()
 

@@ -1,14 +1,16 @@
-"""Draw docs/explanation.png: why the quickstart models find what they find in a post. Run it with `make figures`.
+"""Draw docs/figures/explanation.png: why the quickstart models find what they find in a post.
+
+Run it with `make figures`, or:
 
 make quickstart quickstart-mre
-python docs/draw_explanation.py
+python docs/figures/draw_explanation.py
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from modeling_i2srm.explanation import explain  # noqa: E402
 from modeling_i2srm.extraction import Extractor  # noqa: E402

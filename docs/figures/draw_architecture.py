@@ -1,4 +1,4 @@
-"""Draw docs/architecture.png: how a post goes through the model. Run it with `make figures`."""
+"""Draw docs/figures/architecture.png: how a post goes through the model. Run it with `make figures`."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Draw docs/leakage.png: how many crops come with the pairs of MNRE. Run it with `make figures`.
+"""Draw docs/figures/leakage.png: how many crops come with the pairs of MNRE. Run it with `make figures`.
 
-    python docs/draw_leakage.py --data_dir RAW
+    python docs/figures/draw_leakage.py --data_dir RAW
 
 RAW holds the raw texts of MNRE and the index of its released crops.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "dataset_scripts"))
 from audit import RULE, labels_of, read_raw, scores  # noqa: E402
 

@@ -1,4 +1,6 @@
-"""Draw docs/crops.png: made-up posts with the crops that YOLOv3-tiny finds in their pictures. See `make figures`.
+"""Draw docs/figures/crops.png: made-up posts with the crops that YOLOv3-tiny finds in their pictures.
+
+Run it with `make figures`.
 
 The real pictures of the benchmarks are not ours to show. A detector of photographs finds little in drawings: of the
 test posts the first four in which it finds something are shown, and the first two in which it finds nothing.
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts")]
 from crop_shards import encode  # noqa: E402
 from crop_sheet import draw_sheet  # noqa: E402
@@ -43,7 +45,7 @@ def posts(count: int) -> list[dict]:
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/crops.png")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs/figures/crops.png")
     args = parser.parse_args(arguments)
     title = f"YOLOv3-tiny saw the pictures alone; score {THRESHOLD} or more. Made-up posts."
     draw_sheet(posts(400), title, args.output)

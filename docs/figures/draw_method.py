@@ -1,0 +1,106 @@
+"""Draw docs/figures/prefix.png and attn_mixup.png: who sees which picture, and who is mixed with whom.
+
+Run it with `make figures`.
+"""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7"]
+HERE = Path(__file__).parent
+TEXT, ATTENDED, MIXED, GREY = "#dbe8f6", "#f6dbea", "#e4f1dd", "#444444"
+
+
+def draw_prefix(slots: int = 4):
+    """The picture of each chunk: of an encoder of base size with three crops, and of the quickstart's with two."""
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
+    for panel, (h, pictures) in zip(panels, ((12, 4), (4, 3)), strict=True):
+        length = pictures * slots
+        chunks = np.arange(length * h).reshape(h, length)
+        picture = chunks // (h * slots)
+        for head in range(h):
+            for position in range(length):
+                colour = COLOURS[picture[head, position]]
+                panel.add_patch(Rectangle((position, head), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6))
+        panel.set(xlim=(0, length), ylim=(h, 0), xlabel="position in the prefix", ylabel="head")
+        panel.set(xticks=np.arange(length) + 0.5, yticks=np.arange(h) + 0.5)
+        panel.set_xticklabels(range(length), fontsize=7)
+        panel.set_yticklabels(range(h), fontsize=7)
+        panel.set_title(f"h = {h}, P = {slots}, 1 + M = {pictures}", fontsize=10)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    names = ["picture", *(f"crop {i}" for i in range(1, len(COLOURS)))]
+    handles = [Rectangle((0, 0), 1, 1, facecolor=colour) for colour in COLOURS]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=9)
+    figure.savefig(HERE / "prefix.png", dpi=160)
+
+
+def draw_attn_mixup(batch: int = 10, delta: float = 0.7, ratio: float = 0.6):
+    """The rows of a batch: Z = [H; H*], those that are scored as they are, the pool, and the mixed ones."""
+    n = 2 * batch
+    front, back = int(delta / 2 * n), int((1 - delta / 2) * n)
+    scored, pool = int((0.5 + ratio * 0.5) * n), front + n - back
+    kept = int((1 - ratio) * pool)
+    figure, axes = pyplot.subplots(figsize=(9, 4.2), layout="constrained")
+    axes.set(xlim=(0, 15.4), ylim=(n + 3.4, -2.2))
+    axes.axis("off")
+
+    def column(x, rows, title, colour):
+        for place, row in rows:
+            fill = colour or (TEXT if row < batch else ATTENDED)
+            axes.add_patch(Rectangle((x, place), 1.3, 0.9, facecolor=fill, edgecolor=GREY, linewidth=0.8))
+            axes.text(x + 0.65, place + 0.48, name(row), ha="center", va="center", fontsize=7)
+        axes.text(x + 0.65, -0.6, title, ha="center", fontsize=9)
+
+    def name(row):
+        return f"{row + 1}" if row < batch else f"{row - batch + 1}*"
+
+    def arrow(x, y, to_x, to_y):
+        axes.add_patch(FancyArrowPatch((x, y), (to_x, to_y), arrowstyle="-|>", mutation_scale=12, color=GREY))
+
+    column(0.2, [(i + batch / 2, i) for i in range(batch)], "H: the batch", None)
+    column(4.2, [(i, i) for i in range(n)], "Z = [H; H*]", None)
+    arrow(1.6, batch * 0.75, 4.1, batch / 2)
+    arrow(1.6, batch * 1.25, 4.1, batch * 1.5)
+    axes.text(2.85, batch * 1.62, "attention\nacross the\nbatch", ha="center", va="top", fontsize=8, style="italic")
+    column(8.2, [(i, i) for i in [*range(front), *range(back, n)]], f"pool, δ = {delta}", None)
+    column(8.2 - 1.9, [(i, i) for i in range(scored)], "scored as\nthey are", None)
+    partners = np.random.default_rng(3).permutation([*range(front), *range(back, n)])
+    for place in range(kept):
+        row = [*range(front), *range(back, n)][place]
+        axes.add_patch(Rectangle((11.4, 2 * place), 3.6, 1.5, facecolor=MIXED, edgecolor=GREY, linewidth=0.8))
+        axes.text(
+            13.2, 2 * place + 0.8, f"λ · {name(row)} + (1 − λ) · {name(partners[place])}", ha="center", va="center"
+        )
+    arrow(9.6, front / 2, 11.3, kept)
+    axes.text(13.2, -0.6, f"mixed, the first 1 − {ratio} of them", ha="center", fontsize=9)
+    axes.text(
+        13.2,
+        2 * kept + 1.2,
+        "two label sets each:\nλ L(y) + (1 − λ) L(y of the partner)",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
+    axes.text(
+        0.2,
+        n + 2.2,
+        f"A batch of {batch}: n = {n} rows, {scored} scored as they are, a pool of {pool}, {kept} mixed.",
+        fontsize=9,
+    )
+    figure.savefig(HERE / "attn_mixup.png", dpi=160)
+
+
+def main():
+    draw_prefix()
+    draw_attn_mixup()
+
+
+if __name__ == "__main__":
+    main()

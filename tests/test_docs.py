@@ -1,0 +1,154 @@
+"""The documentation: links and the files it names exist, no public name is left out of the reference, and it builds."""
+
+import re
+import subprocess
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# What users need not know: no page of the reference shows these modules.
+INTERNAL = {
+    "checkpoints",
+    "corpus_files",
+    "corpus_manifest",
+    "data_report",
+    "encoding",
+    "faults",
+    "figure_style",
+    "joint_batch",
+    "length_grouping",
+    "mner",
+    "mre",
+    "picture_paths",
+    "precision",
+    "processes",
+    "run_description",
+    "step_guard",
+    "version",
+    "whole_files",
+    "zero3",
+}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@cache
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower().strip()).replace(" ", "-") for title in titles}
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for link in LINK.findall(prose(page)):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if "://" in link:
+            continue
+        if not target.exists() or anchor and anchor not in anchors(target):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_resolve(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n[a](#page) [b](#pag) [c](other.md) `[d](e.md)` [f](https://example.org)\n")
+    assert broken_links(page) == ["#pag", "other.md"]
+
+
+def test_files_of_docs_that_are_named_exist():
+    files = [path for pattern in ("*", "*/*.py", "tests/*/*.py", "docs/**/*") for path in ROOT.glob(pattern)]
+    wrong = []
+    for path in files:
+        if path.is_file() and path.suffix in (".py", ".md", ".toml", ".cfg", "") and path.name != "test_docs.py":
+            named = re.findall(r"(?<![\w./-])docs/[\w./-]+\.(?:md|png|py)", path.read_text(encoding="utf-8"))
+            wrong += [f"{name_of(path)}: {name}" for name in named if not (ROOT / name).is_file()]
+    assert wrong == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs/index.md").read_text()
+    listed = set(re.findall(r"^(\w[\w-]*/[\w-]+)$", index, re.MULTILINE))
+    assert listed | {"index"} == {
+        page.relative_to(ROOT / "docs").with_suffix("").as_posix()
+        for page in PAGES
+        if page.is_relative_to(ROOT / "docs")
+    }
+
+
+def test_the_reference_leaves_no_module_out():
+    shown = {
+        name
+        for page in (ROOT / "docs/reference").glob("*.md")
+        for name in re.findall(r"automodule:: ([\w.]+)", page.read_text())
+    }
+    modules = {path.stem for path in (ROOT / "modeling_i2srm").glob("*.py")} - {"__init__"}
+    assert {name.removeprefix("modeling_i2srm.") for name in shown if "." in name} == modules - INTERNAL
+    scripts = [path for folder in ("examples", "dataset_scripts") for path in (ROOT / folder).glob("*.py")]
+    mains = {path.stem for path in scripts if '__name__ == "__main__"' in path.read_text()}
+    assert {name for name in shown if "." not in name} == mains
+    where = (ROOT / "docs/reference/index.md").read_text()
+    assert [name for name in sorted(modules - {"version"}) if f"{name}.py" not in where] == []
+
+
+def test_public_names_have_docstrings():
+    modules = {path.stem for path in (ROOT / "modeling_i2srm").glob("*.py")} - INTERNAL - {"__init__"}
+    wrong = []
+    for name in sorted(modules):
+        module = import_module(f"modeling_i2srm.{name}")
+        things = [(public, getattr(module, public)) for public in getattr(module, "__all__", [])]
+        wrong += [f"{name}.{public}" for public, thing in things if callable(thing) and not thing.__doc__]
+    assert wrong == []
+
+
+class Fetched(HTMLParser):
+    """Collects what a browser fetches for a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        wanted = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}.get(tag)
+        if wanted and given.get(wanted):
+            self.addresses.append(given[wanted])
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
+    pytest.importorskip("sphinx", reason="make docs installs what builds the documentation")
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page in tmp_path.rglob("*.html"):
+        fetched = Fetched()
+        fetched.feed(page.read_text(encoding="utf-8"))
+        assert [address for address in fetched.addresses if "//" in address] == [], page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(url\(|@import\s+)['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+    method = (tmp_path / "concepts/method.html").read_text(encoding="utf-8")
+    assert method.count("<math") > 30 and "\\lambda" not in method
+    assert 'href="../reference/extraction.html"' in method.replace("'", '"')
