@@ -22,7 +22,7 @@ from .faults import Interrupted
 from .studies import STUDIES, Setting
 from .study_drawing import draw_study
 from .study_tables import describe, study_table, summarize
-from .training import Task, run_task
+from .training import Task, run_task, setup_logging
 from .version import __version__
 from .whole_files import placing, replacing, write_json
 
@@ -117,8 +117,9 @@ def command_line(settings: dict) -> list[str]:
 
 
 @cache
-def default_arguments() -> tuple:
-    return parse_arguments(["--dataset", "-", "--output_dir", "-"])
+def default_arguments(use_cpu: bool) -> tuple:
+    """Those of the same device: the first ones that are read decide how the processes of a run speak to each other."""
+    return parse_arguments(["--dataset", "-", "--output_dir", "-", "--use_cpu", str(use_cpu)])
 
 
 def decisive_settings(task: Task, model_args, config_args, data_args, training_args) -> dict:
@@ -126,7 +127,10 @@ def decisive_settings(task: Task, model_args, config_args, data_args, training_a
     found = {"task": task.name, "version": __version__, "processes": training_args.world_size}
     config_defaults = {f.name: f.default for f in dataclasses.fields(I2SRMConfig)}
     config_defaults["semantic_loss_weight"] = task.model_class.default_semantic_loss_weight
-    for given, default in zip((model_args, config_args, data_args, training_args), default_arguments(), strict=True):
+    if training_args.use_cpu:
+        found["use_cpu"] = True
+    defaults = default_arguments(training_args.use_cpu)
+    for given, default in zip((model_args, config_args, data_args, training_args), defaults, strict=True):
         for field in dataclasses.fields(given):
             value = getattr(given, field.name)
             standard = getattr(default, field.name)
@@ -191,8 +195,9 @@ def run_study(
         Interrupted: after a signal; the same command goes on.
     """
     runs = plan(study, task, argv, seeds, names)
-    dataset = parse_arguments(runs[0].argv)[2].dataset
-    folder = Path(output_dir) / f"{study}-{Path(dataset).name}"
+    _, _, data_args, training_args = parse_arguments(runs[0].argv)
+    setup_logging(training_args)
+    folder = Path(output_dir) / f"{study}-{Path(data_args.dataset).name}"
     stored = Path(output_dir) / "cache"
     todo = agreed(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
     first = not distributed_group() or distributed.get_rank() == 0
