@@ -40,6 +40,7 @@ from workload import SIZES, build, jpeg, make_text, make_words, random_features 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
 from modeling_i2srm.cached_pictures import read_picture  # noqa: E402
 from modeling_i2srm.encoding import encode_split, train_tokenizer  # noqa: E402
+from modeling_i2srm.figure_style import COLOURS, new_figure, styled  # noqa: E402
 from modeling_i2srm.length_grouping import LengthGroupedSampler  # noqa: E402
 from modeling_i2srm.mner import MNER  # noqa: E402
 
@@ -57,7 +58,7 @@ TITLES = {
 }
 BATCH, TOKENS = 8, 42
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
-COLOURS = {"seconds": "#0072b2", "start_seconds": "#0072b2", "epoch_seconds": "#56b4e9", "megabytes": "#d55e00"}
+COLOUR = {"seconds": 0, "start_seconds": 0, "epoch_seconds": 5, "megabytes": 1}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--size", choices=SIZES, default="base")
@@ -162,12 +163,8 @@ def growth(points: dict[int, dict]) -> dict[str, list[float]]:
 
 def draw(result: dict[str, dict], path: Path) -> None:
     """Draw time and memory along each axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 2.6 * len(result)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, panels in zip(result, figure.subplots(len(result), 2, squeeze=False), strict=True):
+    figure, places = new_figure(8.5, 2.6 * len(result), rows=len(result), columns=2)
+    for axis, panels in zip(result, zip(places[::2], places[1::2], strict=True), strict=True):
         points = result[axis]["points"]
         for axes, unit in zip(panels, ("seconds", "MB"), strict=True):
             names = [name for name in next(iter(points.values())) if ("seconds" in name) == (unit == "seconds")]
@@ -177,19 +174,17 @@ def draw(result: dict[str, dict], path: Path) -> None:
                     .replace("start", "start of a run")
                     .replace("epoch", "epoch of the loader")
                 )
-                axes.plot(
-                    list(points), [point[name] for point in points.values()], "o-", color=COLOURS[name], label=label
-                )
+                values = [point[name] for point in points.values()]
+                axes.plot(list(points), values, "o-", color=COLOURS[COLOUR[name]], label=label)
             axes.set(
                 xlabel=TITLES[axis],
                 ylabel=unit,
                 xlim=(0, None),
                 ylim=(0, 1.08 * max(point[name] for point in points.values() for name in names)),
             )
-            axes.grid(alpha=0.3)
             if len(names) > 1:
-                axes.legend(fontsize="small")
-    figure.savefig(path, dpi=100)
+                axes.legend()
+    figure.savefig(path)
 
 
 def main():
@@ -213,7 +208,8 @@ def main():
         result[axis] = {"points": points, "growth": growth(points)}
     print(json.dumps({**settings, **result}, indent=2))
     if arguments.output:
-        draw(result, arguments.output)
+        with styled():
+            draw(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Literal
 from transformers import HfArgumentParser
 
 from .configuration_i2srm import I2SRMConfig
+from .mismatch import Mismatch
 from .trainer import I2SRMTrainingArguments
 
 
@@ -56,8 +57,21 @@ class DataArguments:
     )
     max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Train on this share of these rows, drawn with the seed, e.g. 0.1."}
+    )
     max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first rows only."})
     max_predict_samples: int | None = field(default=None, metadata={"help": "Predict the first rows only."})
+    train_mismatch: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train with wrong pictures in some posts, as KIND:PERCENT; kinds: shuffled, blanked, noised."
+        },
+    )
+    test_mismatch: list[str] | None = field(
+        default=None,
+        metadata={"help": "Predict the test split with wrong pictures, too, e.g. shuffled:50 shuffled:100 noised:100."},
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
     )
@@ -83,6 +97,10 @@ class DataArguments:
     def __post_init__(self):
         if self.dataset is None:
             raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
+        for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
+            Mismatch.parse(text)
+        if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
+            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
 
 
 def _config_arguments() -> type:

@@ -36,6 +36,7 @@ from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
 from .faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
+from .mismatch import Mismatch, mismatch_pictures
 from .model_card import write_model_card
 from .picture_paths import check_picture_paths
 from .processing_i2srm import I2SRMProcessor, resnet_image_processor
@@ -90,14 +91,16 @@ class Task:
 class RunResult:
     """What one training run gave: metrics of the test and validation split, truncation counts and file names.
 
-    `data` is what the data set's report says that belongs beside every result, such as warnings; `skipped_steps` are
-    those whose loss or gradients were not finite.
+    `mismatched` are metrics of the test split with wrong pictures, by KIND:PERCENT; `data` is what the data set's
+    report says that belongs beside every result, such as warnings; `skipped_steps` are those whose loss or gradients
+    were not finite.
     """
 
     output_dir: Path
     test: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
     blanked: dict = field(default_factory=dict)
+    mismatched: dict[str, dict] = field(default_factory=dict)
     truncation: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
@@ -295,9 +298,14 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         for name, (wanted, limit) in limits.items():
             if wanted:
                 rows = first_rows(splits[name], limit)
+                if name == "train":
+                    rows = training_rows(rows, data_args, training_args.seed)
                 encoded[name], result.truncation[name] = encode_split(
                     task, rows, processor, data_args.max_length, name, data_args.skip_long_pairs, length_column
                 )
+        if "test" in encoded and model_args.use_images:
+            for text in data_args.test_mismatch or ():
+                encoded[text] = mismatch_pictures(encoded["test"], Mismatch.parse(text), training_args.seed)
     if feature_cache is not None:
         model.base_model.vision_encoder.to(training_args.device)
         encoded = cache_pictures(
@@ -345,6 +353,11 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
         result.validation = without_prefix(metrics, "eval_")
     if training_args.do_predict:
         predict(task, trainer, encoded["test"], names, result, blank=model_args.use_images)
+        for text in (name for name in encoded if name not in limits):
+            output = predict_in_order(trainer, encoded[text], text)
+            result.mismatched[text] = without_prefix(output.metrics, f"{text}_")
+            records = task.prediction_records(encoded[text], output, names)
+            write_predictions(trainer, records, result.output_dir / predictions_name(text))
     if training_args.push_to_hub:
         training_args.hub_model_id = trainer.hub_model_id  # in full
         trainer.create_model_card = lambda **kwargs: None  # it would replace ours
@@ -364,25 +377,50 @@ def run_training(task: Task, model_args, config_args, data_args, training_args) 
     return result
 
 
+def training_rows(rows: Dataset, data_args, seed: int) -> Dataset:
+    """The rows to train on: a share of them, wrong pictures, as the arguments say; all as they are by default."""
+    if data_args.train_fraction is not None:
+        count = max(round(data_args.train_fraction * len(rows)), 1)
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])  # more rows hold those of fewer
+        logger.info(f"train: {count} of {len(rows)} rows, --train_fraction {data_args.train_fraction}")
+        rows = rows.select(chosen)
+    if data_args.train_mismatch:
+        rows = mismatch_pictures(rows, Mismatch.parse(data_args.train_mismatch), seed)
+    return rows
+
+
 def predict(task: Task, trainer: I2SRMTrainer, split: Dataset, names: list[str], result: RunResult, blank: bool):
     """Predict the test split, write predictions.jsonl, and do it again with every picture absent."""
-    by_length, order = longest_first(split, trainer.args.length_column_name)
-    output = in_order_of_data(trainer.predict(by_length, metric_key_prefix="test"), order)
+    output = predict_in_order(trainer, split, "test")
     trainer.save_metrics("test", output.metrics | result.mark)
     result.test = without_prefix(output.metrics, "test_")
     result.records = task.prediction_records(split, output, names)
-    if trainer.is_world_process_zero():
-        result.output_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(result.output_dir / "predictions.jsonl") as file:
-            for record in result.records:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        if task.draw is not None:
-            task.draw(result.records, names, result.output_dir / "confusion.png")
+    write_predictions(trainer, result.records, result.output_dir / predictions_name())
+    if trainer.is_world_process_zero() and task.draw is not None:
+        task.draw(result.records, names, result.output_dir / "confusion.png")
     if blank:
         trainer.data_collator.use_images = False
-        output = trainer.predict(by_length, metric_key_prefix="blanked")
-        result.blanked = without_prefix(output.metrics, "blanked_")
+        result.blanked = without_prefix(predict_in_order(trainer, split, "blanked").metrics, "blanked_")
         trainer.data_collator.use_images = True
+
+
+def predict_in_order(trainer: I2SRMTrainer, split: Dataset, name: str) -> PredictionOutput:
+    """Predict a split longest first, with the predictions in the order of its rows and metrics called `name`_..."""
+    by_length, order = longest_first(split, trainer.args.length_column_name)
+    return in_order_of_data(trainer.predict(by_length, metric_key_prefix=name), order)
+
+
+def predictions_name(mismatch: str | None = None) -> str:
+    """The file of the predictions of the test split, or of it with wrong pictures."""
+    return "predictions.jsonl" if mismatch is None else f"predictions-{mismatch.replace(':', '-')}.jsonl"
+
+
+def write_predictions(trainer: I2SRMTrainer, records: list[dict], path: Path):
+    if trainer.is_world_process_zero():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            for record in records:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOutput:
@@ -401,10 +439,11 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
     """Run a task, and its text-only twin if asked for; print the table and write results.json.
 
     Returns:
-        {"multimodal": {...}, "pictures_blanked": {...}, "text_only": {...}, "truncation": {...}, "data": {...},
-        "skipped_steps": {...}, "seconds": ...}; entries that were not run are left out. Metrics are those of the test
-        split, with those of the validation split under "validation"; "data" is what the data set's report says of its
-        edition and crops; "skipped_steps" counts, for each model that was trained, the steps that were not finite.
+        {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
+        "truncation": {...}, "data": {...}, "skipped_steps": {...}, "seconds": ...}; entries that were not run are left
+        out. Metrics are those of the test split, with those of the validation split under "validation"; "data" is what
+        the data set's report says of its edition and crops; "skipped_steps" counts, for each model that was trained,
+        the steps that were not finite.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with what was saved and how to go on.
@@ -427,6 +466,8 @@ def run_task(task: Task, model_args, config_args, data_args, training_args) -> d
     main = train("multimodal" if model_args.use_images else "text_only")
     if main.blanked:
         results["pictures_blanked"] = main.blanked
+    if main.mismatched:
+        results["mismatched"] = main.mismatched
     if model_args.compare_text_only and model_args.use_images:
         model_args.use_images = False
         training_args.output_dir = str(output_dir / "text_only")
@@ -504,4 +545,4 @@ def end_processes():
         torch.distributed.destroy_process_group()
 
 
-__all__ = ["RunResult", "Task", "end_processes", "run_script", "run_task", "run_training"]
+__all__ = ["RunResult", "Task", "end_processes", "predictions_name", "run_script", "run_task", "run_training"]

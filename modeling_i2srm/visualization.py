@@ -3,17 +3,20 @@
 from collections import Counter
 from pathlib import Path
 
+from .figure_style import new_figure, styled
+
 LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
 
 
 def draw_training_curves(log_history: list[dict], path: str | Path):
     """Draw the losses and the validation F1 of a trainer's log history to a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with styled():
+        draw_curves(log_history).savefig(path)
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, scores = figure.subplots(1, 2)
+
+def draw_curves(log_history: list[dict]):
+    """The figure of `draw_training_curves`."""
+    figure, (losses, scores) = new_figure(9, 4, columns=2)
     for name in LOSSES:
         points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
         if points and any(value for _, value in points):
@@ -28,10 +31,9 @@ def draw_training_curves(log_history: list[dict], path: str | Path):
             scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
     scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
     for axes in (losses, scores):
-        axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+            axes.legend()
+    return figure
 
 
 def draw_confusion(
@@ -44,17 +46,18 @@ def draw_confusion(
         names: the labels in their order; those that do not occur are left out.
         labels, rows: what they and the records are called.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with styled(axes_grid=False):
+        draw_matrix(records, names, labels, rows).savefig(path)
 
+
+def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str):
+    """The figure of `draw_confusion`."""
     pairs = Counter((record["gold"], record["predicted"]) for record in records)
     names = [name for name in names if any(name in pair for pair in pairs)]
     totals = Counter(record["gold"] for record in records)
     shares = [[100 * pairs[gold, found] / max(totals[gold], 1) for found in names] for gold in names]
     side = 2.5 + 0.42 * len(names)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = new_figure(side + 1, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for y, gold in enumerate(names):
         for x, found in enumerate(names):
@@ -66,7 +69,7 @@ def draw_confusion(
     axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
     axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")
     figure.colorbar(image, label=f"share of the gold {labels} (%)", shrink=0.8)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 __all__ = ["draw_confusion", "draw_training_curves"]

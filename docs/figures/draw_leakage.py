@@ -11,28 +11,24 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "dataset_scripts"))
+sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts")]
 from audit import RULE, labels_of, read_raw, scores  # noqa: E402
 
+from modeling_i2srm.figure_style import COLOURS, GREY, new_figure, styled  # noqa: E402
+
 DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
-COLOURS = {False: "#56b4e9", True: "#d55e00"}  # Okabe and Ito's, which the colour-blind can tell apart
+COLOUR = {False: COLOURS[5], True: COLOURS[1]}
 NAMES = {False: "pairs without a relation", True: "related pairs"}
 HATCHES = {False: "", True: "///"}
-GREY = "#444444"
 
 
 def draw(splits: dict, path: Path):
     """Draw the share of the pairs of each split that have 1, 2, 3 ... crops, related and unrelated apart."""
-    figure = Figure(figsize=(8.3, 3.55), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure, panels = new_figure(8.3, 3.6, columns=len(splits))
     figure.suptitle(
         "MNRE: the number of crops released with a pair tells whether it is related", fontsize=12, weight="bold"
     )
-    panels = figure.subplots(1, len(splits), sharey=True)
     numbers = sorted({count for data in splits.values() for count in data.counts})
     for axes, (split, data) in zip(panels, splits.items(), strict=True):
         labels = labels_of(data.rows)["related"]
@@ -44,7 +40,7 @@ def draw(splits: dict, path: Path):
                 [number + shift for number in numbers],
                 shares,
                 width=0.4,
-                color=COLOURS[label],
+                color=COLOUR[label],
                 hatch=HATCHES[label],
                 edgecolor="white",
                 linewidth=0,
@@ -58,14 +54,14 @@ def draw(splits: dict, path: Path):
         axes.axvline(RULE - 0.5, color=GREY, linewidth=1, linestyle="--")
         axes.set_title(f"{split}: {len(labels):,} pairs", fontsize=10.5)
         said = f"{RULE} or more: related\nprecision {rule['P']:.1f}\nrecall {rule['R']:.1f}"
-        axes.text(RULE - 0.42, 118, said, fontsize=9, va="top")
+        axes.text(RULE - 0.42, 118, said, fontsize=8.5, va="top")
         axes.set(xticks=numbers, xlim=(min(numbers) - 0.5, max(numbers) + 0.5), xlabel="crops of the pair")
         axes.set(ylim=(0, 120), yticks=range(0, 101, 25))
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelleft=axes is panels[0])
     panels[0].set_ylabel("% of each kind of pair")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
-    figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=150)
 
 
 def main(arguments: list[str] | None = None):
@@ -82,7 +78,8 @@ def main(arguments: list[str] | None = None):
             sys.exit(f"{parser.prog}: {error}")
         print(f"{args.output} is left as it is, for want of data: {error}")
         return
-    draw(splits, args.output)
+    with styled(axes_grid=False):
+        draw(splits, args.output)
 
 
 if __name__ == "__main__":
