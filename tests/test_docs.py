@@ -32,6 +32,8 @@ INTERNAL = {
     "processes",
     "run_description",
     "step_guard",
+    "study_drawing",
+    "study_tables",
     "version",
     "whole_files",
     "zero3",
