@@ -130,7 +130,7 @@ def about(records: list[dict]) -> dict:
         split: sorted({result["truncation"][split]["posts"] for result in results})
         for split in ("train", "validation", "test")
     }
-    epochs = sorted({str(one["decisive"].get("num_train_epochs", 3.0)) for one in records})
+    epochs = sorted({f"{float(one['decisive'].get('num_train_epochs', 3)):g}" for one in records})
     warnings = {warning: None for result in results for warning in result.get("data", {}).get("warnings", [])}
     return {
         "posts": {split: "-".join(map(str, (counts[0], counts[-1])[: len(counts)])) for split, counts in sizes.items()},
@@ -146,11 +146,12 @@ def describe(records: list[dict], task: Task, command: str) -> str:
     known = about(records)
     sizes = " / ".join(known["posts"].values())
     seeds = ", ".join(map(str, known["seeds"]))
+    seeds = f"seeds {seeds}, mean ± standard deviation" if len(known["seeds"]) > 1 else f"seed {seeds} alone"
     metric = task.main_metrics[0].replace("_", " ").replace("f1", "F1")
     lines = [
         f"    {command}",
         "",
-        f"Test {metric}; {sizes} posts for training, validation and test; seeds {seeds}, mean ± standard deviation; "
+        f"Test {metric}; {sizes} posts for training, validation and test; {seeds}; "
         f"{known['epochs']} epochs; {known['seconds']} seconds of training and evaluation.",
         *(f"**{warning}**" for warning in known["warnings"]),
     ]

@@ -80,13 +80,13 @@ def test_a_plan_says_what_is_wrong_before_anything_runs(posts):
 
 def test_a_study_from_command_line_to_picture_and_none_of_it_twice(posts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    argv = ["run_experiments.py", "ablation", "--task", "mner", "--seeds", "1", "2", "--settings", "no KL"]
+    argv = ["run_experiments.py", "ablation", "--task", "mner", "--seeds", "1", "--settings", "no KL"]
     rest = [*words(posts), "--test_mismatch", "noised:50", "blanked:100"]
     monkeypatch.setattr(sys, "argv", [*argv, *rest, "--output_dir", str(out)])
     run_experiments.main()
     folder = out / "ablation-posts"
     records = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
-    assert [(one["setting"], one["seed"]) for one in records] == [("full", 1), ("full", 2), ("no KL", 1), ("no KL", 2)]
+    assert [(one["setting"], one["seed"]) for one in records] == [("full", 1), ("no KL", 1)]
     for one in records:
         lines = (Path(one["folder"]) / "predictions-noised-50.jsonl").read_text().splitlines()
         assert len(lines) == 8 and {"multimodal", "pictures_blanked", "mismatched"} <= set(one["results"])
@@ -111,11 +111,11 @@ def test_a_study_from_command_line_to_picture_and_none_of_it_twice(posts, tmp_pa
 
 
 def test_a_study_that_was_killed_goes_on_with_the_run_that_it_was_at(posts, tmp_path, monkeypatch):
-    trained, run_task = [], experiments.run_task
+    trained, run_task, parent = [], experiments.run_task, os.getpid()
 
     def watched(task, *arguments):
         trained.append(arguments[3].seed)
-        if trained == [1, 2]:
+        if trained == [1, 2] and os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
         return run_task(task, *arguments)
 

@@ -50,7 +50,7 @@ def test_the_picture_shows_more_than_empty_axes(tmp_path, history):
     draw_training_curves([], tmp_path / "empty.png")
     draw_training_curves(history, str(tmp_path / "curves.png"))
     empty, drawn = pixels(tmp_path / "empty.png"), pixels(tmp_path / "curves.png")
-    assert drawn.shape == (480, 1200, 3) == empty.shape
+    assert drawn.shape == (480, 1080, 3) == empty.shape
     # Axes are black and grey; the colours are those of the curves and the legend.
     colourful = [(np.ptp(image.astype(int), axis=-1) > 60).sum() for image in (empty, drawn)]
     assert colourful[0] == 0 and colourful[1] > 50
