@@ -48,7 +48,8 @@ def describe_precision(args) -> str:
         return "bfloat16 autocast, for which this device has no instructions: slower than float32"
     if args.bf16:
         return "bfloat16 autocast"
-    return "float32" + ("; bfloat16 is faster here for encoders of base size and up: --bf16 true" if fast else "")
+    ask = "--bf16 true" + (" --use_cpu true" if args.device.type == "cpu" else "")  # without it transformers refuses
+    return "float32" + (f"; bfloat16 is faster here for encoders of base size and up: {ask}" if fast else "")
 
 
 __all__ = ["describe_run"]
