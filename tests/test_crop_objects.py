@@ -228,7 +228,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_paths_become_bytes(tmp_pat
     (tmp_path / "secret.jpg").write_bytes(jpeg(40, 40))
     places = ["good.jpg", "absent.jpg", "../secret.jpg", "http://127.0.0.1/a.jpg"]
     rows = [{"image": {"bytes": None, "path": place}} for place in places]
-    rows += [{"image": {"bytes": jpeg()[:-150], "path": "cut.jpg"}}, {"image": {"bytes": noise_png(4), "path": None}}]
+    rows += [{"image": {"bytes": jpeg()[:-150], "path": "cut.jpg"}}, {"image": {"bytes": noise_png(5), "path": None}}]
     output = crop(write_rows(folder, [*rows, {}]), tmp_path / "out", detectors)
     report, stored = read_report(output), read_stored(output)
     assert report["splits"]["train"]["pictures"] == {"present": 2, "absent": 1, "unreadable": 4, "distinct": 6}

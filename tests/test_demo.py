@@ -171,7 +171,16 @@ def test_the_example_posts_are_of_the_made_up_data_sets():
 
 
 def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
-    recipes = ["make", "-n", "-o", ".venv/.installed", "quickstart", "quickstart-mre"]
+    recipes = [
+        "make",
+        "VENV=.venv",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/.installed",
+        "quickstart",
+        "quickstart-mre",
+    ]
     shown = subprocess.run(recipes, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
     shown = shown.replace(".venv/bin/accelerate launch", "-m accelerate.commands.launch")
     wanted = [re.sub(r"HF_HUB_OFFLINE=1 |\.venv/bin/python ", "", line).split() for line in shown.splitlines()]
