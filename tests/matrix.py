@@ -6,7 +6,8 @@
 
 A cell is a virtual environment, .venv-matrix/py3.N-lowest or -latest, made anew each time. The lowest versions are
 those of constraints-lowest.txt, the latest what pip finds under constraints.txt. Pythons are looked for on the PATH, as
-python3.10 and so on; with pyenv, PYENV_VERSION=3.10.13:3.11.7:3.13.0 puts several there. Prints a table, and ends with 1 if a cell failed or there was none.
+python3.10 and so on; with pyenv, PYENV_VERSION=3.10.13:3.11.7:3.13.0 puts several there. Prints a table, and ends with
+1 if a cell failed or there was none.
 """
 
 import argparse
