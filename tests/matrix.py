@@ -43,8 +43,10 @@ def run_cell(name: str, python: str, constraints: str, tests: list[str]) -> dict
     """Make the environment of a cell and run the tests in it; its versions and how it ended."""
     folder = ROOT / ".venv-matrix" / name
     own = folder / "bin" / "python"
-    install = [own, "-m", "pip", "install", "--quiet", "--constraint", constraints, "--editable", ".[dev]"]
-    for command in ([python, "-m", "venv", "--clear", folder], install):
+    pip = [own, "-m", "pip", "install", "--quiet"]
+    newest = [*pip, "--upgrade", "pip"]  # that of Python 3.10 cannot build seqeval
+    install = [*pip, "--constraint", constraints, "--editable", ".[dev]"]
+    for command in ([python, "-m", "venv", "--clear", folder], newest, install):
         if subprocess.run(command, cwd=ROOT).returncode:
             return {"cell": name, "outcome": f"failed: {' '.join(map(str, command[1:4]))}"}
     code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
