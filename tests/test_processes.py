@@ -30,14 +30,14 @@ def test_two_processes_train_and_predict_as_one(folder, tmp_path, name):
     weights, log, predictions, loss = train(name, tmp_path, processes=1)
     for rank in (0, 1):
         found = load_file(folder / f"{name}-{rank}.safetensors")
-        torch.testing.assert_close(found, weights, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-7)
     found, found_loss = json.loads((folder / f"{name}.json").read_text())
-    assert found_loss == pytest.approx(loss, rel=1e-3)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
     assert len(found) == len(log)
     for entry, expected in zip(found, log, strict=True):
         values = [{part: one[part] for part in ("loss", "grad_norm", *LOSS_PARTS)} for one in (entry, expected)]
-        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-5, nan_ok=True)
-    np.testing.assert_allclose(np.load(folder / f"{name}.npy"), predictions, rtol=1e-3, atol=1e-4)
+        assert values[0] == pytest.approx(values[1], rel=1e-5, abs=1e-7, nan_ok=True)
+    np.testing.assert_allclose(np.load(folder / f"{name}.npy"), predictions, rtol=1e-5, atol=1e-6)
 
 
 def batch(size: int = 3) -> dict:

@@ -1,7 +1,7 @@
 """Training with small models, alone or in two processes: torchrun --nproc_per_node 2 two_processes.py FOLDER.
 
 Each of `CASES` is trained and its weights, its log and its predictions are written to FOLDER. Nothing is random but the
-draws of AttnMixup.
+draws of AttnMixup. The weights are float64: how exact a product in float32 is depends on the processor and on its shape.
 """
 
 import json
@@ -97,7 +97,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     pictures = "without pictures" not in name
     collator = SpoiledCollator if "skipped" in name else I2SRMDataCollator
     trainer = I2SRMTrainer(
-        model=model_class(tiny_config(text=text, **settings)),
+        model=model_class(tiny_config(text=text, **settings)).double(),
         args=I2SRMTrainingArguments(str(folder / "out"), **arguments),
         data_collator=collator(processor, use_images=pictures),
         train_dataset=data,
