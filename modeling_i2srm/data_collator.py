@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from transformers.utils import logging
 
+from .checks import is_listing
 from .pictures import PictureError
-from .processing_i2srm import I2SRMProcessor, is_listing, split_text
+from .processing_i2srm import I2SRMProcessor
 from .visual_feature_cache import VisualFeatureCache
+from .words import split_text
 
 logger = logging.get_logger(__name__)
 

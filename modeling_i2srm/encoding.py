@@ -13,8 +13,9 @@ from datasets.fingerprint import Hasher
 from transformers import RobertaTokenizer
 
 from .entity_markers import EntityPairError
-from .processing_i2srm import I2SRMProcessor, split_text
+from .processing_i2srm import I2SRMProcessor
 from .version import __version__
+from .words import split_text
 
 logger = logging.getLogger(__name__)
 

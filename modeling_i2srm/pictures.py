@@ -18,6 +18,7 @@ from .remote_pictures import check_bytes, download, read_all
 # The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
 # another size than the header says (ICO, ICNS), or that have no signature (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 MAX_SCANS = 100  # of a progressive JPEG; usual ones have ten. Each is decoded at full size, and takes some 50 bytes
 URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
@@ -114,6 +115,16 @@ def read_bytes(
         return _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     except Exception as error:
         raise PictureError(f"cannot read picture {_name(picture)}: {_reason(error, timeout)}") from error
+
+
+def limit_aspect(picture: Image.Image) -> Image.Image:
+    """Cut a very long picture to `MAX_ASPECT` around its centre, so that resizing its short side stays bounded."""
+    width, height = picture.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return picture
+    left, top = max((width - longest) // 2, 0), max((height - longest) // 2, 0)
+    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
 def is_url(picture) -> bool:

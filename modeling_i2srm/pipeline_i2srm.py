@@ -10,9 +10,9 @@ from transformers.utils import logging
 
 from .crf import entity_type
 from .crops import check_cropper, describe_crop, find_crops
-from .entity_markers import check_span
+from .entity_markers import EntityPairError, check_span
 from .pictures import PictureError, is_url
-from .processing_i2srm import EntityPairError, split_pair
+from .words import split_pair
 
 logger = logging.get_logger(__name__)
 

@@ -1,77 +1,29 @@
 """I2SRMProcessor: words or text, tags and pictures -> tensors."""
 
 import math
-import operator
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-import regex
 import torch
-import transformers
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.utils import logging
-from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
 from .crops import check_cropper, find_crops
-from .entity_markers import CALLS, MARKERS, EntityPairError, check_span, mark_pair
+from .entity_markers import MARKERS, check_span, mark_pair
+from .image_recipes import pil_backed, resnet_image_processor
 from .loading import loading
-from .pictures import load_picture, read_bytes
+from .pictures import limit_aspect, load_picture, read_bytes
 from .windows import best_windows, overlapping_windows
+from .words import split_pair, split_text
 
 logger = logging.get_logger(__name__)
 
-IGNORE = -100  # label of positions that are not the first sub-token of a word
-MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 LONGEST_DEFAULT = 512  # for tokenizers that state no limit
 # How a tokenizer is called: a word that looks like a special token, a marker above all, is a word.
 AS_WORDS = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
-
-# Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
-INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
-WORD = regex.compile(
-    r"https?://\S+|www\.\S+"
-    rf"|[@#]?[\p{{L}}\p{{N}}_]{INNER}*(?:(?:['’-](?=[\p{{L}}\p{{N}}])|(?<=\p{{N}})[.,](?=\p{{N}})){INNER}+)*"
-    r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
-)
-
-
-def split_text(text: str) -> list[tuple[str, int, int]]:
-    """Split raw text into (word, start, end), character offsets with the end exclusive; only white space is left out.
-
-    >>> split_text("RT @ann: Paris, 3.5 km")
-    [('RT', 0, 2), ('@ann', 3, 7), (':', 7, 8), ('Paris', 9, 14), (',', 14, 15), ('3.5', 16, 19), ('km', 20, 22)]
-    """
-    return [(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
-
-
-def split_pair(text: str, head, tail) -> tuple[list[tuple[str, int, int]], tuple[int, int], tuple[int, int]]:
-    """Split raw text so that two spans of characters begin and end at words.
-
-    >>> split_pair("Kobe in #Paris!", (0, 4), (9, 14))
-    ([('Kobe', 0, 4), ('in', 5, 7), ('#', 8, 9), ('Paris', 9, 14), ('!', 14, 15)], (0, 1), (3, 4))
-
-    Returns:
-        The words as `split_text` gives them, and the spans in words.
-
-    Raises:
-        ValueError: a span that is not in the text or holds white space alone.
-    """
-    spans = [check_span(span, name, len(text), "characters") for name, span in (("head", head), ("tail", tail))]
-    cuts = sorted({0, len(text), *spans[0], *spans[1]})
-    words = [
-        (word, start + offset, end + offset)
-        for offset, stop in zip(cuts, cuts[1:], strict=False)
-        for word, start, end in split_text(text[offset:stop])
-    ]
-    found = []
-    for name, (start, end) in zip(("head", "tail"), spans, strict=True):
-        inside = [i for i, (_, word_start, word_end) in enumerate(words) if start <= word_start and word_end <= end]
-        if not inside:
-            raise ValueError(f"{name}={(start, end)} holds no word: {text[start:end]!r}; e.g. {CALLS['characters']}")
-        found.append((inside[0], inside[-1] + 1))
-    return words, *found
 
 
 class I2SRMProcessor(ProcessorMixin):
@@ -416,7 +368,7 @@ class I2SRMProcessor(ProcessorMixin):
         if ner_tags is not None:
             row["labels"] = [IGNORE] * len(row["input_ids"])
             for start, tag in zip(word_starts, ner_tags, strict=False):
-                row["labels"][start] = self._label_id(tag, label2id)
+                row["labels"][start] = label_id(tag, label2id)
         row["num_truncated_words"] = len(tokens) - len(word_starts)
         return row
 
@@ -440,7 +392,7 @@ class I2SRMProcessor(ProcessorMixin):
         row = self.encode_tokens(tokens, max_length=max_length, pieces=pieces)
         del row["word_mask"]
         if label is not None:
-            row["labels"] = self._label_id(label, label2id)
+            row["labels"] = label_id(label, label2id)
         return row
 
     def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
@@ -527,7 +479,7 @@ class I2SRMProcessor(ProcessorMixin):
         row = self._frame(marked.input_ids)
         row |= {"head_mask": [0, *marked.head_mask, 0], "tail_mask": [0, *marked.tail_mask, 0]}
         if relation is not None:
-            row["labels"] = self._label_id(relation, label2id)
+            row["labels"] = label_id(relation, label2id)
         row["first_word"] = marked.first_word
         row["num_truncated_words"] = len(tokens) - (marked.last_word - marked.first_word)
         return row
@@ -564,23 +516,6 @@ class I2SRMProcessor(ProcessorMixin):
     def _reserved_ids(self) -> frozenset[int]:
         """Ids that no word may have. Some tokenizers find special tokens in words all the same: unigram, slow BERT."""
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
-
-    @staticmethod
-    def _label_id(tag, label2id) -> int:
-        if isinstance(tag, str):
-            if label2id is None or tag not in label2id:
-                known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
-                raise ValueError(
-                    f"unknown label {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)"
-                )
-            return label2id[tag]
-        try:
-            label = operator.index(tag)
-            if isinstance(tag, bool) or not IGNORE <= label < 2**31:
-                raise TypeError
-        except TypeError:
-            raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
-        return label
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
         """Pad rows of `encode_tokens`, `encode_pair` or `encode_post` on the right to (B, T) tensors.
@@ -696,51 +631,6 @@ class I2SRMProcessor(ProcessorMixin):
         return {"pixel_values": pixel_values.unflatten(0, (-1, width)), "image_mask": image_mask.view(-1, width)}
 
 
-def check_words(tokens) -> None:
-    """Raise a `ValueError` unless `tokens` is a list of words."""
-    if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
-        raise ValueError(f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
-
-
-def check_whole_number(name: str, value, low: int) -> None:
-    """Raise a `ValueError` unless a setting is an integer of `low` or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
-
-
-def is_listing(values) -> bool:
-    """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
-    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
-
-
-def limit_aspect(picture):
-    """Cut a very long picture to `MAX_ASPECT` around its centre, so that resizing its short side stays bounded."""
-    width, height = picture.size
-    longest = MAX_ASPECT * min(width, height)
-    if max(width, height) <= longest:
-        return picture
-    left, top = max((width - longest) // 2, 0), max((height - longest) // 2, 0)
-    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
-
-
-def resnet_image_processor(image_size: int = 224) -> BitImageProcessorPil:
-    """The ResNet recipe: shortest side to 8/7 of the size, centre crop, ImageNet normalisation, bilinear."""
-    return BitImageProcessorPil(
-        size={"shortest_edge": image_size * 256 // 224},
-        crop_size={"height": image_size, "width": image_size},
-        resample=2,
-        image_mean=IMAGENET_DEFAULT_MEAN,
-        image_std=IMAGENET_DEFAULT_STD,
-    )
-
-
-def pil_backed(image_processor):
-    """The PIL twin of a torchvision-backed image processor, so that results do not depend on what is installed."""
-    name = type(image_processor).__name__.removesuffix("Fast")
-    twin = None if name.endswith("Pil") else getattr(transformers, f"{name}Pil", None)
-    return image_processor if twin is None else twin(**image_processor.to_dict())
-
-
 I2SRMProcessor.register_for_auto_class("AutoProcessor")
 
-__all__ = ["EntityPairError", "I2SRMProcessor", "resnet_image_processor", "split_text"]
+__all__ = ["I2SRMProcessor"]

@@ -36,10 +36,11 @@ from .data_report import read_data_report
 from .encoding import encode_split, first_rows, load_splits, longest_first, train_tokenizer
 from .entity_markers import MARKERS
 from .faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
+from .image_recipes import resnet_image_processor
 from .mismatch import Mismatch, mismatch_pictures
 from .model_card import write_model_card
 from .picture_paths import check_picture_paths
-from .processing_i2srm import I2SRMProcessor, resnet_image_processor
+from .processing_i2srm import I2SRMProcessor
 from .run_description import describe_run
 from .trainer import I2SRMTrainer, picture_workers
 from .visual_feature_cache import VisualFeatureCache

@@ -14,7 +14,9 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .processing_i2srm import MAX_ASPECT, I2SRMProcessor, check_whole_number
+from .checks import check_whole_number
+from .pictures import MAX_ASPECT
+from .processing_i2srm import I2SRMProcessor
 from .version import __version__
 from .whole_files import placing
 

@@ -45,9 +45,9 @@ from modeling_i2srm.loading import CheckpointError
 from modeling_i2srm.mner import MNER
 from modeling_i2srm.mre import MRE
 from modeling_i2srm.pictures import PictureError, load_picture
-from modeling_i2srm.processing_i2srm import split_text
 from modeling_i2srm.training import run_script
 from modeling_i2srm.visual_feature_cache import VisualFeatureCache
+from modeling_i2srm.words import split_text
 
 sys.path.insert(0, str(Path(__file__).parent / "bad_inputs"))
 

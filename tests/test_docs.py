@@ -17,6 +17,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # What users need not know: no page of the reference shows these modules.
 INTERNAL = {
     "checkpoints",
+    "checks",
     "corpus_files",
     "corpus_manifest",
     "data_report",

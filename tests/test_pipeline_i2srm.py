@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from seqeval.metrics.sequence_labeling import get_entities
 from test_objects import detr
-from test_processing_i2srm import INVISIBLE, ODD, PIECES
+from test_processing_i2srm import INVISIBLE, ODD
+from test_words import PIECES
 from tiny import (
     RELATIONS,
     SENTENCES,
@@ -31,10 +32,11 @@ from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
 from transformers.utils import logging as transformers_logging
 
+from modeling_i2srm.entity_markers import EntityPairError
 from modeling_i2srm.objects import ObjectCropper, ObjectDetector
 from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
-from modeling_i2srm.processing_i2srm import EntityPairError, split_text
+from modeling_i2srm.words import split_text
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 POST = {"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19)}

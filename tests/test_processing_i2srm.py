@@ -7,13 +7,13 @@ from itertools import chain
 
 import numpy as np
 import pytest
-import regex
 import torch
 import transformers
 from conll import read_conll
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from test_words import PIECES, TWO_ENTITIES, character_span, quick, spans_of, with_spans
 from tiny import (
     SENTENCES,
     SIDE,
@@ -31,9 +31,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoProcessor, ConvNextImageProcessorPil, RobertaTokenizer, ViTImageProcessorPil
 
 from modeling_i2srm import I2SRMProcessor, pictures
+from modeling_i2srm.checks import IGNORE
 from modeling_i2srm.entity_markers import MARKERS, EntityPairError, mark_pair
+from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.pictures import PictureError, load_picture
-from modeling_i2srm.processing_i2srm import IGNORE, pil_backed, resnet_image_processor, split_pair, split_text
+from modeling_i2srm.words import split_pair, split_text
 
 TOKENIZERS = {
     "uncased BERT": bert_tokenizer,
@@ -45,7 +47,6 @@ TOKENIZERS = {
     "slow BERTweet": bertweet_tokenizer,
 }
 each_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 INVISIBLE = ["", " ", "\u200b", "\u200d", "\ufeff", "\u00a0", "\u2028", "\t", "\x00", "\u0301", "\ufffd", "\ufe0f"]
 ODD = ["\ud83d", "a\udc00", "e\u0301", "Zu\u0308rich", "👨\u200d👩\u200d👧", "#\ufe0f\u20e3", "مرحبا", "می\u200cخواهم"]
@@ -113,17 +114,6 @@ def with_markers(tokenizer=None, **settings) -> I2SRMProcessor:
 
 def marker_ids(tokenizer) -> tuple[int, ...]:
     return tuple(tokenizer.convert_tokens_to_ids(list(MARKERS)))
-
-
-def spans_of(length: int) -> list[tuple[int, int]]:
-    return [(start, end) for start in range(length) for end in range(start + 1, length + 1)]
-
-
-def with_spans(values, length):
-    """Values of a strategy with two spans in each."""
-    return values.filter(length).flatmap(
-        lambda value: st.tuples(st.just(value), *[st.sampled_from(spans_of(length(value)))] * 2)
-    )
 
 
 def at_words(row: dict) -> list[int]:
@@ -289,47 +279,6 @@ def test_pad_to_multiple_of(multiple, length):
 
 
 # Raw text
-
-PIECES = ["Kobe", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "!", "...", "@ann", "#NWM7", "#", "@", "don't"]
-PIECES += ["3.5", "http://t.co/x?a=1#b", "www.x.org", "👨\u200d👩\u200d👧", "🇫🇷", "👍🏽", "#\ufe0f\u20e3", "e\u0301"]
-PIECES += ["\u0301", "مرحبا", "می\u200cخواهم", "\u202e", "\u0600", "\u200d", "\u200b", "東京", "हिन्दी", "_", "-", "’"]
-PIECES += ["\x00", "\ud83d"]
-
-
-@settings(quick, max_examples=300)
-@given(st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=()), max_size=4)).map("".join))
-@example("".join(PIECES))
-@example(" ".join(PIECES))
-def test_words_cover_every_character_but_white_space_once(text):
-    end_before = 0
-    for word, start, end in split_text(text):
-        assert text[start:end] == word != ""
-        assert text[end_before:start].strip() == ""  # also: words stand in order and do not overlap
-        assert start >= end_before
-        assert not regex.search(r"\s", word)
-        end_before = end
-    assert text[end_before:].strip() == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Kobe  lands\tin\nParis!", ["Kobe", "lands", "in", "Paris", "!"]),
-        ("RT @JayKenMinaj: #NWM7's", ["RT", "@JayKenMinaj", ":", "#NWM7's"]),
-        ("see http://t.co/x?a=1#b now", ["see", "http://t.co/x?a=1#b", "now"]),
-        ("don’t rock-n-roll - 3,000.5 km.", ["don’t", "rock-n-roll", "-", "3,000.5", "km", "."]),
-        ("hi👨‍👩‍👧👍🏽🇫🇷", ["hi", "👨‍👩‍👧", "👍🏽", "🇫🇷"]),
-        ("# @ #️⃣ 1️⃣", ["#", "@", "#️⃣", "1️⃣"]),
-        ("Zu\u0308rich cafe\u0301", ["Zu\u0308rich", "cafe\u0301"]),
-        ("مرحبا بكم", ["مرحبا", "بكم"]),
-        ("می\u200cخواهم", ["می\u200cخواهم"]),
-        ("हिन्दी", ["हिन्दी"]),
-        ("\u0600 a", ["\u0600", "a"]),
-        ("", []),
-    ],
-)
-def test_words_of_raw_text(text, words):
-    assert [word for word, _, _ in split_text(text)] == words
 
 
 @each_tokenizer
@@ -541,75 +490,16 @@ def test_max_length_for_pairs_of_the_processor_the_call_and_the_tokenizer():
 # Pairs in raw text
 
 
-def character_span(text: str, part: str) -> tuple[int, int]:
-    assert text.count(part) == 1
-    return text.index(part), text.index(part) + len(part)
-
-
-@pytest.mark.parametrize(
-    ("text", "head", "tail", "words", "head_words", "tail_words"),
-    [
-        ("Kobe lands in #Paris!", "Kobe", "Paris", "Kobe lands in # Paris !", (0, 1), (4, 5)),
-        ("Kobe lands in #Paris!", "#Paris", "Kobe lands", "Kobe lands in #Paris !", (3, 4), (0, 2)),
-        ("unbelievable", "believ", "able", "un believ able", (1, 2), (2, 3)),
-        ("via @JayKenMinaj's", "JayKen", "JayKenMinaj", "via @ JayKen Minaj ' s", (2, 3), (2, 4)),
-        ("see http://nba.com/x", "nba", "com", "see http : / / nba . com / x", (5, 6), (7, 8)),
-        ("\tKobe\tlands\n in\u00a0Paris", "\tlands\n ", "\u00a0Paris", "Kobe lands in Paris", (1, 2), (3, 4)),
-        ("hi👨\u200d👩\u200d👧Kobe🇫🇷", "👨\u200d👩\u200d👧", "🇫🇷", "hi 👨\u200d👩\u200d👧 Kobe 🇫🇷", (1, 2), (3, 4)),
-        ("hi👨\u200d👩 Kobe", "👨", "👩 Kobe", "hi 👨 \u200d 👩 Kobe", (1, 2), (3, 5)),
-        ("Zu\u0308rich", "Zu\u0308", "rich", "Zu\u0308 rich", (0, 1), (1, 2)),
-        ("Zu\u0308rich", "Zu", "\u0308", "Zu \u0308 rich", (0, 1), (1, 2)),
-        ("مرحبا كوبي، باريس", "كوبي", "باريس", "مرحبا كوبي ، باريس", (1, 2), (3, 4)),
-        ("کوبی می\u200cخواهم", "\u200c", "خواهم", "کوبی می \u200c خواهم", (2, 3), (3, 4)),
-        ("コービー東京", "コービー", "東京", "コービー 東京", (0, 1), (1, 2)),
-        ("Kobe", "Kobe", "Kobe", "Kobe", (0, 1), (0, 1)),
-        ("New York City", "New York", "York City", "New York City", (0, 2), (1, 3)),
-        ("New York City", "New York City", "York", "New York City", (0, 3), (1, 2)),
-        ("Kobe \u200b Paris", "\u200b", " \u200b Paris", "Kobe \u200b Paris", (1, 2), (1, 3)),
-    ],
-)
-def test_words_of_raw_text_with_two_entities(text, head, tail, words, head_words, tail_words):
+@pytest.mark.parametrize(("text", "head", "tail", "words", "head_words", "tail_words"), TWO_ENTITIES)
+def test_a_pair_of_characters_is_that_of_its_words(text, head, tail, words, head_words, tail_words):
     head, tail = character_span(text, head), character_span(text, tail)
-    found, *spans = split_pair(text, head, tail)
-    assert [word for word, _, _ in found] == words.split(" ")
-    assert spans == [head_words, tail_words]
+    found = split_pair(text, head, tail)[0]
     of_text = with_markers()(text=text, head=head, tail=tail, return_word_offsets=True)
     of_words = with_markers()(tokens=words.split(" "), head=head_words, tail=tail_words)
     assert of_text.pop("words") == [words.split(" ")]
     assert of_text.pop("word_offsets") == [[(start, end) for _, start, end in found]]
     assert of_text.pop("num_truncated_words") == [0]
     assert_equal(of_text, of_words)
-
-
-texts = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=()), max_size=4), max_size=10)
-
-
-@settings(quick, max_examples=300)
-@given(post=with_spans(texts.map("".join), len))
-@example(post=("a \t b", (1, 4), (0, 1)))
-@example(post=("a\x1cb", (1, 2), (0, 1)))
-def test_the_words_of_an_entity_are_its_characters(post):
-    text, head, tail = post
-    if any(regex.fullmatch(r"\s+", text[start:end]) for start, end in (head, tail)):
-        with pytest.raises(ValueError, match="holds no word"):
-            split_pair(text, head, tail)
-        return
-    words, *spans = split_pair(text, head, tail)
-    signs = [i for i, sign in enumerate(text) if not regex.match(r"\s", sign)]
-    assert [i for word, start, end in words for i in range(start, end)] == signs
-    assert all(word == text[start:end] != "" for word, start, end in words)
-    for (start, end), (first, last) in zip((head, tail), spans, strict=True):
-        inside = [i for _, *bounds in words[first:last] for i in range(*bounds)]
-        assert inside == [i for i in signs if start <= i < end] != []
-
-
-@settings(quick, max_examples=200)
-@given(text=texts.map("".join).filter(split_text), data=st.data())
-def test_entities_of_whole_words_leave_the_words_as_they_are(text, data):
-    words = split_text(text)
-    head, tail = (data.draw(st.sampled_from(spans_of(len(words)))) for _ in range(2))
-    characters = [(words[start][1], words[end - 1][2]) for start, end in (head, tail)]
-    assert split_pair(text, *characters) == (words, head, tail)
 
 
 @each_tokenizer
@@ -695,15 +585,6 @@ def test_every_kind_of_picture_gives_the_pixels_of_the_image_processor(tmp_path,
     expected = resnet_image_processor(SIDE)(image, return_tensors="pt")["pixel_values"]
     inputs = tiny_processor()(text="Kobe", images=wrapped, objects=[wrapped])
     assert torch.equal(inputs["pixel_values"][0, :2], expected.expand(2, -1, -1, -1))
-
-
-def test_resnet_recipe():
-    image = picture(300, 400)
-    resized = np.asarray(image.resize((341, 256), Image.Resampling.BILINEAR), dtype=np.float64) / 255
-    cropped = resized[16:240, 58:282]
-    expected = (cropped - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    pixels = resnet_image_processor()(image, return_tensors="pt")["pixel_values"][0]
-    assert torch.allclose(pixels, torch.tensor(expected).permute(2, 0, 1).float(), atol=1e-5)
 
 
 def test_absent_pictures_are_zero_and_masked():
@@ -872,17 +753,6 @@ def test_round_trip_with_markers(tmp_path, name, loader):
     assert marker_ids(loaded.tokenizer) == marker_ids(processor.tokenizer)
     for ours, inputs in zip((loaded(**pairs), loaded(**lookalikes), loaded(text=SENTENCES)), expected, strict=True):
         assert_equal(ours, inputs)
-
-
-@pytest.mark.parametrize("name", ["BitImageProcessor", "BitImageProcessorFast", "ConvNextImageProcessor"])
-def test_a_torchvision_image_processor_becomes_its_pil_twin(name):
-    twin = getattr(transformers, f"{name.removesuffix('Fast')}Pil")
-    recipe = twin(size={"shortest_edge": 36}, image_mean=[0.1, 0.2, 0.3]).to_dict()
-    converted = pil_backed(type(name, (), {"to_dict": lambda self: recipe})())
-    assert type(converted) is twin
-    assert converted.to_dict() == recipe
-    assert pil_backed(converted) is converted
-    assert pil_backed(None) is None
 
 
 def test_from_encoders(tmp_path, caplog):

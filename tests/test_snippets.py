@@ -34,8 +34,8 @@ from visual_posts import VisualPosts
 from visual_relations import VisualRelations
 
 from modeling_i2srm.arguments import parse_arguments
+from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.mner import MNER
-from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training import run_task
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts

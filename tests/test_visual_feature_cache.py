@@ -31,11 +31,11 @@ from modeling_i2srm import (
     cached_pictures,
 )
 from modeling_i2srm.arguments import parse_arguments
+from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.mner import MNER
 from modeling_i2srm.mre import MRE
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.precision import bf16_is_fast
-from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training import run_task
 
 ROOT = Path(__file__).resolve().parent.parent

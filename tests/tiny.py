@@ -25,8 +25,8 @@ from modeling_i2srm import (
     I2SRMForTokenClassification,
     I2SRMProcessor,
 )
+from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.objects import ObjectCrop
-from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 VOCAB, SIDE, TAGS = 120, 32, ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
 SENTENCES = [
