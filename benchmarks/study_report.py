@@ -147,15 +147,22 @@ def run_all(arguments: argparse.Namespace) -> str | None:
     def real(name: str):
         task = REAL[name][1]
         run_study(
-            "ablation", task, f"{task}_text", *seeds, "--settings", *TEXT_ONLY, "--dataset", OUTPUT / "data" / name
+            "ablation",
+            task,
+            f"{task}_text",
+            *seeds[: 1 + TEXT_SEEDS],
+            "--settings",
+            *TEXT_ONLY,
+            "--dataset",
+            OUTPUT / "data" / name,
         )
 
     reason = prepare_real(arguments.data_dir)
+    jobs = [(made_up, name, "ablation") for name in MADE_UP]
+    jobs[1:1] = [(real, name) for name in REAL] if reason is None else []  # the quickstarts are trained one by one
+    jobs += [(made_up, name, study) for name, (*_, studies) in MADE_UP.items() for study in studies[1:]]
     with ThreadPoolExecutor(2) as pool:
-        done = [pool.submit(made_up, name, "ablation") for name in MADE_UP]
-        done += [pool.submit(real, name) for name in REAL] if reason is None else []
-        done += [pool.submit(made_up, name, study) for name, about in MADE_UP.items() for study in about[3][1:]]
-        for job in done:
+        for job in [pool.submit(*job) for job in jobs]:
             job.result()
     return reason
 
