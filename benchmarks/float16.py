@@ -3,6 +3,8 @@
 python benchmarks/float16.py examples/configs/quickstart.json --compare_text_only false --output_dir runs/float16
 """
 
+from unittest import mock
+
 import torch
 
 from modeling_i2srm.mner import MNER
@@ -15,5 +17,5 @@ def float16(self, cache_enabled=True):
 
 
 if __name__ == "__main__":
-    I2SRMTrainer.autocast_smart_context_manager = float16
-    run_script(MNER)
+    with mock.patch.object(I2SRMTrainer, "autocast_smart_context_manager", float16):
+        run_script(MNER)

@@ -36,6 +36,7 @@ from visual_relations import VisualRelations
 from modeling_i2srm.arguments import parse_arguments
 from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.mner import MNER
+from modeling_i2srm.trainer import I2SRMTrainer
 from modeling_i2srm.training import run_task
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts
@@ -141,6 +142,7 @@ def parse(words: list[str]) -> None:
         return
     path, arguments = script
     arguments = [str(ROOT / word) if word.startswith("examples/configs/") else word for word in arguments]
+    trainer = dict(vars(I2SRMTrainer))
 
     def stopping(read):
         def reading(self, *args, **kwargs):
@@ -159,6 +161,7 @@ def parse(words: list[str]) -> None:
         try:
             runpy.run_path(str(path), run_name="__main__")
         except Parsed:
+            assert vars(I2SRMTrainer) == trainer, f"{path} changes the trainer of whatever runs after it"
             return
         except (SystemExit, ValueError) as error:
             raise AssertionError(f"{shlex.join(words)}: {error!r}") from error

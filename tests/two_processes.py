@@ -1,7 +1,7 @@
 """Training with small models, alone or in two processes: torchrun --nproc_per_node 2 two_processes.py FOLDER.
 
 Each of `CASES` is trained and its weights, its log and its predictions are written to FOLDER. Nothing is random but the
-draws of AttnMixup. The weights are float64: a processor may round products of float32 as it suits their shape.
+draws of AttnMixup. The weights are float64, so that little is rounded but the losses.
 """
 
 import json
