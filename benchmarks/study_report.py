@@ -135,14 +135,13 @@ def prepare_real(data_dir: str) -> str | None:
 
 def run_all(arguments: argparse.Namespace) -> str | None:
     """Run what is left of all studies, two at a time; return why real text was left out, if it was."""
-    seeds = ["--seeds", *arguments.seeds]
     one_at_a_time = threading.Lock()
 
     def made_up(name: str, study: str):
         _, task, quickstart, _ = MADE_UP[name]
         with one_at_a_time:  # imports, and a generator of random numbers that all threads share
             prepare_made_up(name, task, quickstart)
-        run_study(study, task, name, *seeds)
+        run_study(study, task, name, "--seeds", *arguments.seeds)
 
     def real(name: str):
         task = REAL[name][1]
@@ -150,7 +149,8 @@ def run_all(arguments: argparse.Namespace) -> str | None:
             "ablation",
             task,
             f"{task}_text",
-            *seeds[: 1 + TEXT_SEEDS],
+            "--seeds",
+            *arguments.seeds[:TEXT_SEEDS],
             "--settings",
             *TEXT_ONLY,
             "--dataset",

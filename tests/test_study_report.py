@@ -63,3 +63,13 @@ def test_its_studies_are_studies():
     for _, _, _, studies in report.MADE_UP.values():
         assert set(studies) <= set(STUDIES)
     assert {setting.name for setting in STUDIES["ablation"].choose(report.TEXT_ONLY)} == set(report.TEXT_ONLY)
+
+
+def test_real_text_has_fewer_seeds(monkeypatch):
+    ran = {}
+    monkeypatch.setattr(report, "prepare_real", lambda data_dir: None)
+    monkeypatch.setattr(report, "prepare_made_up", lambda *_: None)
+    monkeypatch.setattr(report, "run_study", lambda study, *words: ran.update({(study, words[1], words[-1]): words}))
+    assert report.run_all(report.parser.parse_args([])) is None
+    seeds = [[word for word in words if str(word) in "123"] for words in ran.values()]
+    assert sorted(map(len, seeds)) == [2] * len(report.REAL) + [3] * 3 and ["1", "2"] in seeds
