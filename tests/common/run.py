@@ -51,7 +51,7 @@ def fetch():
 def main() -> int:
     fetch()
     if importlib.util.find_spec("parameterized") is None:
-        pip("install", "parameterized")
+        pip("install", "--constraint", str(ROOT / "constraints.txt"), "parameterized")
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "addopts="]
     command += ["-o", f"pythonpath={ROOT} {CACHE}", str(ROOT / "tests/common/common_models.py"), *sys.argv[1:]]
     return subprocess.call(command, cwd=ROOT)
