@@ -13,7 +13,7 @@ help:  ## list the commands
 
 # Exact versions: constraints.txt pins every package, pip and build tools included. A changed lock makes the environment anew.
 PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
-CHECK = $(BIN)/python tests/lock.py check
+CHECK = $(BIN)/python tests/version_lock.py check
 
 $(VENV)/.tools: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
@@ -22,19 +22,9 @@ $(VENV)/.tools: constraints.txt
 	$(PIP) setuptools setuptools-scm wheel
 	touch $@
 
-$(VENV)/.train: $(VENV)/.tools setup.cfg pyproject.toml
-	$(PIP) --no-build-isolation --editable '.[train]'
-	$(CHECK) train
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.tools setup.cfg pyproject.toml
-	$(PIP) --no-build-isolation --editable '.[dev]'
-	$(CHECK) dev
-	touch $(VENV)/.train $@
-
-$(VENV)/.docs: $(VENV)/.dev
-	$(PIP) --no-build-isolation --editable '.[docs]'
-	$(CHECK) docs
+$(VENV)/.%: $(VENV)/.tools setup.cfg pyproject.toml  # the extra of that name
+	$(PIP) --no-build-isolation --editable '.[$*]'
+	$(CHECK) $*
 	touch $@
 
 .PHONY: install
@@ -42,7 +32,7 @@ install: $(VENV)/.dev  ## make the virtual environment .venv and install the loc
 
 .PHONY: lock
 lock:  ## resolve setup.cfg again and write constraints.txt and constraints-lowest.txt (needs the network)
-	$(PYTHON) tests/lock.py write
+	$(PYTHON) tests/version_lock.py write
 
 .PHONY: quickstart
 quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a multimodal NER model (minutes)
@@ -65,7 +55,7 @@ quickstart-topics: $(VENV)/.train  ## the same for one label a post
 DEMO ?=
 
 .PHONY: demo
-demo: $(VENV)/.dev  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
+demo: $(VENV)/.demo  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
 	$(BIN)/python demo/app.py $(DEMO)
 
 SPACE ?= build/space
@@ -93,8 +83,12 @@ test-common: $(VENV)/.dev  ## run transformers' own common model tests on our mo
 	$(BIN)/python tests/common/run.py
 
 .PHONY: test-matrix
-test-matrix:  ## run the tests on every Python at hand, with the lowest and the latest versions (TESTS: arguments of pytest)
+test-matrix:  ## run the tests on every Python at hand, with the lowest, locked and latest versions (TESTS: for pytest)
 	$(PYTHON) tests/matrix.py -- $(TESTS)
+
+.PHONY: test-latest
+test-latest:  ## run the tests with the latest versions that setup.cfg allows, and say which moved and what broke
+	$(PYTHON) tests/matrix.py --latest -- $(TESTS)
 
 FUZZ_MINUTES ?= 10
 

@@ -1,12 +1,12 @@
 """Write the locked versions, and check an environment against them.
 
-    make lock                          # or: python tests/lock.py write
-    python tests/lock.py check dev     # does this environment hold the locked versions of modeling-i2srm[dev]?
+    make lock                          # or: python tests/version_lock.py write
+    python tests/version_lock.py check dev     # does this environment hold the locked versions of modeling-i2srm[dev]?
 
 constraints.txt pins the newest versions that setup.cfg and constraints.in allow, for every supported Python;
 constraints-lowest.txt pins the lowest ones that setup.cfg allows, on the lowest Python. Both name all packages,
-transitive ones, pip and build tools included. They are constraints: a pin takes effect only where something requires the
-package, so the pins of nvidia and triton install nothing beside a torch that was built for the CPU.
+transitive ones included; constraints.txt also names pip and the build tools. A constraint takes effect only where
+something requires the package, so the pins of nvidia and triton install nothing beside a torch built for the CPU.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pip._vendor.packaging.requirements import Requirement  # pip is there befor
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, LOWEST = ROOT / "constraints.txt", ROOT / "constraints-lowest.txt"
 LOWEST_PYTHON = "3.11"
+BUILD_TOOLS = ("pip", "setuptools", "setuptools-scm", "wheel")
 RESOLVED = {
     LOCK: ["--universal", "--all-extras", "constraints.in"],
     LOWEST: ["--resolution", "lowest-direct", "--all-extras"],
@@ -56,7 +57,7 @@ def list_requirements(name: str, extra: str) -> set[str]:
         seen.add(entry)
         try:
             texts = distribution(entry[0]).requires or ()
-        except PackageNotFoundError:  # reported by check as missing
+        except PackageNotFoundError:  # find_differences reports it as missing
             continue
         for requirement in map(Requirement, texts):
             if requirement.marker is None or requirement.marker.evaluate({"extra": entry[1]}):
@@ -71,7 +72,7 @@ def list_installed() -> dict[str, str]:
 
 def find_differences(extra: str, pins: dict[str, str], installed: dict[str, str]) -> list[str]:
     """What of modeling-i2srm[extra] and the build tools is not installed as pinned, a line each."""
-    required = list_requirements("modeling-i2srm", extra) | {"pip", "setuptools", "setuptools-scm", "wheel"}
+    required = list_requirements("modeling-i2srm", extra) | set(BUILD_TOOLS)
     return [
         f"{name}: installed {installed.get(name, 'nothing')}, locked {pins.get(name, 'nothing')}"
         for name in sorted(required)
