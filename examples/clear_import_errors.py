@@ -16,8 +16,9 @@ def report(kind, error, traceback):
         missing = missing.__cause__  # transformers wraps it
     if not isinstance(missing, ModuleNotFoundError):
         return print_traceback(kind, error, traceback)
-    what = f"needs {missing.name}: pip install 'modeling-i2srm[train]', in a clone pip install '.[train]'"
-    print(f"{Path(sys.argv[0]).name}: {what if missing.name else missing}", file=sys.stderr)
+    name = (missing.name or "").partition(".")[0]
+    what = f"needs {name}: pip install 'modeling-i2srm[train]', in a clone pip install '.[train]'"
+    print(f"{Path(sys.argv[0]).name}: {what if name else missing}", file=sys.stderr)
 
 
 sys.excepthook = report

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "tqdm", "matplotlib"]
+EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "matplotlib"]
 EXTRAS += ["onnx", "onnxruntime", "onnxscript"]
 SCRIPTS = [
     path.relative_to(ROOT).as_posix()

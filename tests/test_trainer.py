@@ -167,7 +167,7 @@ def test_the_loss_of_an_evaluation_does_not_depend_on_the_batch_size(tmp_path, c
 
 
 @pytest.mark.parametrize("task", ["entities", "relations"])
-def test_an_evaluation_without_finite_logits_names_the_post(tmp_path, task):
+def test_predictions_without_finite_logits_name_the_post(tmp_path, task):
     pipe = tiny_pipeline(task)
     data = rows(8).select([0, 1])
     if task == "relations":
@@ -178,8 +178,8 @@ def test_an_evaluation_without_finite_logits_names_the_post(tmp_path, task):
         pipe.model.get_input_embeddings().weight[pieces[0]] = torch.nan
     arguments = I2SRMTrainingArguments(str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True)
     trainer = I2SRMTrainer(pipe.model, arguments, eval_dataset=data, processing_class=pipe.processor)
-    with pytest.raises(ValueError, match="posts '.*kobe.* lands .*in.*' are NaN or infinite"):
-        trainer.evaluate()
+    with pytest.raises(ValueError, match="posts '.*kobe.*lands.*in.*' are NaN or infinite"):
+        trainer.predict(data)
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 3, 7])
