@@ -251,7 +251,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             sums, counts = self._eval_sums
             if self.args.world_size > 1:
                 sums, counts = self.accelerator.reduce(self._eval_sums.to(self.args.device), reduction="sum").cpu()
-            output.metrics[f"{metric_key_prefix}_loss"] = float((sums / counts.clamp(min=torch.finfo(counts.dtype).tiny)).sum())
+            output.metrics[f"{metric_key_prefix}_loss"] = float((sums / counts.masked_fill(counts == 0, 1)).sum())
         return output
 
     def log(self, logs, start_time=None):

@@ -132,7 +132,9 @@ def test_what_pictures_add_is_one_range_and_that_of_the_published_table():
     """Of the systems with pictures and BERT-base, against BERT-CRF."""
     table = (ROOT / "docs/measured/results.md").read_text().partition("## Published, for comparison")[2]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
-    scores = {row[0]: [re.match(r"[\d.]+", cell) for cell in row[3:5]] for row in rows if row[1].startswith("BERT-base")}
+    scores = {
+        row[0]: [re.match(r"[\d.]+", cell) for cell in row[3:5]] for row in rows if row[1].startswith("BERT-base")
+    }
     pictures = [row[0] for row in rows if row[0] in scores and row[2] == "yes"]
     added = [
         float(score[0]) - float(plain[0])

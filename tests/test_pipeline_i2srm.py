@@ -991,5 +991,5 @@ def test_a_post_whose_logits_are_not_finite_is_an_error_that_names_it(task):
     spans = {} if task == "entities" else {"pairs": [((0, 4), (5, 10))]}
     posts = [{"text": text, **spans} for text in ("Kobe lands in Paris", "Kobe lands, don't cross")]
     assert len(pipe(posts[:1])) == 1
-    with pytest.raises(ValueError, match="posts \"Kobe lands, don't cross\" are NaN or infinite: check their pictures"):
+    with pytest.raises(ValueError, match='posts "Kobe lands, don\'t cross" are NaN or infinite: check their pictures'):
         pipe(posts, batch_size=2)
