@@ -20,6 +20,7 @@ from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from conll import count_entities
 from mnre import RELATIONS, Mnre

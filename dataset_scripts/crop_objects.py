@@ -32,6 +32,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq

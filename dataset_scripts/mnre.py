@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from builder import PostsBuilder, RawData, RawPost, add_crops, add_own_crops, is_text, mre_features
 from command import run

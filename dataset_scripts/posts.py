@@ -40,6 +40,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from builder import (
     NER_TAGS,

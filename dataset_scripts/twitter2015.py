@@ -6,6 +6,7 @@ RAW holds the texts (`train.txt`, `valid.txt`, `test.txt` in a folder `twitter20
 in HVPNeT's layout or UMT's; the script finds them. A post whose picture is absent or cannot be read is kept without it.
 """
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 from command import run
 from twitter import TwitterBuilder
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from builder import MNER_FEATURES, FreshConfig, write_parquet
 from pictograms import PICTOGRAMS, SIZE, cut_objects, draw_picture

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from builder import mre_features
 from pictograms import (

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import datasets
 from datasets import ClassLabel, Features, Value
 from picture_files import hash_file

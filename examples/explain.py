@@ -10,6 +10,8 @@ without crops gets those of what --detector finds.
 import argparse
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
+
 from modeling_i2srm.explanation import explain
 from modeling_i2srm.extraction import Extractor
 from modeling_i2srm.objects import ObjectCropper, load_detector

@@ -8,6 +8,8 @@ Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. Which head it is, th
 import argparse
 import logging
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
+
 from modeling_i2srm.onnx_export import LOWEST_OPSET, TOLERANCE, export_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -41,6 +41,7 @@ import logging
 import signal
 import sys
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 

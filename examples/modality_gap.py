@@ -12,6 +12,7 @@ import argparse
 import logging
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
 import torch
 from datasets import load_dataset
 from transformers import PreTrainedConfig, set_seed

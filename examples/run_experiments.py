@@ -15,6 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import clear_import_errors  # noqa: F401  # before all that may be missing
+
 from modeling_i2srm import faults
 from modeling_i2srm.experiments import run_study
 from modeling_i2srm.mner import MNER

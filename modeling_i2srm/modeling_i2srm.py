@@ -15,7 +15,7 @@ from .heads import VectorClassifier, build_attn_mixup, build_dropout, build_sema
 from .joint_batch import joint_batch
 from .model_outputs import I2SRMModelOutput, I2SRMOutput
 from .pretrained_model import I2SRMPreTrainedModel
-from .token_states import gather_words, mean_of_tokens
+from .token_states import finite_words, gather_words, mean_of_tokens
 from .visual_prompt import PrefixCache, VisualPrompt, pool_feature_maps
 
 # Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
@@ -85,7 +85,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
         Args:
             pixel_values: (B, K, 3, H, W) normalised pictures.
-            image_mask: (B, K) 1 = present; absent pictures are not computed and give zeros. Default all present.
+            image_mask: (B, K) 1 = present; absent pictures give zeros, whatever their pixels, and are not computed
+                unless the model is compiled or traced. Default all present.
 
         Returns:
             (B, K, F), F = 4C + C_4: the pooled cells of all stages flattened, then the last stage's global average.
@@ -98,10 +99,11 @@ class I2SRMModel(I2SRMPreTrainedModel):
         batch, pictures = pixel_values.shape[:2]
         check_image_mask(image_mask, batch, pictures)
         flat = pixel_values.flatten(0, 1).to(self.vision_encoder.dtype)  # (B*K, 3, H, W)
-        # Absent pictures cost nothing and stay out of batch-norm statistics, where shapes may depend on data.
-        present = None
-        if image_mask is not None and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            present = image_mask.bool().flatten()
+        present = None if image_mask is None else image_mask.bool().flatten()
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if present is not None and traced:  # shapes must not depend on data: zeros stand for absent pictures
+            flat = flat.masked_fill(~present[:, None, None, None], 0)
+        elif present is not None:  # absent pictures cost nothing and stay out of batch-norm statistics
             if not present.any():
                 return flat.new_zeros(batch, pictures, 4 * self.pooled_channels + self.last_channels)
             flat = flat[present]
@@ -109,13 +111,15 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if (
             flat.device.type == "cpu"
             and not self.vision_encoder.training  # else batch-norm needs all pictures together
-            and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+            and not traced
         ):
             dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else flat.dtype
             calls = flat.split(CPU_BYTES // dtype.itemsize)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision):
             features = torch.cat([self._pictures(pictures) for pictures in calls])
-        if present is not None:
+        if present is not None and traced:
+            features = features.masked_fill(~present[:, None], 0)
+        elif present is not None:
             features = features.new_zeros(batch * pictures, features.shape[1]).masked_scatter(
                 present[:, None], features
             )
@@ -132,7 +136,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         return vision.to(outputs.last_hidden_state.dtype), outputs.image_mask[:, 0]
 
     def _pad_pictures(self, features, image_mask):
-        """Fill up to 1+M pictures with absent ones."""
+        """Fill up to 1+M pictures with absent ones; the features of absent ones become zeros."""
         batch, given, size = features.shape
         missing = 1 + self.config.num_objects - given
         if missing < 0:
@@ -149,7 +153,9 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if image_mask is None:
             image_mask = torch.ones(batch, given, dtype=torch.bool, device=features.device)
         check_image_mask(image_mask, batch, given)
-        return F.pad(features, (0, 0, 0, missing)), F.pad(image_mask.bool(), (0, missing))
+        image_mask = image_mask.bool()
+        features = features.masked_fill(~image_mask[..., None], 0)  # masked attention alone would let NaN through
+        return F.pad(features, (0, 0, 0, missing)), F.pad(image_mask, (0, missing))
 
     def _prefix(self, visual_features, image_mask, attention_mask, dtype):
         """The prompts as a cache, and the attention mask that goes with them."""
@@ -371,8 +377,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         Returns:
             One list a sentence, one tag id a word. With `config.constrained_decoding` and BIO label names the
             sequence is always valid BIO.
+
+        Raises:
+            ValueError: logits of words that are NaN or infinite; it names the posts. Other positions may hold anything.
         """
-        emissions, mask = gather_words(logits.float(), word_mask.to(logits.device))
+        emissions, mask = finite_words(logits, word_mask)
         invalid = None
         if self.config.constrained_decoding:
             invalid = bio_violations([self.config.id2label[i] for i in range(self.config.num_labels)])
@@ -388,8 +397,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
 
         Returns:
             (B, W, N), the words of a sentence first, zeros after them; W = most words in a sentence.
+
+        Raises:
+            ValueError: as `decode`.
         """
-        return self._chain(logits.device).marginals(*gather_words(logits.float(), word_mask.to(logits.device)))
+        return self._chain(logits.device).marginals(*finite_words(logits, word_mask))
 
     @torch.no_grad()
     def span_scores(
@@ -407,7 +419,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             nor the one after belongs to the same entity.
 
         Raises:
-            ValueError: a span that is empty or not in its sentence.
+            ValueError: a span that is empty or not in its sentence; also as `decode`.
         """
         names = [self.config.id2label[i] for i in range(self.config.num_labels)]
 
@@ -427,7 +439,7 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
             ]
             for sentence in spans
         ]
-        emissions, mask = gather_words(logits.float(), word_mask.to(logits.device))
+        emissions, mask = finite_words(logits, word_mask)
         return self._chain(logits.device).span_probabilities(emissions, mask, complete)
 
     def _chain(self, device: torch.device) -> LinearChainCRF:

@@ -42,6 +42,16 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
     return path[::-1]
 
 
+def check_finite(scores: np.ndarray, mask=True):
+    """Raise a `ValueError` where scores (B, N), or (B, T, N) at the words of a mask (B, T), are NaN or infinite."""
+    wrong = ~np.isfinite(scores).all(-1) & mask
+    if rows := np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)).tolist():
+        raise ValueError(
+            f"the logits of the posts {rows} of the batch are NaN or infinite: check their pixel_values for such "
+            "numbers, e.g. np.isfinite(pixel_values).all()"
+        )
+
+
 class OnnxSession:
     """A model exported by `export_onnx`, run by onnxruntime on the CPU.
 
@@ -96,7 +106,7 @@ class OnnxSession:
         Raises:
             TypeError: an input that the model does not have.
             ValueError: an input that is missing or of the wrong shape, an entity without a token, or token types
-                other than 0, which the exported graph does not have.
+                other than 0, which the exported graph does not have; scores of relations that are NaN or infinite.
         """
         if unknown := sorted(set(inputs) - {*self.shapes, *EXTRA_INPUTS}):
             raise TypeError(
@@ -115,7 +125,10 @@ class OnnxSession:
             name: arrays[name].astype(np.float32 if name == "pixel_values" else np.int64, copy=False)
             for name in self.shapes
         }
-        return self.session.run(["logits"], feed)[0]
+        logits = self.session.run(["logits"], feed)[0]
+        if logits.ndim == 2:  # of tokens only those count that are decoded
+            check_finite(logits)
+        return logits
 
     def _check_entities(self, arrays: dict[str, np.ndarray]):
         for name in ("head_mask", "tail_mask"):
@@ -160,7 +173,8 @@ class OnnxSession:
             One list a sentence, one tag id a word.
 
         Raises:
-            ValueError: the model classifies relations, or shapes that do not fit.
+            ValueError: the model classifies relations, shapes that do not fit, or logits of words that are NaN or
+                infinite.
         """
         if not self.scores:
             raise ValueError("a relation has no tags to decode: use session.labels[int(logits[0].argmax())]")
@@ -170,6 +184,7 @@ class OnnxSession:
                 f"logits of shape {logits.shape} and word_mask of shape {words.shape}: expected (B, T, "
                 f"{len(self.labels)}) and (B, T), e.g. session.decode(session(**inputs), inputs['word_mask'])"
             )
+        check_finite(logits, words)
         return [viterbi(emissions[mask], **self.scores) for emissions, mask in zip(logits, words, strict=True)]
 
 

@@ -12,6 +12,7 @@ from .crf import entity_type
 from .crops import check_cropper, describe_crop, find_crops
 from .entity_markers import EntityPairError, check_span
 from .pictures import PictureError, is_url
+from .token_states import check_finite
 from .words import split_pair
 
 logger = logging.get_logger(__name__)
@@ -238,7 +239,8 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         `load_picture(post["image"]).crop(box)`.
 
     Raises:
-        ValueError: no post, no words, an unknown key or option; `PictureError` (a `ValueError`) for a picture.
+        ValueError: no post, no words, an unknown key or option; logits that are NaN or infinite; `PictureError` (a
+            `ValueError`) for a picture.
 
     Example:
 
@@ -308,6 +310,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                     words[id(post)][word] = logits[position]
         emissions = torch.nn.utils.rnn.pad_sequence([torch.stack(words[id(post)]) for post in posts], batch_first=True)
         mask = torch.tensor([[w < len(post.words) for w in range(emissions.shape[1])] for post in posts])  # (B, W)
+        check_finite(emissions.cpu(), mask, lambda: [post.text for post in posts])
         return emissions, mask
 
     def read(self, posts, emissions, mask, aggregation_strategy="simple", return_all_scores=False):
@@ -458,7 +461,9 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         for post in posts:
             post.found = [None] * len(post.rows)
         for post, number, logits in self.run_rows(posts):
-            post.found[number] = logits.softmax(-1).cpu()
+            logits = logits.cpu()
+            check_finite(logits[None], names=lambda post=post: [post.text])
+            post.found[number] = logits.softmax(-1)
 
     def postprocess(self, model_outputs, top_k=0):
         post, names = model_outputs["post"], self.model.config.id2label

@@ -46,7 +46,8 @@ class I2SRMPreTrainedModel(PreTrainedModel):
 
         Returns:
             (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
-            a main picture. The first is 1 where AttnMixup gathers: every process then has the same task loss.
+            a main picture. The first is 1 in training where AttnMixup gathers: every process then has the same task
+            loss.
         """
         labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
         pictures = inputs.get("visual_features") if pictures is None else pictures
@@ -54,7 +55,8 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             posts = 0.0
         else:
             posts = len(pictures) if present is None else present[:, 0].bool().sum()
-        task = 1.0 if self.config.attn_mixup and self.config.attn_mixup_gather else self._count_labels(inputs)
+        gathered = self.training and self.config.attn_mixup and self.config.attn_mixup_gather
+        task = 1.0 if gathered else self._count_labels(inputs)
         return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
 
     def get_visual_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:

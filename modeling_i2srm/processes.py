@@ -1,4 +1,4 @@
-"""Training in several processes that gives what one process gives on their joint batch."""
+"""Training in several processes as in one on their joint batch (AttnMixup: where it gathers)."""
 
 import torch
 

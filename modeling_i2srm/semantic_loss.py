@@ -32,12 +32,15 @@ class SemanticLoss(nn.Module):
         Args:
             text: (B, text_size) text vectors t.
             vision: (B, vision_size) picture vectors v.
-            present: (B,) 1 where the post has a picture; default all. With none the loss is 0.
+            present: (B,) 1 where the post has a picture; default all. With none the loss is 0. The vectors of posts
+                without one may hold anything.
 
         Returns:
             Scalar in float32, also under autocast; unweighted.
         """
         text = text.detach() if self.detach_text else text
+        if present is not None:  # a weight of 0 would let NaN through
+            vision = vision.masked_fill(~present.bool()[:, None], 0)
         log_t = text.float().log_softmax(-1)
         log_v = self.projection(vision).float().log_softmax(-1)
         divergence = F.kl_div(log_v, log_t, reduction="none", log_target=True).sum(-1)  # (B,)

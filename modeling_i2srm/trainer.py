@@ -21,6 +21,7 @@ from .length_grouping import LengthGroupedSampler, row_lengths
 from .processes import loss_shares, without_repeats
 from .processing_i2srm import I2SRMProcessor
 from .step_guard import LOSS_PARTS, GuardedSteps
+from .token_states import check_finite
 from .zero3 import gathered, warn_of_zero3
 
 logger = logging.get_logger(__name__)
@@ -137,6 +138,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         # Nothing else has memory to pin for, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
+        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)
         self._choose_workers()
         self.start_guard()
 
@@ -216,6 +218,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             loss = self._share_of_joint_loss(inputs, outputs)
         if model.training:
             self.count_loss(loss, outputs)
+        else:
+            self._count_eval_loss(inputs, outputs)
         return (loss, outputs) if return_outputs else loss
 
     def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
@@ -228,6 +232,27 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                 outputs[name] = outputs[name] * share
         outputs["loss"] = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
         return outputs["loss"]
+
+    def _count_eval_loss(self, inputs: dict, outputs):
+        """Add up the parts of the loss of an evaluation, each over what its mean is taken over."""
+        counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
+        means = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
+        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in means])
+        # A part that is not finite shows, unless there is nothing that it is the mean of.
+        self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        """As of `Trainer`; the loss is the mean over all posts (and pictures, for the KL term), however batched."""
+        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)  # (sums and counts, task and semantic loss)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if f"{metric_key_prefix}_loss" in output.metrics:
+            sums, counts = self._eval_sums
+            if self.args.world_size > 1:
+                sums, counts = self.accelerator.reduce(self._eval_sums.to(self.args.device), reduction="sum").cpu()
+            output.metrics[f"{metric_key_prefix}_loss"] = float((sums / counts.masked_fill(counts == 0, 1)).sum())
+        return output
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
@@ -266,9 +291,13 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         inputs = self._without_repeats(inputs, keep_shape=True)  # Trainer drops their predictions, not their losses
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         unwrapped = self.accelerator.unwrap_model(model)
-        if logits is None or not hasattr(unwrapped, "decode"):
+        if not isinstance(logits, torch.Tensor):
             return loss, logits, labels
-        word_mask = inputs["word_mask"].bool().to(logits.device)
+        decoded = hasattr(unwrapped, "decode")
+        word_mask = inputs["word_mask"].bool().to(logits.device) if decoded else None
+        check_finite(logits, word_mask, partial(self._texts, inputs))
+        if not decoded:
+            return loss, logits, labels
         with gathered(getattr(unwrapped, "crf", None)):
             sequences = unwrapped.decode(logits, word_mask)
             marginals = unwrapped.marginals(logits, word_mask)
@@ -279,6 +308,13 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             tags[i, word_mask[i]] = path
             scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
         return loss, (tags, scores), labels
+
+    def _texts(self, inputs: dict) -> list[str] | None:
+        """The posts of a batch as texts, for messages; `None` without a tokenizer."""
+        tokenizer = getattr(self.processing_class, "tokenizer", None)
+        if tokenizer is None or "input_ids" not in inputs:
+            return None
+        return tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
 
 
 def start_worker(prepare, worker: int):

@@ -204,6 +204,18 @@ def test_a_batch_that_fails_costs_only_the_post_that_is_to_blame(tmp_path, extra
     assert len(lines(tmp_path / "out")) == 12 - len(to_blame)
 
 
+def test_a_post_whose_logits_are_not_finite_is_listed(tmp_path, models):
+    path, broken = write_jsonl(tmp_path / "in", 12), Extractor.from_pretrained(*models, device="cpu")
+    pieces = broken.ner.processor.tokenizer("cross", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        broken.ner.model.get_input_embeddings().weight[pieces[0]] = torch.nan
+    extract_corpus(arguments(path, tmp_path / "out"), broken)
+    to_blame = [i for i, line in enumerate(path.read_text().splitlines(), start=1) if "cross" in line]
+    assert [error["row"] for error in errors(tmp_path / "out")] == to_blame
+    assert all("cross" in error["reason"] and "are NaN" in error["reason"] for error in errors(tmp_path / "out"))
+    assert len(lines(tmp_path / "out")) == 12 - len(to_blame)
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no memory"), RuntimeError("device assert")]
 )

@@ -1,6 +1,7 @@
 """The documentation: links and the files it names exist, no public name is left out of the reference, and it builds."""
 
 import re
+import statistics
 import subprocess
 import sys
 from functools import cache
@@ -125,6 +126,44 @@ def test_public_names_have_docstrings():
         things = [(public, getattr(module, public)) for public in getattr(module, "__all__", [])]
         wrong += [f"{name}.{public}" for public, thing in things if callable(thing) and not thing.__doc__]
     assert wrong == []
+
+
+def test_what_pictures_add_is_one_range_and_that_of_the_published_table():
+    """Of the systems with pictures and BERT-base, against BERT-CRF."""
+    table = (ROOT / "docs/measured/results.md").read_text().partition("## Published, for comparison")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    scores = {
+        row[0]: [re.match(r"[\d.]+", cell) for cell in row[3:5]] for row in rows if row[1].startswith("BERT-base")
+    }
+    pictures = [row[0] for row in rows if row[0] in scores and row[2] == "yes"]
+    added = [
+        float(score[0]) - float(plain[0])
+        for name in pictures
+        for score, plain in zip(scores[name], scores["BERT-CRF"], strict=True)
+        if score
+    ]
+    assert len(added) == 18
+    said = f"pictures add {min(added):.1f} to {max(added):.1f} points of F1 to BERT-base"
+    pages = ("README.md", "docs/concepts/pictures.md", "docs/measured/results.md", "docs/tutorials/first-model.md")
+    for page in pages:
+        text = " ".join((ROOT / page).read_text().split())
+        assert text.count(said) == 1, page
+    everything = " ".join(" ".join(page.read_text().split()) for page in PAGES)
+    assert len(re.findall(r"pictures add (?!nothing)\S+ .{0,12}points", everything)) == len(pages)
+
+
+def test_the_medians_of_speed_are_those_of_the_runs():
+    performance = (ROOT / "docs/measured/performance.md").read_text()
+    medians = []
+    for runs, median in re.findall(r"^\| .+ \| ([\d.*, ]+) \| \*\*([\d.]+)\*\* \|$", performance, re.MULTILINE):
+        runs = [float(run.strip(" *")) for run in runs.split(",")]
+        assert float(median) == pytest.approx(statistics.median(runs), abs=0.0051) and runs == sorted(runs)
+        medians.append((float(median), runs[0], runs[-1]))
+    (plain, *least), (fast, *most), _ = medians
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"then {plain:.1f} times as fast as the published recipe on the CPU, in bf16 {fast:.1f} times" in readme
+    assert "of four runs, {:.2f} to {:.2f} and {:.2f} to {:.2f}".format(*least, *most) in readme
+    assert f"then {plain:.1f} times as fast" in " ".join((ROOT / "docs/how-to/bigger-encoders.md").read_text().split())
 
 
 class Fetched(HTMLParser):

@@ -135,6 +135,63 @@ def test_fullgraph_compilation_agrees():
         assert same(compiled, model(**arguments).logits, inputs, 1e-5)
 
 
+@pytest.mark.parametrize("mode", ["plain", "compiled"])
+@pytest.mark.parametrize("given", ["pixel_values", "visual_features"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_nan_of_an_absent_picture_changes_no_number_and_no_gradient(attention, given, mode):
+    model = build(text=NO_DROPOUT, attn_mixup=False, freeze_vision=False)
+    model.set_attn_implementation(attention)
+    inputs = tiny_inputs(labels=True)
+    mask = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    pictures = inputs.pop("pixel_values")
+    if given == "visual_features":
+        pictures = model.get_visual_features(pictures).detach()
+    results = []
+    for filler in (0.0, torch.nan):
+        filled = pictures.clone()
+        filled[mask == 0] = filler
+        filled.requires_grad_()
+        forward = torch.compile(model, backend="eager", dynamic=False) if mode == "compiled" else model
+        outputs = forward(**inputs, **{given: filled}, image_mask=mask)
+        model.zero_grad()
+        outputs.loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert outputs.semantic_loss > 0 and filled.grad[mask == 1].abs().sum() > 0
+        results.append([outputs.logits, outputs.loss, filled.grad, *gradients])
+    for zeros, nans in zip(*results, strict=True):
+        assert nans.isfinite().all() and torch.equal(zeros, nans)
+
+
+def test_features_of_absent_pictures_are_zeros_also_where_the_model_is_compiled():
+    model, pictures, mask = build().model, tiny_inputs()["pixel_values"], torch.tensor([[1, 0, 1, 0]] * 3)
+    pictures[mask == 0] = torch.nan
+    with torch.no_grad():
+        for parameter in model.vision_encoder.parameters():
+            parameter += 0.1  # else a black picture has no features either
+        expected = model.get_visual_features(pictures, mask)
+        compiled = torch.compile(model.get_visual_features, backend="eager", fullgraph=True)(pictures, mask)
+    assert (compiled[mask == 0] == 0).all() and (compiled[mask == 1] != 0).any()
+    torch.testing.assert_close(compiled, expected)
+
+
+def test_logits_that_are_not_finite_are_not_decoded():
+    model, inputs = build(), tiny_inputs()
+    words = inputs["word_mask"]
+    with torch.no_grad():
+        logits = model(**text_inputs(inputs)).logits
+    expected = model.decode(logits, words), model.marginals(logits, words), model.span_scores(logits, words, [[]] * 3)
+    spoiled = logits.masked_fill(words[..., None] == 0, torch.nan)  # nobody looks there
+    assert model.decode(spoiled, words) == expected[0]
+    assert torch.equal(model.marginals(spoiled, words), expected[1])
+    assert model.marginals(spoiled, words * torch.tensor([[1], [0], [1]])).isfinite().all()
+    for value in (torch.nan, torch.inf, -torch.inf):
+        spoiled = logits.clone()
+        spoiled[1, 2, 0] = spoiled[2, 4, 3] = value
+        for read in (model.decode, model.marginals, lambda *given: model.span_scores(*given, [[]] * 3)):
+            with pytest.raises(ValueError, match=r"posts \[1, 2\] of the batch are NaN or infinite: .*model.float\(\)"):
+                read(spoiled, words)
+
+
 def test_a_masked_crop_does_not_matter_and_each_present_one_does():
     model, inputs = build(), tiny_inputs()
     mask = torch.tensor([[1, 0, 1, 0]] * 3)

@@ -291,6 +291,20 @@ def test_session_refuses_wrong_inputs(ner, change, error, message):
         ner(**{**inputs, **change})
 
 
+def test_session_decodes_no_logits_that_are_not_finite(ner, relations):
+    words, inputs = pictures_and_text(2, 9, 2)
+    logits = ner(**inputs)
+    spoiled = np.where(np.asarray(words)[..., None] == 0, np.nan, logits)  # nobody looks there
+    assert ner.decode(spoiled, words) == ner.decode(logits, words)
+    inputs["pixel_values"][1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"posts \[1\] of the batch are NaN or infinite: check their pixel_values"):
+        ner.decode(ner(**inputs), words)
+    with pytest.raises(ValueError, match=r"posts \[1\] of the batch are NaN or infinite"):
+        relations(**inputs, **entities(2, 9))
+    inputs["image_mask"] = np.array([[1, 1], [0, 1]])
+    assert len(ner.decode(ner(**inputs), words)) == 2
+
+
 def test_session_refuses_pairs_without_an_entity_and_tags_of_relations(ner, relations):
     _, inputs = pictures_and_text(2, 9, 2)
     with pytest.raises(ValueError, match=r"head_mask is missing; .*head=\(0, 4\)"):

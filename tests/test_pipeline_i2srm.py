@@ -975,3 +975,21 @@ def test_unknown_options_are_refused(ner, relate):
 def test_an_error_in_a_batch_is_that_of_its_post(ner):
     with pytest.raises(ValueError, match="text='  ' has no words"):
         ner(["Kobe", "  "], batch_size=2)
+
+
+def spoil(pipe, word: str):
+    """Make the embeddings of a word NaN, so that what a model says of posts with it is no number."""
+    ids = pipe.processor.tokenizer(word, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        pipe.model.get_input_embeddings().weight[ids[0]] = torch.nan
+
+
+@pytest.mark.parametrize("task", ["entities", "relations"])
+def test_a_post_whose_logits_are_not_finite_is_an_error_that_names_it(task):
+    pipe = tiny_pipeline(task)
+    spoil(pipe, "cross")
+    spans = {} if task == "entities" else {"pairs": [((0, 4), (5, 10))]}
+    posts = [{"text": text, **spans} for text in ("Kobe lands in Paris", "Kobe lands, don't cross")]
+    assert len(pipe(posts[:1])) == 1
+    with pytest.raises(ValueError, match='posts "Kobe lands, don\'t cross" are NaN or infinite: check their pictures'):
+        pipe(posts, batch_size=2)

@@ -1,4 +1,4 @@
-"""Two processes give what one process gives on their joint batch."""
+"""Two processes give what one process gives on their joint batch, without AttnMixup or with it gathered."""
 
 import json
 import subprocess

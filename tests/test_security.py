@@ -1,9 +1,13 @@
 """What is not trusted: checkpoints, their settings, and pickles wherever one could lie."""
 
+import ast
 import json
 import pickle
+import re
 import shutil
 import sys
+from importlib.metadata import requires
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from modeling_i2srm import I2SRMForTokenClassification, I2SRMProcessor
 from modeling_i2srm.extraction import Extractor
 from modeling_i2srm.visual_feature_cache import VisualFeatureCache
 
+ROOT = Path(__file__).resolve().parents[1]
 named = None  # a list while what unpicklers look up is watched
 
 
@@ -53,6 +58,27 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     for task in ("entities", "relations"):
         tiny_pipeline(task).save_pretrained(folder / task)
     return {task: folder / task for task in ("entities", "relations")}
+
+
+def test_the_code_of_a_checkpoint_is_what_security_says(checkpoints):
+    """The files that travel, and the packages that they import."""
+    text = (ROOT / "SECURITY.md").read_text()
+    listed = re.findall(r"\w+\.py", "".join(re.findall(r"^ {4}.+$", text, re.MULTILINE)))
+    assert len(listed) == len(set(listed))
+    needed = re.search(r"They need (.+?), which transformers installs", text, re.DOTALL)[1]
+    packages = set(re.findall(r"\w+", needed)) - {"and"}
+    for folder in checkpoints.values():
+        code = {path.name: ast.parse(path.read_text()) for path in folder.glob("*.py")}
+        assert set(code) == set(listed)
+        imported = set()
+        for node in chain(*map(ast.walk, code.values())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+        assert {{"PIL": "pillow"}.get(name, name) for name in imported - sys.stdlib_module_names} == packages
+    requirements = " ".join(line for line in requires("transformers") if "extra ==" not in line)
+    assert all(re.search(rf"\b{name}\b", requirements) for name in packages - {"torch", "transformers", "pillow"})
 
 
 class Bomb:

@@ -32,6 +32,17 @@ def test_agrees_with_plain_loops(case, present):
     assert got.item() == pytest.approx(plain_loops(loss, text.tolist(), vision.tolist(), present), abs=1e-5)
 
 
+def test_vectors_of_absent_pictures_may_hold_anything(case):
+    loss, text, vision = case
+    present, spoiled = torch.tensor([0, 1, 0, 1]), vision.detach().clone()
+    spoiled[present == 0] = torch.nan
+    spoiled.requires_grad_()
+    value = loss(text, spoiled, present)
+    torch.testing.assert_close(value, loss(text, vision, present))
+    value.backward()
+    assert spoiled.grad.isfinite().all() and text.grad.isfinite().all() and text.grad.abs().sum() > 0
+
+
 def test_all_posts_count_by_default(case):
     loss, text, vision = case
     torch.testing.assert_close(loss(text, vision), loss(text, vision, torch.ones(4)))

@@ -228,6 +228,15 @@ def test_the_pipeline():
         classify(text, skip_long_pairs=True)
 
 
+def test_a_label_is_not_told_from_logits_that_are_not_finite():
+    model = build(text={"vocab_size": len(bert_tokenizer())})
+    classify = pipeline("multimodal-text-classification", model=model, processor=processor(), device="cpu")
+    with torch.no_grad():
+        model.post_classifier.bias[1] = torch.nan
+    with pytest.raises(ValueError, match="posts 'Kobe lands' are NaN or infinite"):
+        classify("Kobe lands")
+
+
 def test_the_parts_have_names_of_their_own():
     model = build()
     assert part(model, "classifier") is model.post_classifier and model.semantic_loss_weight == 0.5

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
 from PIL import Image
-from tiny import TAGS, bert_tokenizer, tiny_config, tiny_processor
+from tiny import TAGS, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
 from transformers import Trainer
 
 from modeling_i2srm import (
@@ -133,6 +133,53 @@ def test_columns_are_kept(tmp_path):
     trainer = build_trainer(tmp_path, remove_unused_columns=True)
     assert "image" in next(iter(trainer.get_train_dataloader().dataset))
     assert "pixel_values" in next(iter(trainer.get_train_dataloader()))
+
+
+EVALUATED = {
+    "a CRF": ("entities", {}),
+    "cross-entropy": ("entities", {"use_crf": False}),
+    "AttnMixup that gathers": ("entities", {"attn_mixup_gather": True}),
+    "relations": ("relations", {"class_weights": [0.5, 1.0, 2.0, 1.0, 1.0, 3.0]}),
+}
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_the_loss_of_an_evaluation_does_not_depend_on_the_batch_size(tmp_path, case):
+    """Two of the four posts have no picture, and they differ in their words and in the weights of their labels."""
+    task, settings = EVALUATED[case]
+    pipe = tiny_pipeline(task, **settings)
+    data = rows(8).select([0, 1, 5, 6])
+    if task == "relations":
+        ends = [{"head": {"start": 0, "end": 1}, "tail": {"start": 1, "end": 2}, "relation": i} for i in (0, 2, 5, 1)]
+        data = Dataset.from_list([{**row, **more} for row, more in zip(data, ends, strict=True)])
+        data = data.remove_columns("ner_tags")
+    losses = {}
+    for size in (1, 2, 3, 4):
+        arguments = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "per_device_eval_batch_size": size}
+        arguments = I2SRMTrainingArguments(str(tmp_path), **arguments)
+        trainer = I2SRMTrainer(pipe.model, arguments, eval_dataset=data, processing_class=pipe.processor)
+        losses[size] = trainer.evaluate()["eval_loss"]
+        assert trainer.predict(data).metrics["test_loss"] == losses[size]
+    with torch.no_grad():
+        whole = pipe.model.eval()(**trainer.data_collator(list(data)))
+    assert whole.semantic_loss > 0.01
+    assert losses == {size: pytest.approx(float(whole.loss), rel=1e-5) for size in losses}
+
+
+@pytest.mark.parametrize("task", ["entities", "relations"])
+def test_predictions_without_finite_logits_name_the_post(tmp_path, task):
+    pipe = tiny_pipeline(task)
+    data = rows(8).select([0, 1])
+    if task == "relations":
+        ends = {"head": {"start": 0, "end": 1}, "tail": {"start": 1, "end": 2}, "relation": 0}
+        data = Dataset.from_list([{**row, **ends} for row in data]).remove_columns("ner_tags")
+    with torch.no_grad():  # a word of the second post alone
+        pieces = pipe.processor.tokenizer("in", add_special_tokens=False)["input_ids"]
+        pipe.model.get_input_embeddings().weight[pieces[0]] = torch.nan
+    arguments = I2SRMTrainingArguments(str(tmp_path), report_to="none", use_cpu=True, disable_tqdm=True)
+    trainer = I2SRMTrainer(pipe.model, arguments, eval_dataset=data, processing_class=pipe.processor)
+    with pytest.raises(ValueError, match="posts '.*kobe.*lands.*in.*' are NaN or infinite"):
+        trainer.predict(data)
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 3, 7])
