@@ -5,8 +5,8 @@
 
 constraints.txt pins the newest versions that setup.cfg and constraints.in allow, for every supported Python;
 constraints-lowest.txt pins the lowest ones that setup.cfg allows, on the lowest Python. Both name all packages,
-transitive ones, pip and build tools included. They are constraints: a pin takes effect only where something requires the
-package, so the pins of nvidia and triton install nothing beside a torch that was built for the CPU.
+transitive ones, pip and build tools included. They are constraints: a pin takes effect only where something requires
+the package, so the pins of nvidia and triton install nothing beside a torch that was built for the CPU.
 """
 
 import argparse
