@@ -28,14 +28,14 @@ def commands(job: dict) -> list[str]:
     matrix = dict(job["strategy"]["matrix"])
     others = matrix.pop("include", [])
     combinations = [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
-    found = []
+    found, variable = [], re.compile(r"\$\{\{ matrix\.(\w+) \}\}")
     for values in combinations + others:
         for step in job["steps"]:
             texts = [step.get("run", ""), *step.get("env", {}).values(), *step.get("with", {}).values()]
-            names = itertools.chain(*(re.findall(r"\$\{\{ matrix\.(\w+) \}\}", str(text)) for text in texts))
-            assert set(names) <= set(values)
+            assert {name for text in texts for name in variable.findall(str(text))} <= set(values)
             if "run" in step:
-                found.append(re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda name: values[name[1]], step["run"]))
+                parts = variable.split(step["run"])  # text, name, text ...
+                found.append("".join(values[part] if place % 2 else part for place, part in enumerate(parts)))
     return found
 
 

@@ -20,30 +20,14 @@ BINARIES = {
     "tests/parity/*.safetensors": (rb".{8}\{", 700_000),
     "tests/fuzz/corpus/*": (rb"", 10_000),
 }
-ARCHIVES = (
-    ".whl",
-    ".egg",
-    ".zip",
-    ".jar",
-    ".7z",
-    ".rar",
-    ".tar",
-    ".gz",
-    ".tgz",
-    ".bz2",
-    ".tbz2",
-    ".xz",
-    ".txz",
-    ".zst",
-)
+ARCHIVES = tuple(".whl .egg .zip .jar .7z .rar .tar .gz .tgz .bz2 .tbz2 .xz .txz .zst .lz4 .deb .rpm".split())
 ARCHIVE_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"7z\xbc\xaf'\x1c", b"Rar!\x1a\x07", b"BZh")
 ARCHIVE_MAGIC += (b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # of xz and zstd
-TAR_MAGIC = slice(257, 262), b"ustar"
 
 
 def is_archive(content: bytes) -> bool:
     """Whether a file begins as an archive does, whatever it is called."""
-    return content.startswith(ARCHIVE_MAGIC) or content[TAR_MAGIC[0]] == TAR_MAGIC[1]
+    return content.startswith(ARCHIVE_MAGIC) or content[257:262] == b"ustar"  # of tar
 
 
 def is_text(content: bytes) -> bool:
@@ -64,9 +48,8 @@ def find_problem(path: str, content: bytes) -> str | None:
     archive = "is an archive: track what it holds, or leave it out"
     if path.lower().endswith(ARCHIVES):
         return archive
-    start, most = next(
-        (limits for pattern, limits in BINARIES.items() if fnmatchcase(path, pattern)), (None, MAX_BYTES)
-    )
+    found = (limits for pattern, limits in BINARIES.items() if fnmatchcase(path, pattern))
+    start, most = next(found, (None, MAX_BYTES))
     if start is None and is_archive(content):
         return archive
     if start is None and not is_text(content):
