@@ -133,6 +133,11 @@ def install(wheel: Path, folder: Path, *extras: str) -> Path:
     return site
 
 
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory) -> Path:
+    return install(wheel, tmp_path_factory.mktemp("installed") / "site")
+
+
 def run(site: Path, folder: Path, code: str, *arguments) -> list:
     """What a script prints that sees the packages in `site` alone."""
     script = folder / "script.py"
@@ -173,10 +178,7 @@ def test_the_sdist_holds_every_tracked_file(unpacked):
     assert os.access(unpacked / ".ci/run", os.X_OK)
 
 
-def test_an_installed_wheel_says_what_it_is(wheel, tmp_path):
-    site = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
-    subprocess.run([*command, str(site), str(wheel)], check=True)
+def test_an_installed_wheel_says_what_it_is(site, tmp_path):
     code = (
         "import json\nfrom importlib.metadata import metadata, version\n"
         "print(json.dumps([version('modeling-i2srm'), list(metadata('modeling-i2srm').items())]))"
@@ -192,7 +194,7 @@ def test_an_installed_wheel_says_what_it_is(wheel, tmp_path):
     assert pythons == ["3.11", "3.12", "3.13"]
 
 
-def test_without_extras_a_checkpoint_answers(wheel, tmp_path):
+def test_without_extras_a_checkpoint_answers(site, tmp_path):
     torch.manual_seed(1)
     processor, picture = tiny_processor(bert_tokenizer()), tmp_path / "picture.png"
     model = I2SRMForTokenClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)})).eval()
@@ -201,7 +203,6 @@ def test_without_extras_a_checkpoint_answers(wheel, tmp_path):
     Image.linear_gradient("L").convert("RGB").save(picture)
     tagger = pipeline("multimodal-token-classification", model=model, processor=processor)
 
-    site = install(wheel, tmp_path / "site")
     found, answer, said = run(site, tmp_path, USING, tmp_path / "checkpoint", TEXT, picture)
     assert found == str(site / "modeling_i2srm/__init__.py")
     assert answer
