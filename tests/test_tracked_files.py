@@ -5,6 +5,7 @@ import io
 import subprocess
 import tarfile
 import zipfile
+from itertools import count
 
 import pytest
 import tracked_files
@@ -55,6 +56,7 @@ ARCHIVE, BINARY, OTHER, LARGE = "is an archive", "is binary", "is not what its n
         ("tests/fuzz/corpus/crop_index/zip.pth", zipped(), None),
         ("tests/__init__.py", b"", None),
     ],
+    ids=count(),  # the bytes of archives, which pytest would take, hold the time
 )
 def test_what_a_tracked_file_may_be(path, content, problem):
     found = tracked_files.find_problem(path, content)
