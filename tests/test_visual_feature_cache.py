@@ -329,6 +329,13 @@ def test_another_version_of_the_format_has_another_folder(tmp_path, monkeypatch)
     assert VisualFeatureCache.for_model(tmp_path, tiny_model(), tiny_processor()).folder != before.folder
 
 
+def test_another_version_of_the_package_reads_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeling_i2srm.visual_feature_cache.__version__", "0.1.0")
+    before = VisualFeatureCache.for_model(tmp_path, tiny_model(), tiny_processor())
+    monkeypatch.undo()
+    assert VisualFeatureCache.for_model(tmp_path, tiny_model(), tiny_processor()).folder == before.folder
+
+
 def test_a_backbone_that_is_trained_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"would go stale.*--cache_visual_features .* --freeze_vision true"):
         VisualFeatureCache.for_model(tmp_path, tiny_model(freeze_vision=False), tiny_processor())
