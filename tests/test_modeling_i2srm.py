@@ -127,6 +127,21 @@ def test_every_supported_family_sees_pictures_in_all_modes(family):
     assert difference(reference, text_only, inputs) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
+def test_positions_and_types_of_tokens_reach_the_text_encoder(name):
+    model, inputs = build(), tiny_inputs()
+    own = {"position_ids": torch.arange(9).flip(0).expand(3, -1), "token_type_ids": torch.tensor([[0, 1, 1] * 3] * 3)}
+    plain = BertModel(model.config.text_config, add_pooling_layer=False).eval()
+    plain.load_state_dict(model.model.text_encoder.state_dict())
+    given = text_inputs(inputs) | {name: own[name]}
+    with torch.no_grad():
+        expected = model.classifier(plain(**given).last_hidden_state)
+        assert same(model(**given).logits, expected, inputs)
+        assert difference(model(**text_inputs(inputs)).logits, expected, inputs) > 1e-4
+        pictures = [model(**picture_inputs(inputs) | extra).logits for extra in (given, {})]
+    assert difference(*pictures, inputs) > 1e-4
+
+
 def test_fullgraph_compilation_agrees():
     model, inputs = build(), tiny_inputs()
     with torch.no_grad():
@@ -224,6 +239,15 @@ def test_batch_sizes_train_with_finite_losses_that_add_up(batch, use_crf):
         torch.testing.assert_close(outputs.loss, sum(parts))
         outputs.loss.backward()
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_dropout_is_applied_to_the_tokens_and_to_the_sentences_of_mixup(monkeypatch):
+    model, inputs = build().train(), tiny_inputs(4, labels=True)
+    sizes = []
+    monkeypatch.setattr(model.dropout, "forward", lambda states: sizes.append(states.shape[:2]) or states)
+    model(**inputs)
+    assert sizes == [(4, 9), (6 + 2 + 2, 7)]  # unmixed, and mixed once for either set of labels
+    assert model.dropout.p == model.config.text_config.hidden_dropout_prob
 
 
 @pytest.mark.parametrize("freeze", [True, False])
