@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED = "_unfinished"  # an underscore keeps it off the Hub
 FILES, STATE = "checkpoint_files.json", "trainer_state.json"
+WITHOUT_BEST = "go on without the best model: --load_best_model_at_end false"
 WEIGHTS = re.compile(r"(pytorch_|adapter_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 
 
@@ -34,8 +35,8 @@ def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
     """What is missing from a checkpoint, in words; `None` if it is whole.
 
     Files are compared with the list that was written when the checkpoint was whole. Without such a list (of an earlier
-    version, or a plain `Trainer`) it is seen whether they can be opened, and whether trainer_state.json, which comes
-    last, is there.
+    version, or a plain `Trainer`) it is seen whether they can be opened, and whether there are weights and
+    trainer_state.json, which comes last.
     """
     checkpoint = Path(checkpoint)
     try:
@@ -49,6 +50,9 @@ def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
         if not (checkpoint / STATE).is_file():
             return f"{STATE} is missing"
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        # A folder may hold the shards of FSDP or DeepSpeed.
+        if not any(path.is_dir() or WEIGHTS.fullmatch(path.name) for path in checkpoint.iterdir()):
+            return "the weights are missing"
         for path in checkpoint.iterdir():
             if path.suffix == ".safetensors":
                 with safe_open(path, "pt"):
@@ -70,37 +74,53 @@ def step_of(checkpoint: Path) -> int:
     return int(NAME.fullmatch(checkpoint.name)[1])
 
 
-def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True) -> str | None:
+def what_is_torn_of_best(checkpoint: Path) -> str | None:
+    """What is missing from the best model that a whole checkpoint names, in words; `None` if it is whole.
+
+    It is looked for beside the checkpoint, whatever folder its path names: a run may have been moved.
+    """
+    best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
+    if not best:
+        return None
+    best = checkpoint.parent / Path(best).name
+    torn = what_is_torn(best) if best.is_dir() else "there is no such folder"
+    return torn and f"of its best model {best.name}, {torn}"
+
+
+def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True, needs_best: bool = True) -> str | None:
     """The newest checkpoint from which a run can go on, or `None`; torn ones are named in a warning and passed over.
 
-    One that is whole, but whose best model so far is torn, is passed over too: from an older one that comes again.
+    Args:
+        needs_best: the run loads its best model at the end. A checkpoint whose best model so far is torn or not there
+            is passed over too: from an older one that model comes again.
     """
     for checkpoint in reversed(find_checkpoints(folder)):
-        torn = what_is_torn(checkpoint)
+        torn, advice = what_is_torn(checkpoint), "delete it"
+        if torn is None and needs_best:
+            torn, advice = what_is_torn_of_best(checkpoint), WITHOUT_BEST
         if torn is None:
-            best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
-            best = best and checkpoint.parent / Path(best).name
-            if not best or not best.is_dir() or (torn := what_is_torn(best)) is None:
-                return os.path.join(folder, checkpoint.name)
-            torn = f"of its best model {best.name}, {torn}"
+            return os.path.join(folder, checkpoint.name)
         if warn:
-            logger.warning(f"{checkpoint} is no whole checkpoint and is passed over: {torn}; delete it")
+            logger.warning(f"{checkpoint} is no whole checkpoint and is passed over: {torn}; {advice}")
     return None
 
 
-def check_whole(checkpoint: str | os.PathLike):
-    """Refuse a checkpoint that is not whole.
+def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
+    """Refuse a checkpoint that is not whole, or whose best model is not, if the run needs that.
 
     Raises:
         ValueError: what is missing, and which checkpoint beside it is whole.
     """
-    if not Path(checkpoint).is_dir():
+    checkpoint, without = Path(checkpoint), ""
+    if not checkpoint.is_dir():
         torn = "there is no such folder"
     elif (torn := what_is_torn(checkpoint)) is None:
-        return
-    other = last_whole_checkpoint(Path(checkpoint).parent, warn=False)
+        if not needs_best or (torn := what_is_torn_of_best(checkpoint)) is None:
+            return
+        without = f", or {WITHOUT_BEST}"
+    other = last_whole_checkpoint(checkpoint.parent, warn=False, needs_best=needs_best)
     advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start anew"
-    raise ValueError(f"{checkpoint} is no whole checkpoint: {torn}; {advice}")
+    raise ValueError(f"{checkpoint} is no whole checkpoint: {torn}; {advice}{without}")
 
 
 def how_to_resume(folder: str | os.PathLike) -> str:
@@ -186,22 +206,27 @@ class WholeCheckpoints:
     """A part of `I2SRMTrainer`: saving and resuming as this module says; `train(resume_from_checkpoint=True)` too.
 
     Raises:
-        RunError: a checkpoint or the model could not be written; those from before are as they were.
-        ValueError: a checkpoint to resume from that is not whole.
+        RunError: a checkpoint or the model could not be written; those from before are as they were. Or the best model
+            cannot be loaded at the end.
+        ValueError: a checkpoint to resume from that is not whole, or whose best model is not.
     """
 
     _staging: str | None = None  # where the checkpoint that is being saved belongs for now
+    _resumed_from: Path | None = None
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
             if self.args.should_save:
                 tidy(self.args.output_dir)
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_whole_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = last_whole_checkpoint(
+                self.args.output_dir, needs_best=self.args.load_best_model_at_end
+            )
             if resume_from_checkpoint is None:
                 raise ValueError(f"no whole checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
         elif resume_from_checkpoint:
-            check_whole(resume_from_checkpoint)
+            check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
+        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
@@ -211,6 +236,23 @@ class WholeCheckpoints:
         stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
         if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
+
+    def _load_callback_state(self):
+        """As Trainer's, right after the state was read: the best model is that beside the checkpoint, also if the run
+        was moved, and the state names a folder that is gone or another run's."""
+        super()._load_callback_state()
+        best = self._resumed_from.with_name(f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+
+    def _load_best_model(self):
+        """As Trainer's, which would keep the last model where the best one is gone."""
+        if torn := what_is_torn(best := self.state.best_model_checkpoint):
+            raise RunError(
+                f"the best model {best} cannot be loaded: {torn}. {WITHOUT_BEST.capitalize()}, with "
+                f"--resume_from_checkpoint last"
+            )
+        super()._load_best_model()
 
     def _get_output_dir(self, trial):
         return super()._get_output_dir(trial) if self._staging is None else self._staging

@@ -191,12 +191,14 @@ def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
         if training_args.should_save:
             tidy(output_dir)
         if wanted in ("last", "true", "True", True):
-            last = last_whole_checkpoint(training_args.output_dir, warn=training_args.should_log)
+            last = last_whole_checkpoint(
+                training_args.output_dir, training_args.should_log, training_args.load_best_model_at_end
+            )
             if last is None:
                 logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
             return last
         if wanted:
-            check_whole(wanted)
+            check_whole(wanted, training_args.load_best_model_at_end)
             return wanted
         if earlier := find_checkpoints(output_dir):
             if not overwrite:

@@ -89,6 +89,81 @@ def test_resuming_passes_over_a_torn_checkpoint_to_the_same_result(posts, whole,
     assert same_result(out, whole) and what_is_torn(out / "checkpoint-6") is None
 
 
+def copy_with_best(whole: Path, out: Path, listed: bool = True) -> Path:
+    """A run whose best model after 4 and 6 steps is checkpoint-4, in another folder than its states name."""
+    shutil.copytree(whole, out)
+    for checkpoint in (out / "checkpoint-4", out / "checkpoint-6"):
+        state = json.loads((checkpoint / "trainer_state.json").read_text())
+        state |= {"best_model_checkpoint": "/old/runs/checkpoint-4", "best_global_step": 4}
+        (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+        (checkpoint / "checkpoint_files.json").unlink()
+        if listed:
+            checkpoints.seal(checkpoint)
+    return out
+
+
+DAMAGES = {
+    "cut": lambda best: cut(best / "model.safetensors"),
+    "without weights": lambda best: (best / "model.safetensors").unlink(),
+    "gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_whose_best_model_is_torn_is_named_and_passed_over(whole, tmp_path, damage, listed, caplog):
+    out = copy_with_best(whole, tmp_path / "out", listed)
+    assert last_whole_checkpoint(out) == str(out / "checkpoint-6")
+    checkpoints.check_whole(out / "checkpoint-6")
+    DAMAGES[damage](out / "checkpoint-4")
+    assert last_whole_checkpoint(out) == str(out / "checkpoint-2")
+    assert f"{out / 'checkpoint-6'} is no whole checkpoint and is passed over: of its best model" in caplog.text
+    with pytest.raises(ValueError, match="of its best model checkpoint-4.*_from_checkpoint .*checkpoint-2, or go on w"):
+        checkpoints.check_whole(out / "checkpoint-6")
+    assert last_whole_checkpoint(out, needs_best=False) == str(out / "checkpoint-6")  # it is not loaded
+    checkpoints.check_whole(out / "checkpoint-6", needs_best=False)
+
+
+def test_a_run_whose_best_model_is_torn_goes_on_from_before_it(posts, whole, tmp_path):
+    out = copy_with_best(whole, tmp_path / "out")
+    (out / "model.safetensors").unlink()
+    cut(out / "checkpoint-4" / "model.safetensors")
+    with pytest.raises(ValueError, match="checkpoint-6 is no whole checkpoint: of its best model checkpoint-4, model"):
+        run(posts, out, resume_from_checkpoint=out / "checkpoint-6")
+    run(posts, out, resume_from_checkpoint="last")
+    assert same_result(out, whole)
+
+
+def test_without_the_best_model_a_run_goes_on_from_its_last_checkpoint(posts, whole, tmp_path):
+    out = copy_with_best(whole, tmp_path / "out")
+    shutil.rmtree(out / "checkpoint-4")
+    run(posts, out, resume_from_checkpoint="last", load_best_model_at_end=False)
+    last, model = (load_file(folder / "model.safetensors") for folder in (out / "checkpoint-6", out))
+    assert all(torch.equal(weight, model[name]) for name, weight in last.items())
+
+
+def test_a_run_that_was_moved_loads_its_best_model(posts, whole, tmp_path):
+    out = copy_with_best(whole, tmp_path / "out")
+    run(posts, out, resume_from_checkpoint="last")
+    best, model, last = (
+        load_file(folder / "model.safetensors") for folder in (out / "checkpoint-4", out, whole / "checkpoint-6")
+    )
+    assert all(torch.equal(weight, model[name]) for name, weight in best.items())
+    assert any(not torch.equal(weight, last[name]) for name, weight in best.items())
+
+
+def test_a_best_model_that_is_torn_while_the_run_goes_on_ends_it(posts, whole, tmp_path, monkeypatch):
+    out, load = copy_with_best(whole, tmp_path / "out"), checkpoints.WholeCheckpoints._load_best_model
+
+    def torn_by_then(self):
+        (out / "checkpoint-4" / "model.safetensors").unlink()
+        load(self)
+
+    monkeypatch.setattr(checkpoints.WholeCheckpoints, "_load_best_model", torn_by_then)
+    with pytest.raises(RunError, match="the best model .*checkpoint-4 cannot be loaded: model.safetensors is missing"):
+        run(posts, out, resume_from_checkpoint="last")
+
+
 def test_what_a_killed_run_left_is_finished_or_deleted(whole, tmp_path):
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     (out / "_unfinished").mkdir()

@@ -38,6 +38,11 @@ def enumerate_paths(crf, emissions, length):
     return paths, torch.stack([score(crf, emissions, path) for path in paths])
 
 
+def test_scores_start_near_zero_but_not_at_it():
+    for parameter in LinearChainCRF(9).parameters():
+        assert 0.05 < parameter.abs().max() <= 0.1
+
+
 def test_loss_agrees_with_enumeration(crf):
     emissions, tags, mask = case()
     loss = crf(emissions, tags, mask)

@@ -7,8 +7,9 @@ from tiny import RESNET, TAGS, text_config, tiny_config, tiny_inputs
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
 
 from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
-from modeling_i2srm.modeling_i2srm import gather_words
+from modeling_i2srm.modeling_i2srm import CPU_BYTES, gather_words
 from modeling_i2srm.trainer import LOSS_PARTS
+from modeling_i2srm.visual_prompt import pool_feature_maps
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "electra"]
 BACKBONES = {
@@ -124,6 +125,21 @@ def test_every_supported_family_sees_pictures_in_all_modes(family):
     reference = results["eager", "plain"]
     assert all(same(logits, reference, inputs, 1e-5) for logits in results.values())
     assert difference(reference, text_only, inputs) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
+def test_positions_and_types_of_tokens_reach_the_text_encoder(name):
+    model, inputs = build(), tiny_inputs()
+    own = {"position_ids": torch.arange(9).flip(0).expand(3, -1), "token_type_ids": torch.tensor([[0, 1, 1] * 3] * 3)}
+    plain = BertModel(model.config.text_config, add_pooling_layer=False).eval()
+    plain.load_state_dict(model.model.text_encoder.state_dict())
+    given = text_inputs(inputs) | {name: own[name]}
+    with torch.no_grad():
+        expected = model.classifier(plain(**given).last_hidden_state)
+        assert same(model(**given).logits, expected, inputs)
+        assert difference(model(**text_inputs(inputs)).logits, expected, inputs) > 1e-4
+        pictures = [model(**picture_inputs(inputs) | extra).logits for extra in (given, {})]
+    assert difference(*pictures, inputs) > 1e-4
 
 
 def test_fullgraph_compilation_agrees():
@@ -282,6 +298,15 @@ def test_batch_sizes_train_with_finite_losses_that_add_up(batch, use_crf):
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+def test_dropout_is_applied_to_the_tokens_and_to_the_sentences_of_mixup(monkeypatch):
+    model, inputs = build().train(), tiny_inputs(4, labels=True)
+    sizes = []
+    monkeypatch.setattr(model.dropout, "forward", lambda states: sizes.append(states.shape[:2]) or states)
+    model(**inputs)
+    assert sizes == [(4, 9), (6 + 2 + 2, 7)]  # unmixed, and mixed once for either set of labels
+    assert model.dropout.p == model.config.text_config.hidden_dropout_prob
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_every_parameter_but_a_frozen_backbone_gets_a_gradient(freeze):
     model = build(freeze_vision=freeze).train()
@@ -323,6 +348,50 @@ def test_words_without_a_label_are_left_out_of_the_loss():
         assert model(**inputs, word_mask=word_mask).loss == implied
         word_mask[0, 4] = 0
         assert model(**inputs, word_mask=word_mask).loss == implied
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+def test_labels_where_no_word_begins_do_not_count(use_crf):
+    """With labels everywhere the loss is that of the words of `word_mask`, from the definition."""
+    model, inputs = build(use_crf=use_crf, semantic_loss_weight=0.0), tiny_inputs()
+    words = inputs["word_mask"].bool()
+    labels = torch.randint(0, len(TAGS), words.shape)
+    with torch.no_grad():
+        outputs = model(**inputs, labels=labels)
+        chains = [(scores[here], tags[here]) for scores, tags, here in zip(outputs.logits, labels, words, strict=True)]
+        if use_crf:
+            losses = [model.crf(scores[None], tags[None], torch.ones(1, len(tags)))[0] for scores, tags in chains]
+        else:
+            losses = [
+                -row.log_softmax(-1)[tag] for scores, tags in chains for row, tag in zip(scores, tags, strict=True)
+            ]
+        torch.testing.assert_close(outputs.loss, torch.stack(losses).mean())
+        every_token = model(**inputs | {"word_mask": inputs["attention_mask"]}, labels=labels).loss
+    assert abs(every_token - outputs.loss) > 1e-3
+    assert model._count_labels(inputs | {"labels": labels}) == (3 if use_crf else words.sum())
+
+
+def test_in_training_labels_where_no_word_begins_do_not_count_either():
+    model, inputs = build().train(), tiny_inputs(4)
+    labels, losses = torch.randint(0, len(TAGS), inputs["input_ids"].shape), []
+    for given in (labels, labels.masked_fill(inputs["word_mask"] == 0, -100)):
+        torch.manual_seed(0)
+        losses.append(model(**inputs, labels=given))
+    assert losses[0].task_loss == losses[1].task_loss and losses[0].mixup_loss == losses[1].mixup_loss
+
+
+def test_a_trained_backbone_sees_all_pictures_of_a_batch_in_one_call():
+    """Batch-norm needs them together, where a frozen backbone takes a few at a time."""
+    model, pictures = build(freeze_vision=False).train().model, torch.randn(5, 4, 3, 32, 32)
+    assert len(pictures.flatten(0, 1)) > CPU_BYTES // pictures.element_size()
+    encoder = copy.deepcopy(model.vision_encoder)
+    maps = encoder(pictures.flatten(0, 1)).feature_maps
+    expected = torch.cat([pool_feature_maps(maps).flatten(1), maps[-1].mean((2, 3))], dim=1)
+    torch.testing.assert_close(model.get_visual_features(pictures).flatten(0, 1), expected)
+    statistics = model.vision_encoder.state_dict()
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(statistics[name], value)
+    assert statistics["embedder.embedder.normalization.num_batches_tracked"] == 1
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 8, 16])

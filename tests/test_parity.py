@@ -1,20 +1,30 @@
 """Agreement with reference numbers recorded from the field's published prompt-fusion code.
 
-The reference weights use torchvision's and the published code's names; `published_to_ours` is the documented mapping.
-Crops that are absent there are zeros and attended to, so the all-ones `image_mask` reproduces it.
+The small kit in tests/parity is always tested; the full one where it is at hand (`I2SRM_PARITY_DIR`). The reference
+weights use torchvision's and the published code's names; `published_to_ours` is the documented mapping. Crops that are
+absent there are zeros and attended to, so the all-ones `image_mask` reproduces it.
 """
 
+import functools
+import json
 import os
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification
 
-PARITY = Path(os.environ.get("I2SRM_PARITY_DIR", Path(__file__).resolve().parent.parent.parent / "shared" / "parity"))
-pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"no reference numbers at {PARITY} (set I2SRM_PARITY_DIR)")
+SMALL = Path(__file__).resolve().parent / "parity"
+FULL = Path(os.environ.get("I2SRM_PARITY_DIR", SMALL.parent.parent.parent / "shared" / "parity"))
+needs_full = pytest.mark.skipif(
+    not FULL.is_dir(), reason=f"the full kit is not at {FULL} (set I2SRM_PARITY_DIR); the small one is tested"
+)
+CASES = ["small-b2", *(pytest.param(f"full-{name}", marks=needs_full) for name in ("b8", "b5", "b2"))]
+HEADS = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 RENAMES = [
@@ -48,7 +58,31 @@ def published_to_ours(published: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return ours
 
 
-def build(reference, model_class=I2SRMForTokenClassification, **overrides):
+@functools.cache
+def load_reference(kit: str, task: str) -> dict:
+    """config, weights and cases of the full kit, or the same of the small one, with norms in place of gradients."""
+    if kit == "full":
+        return torch.load(FULL / f"{task}.pt", weights_only=True)
+    scalars = json.loads((SMALL / "kit.json").read_text(encoding="utf-8"))[task]
+    weights, tensors = (load_file(SMALL / f"{name}.safetensors") for name in ("weights", "case"))
+    tensors = {name.removeprefix(f"{task}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{task}/")}
+    inputs, expected = (
+        {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        for part in ("inputs/", "eval_layers/")
+    )
+    expected |= {name: [tensor] for name, tensor in expected.items() if name.startswith("classifier_")}
+    expected |= {"loss": torch.tensor(scalars["loss"]), "decode": scalars["decode"]}
+    # Vectors of one number, so that the norm of the gates of all layers is that of their norms.
+    expected["norms"] = {name: torch.tensor([norm]) for name, norm in scalars["gradient_norms"].items()}
+    case = {"inputs": inputs, "eval_layers": expected, "text_only_last_hidden": tensors["text_only_last_hidden"]}
+    return {
+        "config": scalars["config"],
+        "weights": {name.partition("/")[2]: w for name, w in weights.items() if name.startswith(("both/", f"{task}/"))},
+        "cases": {scalars["case"]: case},
+    }
+
+
+def build(reference: dict, task: str, **overrides):
     config = reference["config"]
     labels = config["labels"]  # names of tags, or a number of relations
     labels = [f"relation {i}" for i in range(labels)] if isinstance(labels, int) else labels
@@ -70,15 +104,17 @@ def build(reference, model_class=I2SRMForTokenClassification, **overrides):
             "depths": [1, 1, 1, 1],
             "layer_type": "bottleneck",
         },
-        prompt_hidden_size=config["mid"],
-        freeze_vision=False,
-        semantic_loss_weight=0.0,
-        attn_mixup=False,
-        constrained_decoding=False,
-        id2label=dict(enumerate(labels)),
-        **overrides,
+        **{
+            "prompt_hidden_size": config["mid"],
+            "freeze_vision": False,
+            "semantic_loss_weight": 0.0,
+            "attn_mixup": False,
+            "constrained_decoding": False,
+            "id2label": dict(enumerate(labels)),
+            **overrides,
+        },
     )
-    model = model_class(i2srm_config)
+    model = HEADS[task](i2srm_config)
     missing = model.load_state_dict(published_to_ours(reference["weights"]), strict=False)
     assert not missing.unexpected_keys
     assert all(re.search("position_ids|token_type_ids", name) for name in missing.missing_keys), missing.missing_keys
@@ -100,35 +136,30 @@ def model_inputs(case):
     }
 
 
-@pytest.fixture(scope="module")
-def ner_reference():
-    return torch.load(PARITY / "ner.pt", weights_only=True)
+@pytest.fixture(params=["sdpa", "eager"])
+def attention(request) -> str:
+    return request.param
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
-def ner_model(request, ner_reference):
-    model = build(ner_reference)
-    model.set_attn_implementation(request.param)
+@functools.cache
+def reference_model(kit: str, task: str, attention: str):
+    model = build(load_reference(kit, task), task)
+    model.set_attn_implementation(attention)
     return model
 
 
-@pytest.fixture(scope="module")
-def re_reference():
-    return torch.load(PARITY / "re.pt", weights_only=True)
+def of_case(name: str, task: str) -> tuple[str, dict, dict, dict]:
+    """Kit, case, expected values and inputs of a model."""
+    kit, _, name = name.partition("-")
+    case = load_reference(kit, task)["cases"][name]
+    return kit, case, case["eval_layers"], model_inputs(case)
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
-def re_model(request, re_reference):
-    model = build(re_reference, I2SRMForRelationClassification)
-    model.set_attn_implementation(request.param)
-    return model
-
-
-CASES = ["b8", "b5", "b2"]
-
-
-def assert_same_prompts(case: dict, base):
-    expected, inputs = case["eval_layers"], model_inputs(case)
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("name", CASES)
+def test_prompts(task, name, attention):
+    kit, _, expected, inputs = of_case(name, task)
+    base = reference_model(kit, task, attention).model
     with torch.no_grad():
         features = base.get_visual_features(inputs["pixel_values"])
         pooled = features[..., : 4 * base.pooled_channels].unflatten(-1, (base.pooled_channels, 2, 2))
@@ -140,77 +171,100 @@ def assert_same_prompts(case: dict, base):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_prompts(ner_reference, ner_model, name):
-    assert_same_prompts(ner_reference["cases"][name], ner_model.model)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_prompts_of_relations(re_reference, re_model, name):
-    assert_same_prompts(re_reference["cases"][name], re_model.model)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_encoding_and_decoding(ner_reference, ner_model, name):
-    case = ner_reference["cases"][name]
-    expected, inputs = case["eval_layers"], model_inputs(case)
-    mask = inputs["attention_mask"]
+def test_encoding_and_decoding(name, attention):
+    kit, case, expected, inputs = of_case(name, "ner")
+    model, mask = reference_model(kit, "ner", attention), inputs["attention_mask"]
     with torch.no_grad():
-        hidden = ner_model.model(**inputs).last_hidden_state
-        text_only = ner_model.model(**{k: inputs[k] for k in ("input_ids", "attention_mask", "token_type_ids")})
-        logits = ner_model(**inputs).logits
+        hidden = model.model(**inputs).last_hidden_state
+        logits = model(**inputs).logits
     words = mask.bool()
     torch.testing.assert_close(hidden[words], expected["last_hidden_state"][words], **TOLERANCE)
-    torch.testing.assert_close(text_only.last_hidden_state[words], case["text_only_last_hidden"][words], **TOLERANCE)
     torch.testing.assert_close(logits[words], expected["classifier_out"][0][words], **TOLERANCE)
-    assert ner_model.decode(logits, word_mask=mask) == expected["decode"]
+    assert model.decode(logits, word_mask=mask) == expected["decode"]
+
+
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("name", CASES)
+def test_posts_with_and_without_pictures(task, name, attention):
+    """The last post's pictures are masked: it gives the text-only states, the others those with pictures."""
+    kit, case, expected, inputs = of_case(name, task)
+    model, words, text_only = reference_model(kit, task, attention), inputs["attention_mask"].bool(), dict(inputs)
+    del text_only["pixel_values"], text_only["image_mask"]
+    inputs["image_mask"][-1] = 0
+    with torch.no_grad():
+        alone, mixed = (model.model(**arguments).last_hidden_state for arguments in (text_only, inputs))
+    both = torch.cat([expected["last_hidden_state"][:-1], case["text_only_last_hidden"][-1:]])
+    torch.testing.assert_close(alone[words], case["text_only_last_hidden"][words], **TOLERANCE)
+    torch.testing.assert_close(mixed[words], both[words], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_loss_and_gradients(ner_reference, ner_model, name):
-    case = ner_reference["cases"][name]
-    expected, inputs = case["eval_layers"], model_inputs(case)
-    ner_model.zero_grad()
-    loss = ner_model(**inputs, labels=case["inputs"]["labels"], word_mask=inputs["attention_mask"]).loss
+def test_loss_and_gradients(name, attention):
+    kit, case, expected, inputs = of_case(name, "ner")
+    model = reference_model(kit, "ner", attention)
+    model.zero_grad()
+    loss = model(**inputs, labels=case["inputs"]["labels"], word_mask=inputs["attention_mask"]).loss
     torch.testing.assert_close(loss, expected["loss"], **TOLERANCE)
     loss.backward()
-    gradients = {name: parameter.grad for name, parameter in ner_model.named_parameters()}
-    assert_same_gradients(gradients, published_to_ours(expected["grads"]))
+    assert_same_gradients(model, expected)
 
 
-def assert_same_gradients(gradients: dict, compared: dict):
+def assert_same_gradients(model, expected: dict):
+    """Of each parameter the difference of the gradients is small, or that of their norms in the small kit."""
+    compared = published_to_ours(expected["grads"] if "grads" in expected else expected["norms"])
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert compared.keys() == gradients.keys()
     largest = max(gradient.abs().max() for gradient in compared.values())
     for name, gradient in compared.items():
-        difference = (gradients[name] - gradient).norm()
-        assert difference <= 1e-4 * gradient.norm() + 1e-7 * largest, name
+        difference = gradients[name] - gradient if "grads" in expected else gradients[name].norm() - gradient.norm()
+        assert difference.norm() <= 1e-4 * gradient.norm() + 1e-7 * largest, name
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_relations(re_reference, re_model, name):
+def test_relations(name, attention):
     """There an entity is the state of its start marker, which a mask of that one token gives here."""
-    case, config = re_reference["cases"][name], re_reference["config"]
-    expected, inputs = case["eval_layers"], model_inputs(case)
+    kit, case, expected, inputs = of_case(name, "re")
+    model, config = reference_model(kit, "re", attention), load_reference(kit, "re")["config"]
     words = inputs["attention_mask"].bool()
     masks = {f"{part}_mask": inputs["input_ids"] == config[f"{part}_start"] for part in ("head", "tail")}
-    re_model.zero_grad()
-    hidden = re_model.model(**inputs).last_hidden_state
+    model.zero_grad()
+    hidden = model.model(**inputs).last_hidden_state
     torch.testing.assert_close(hidden[words], expected["last_hidden_state"][words], **TOLERANCE)
     torch.testing.assert_close(
-        re_model.pair_classifier(expected["classifier_in"][0]), expected["classifier_out"][0], **TOLERANCE
+        model.pair_classifier(expected["classifier_in"][0]), expected["classifier_out"][0], **TOLERANCE
     )
-    outputs = re_model(**inputs, **masks, labels=case["inputs"]["labels"])
+    outputs = model(**inputs, **masks, labels=case["inputs"]["labels"])
     torch.testing.assert_close(outputs.logits, expected["logits"], **TOLERANCE)
     torch.testing.assert_close(outputs.loss, expected["loss"], **TOLERANCE)
     outputs.loss.backward()
-    gradients = {name: parameter.grad for name, parameter in re_model.named_parameters()}
-    assert_same_gradients(gradients, published_to_ours(expected["grads"]))
+    assert_same_gradients(model, expected)
 
 
-def test_batch_norm_in_training_mode(ner_reference):
-    """A backbone that is not frozen uses batch statistics, over all pictures of the batch in one call."""
-    model = build(ner_reference)
-    inputs = model_inputs(ner_reference["cases"]["b8"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_frozen_backbone_keeps_its_statistics_in_training(name):
+    kit, _, expected, inputs = of_case(name, "ner")
+    model = build(load_reference(kit, "ner"), "ner", freeze_vision=True).train()
+    features = model.model.get_visual_features(inputs["pixel_values"])
+    pooled = features[..., : expected["pooled"][0, 0].numel()].view_as(expected["pooled"])
+    torch.testing.assert_close(pooled, expected["pooled"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_trained_backbone_counts_what_it_sees(name):
+    kit, _, _, inputs = of_case(name, "ner")
+    model = build(load_reference(kit, "ner"), "ner")
     before = model.model.vision_encoder.embedder.embedder.normalization.running_mean.clone()
     model.train()
     model.model.get_visual_features(inputs["pixel_values"])
     assert not torch.equal(before, model.model.vision_encoder.embedder.embedder.normalization.running_mean)
+
+
+def test_the_small_kit_is_small():
+    assert sum(path.stat().st_size for path in SMALL.iterdir() if path.is_file()) <= 700_000
+
+
+@needs_full
+def test_the_small_kit_is_a_part_of_the_full_one(tmp_path):
+    runpy.run_path(str(SMALL / "make_kit.py"))["write_kit"](FULL, tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (SMALL / path.name).read_bytes(), f"{path.name}: run {SMALL / 'make_kit.py'} again"

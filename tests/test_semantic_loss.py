@@ -69,3 +69,10 @@ def test_float32_under_autocast(case):
     loss, text, vision = case
     with torch.autocast("cpu", torch.bfloat16):
         assert loss(text, vision).dtype == torch.float32
+
+
+def test_float32_in_a_model_of_half_precision(case):
+    loss, text, vision = case[0].bfloat16(), case[1].detach().bfloat16(), case[2].detach().bfloat16()
+    log_t, log_v = (scores.float().log_softmax(-1) for scores in (text, loss.projection(vision)))
+    expected = (log_t.exp() * (log_t - log_v)).sum(-1).mean()
+    torch.testing.assert_close(loss(text, vision), expected)

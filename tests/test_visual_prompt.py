@@ -35,6 +35,12 @@ def test_stages_are_stacked_in_order():
     assert pool_feature_maps(maps)[0, :, 0, 0].tolist() == [0, 0, 1, 1, 1]
 
 
+def project(module, slot):
+    """Linear, tanh, Linear (section 2), from the weights alone."""
+    hidden_weight, hidden_bias, weight, bias = module.projector.parameters()
+    return weight @ torch.tanh(hidden_weight @ slot + hidden_bias) + bias
+
+
 @pytest.mark.parametrize("pictures", [1, 2, 4])
 def test_prompts_agree_with_plain_loops(pictures):
     module, pooled = build(), torch.randn(2, pictures, C, 2, 2)
@@ -44,7 +50,7 @@ def test_prompts_agree_with_plain_loops(pictures):
         blocks = [[] for _ in range(L)]
         for k in range(pictures):
             slots = pooled[b, k].reshape(-1).chunk(P)
-            pieces = torch.stack([torch.stack(module.projector(slot).chunk(4)) for slot in slots], 1)  # (4, P, 2d)
+            pieces = torch.stack([torch.stack(project(module, slot).chunk(4)) for slot in slots], 1)  # (4, P, 2d)
             mean = pieces.mean(0).reshape(-1)
             for layer in range(L):
                 weight, bias = (p[4 * layer : 4 * layer + 4] for p in module.gates.parameters())
