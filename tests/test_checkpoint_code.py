@@ -1,15 +1,18 @@
 """Old code in a checkpoint is replaced by the present one, and by nothing else."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import killing
 import pytest
 import update_checkpoint
 from bare_site import bare_command, bare_site
+from hub_server import HubServer
 from tiny import SENTENCES, assert_same, noise, tiny_pipeline
 from transformers import BertConfig
 
@@ -205,6 +208,26 @@ def test_folders_that_are_no_checkpoint_are_refused(tmp_path):
         with pytest.raises(ValueError, match=words):
             update_checkpoint_code(name)
     assert not list((tmp_path / "empty").iterdir()) and len(list((tmp_path / "bert").iterdir())) == 1
+
+
+def test_the_page_updates_a_repository_on_the_hub(old, present):
+    page = Path(__file__).resolve().parent.parent / "docs/tutorials/hub.md"
+    (snippet,) = (code for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "update_" in code)
+    upload = "import huggingface_hub, sys\nhuggingface_hub.create_repo('user/my-posts')\n"
+    upload += "huggingface_hub.upload_folder(repo_id='user/my-posts', folder_path=sys.argv[1])\n"
+    with HubServer() as hub:
+        for code in (upload, snippet, snippet):
+            command = [sys.executable, "-c", code, str(old)]
+            path = {"PYTHONPATH": str(page.parents[2])}
+            done = subprocess.run(command, env=hub.environment() | path, cwd=old.parent, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-3000:]
+            if code == upload:
+                assert "removed_part.py" in hub.files("model", "user/my-posts")
+            else:
+                files = hub.files("model", "user/my-posts")
+                assert {name: data for name, data in files.items() if name != ".gitattributes"} == contents(present)
+        assert hub.unknown_requests == []
+    assert not list((old.parent / "my-posts-code").glob("*.safetensors"))
 
 
 def test_the_command_says_what_it_changed(old, present, capsys, tmp_path):
