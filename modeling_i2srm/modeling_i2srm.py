@@ -209,20 +209,20 @@ class I2SRMModel(I2SRMPreTrainedModel):
         else:
             image_mask = None
 
+        settings = {self.cache_argument: cache, "use_cache": False}  # the prompts are read, and nothing is kept
         if token_type_ids is not None:
-            kwargs["token_type_ids"] = token_type_ids
+            settings["token_type_ids"] = token_type_ids
         outputs = self.text_encoder(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **{self.cache_argument: cache},
             output_attentions=self.config.output_attentions if output_attentions is None else output_attentions,
             output_hidden_states=(
                 self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
             ),
             return_dict=True,
-            **kwargs,
+            **settings,
         )
         return I2SRMModelOutput(
             last_hidden_state=outputs.last_hidden_state,

@@ -69,7 +69,7 @@ def old(present, tmp_path) -> Path:
         code = path.read_text()
         for new, name in OLD.items():
             code = code.replace(f"from .{new.removesuffix('.py')} ", f"from .{name.removesuffix('.py')} ")
-        path.write_text(code.replace("**{self.cache_argument: cache}", "past_key_values=cache"))
+        path.write_text(code.replace("{self.cache_argument: cache,", '{"past_key_values": cache,'))
     return folder
 
 
