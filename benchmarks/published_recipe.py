@@ -43,7 +43,7 @@ LENGTH = 80  # tokens a text is padded to
 
 
 class LayerPrompts(Cache):
-    """The prompts as one (keys, values) pair of (B, h, S, d/h) a layer, as `past_key_values` (section 3)."""
+    """The prompts as one (keys, values) pair of (B, h, S, d/h) a layer, the cache of section 3."""
 
     def __init__(self, prompts: list[tuple[torch.Tensor, torch.Tensor]]):
         super().__init__(layers=[])
@@ -181,7 +181,7 @@ class PublishedRecipe(nn.Module):
         mask = (1 - mask).to(keys.dtype) * torch.finfo(keys.dtype).min
         return self.model.model.text_encoder(
             **{**texts, "attention_mask": mask},
-            past_key_values=LayerPrompts(prompts),
+            **{self.model.model.cache_argument: LayerPrompts(prompts)},
             output_attentions=True,
             output_hidden_states=True,
         )

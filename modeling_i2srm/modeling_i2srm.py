@@ -16,7 +16,7 @@ from .joint_batch import joint_batch
 from .model_outputs import I2SRMModelOutput, I2SRMOutput
 from .pretrained_model import I2SRMPreTrainedModel
 from .token_states import finite_words, gather_words, mean_of_tokens
-from .visual_prompt import PrefixCache, VisualPrompt, pool_feature_maps
+from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, pool_feature_maps
 
 # Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
 CPU_BYTES = 32
@@ -39,6 +39,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         self.text_encoder = text_class._from_config(
             config.text_config, **({"add_pooling_layer": False} if pooling else {})
         )
+        self.cache_argument = cache_argument(text_class)  # wrapped encoders (peft) pass it on by name
         # Convolutional backbones have no SDPA: the top-level choice is for the text encoder.
         config.vision_config._attn_implementation = None
         if type(config.vision_config) not in MODEL_FOR_BACKBONE_MAPPING:
@@ -214,20 +215,20 @@ class I2SRMModel(I2SRMPreTrainedModel):
         else:
             image_mask = None
 
+        settings = {self.cache_argument: cache, "use_cache": False}  # the prompts are read, and nothing is kept
         if token_type_ids is not None:
-            kwargs["token_type_ids"] = token_type_ids
+            settings["token_type_ids"] = token_type_ids
         outputs = self.text_encoder(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=cache,
             output_attentions=self.config.output_attentions if output_attentions is None else output_attentions,
             output_hidden_states=(
                 self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
             ),
             return_dict=True,
-            **kwargs,
+            **settings,
         )
         return I2SRMModelOutput(
             last_hidden_state=outputs.last_hidden_state,

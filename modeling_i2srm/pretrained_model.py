@@ -72,9 +72,10 @@ class I2SRMPreTrainedModel(PreTrainedModel):
     def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=None, **kwargs):
         function = getattr(gradient_checkpointing_func, "keywords", None) or {}
         if enable and function.get("use_reentrant"):
+            name = "activation" if hasattr(self, "activation_checkpointing_enable") else "gradient"  # before 5.24
             raise ValueError(
                 "use_reentrant=True would cut the gradient of the visual prompts; call "
-                'gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})'
+                f'{name}_checkpointing_enable({name}_checkpointing_kwargs={{"use_reentrant": False}})'
             )
         if gradient_checkpointing_func is not None:
             kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func

@@ -1,5 +1,7 @@
 """Visual prompts: pictures as keys and values for every text layer (docs/concepts/method.md, sections 1 to 3)."""
 
+import inspect
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -123,7 +125,8 @@ class VisualPrompt(nn.Module):
 class PrefixCache(Cache):
     """A read-only cache that prepends visual keys and values in every self-attention layer (section 3).
 
-    Handed to a text encoder as `past_key_values`; it never grows and does not shift positions.
+    Handed to a text encoder as `cache` (`past_key_values` before transformers 5.24, see `cache_argument`); it never
+    grows and does not shift positions.
 
     Args:
         keys, values: (L, B, h, S, d/h).
@@ -145,4 +148,26 @@ class PrefixCache(Cache):
         return query_length + self.prefix_keys.shape[3], 0
 
 
-__all__ = ["FusionLinear", "PrefixCache", "VisualPrompt", "pool_feature_maps"]
+def cache_argument(text_class: type[nn.Module]) -> str:
+    """The name of the argument through which a text encoder takes a cache.
+
+    Args:
+        text_class: class of the text encoder.
+
+    Returns:
+        "cache" where `forward` takes it (transformers 5.24 and later), else "past_key_values".
+
+    Raises:
+        ValueError: `forward` takes neither, and would ignore the prompts silently.
+    """
+    parameters = inspect.signature(text_class.forward).parameters
+    for name in ("cache", "past_key_values"):
+        if name in parameters:
+            return name
+    raise ValueError(
+        f"{text_class.__name__}.forward takes neither cache nor past_key_values, so it would ignore visual prompts; "
+        "use a supported version of transformers, e.g. pip install 'transformers>=5.19,<6'"
+    )
+
+
+__all__ = ["FusionLinear", "PrefixCache", "VisualPrompt", "cache_argument", "pool_feature_maps"]

@@ -1,15 +1,26 @@
 import copy
+import inspect
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from tiny import RESNET, TAGS, text_config, tiny_config, tiny_inputs
+from tiny import (
+    CHECKPOINTING,
+    RESNET,
+    TAGS,
+    disable_checkpointing,
+    enable_checkpointing,
+    text_config,
+    tiny_config,
+    tiny_inputs,
+)
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
 
 from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
 from modeling_i2srm.modeling_i2srm import CPU_BYTES, gather_words
 from modeling_i2srm.trainer import LOSS_PARTS
-from modeling_i2srm.visual_prompt import pool_feature_maps
+from modeling_i2srm.visual_prompt import PrefixCache, pool_feature_maps
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "electra"]
 BACKBONES = {
@@ -76,7 +87,7 @@ def run(model, attention, mode, inputs):
     model.set_attn_implementation(attention)
     if mode == "checkpointing":
         model.train()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_checkpointing(model, use_reentrant=False)
         return model(**inputs).logits.detach()
     with torch.no_grad():
         forward = torch.compile(model, backend="eager", dynamic=False) if mode == "compiled" else model
@@ -117,7 +128,7 @@ def test_every_supported_family_sees_pictures_in_all_modes(family):
     for attention in ("eager", "sdpa"):
         for mode in ("plain", "checkpointing"):
             results[attention, mode] = run(model, attention, mode, picture_inputs(inputs))
-            model.gradient_checkpointing_disable()
+            disable_checkpointing(model)
             model.eval()
     text_only = run(model, "sdpa", "plain", text_inputs(inputs))
     masked = run(model, "sdpa", "plain", picture_inputs(inputs, torch.zeros(3, 4)))
@@ -326,7 +337,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     for checkpointing in (False, True):
         model = build(text=NO_DROPOUT, classifier_dropout=0.0, attn_mixup=False).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
         model(**inputs).loss.backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
@@ -334,9 +345,57 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-4)
 
 
-def test_reentrant_checkpointing_is_refused():
-    with pytest.raises(ValueError, match='"use_reentrant": False'):
-        build().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointed_layers_read_the_prompts_when_they_compute_again(family, monkeypatch):
+    read, update = [], PrefixCache.update
+    monkeypatch.setattr(
+        PrefixCache, "update", lambda cache, *args, **kwargs: read.append(args[2]) or update(cache, *args, **kwargs)
+    )
+    model = build(family).train()
+    model(**tiny_inputs(labels=True)).loss.backward()
+    assert read == [0, 1]
+    enable_checkpointing(model)
+    model(**tiny_inputs(labels=True)).loss.backward()
+    assert read[2:] == [0, 1, 1, 0]  # forward, then once more in the backward pass
+
+
+def test_reentrant_checkpointing_is_refused_with_the_call_that_works():
+    model = build()
+    with pytest.raises(ValueError) as refusal:
+        enable_checkpointing(model, use_reentrant=True)
+    assert f'{CHECKPOINTING}_enable({CHECKPOINTING}_kwargs={{"use_reentrant": False}})' in str(refusal.value)
+    enable_checkpointing(model, use_reentrant=False)
+
+
+# The text encoder takes the prompts under the name that the installed version of transformers has for a cache.
+
+
+def test_prompts_reach_an_encoder_with_either_name_of_the_cache(monkeypatch):
+    inputs, forward = picture_inputs(tiny_inputs()), BertModel.forward
+    name = "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+    expected = build()(**inputs).logits
+
+    def with_cache(self, *args, cache=None, **kwargs):
+        return forward(self, *args, **{name: cache}, **kwargs)
+
+    def with_past_key_values(self, *args, past_key_values=None, **kwargs):
+        return forward(self, *args, **{name: past_key_values}, **kwargs)
+
+    for other in (with_cache, with_past_key_values):
+        monkeypatch.setattr(BertModel, "forward", other)
+        assert torch.equal(build()(**inputs).logits, expected)
+    monkeypatch.setattr(BertModel, "forward", lambda self, *args, **kwargs: forward(self, *args))
+    with pytest.raises(ValueError, match="BertModel.forward takes neither cache nor past_key_values"):
+        build()
+
+
+def test_prompts_reach_an_encoder_that_peft_wraps():
+    model, inputs = build(), tiny_inputs()
+    expected = model(**picture_inputs(inputs)).logits
+    model.model.text_encoder = get_peft_model(model.model.text_encoder, LoraConfig(target_modules=["query"]))
+    for wrapped in (model, copy.deepcopy(model)):
+        assert torch.equal(wrapped.eval()(**picture_inputs(inputs)).logits, expected)
+    assert difference(model(**text_inputs(inputs)).logits, expected, inputs) > 1e-3
 
 
 def test_words_without_a_label_are_left_out_of_the_loss():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
 from PIL import Image
-from tiny import TAGS, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
+from tiny import CHECKPOINTING, TAGS, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
 from transformers import Trainer
 
 from modeling_i2srm import (
@@ -17,6 +17,7 @@ from modeling_i2srm import (
     mner_compute_metrics,
 )
 from modeling_i2srm.trainer import LOSS_PARTS, free_cores, parameter_part
+from modeling_i2srm.visual_prompt import PrefixCache
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,6 +123,15 @@ def test_a_frozen_backbone_is_not_optimised(tmp_path):
     optimizer = trainer.create_optimizer()
     count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     assert count == sum(p.numel() for name, p in trainer.model.named_parameters() if "vision_encoder" not in name)
+
+
+def test_the_checkpointing_option_checkpoints_the_text_layers_and_keeps_the_prompts(tmp_path, monkeypatch):
+    read, update = [], PrefixCache.update
+    monkeypatch.setattr(
+        PrefixCache, "update", lambda cache, *args, **kwargs: read.append(args[2]) or update(cache, *args, **kwargs)
+    )
+    build_trainer(tmp_path, max_steps=1, **{CHECKPOINTING: True}).train()
+    assert read == [0, 1, 1, 0]  # forward, then once more in the backward pass
 
 
 def test_label_smoothing_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from builder import write_parquet
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import run_arguments
+from tiny import CHECKPOINTING, run_arguments
 from transformers import AutoProcessor
 from visual_posts import VisualPosts
 
@@ -237,8 +237,8 @@ def test_a_missing_split_is_explained(posts, tmp_path):
 
 
 def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
-    command = [sys.executable, str(ROOT / "examples" / "run_mner.py")]
-    command += command_line(posts, tmp_path, num_train_epochs=1, do_predict=False)
+    command = [sys.executable, "-W", "error::FutureWarning", str(ROOT / "examples" / "run_mner.py")]
+    command += command_line(posts, tmp_path, num_train_epochs=1, do_predict=False, **{CHECKPOINTING: True})
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "model.safetensors").exists()

@@ -13,6 +13,7 @@ from transformers import (
     BertTokenizer,
     BertTokenizerLegacy,
     BertweetTokenizer,
+    PreTrainedModel,
     RobertaTokenizer,
     TokenizersBackend,
     pipeline,
@@ -42,6 +43,21 @@ RESNET = {
     "depths": [1, 1, 1, 1],
     "layer_type": "basic",
 }
+
+
+# What checkpointing is called in methods of models and in training arguments: transformers 5.24 renamed it.
+RENAMED = hasattr(PreTrainedModel, "activation_checkpointing_enable")
+CHECKPOINTING = f"{'activation' if RENAMED else 'gradient'}_checkpointing"
+
+
+def enable_checkpointing(model: PreTrainedModel, use_reentrant: bool | None = None):
+    """Checkpoint the layers of a model, by default as the model does by itself."""
+    settings = None if use_reentrant is None else {"use_reentrant": use_reentrant}
+    getattr(model, f"{CHECKPOINTING}_enable")(**{f"{CHECKPOINTING}_kwargs": settings})
+
+
+def disable_checkpointing(model: PreTrainedModel):
+    getattr(model, f"{CHECKPOINTING}_disable")()
 
 
 def text_config(model_type: str = "bert", **overrides) -> dict:

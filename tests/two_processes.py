@@ -16,7 +16,7 @@ import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from test_trainer import rows  # noqa: E402
-from tiny import RELATIONS, tiny_config, tiny_processor  # noqa: E402
+from tiny import CHECKPOINTING, RELATIONS, tiny_config, tiny_processor  # noqa: E402
 
 from modeling_i2srm import (  # noqa: E402
     I2SRMDataCollator,
@@ -38,7 +38,7 @@ CASES = {
     "entities without a CRF": ("entities", 10, {**OFF, "use_crf": False}, {}),
     "entities, gathered": ("entities", 14, GATHER, {}),
     "entities, gathered and accumulated": ("entities", 10, GATHER, {"gradient_accumulation_steps": 2}),
-    "entities without pictures": ("entities", 14, OFF, {"gradient_checkpointing": True}),
+    "entities without pictures": ("entities", 14, OFF, {CHECKPOINTING: True}),
     "entities, skipped steps": ("entities", 10, OFF, {"skip_non_finite_steps": 2}),
     "relations": ("relations", 10, {**OFF, "class_weights": [0.5, 1.0, 2.0, 1.0, 1.0, 3.0]}, {}),
     "relations, gathered": ("relations", 14, GATHER, {}),
