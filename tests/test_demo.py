@@ -177,7 +177,7 @@ def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
         "--no-print-directory",
         "-n",
         "-o",
-        ".venv/.installed",
+        ".venv/.train",
         "quickstart",
         "quickstart-mre",
     ]
