@@ -13,17 +13,18 @@ help:  ## list the commands
 
 # Exact versions: constraints.txt pins every package, pip and build tools included. A changed lock makes the environment anew.
 PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
+BUILD = --build-constraint constraints.txt  # pip's own environments for building; seqeval has no wheel
 CHECK = $(BIN)/python tests/version_lock.py check
 
 $(VENV)/.tools: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) setuptools setuptools-scm wheel
+	$(PIP) setuptools wheel
 	touch $@
 
 $(VENV)/.%: $(VENV)/.tools setup.cfg pyproject.toml  # the extra of that name
-	$(PIP) --no-build-isolation --editable '.[$*]'
+	$(PIP) $(BUILD) --editable '.[$*]'
 	$(CHECK) $*
 	touch $@
 

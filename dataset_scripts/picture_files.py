@@ -18,6 +18,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would 
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
 DEPTH = 4  # folders below data_dir that are looked into
+LEAST_PICTURES = 0.5  # the share of the names that a folder must hold if it is not called like the data set
 CONTENT_HASHED = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".conll", ".bio", ".pth"}
 
 
@@ -69,8 +70,8 @@ def has_another_format(path: Path) -> bool:
 class PictureFolder:
     """The names of the files in a folder, read once; `PictureFolder(None)` is empty."""
 
-    def __init__(self, path: Path | None):
-        self.path = path
+    def __init__(self, path: Path | None, refused: Path | None = None):
+        self.path, self.refused = path, refused
         self.names = set(os.listdir(path)) if path is not None and path.is_dir() else set()
         self.by_stem = {}
         for name in sorted(self.names):
@@ -85,15 +86,26 @@ class PictureFolder:
         return [] if name is None or name in self.names else self.by_stem.get(name.partition(".")[0].lower(), [])
 
 
-def find_picture_folder(root: Path, names: Collection[str]) -> PictureFolder:
-    """Return the folder in or below `root` that holds most of the named pictures; without any, an empty one."""
+def find_picture_folder(root: Path, names: Collection[str], data_set: str | None = None) -> PictureFolder:
+    """Return the folder in or below `root` that holds most of the named pictures; without any, an empty one.
+
+    Args:
+        root: The folder to search.
+        names: The file names of the pictures.
+        data_set: Other data sets below `root` may use the same file names (`198.jpg`). Folders with this name in their
+            path come first, and another folder counts only if it holds at least half of the names. A folder that was
+            refused stands in `refused` of the one that is returned.
+    """
     names = set(names)
-    best, best_count = None, 0
+    best, refused, best_rank = None, None, (False, 0)
     for folder, files in folders_below(root):
         count = len(names.intersection(files))
-        if count > best_count:
-            best, best_count = folder, count
-    return PictureFolder(best)
+        own = data_set is None or data_set in str(folder.relative_to(root)).lower()
+        if count and not own and count < LEAST_PICTURES * len(names):
+            refused = folder
+        elif count and (own, count) > best_rank:
+            best, best_rank = folder, (own, count)
+    return PictureFolder(best, refused=None if best else refused)
 
 
 def folders_below(root: Path, levels: float = DEPTH) -> Iterator[tuple[Path, list[str]]]:

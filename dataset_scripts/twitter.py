@@ -60,8 +60,18 @@ class TwitterBuilder(PostsBuilder):
             raw.problems += file.problems
 
             names = [post.image_id and f"{post.image_id}.jpg" for post in file.posts]
-            pictures = find_picture_folder(Path(self.config.image_dir or root), filter(None, names))
+            named = set(filter(None, names))
+            if self.config.image_dir:
+                pictures = find_picture_folder(Path(self.config.image_dir), named)
+            else:
+                pictures = find_picture_folder(root, named, data_set=self.NAME)
             raw.pictures[split] = pictures
+            if pictures.refused:
+                other = self.config.relative(pictures.refused)
+                warnings.append(
+                    f"{split}: {other} holds less than half of the pictures and is not called {self.NAME}: not used; "
+                    f"if they are of this data set, give --image_dir {pictures.refused}"
+                )
             ids = unique([post.image_id or f"{split}-{i:05d}" for i, post in enumerate(file.posts)])
             for post, id, name, row in zip(posts, ids, names, file.posts, strict=True):
                 post.columns = {"id": id, "tokens": row.tokens, "ner_tags": row.tags}

@@ -29,6 +29,7 @@ from version_lock import BUILD_TOOLS, LOCK, LOWEST, LOWEST_PYTHON, ROOT
 
 PYTHONS = ("3.11", "3.12", "3.13")
 CONSTRAINTS = {"lowest": ["--constraint", LOWEST], "locked": ["--constraint", LOCK], "latest": ["--upgrade"]}
+BUILDS = {"locked": ["--build-constraint", LOCK]}
 COLUMNS = ("cell", "torch", "transformers", "datasets", "accelerate", "peft", "numpy", "minutes", "outcome")
 
 
@@ -83,7 +84,7 @@ def run_cell(name: str, python: str, kind: str, tests: list[str], keep: bool) ->
     cell = folder / "bin" / "python"
     pip = [cell, "-m", "pip", "install", "--quiet", *CONSTRAINTS[kind]]
     commands = [[python, "-m", "venv", "--clear", folder], [*pip, "--upgrade", *BUILD_TOOLS]]
-    commands.append([*pip, "--no-build-isolation", "--editable", ".[dev]"])
+    commands.append([*pip, *BUILDS.get(kind, ()), "--editable", ".[dev]"])
     try:
         for command in commands:
             if subprocess.run(command, cwd=ROOT).returncode:

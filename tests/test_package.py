@@ -7,11 +7,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "matplotlib"]
 EXTRAS += ["onnx", "onnxruntime", "onnxscript"]
+NEED_NO_EXTRA = ["update_checkpoint.py"]
 SCRIPTS = [
     path.relative_to(ROOT).as_posix()
     for folder in ("dataset_scripts", "examples")
     for path in sorted((ROOT / folder).glob("*.py"))
     if '__name__ == "__main__"' in path.read_text() or path.name == "attn_mixup_in_a_stock_classifier.py"
+    if path.name not in NEED_NO_EXTRA
 ]
 
 
@@ -49,6 +51,12 @@ def test_scripts_name_the_extra_that_is_missing(script):
     extra = "onnx" if script == "examples/export_onnx.py" else "train"
     assert lines[0].startswith(f"{Path(script).name}: ") and f"pip install 'modeling-i2srm[{extra}]'" in lines[0]
     assert any(f" needs {name}: " in lines[0] for name in EXTRAS)
+
+
+@pytest.mark.parametrize("script", NEED_NO_EXTRA)
+def test_other_scripts_need_no_extra(script):
+    done = run_without(EXTRAS, f"examples/{script}", "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
 
 
 @pytest.mark.parametrize("missing", ["accelerate", "evaluate"])

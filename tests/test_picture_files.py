@@ -169,6 +169,18 @@ def test_files_under_another_name_are_found(tmp_path):
         assert empty.file("7.jpg") is None and empty.other_names("7.jpg") == []
 
 
+def test_pictures_of_another_data_set_with_the_same_names_are_not_taken(tmp_path):
+    names = [f"{number}.jpg" for number in range(6)]
+    for folder, count in {"mvsa/images": 2, "NER_data/Twitter2015_images": 1}.items():
+        for name in names[:count]:
+            write(tmp_path / folder / name, b"")
+    found = find_picture_folder(tmp_path, names, "twitter2015")
+    assert found.path == tmp_path / "NER_data/Twitter2015_images" and found.refused is None
+    found = find_picture_folder(tmp_path / "mvsa", names, "twitter2015")
+    assert found.path is None and found.names == set() and found.refused == tmp_path / "mvsa/images"
+    assert find_picture_folder(tmp_path / "mvsa", names).path == tmp_path / "mvsa/images"
+
+
 def test_the_picture_folder_is_the_one_with_most_of_the_names(tmp_path):
     names = [f"{number}.jpg" for number in range(6)]
     for folder, count in {"a": 2, "a/few": 3, "b c/pictures": 5, ".hidden": 6, "x/1/2/3/4/deep": 6}.items():
@@ -181,6 +193,7 @@ def test_the_picture_folder_is_the_one_with_most_of_the_names(tmp_path):
     assert find_picture_folder(tmp_path / "x/1", names).path == tmp_path / "x/1/2/3/4/deep"
     assert find_picture_folder(tmp_path, ["none.jpg"]).path is None
     assert find_picture_folder(tmp_path, []).names == set()
+    assert find_picture_folder(tmp_path, names, "twitter2015").path == tmp_path / "b c/pictures"  # at least half
     depths = {len(folder.relative_to(tmp_path).parts) for folder, _ in folders_below(tmp_path)}
     assert depths == {0, 1, 2, 3, 4}
 

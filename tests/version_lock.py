@@ -23,7 +23,7 @@ from pip._vendor.packaging.requirements import Requirement  # pip is there befor
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, LOWEST = ROOT / "constraints.txt", ROOT / "constraints-lowest.txt"
 LOWEST_PYTHON = "3.11"
-BUILD_TOOLS = ("pip", "setuptools", "setuptools-scm", "wheel")
+BUILD_TOOLS = ("pip", "setuptools", "wheel")
 RESOLVED = {
     LOCK: ["--universal", "--all-extras", "constraints.in"],
     LOWEST: ["--resolution", "lowest-direct", "--all-extras"],
