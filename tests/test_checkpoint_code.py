@@ -210,6 +210,7 @@ def test_folders_that_are_no_checkpoint_are_refused(tmp_path):
     assert not list((tmp_path / "empty").iterdir()) and len(list((tmp_path / "bert").iterdir())) == 1
 
 
+@pytest.mark.slow  # a process for each step
 def test_the_page_updates_a_repository_on_the_hub(old, present):
     page = Path(__file__).resolve().parent.parent / "docs/tutorials/hub.md"
     (snippet,) = (code for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "update_" in code)

@@ -11,6 +11,7 @@ from tiny import (
     TAGS,
     disable_checkpointing,
     enable_checkpointing,
+    needs_fullgraph,
     text_config,
     tiny_config,
     tiny_inputs,
@@ -153,6 +154,7 @@ def test_positions_and_types_of_tokens_reach_the_text_encoder(name):
     assert difference(*pictures, inputs) > 1e-4
 
 
+@needs_fullgraph
 def test_fullgraph_compilation_agrees():
     model, inputs = build(), tiny_inputs()
     with torch.no_grad():
@@ -446,7 +448,7 @@ def test_a_trained_backbone_sees_all_pictures_of_a_batch_in_one_call():
     encoder = copy.deepcopy(model.vision_encoder)
     maps = encoder(pictures.flatten(0, 1)).feature_maps
     expected = torch.cat([pool_feature_maps(maps).flatten(1), maps[-1].mean((2, 3))], dim=1)
-    torch.testing.assert_close(model.get_visual_features(pictures).flatten(0, 1), expected)
+    torch.testing.assert_close(model.get_visual_features(pictures).flatten(0, 1), expected, atol=1e-4, rtol=1e-4)
     statistics = model.vision_encoder.state_dict()
     for name, value in encoder.state_dict().items():
         torch.testing.assert_close(statistics[name], value)

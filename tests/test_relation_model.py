@@ -6,7 +6,16 @@ import re
 
 import pytest
 import torch
-from tiny import TAGS, VOCAB, bert_tokenizer, roberta_tokenizer, tiny_config, tiny_inputs, tiny_processor
+from tiny import (
+    TAGS,
+    VOCAB,
+    bert_tokenizer,
+    needs_fullgraph,
+    roberta_tokenizer,
+    tiny_config,
+    tiny_inputs,
+    tiny_processor,
+)
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -303,6 +312,7 @@ def test_a_masked_crop_does_not_matter_and_each_present_one_does():
             assert (difference > 1e-4).tolist() == [bool(present)] * 3
 
 
+@needs_fullgraph
 def test_fullgraph_compilation_agrees():
     model, inputs = build(), without(pair_inputs(), "labels")
     with torch.no_grad():

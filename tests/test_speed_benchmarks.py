@@ -94,6 +94,7 @@ def test_the_data_path():
     assert tokens["without_padding"] < tokens["longest_grouped"] < tokens["longest"] < tokens["fixed_80"] == 640
 
 
+@pytest.mark.slow  # a process for each point
 def test_growth(tmp_path):
     settings = ["--size", "tiny", "--largest", "2", "--steps", "1", "--output", str(tmp_path / "growth.png")]
     result = run("scaling.py", "--axes", "pictures", *settings)
