@@ -55,7 +55,8 @@ def test_the_floor_counts_the_products_of_the_text_encoder(monkeypatch):
     assert len(shapes) == forward + 3 * forward
 
 
-@pytest.mark.parametrize("task", ["re", pytest.param("ner", marks=pytest.mark.slow)])
+@pytest.mark.slow  # a process for each side
+@pytest.mark.parametrize("task", ["re", "ner"])
 def test_training_steps(task):
     sides = ["recipe", "cached:bf16", "fill"]
     result = run("train.py", "--task", task, "--size", "tiny", "--batch_size", "4", "--steps", "2", "--sides", *sides)
