@@ -23,7 +23,7 @@ def test_a_run_is_described(tmp_path):
     text = description(tmp_path, dataloader_num_workers=0, train_sampling_strategy="random")
     assert "backbone frozen; features computed in every step; decoded by the training process itself, in full" in text
     assert "padded to the longest of the batch; order random" in text
-    assert "adamw_torch_fused; float32" in text and "cpu with 1 threads" in text
+    assert f"{I2SRMTrainingArguments.default_optim}; float32" in text and "cpu with 1 threads" in text
     text = description(tmp_path, freeze=False, dataloader_num_workers=2)
     assert "backbone trained" in text and "decoded by 2 worker processes" in text and "about one length" in text
     assert "backbone frozen; features from the cache" in description(tmp_path, feature_cache=object())
