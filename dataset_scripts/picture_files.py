@@ -92,19 +92,19 @@ def find_picture_folder(root: Path, names: Collection[str], data_set: str | None
     Args:
         root: The folder to search.
         names: The file names of the pictures.
-        data_set: Other data sets below `root` may use the same file names (`198.jpg`). Folders with this name in their
-            path come first, and another folder counts only if it holds at least half of the names. A folder that was
-            refused stands in `refused` of the one that is returned.
+        data_set: Other data sets below `root` may use the same file names (`198.jpg`). With this name, a folder counts
+            only if the name is in its path or it holds at least half of the pictures. If none counts, `refused` of the
+            result is a folder that was left out.
     """
     names = set(names)
-    best, refused, best_rank = None, None, (False, 0)
+    best, refused, best_rank = None, None, (0, False)
     for folder, files in folders_below(root):
         count = len(names.intersection(files))
-        own = data_set is None or data_set in str(folder.relative_to(root)).lower()
+        own = data_set is None or data_set in f"{root.resolve().name}/{folder.relative_to(root)}".lower()
         if count and not own and count < LEAST_PICTURES * len(names):
             refused = folder
-        elif count and (own, count) > best_rank:
-            best, best_rank = folder, (own, count)
+        elif count and (count, own) > best_rank:
+            best, best_rank = folder, (count, own)
     return PictureFolder(best, refused=None if best else refused)
 
 

@@ -75,7 +75,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def what_is_torn_of_best(checkpoint: Path) -> str | None:
-    """What is missing from the best model that a whole checkpoint names, in words; `None` if it is whole.
+    """Describe what is missing from the best model of a complete checkpoint; `None` if nothing is.
 
     It is looked for beside the checkpoint, whatever folder its path names: a run may have been moved.
     """

@@ -139,7 +139,7 @@ def site(wheel, tmp_path_factory) -> Path:
 
 
 def run(site: Path, folder: Path, code: str, *arguments) -> list:
-    """What a script prints that sees the packages in `site` alone."""
+    """Run a script with only the packages in `site`, and return the JSON of its last line."""
     script = folder / "script.py"
     script.write_text(code)
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""What the project says about itself: CITATION.cff and the workflow of continuous integration."""
+"""CITATION.cff and the continuous integration workflow agree with the project."""
 
 import itertools
 import os
@@ -6,6 +6,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+import matrix as test_matrix
 import pytest
 import yaml
 
@@ -60,7 +61,8 @@ def test_continuous_integration_runs_what_there_is(workflow):
     lowest = min(PYTHONS, key=lambda version: int(version.partition(".")[2]))
     cells = {f"py{python}-{kind}" for python in PYTHONS for kind in ("locked", "latest")} | {f"py{lowest}-lowest"}
     assert sorted(commands(matrix)) == sorted(f"python tests/matrix.py --cells {cell}" for cell in cells)
-    assert (ROOT / "tests/matrix.py").is_file()
+    assert list(test_matrix.PYTHONS) == PYTHONS and test_matrix.LOWEST_PYTHON == lowest
+    assert set(test_matrix.CONSTRAINTS) == {"lowest", "locked", "latest"}
 
 
 def test_continuous_integration_may_read_and_nothing_else(workflow):

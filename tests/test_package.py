@@ -64,7 +64,7 @@ def run_without(missing: list[str], commands: list[list[str]], folder: Path) -> 
 
 @pytest.fixture(scope="module")
 def without_extras(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """How each script ends without the packages of the extras."""
+    """Exit status, output and errors of each script where no package of an extra is installed."""
     # Without the extra, explain.py reads a post that is given with --text.
     arguments = {"examples/explain.py": ["--ner", "runs/none", "--dataset", "data/none"]}
     commands = [[script, *arguments.get(script, ())] for script in SCRIPTS]

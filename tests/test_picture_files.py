@@ -179,6 +179,12 @@ def test_pictures_of_another_data_set_with_the_same_names_are_not_taken(tmp_path
     found = find_picture_folder(tmp_path / "mvsa", names, "twitter2015")
     assert found.path is None and found.names == set() and found.refused == tmp_path / "mvsa/images"
     assert find_picture_folder(tmp_path / "mvsa", names).path == tmp_path / "mvsa/images"
+    write(tmp_path / "twitter2015/pictures" / names[0], b"")  # data_dir itself may be called like the data set
+    found = find_picture_folder(tmp_path / "twitter2015", names, "twitter2015")
+    assert found.path == tmp_path / "twitter2015/pictures"
+    for name in names:  # nearly all pictures in another folder are better than a few in one of that name
+        write(tmp_path / "all" / name, b"")
+    assert find_picture_folder(tmp_path, names, "twitter2015").path == tmp_path / "all"
 
 
 def test_the_picture_folder_is_the_one_with_most_of_the_names(tmp_path):

@@ -9,7 +9,7 @@ from version_lock import BUILD_TOOLS, LOCK, LOWEST, ROOT, canonical, find_differ
 
 
 def direct_requirements() -> list[Requirement]:
-    """What setup.cfg asks for, in all extras."""
+    """The requirements in setup.cfg, those of all extras included."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]

@@ -26,12 +26,12 @@ ARCHIVE_MAGIC += (b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # of xz and zstd
 
 
 def is_archive(content: bytes) -> bool:
-    """Whether a file begins as an archive does, whatever it is called."""
+    """Whether a file starts with the signature of an archive; its name does not matter."""
     return content.startswith(ARCHIVE_MAGIC) or content[257:262] == b"ustar"  # of tar
 
 
 def is_text(content: bytes) -> bool:
-    """Whether a file is UTF-8 without NUL."""
+    """Whether a file is UTF-8 text without NUL characters."""
     try:
         return "\0" not in content.decode("utf-8")
     except UnicodeDecodeError:

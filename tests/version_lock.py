@@ -71,7 +71,7 @@ def list_installed() -> dict[str, str]:
 
 
 def find_differences(extra: str, pins: dict[str, str], installed: dict[str, str]) -> list[str]:
-    """What of modeling-i2srm[extra] and the build tools is not installed as pinned, a line each."""
+    """Compare the requirements of modeling-i2srm[extra] and the build tools with the lock; one line per difference."""
     required = list_requirements("modeling-i2srm", extra) | set(BUILD_TOOLS)
     return [
         f"{name}: installed {installed.get(name, 'nothing')}, locked {pins.get(name, 'nothing')}"
