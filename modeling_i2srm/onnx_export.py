@@ -115,6 +115,8 @@ def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224
     finally:
         model.train(training)
     program.model.metadata_props[METADATA] = json.dumps(metadata(model), allow_nan=False)
+    for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
+        node.metadata_props.clear()
     program.save(str(path))
 
 

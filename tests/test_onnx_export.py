@@ -227,6 +227,10 @@ def test_numpy_viterbi_equals_torch(sentence):
     assert viterbi(*scores) == expected
 
 
+def test_an_export_holds_no_path_of_this_machine(exported):
+    assert str(ROOT).encode() not in Path(exported[0]).read_bytes()
+
+
 def test_session_file_needs_numpy_and_onnxruntime_alone(exported, tagger, tmp_path):
     shutil.copy(ROOT / "modeling_i2srm" / "onnx_session.py", tmp_path / "session.py")
     word_mask, inputs = pictures_and_text(2, 9, 2)

@@ -17,6 +17,11 @@ MAX_BYTES = 200_000
 BINARIES = {
     "docs/*.png": (rb"\x89PNG\r\n", 300_000),
     "demo/posts/*.png": (rb"\x89PNG\r\n", 50_000),
+    "tests/artifacts/*.safetensors": (rb".{8}\{", 400_000),
+    "tests/artifacts/*.png": (rb"\x89PNG\r\n", 10_000),
+    "tests/artifacts/*.parquet": (rb"PAR1", 200_000),
+    "tests/artifacts/onnx/*.onnx": (rb"", 400_000),
+    "tests/artifacts/run/*": (rb"", 300_000),  # as torch.save writes it, and text
     "tests/parity/*.safetensors": (rb".{8}\{", 700_000),
     "tests/fuzz/corpus/*": (rb"", 10_000),
 }

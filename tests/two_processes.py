@@ -40,6 +40,7 @@ CASES = {
     "entities, gathered and accumulated": ("entities", 10, GATHER, {"gradient_accumulation_steps": 2}),
     "entities without pictures": ("entities", 14, OFF, {CHECKPOINTING: True}),
     "entities, skipped steps": ("entities", 10, OFF, {"skip_non_finite_steps": 2}),
+    "entities, 20 steps": ("entities", 14, GATHER, {"max_steps": 20}),
     "relations": ("relations", 10, {**OFF, "class_weights": [0.5, 1.0, 2.0, 1.0, 1.0, 3.0]}, {}),
     "relations, gathered": ("relations", 14, GATHER, {}),
     "relations, attention alone, gathered": ("relations", 10, {**GATHER, "attn_mixup_interpolation": False}, {}),

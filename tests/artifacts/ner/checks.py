@@ -1,0 +1,41 @@
+"""Checks of arguments: labels, words, lists and whole numbers."""
+
+import operator
+
+IGNORE = -100  # label of positions that are not the first sub-token of a word
+
+
+def label_id(tag, label2id) -> int:
+    """The id of a label given as an id or, with `label2id`, as a name; raises a `ValueError` for others."""
+    if isinstance(tag, str):
+        if label2id is None or tag not in label2id:
+            known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
+            raise ValueError(f"unknown label {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
+        return label2id[tag]
+    try:
+        label = operator.index(tag)
+        if isinstance(tag, bool) or not IGNORE <= label < 2**31:
+            raise TypeError
+    except TypeError:
+        raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
+    return label
+
+
+def check_words(tokens) -> None:
+    """Raise a `ValueError` unless `tokens` is a list of words."""
+    if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
+        raise ValueError(f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+
+
+def check_whole_number(name: str, value, low: int) -> None:
+    """Raise a `ValueError` unless a setting is an integer of `low` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
+
+
+def is_listing(values) -> bool:
+    """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
+    return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
+
+
+__all__ = ["IGNORE", "check_whole_number", "check_words", "is_listing", "label_id"]

@@ -1,0 +1,304 @@
+"""Configuration of I2SRM models."""
+
+import dataclasses
+import inspect
+import math
+from collections import Counter
+from typing import ClassVar
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .loading import loading
+
+SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+NO_RELATION = "None"  # label of a pair without a relation
+
+# Every Auto class that a checkpoint folder loads with, whichever model was saved into it.
+AUTO_MAP = {
+    "AutoConfig": "configuration_i2srm.I2SRMConfig",
+    "AutoModel": "modeling_i2srm.I2SRMModel",
+    "AutoModelForTokenClassification": "modeling_i2srm.I2SRMForTokenClassification",
+    "AutoModelForSequenceClassification": "modeling_i2srm.I2SRMForRelationClassification",
+    "AutoProcessor": "processing_i2srm.I2SRMProcessor",
+}
+
+# Heads that share an Auto class; a checkpoint of one of them loads with it, every other with that of `AUTO_MAP`.
+SEQUENCE_CLASSIFIERS = ("I2SRMForRelationClassification", "I2SRMForSequenceClassification")
+
+# The pipeline of each head, as a saved configuration names it. Where the package is installed they are registered.
+CUSTOM_PIPELINES = {
+    "I2SRMForTokenClassification": {
+        "multimodal-token-classification": {
+            "impl": "pipeline_i2srm.MultimodalTokenClassificationPipeline",
+            "pt": ["AutoModelForTokenClassification"],
+            "type": "multimodal",
+        }
+    },
+    "I2SRMForRelationClassification": {
+        "multimodal-relation-classification": {
+            "impl": "pipeline_i2srm.MultimodalRelationClassificationPipeline",
+            "pt": ["AutoModelForSequenceClassification"],
+            "type": "multimodal",
+        }
+    },
+    "I2SRMForSequenceClassification": {
+        "multimodal-text-classification": {
+            "impl": "pipeline_i2srm.MultimodalTextClassificationPipeline",
+            "pt": ["AutoModelForSequenceClassification"],
+            "type": "multimodal",
+        }
+    },
+}
+
+
+def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
+    """The names of `count` evenly spaced stages of a backbone, the last one included and the stem left out.
+
+    A ResNet gives stage1..stage4; a 12-block DINOv2 gives stage3, stage6, stage9, stage12.
+    """
+    stages = [name for name in stage_names if name != "stem"]
+    count = min(count, len(stages))
+    return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
+
+
+def check_labels(id2label):
+    """Raise a `ValueError` unless `id2label` is `None` or names the labels 0, 1, 2 ... with a text each."""
+    if id2label is None:
+        return
+    example = 'e.g. id2label={0: "O", 1: "B-PER", 2: "I-PER"}'
+    if not isinstance(id2label, dict) or not all(isinstance(name, str) for name in id2label.values()):
+        raise ValueError(f"id2label={id2label!r:.200} must be a dict of names; {example}")
+    if sorted(map(str, id2label)) != sorted(map(str, range(len(id2label)))):
+        raise ValueError(f"id2label={id2label!r:.200} must have the ids 0 to {len(id2label) - 1}; {example}")
+    if repeated := [name for name, count in Counter(id2label.values()).items() if count > 1]:
+        raise ValueError(f"id2label has {', '.join(map(repr, repeated))} more than once; {example}")
+
+
+def check_class_weights(weights, num_labels: int | None = None):
+    """Raise a `ValueError` unless `weights` is `None` or a list of finite positive numbers, one a label."""
+    if weights is None:
+        return
+    if not isinstance(weights, (list, tuple)):
+        raise ValueError(f"class_weights={weights!r} must be a list of numbers, e.g. class_weights=[0.5, 1.0, 2.0]")
+    for i, weight in enumerate(weights):
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ValueError(
+                f"class_weights[{i}]={weight!r} must be a finite positive number, e.g. class_weights=[0.5, 1.0, 2.0]"
+            )
+    if num_labels is not None and len(weights) != num_labels:
+        raise ValueError(
+            f"{len(weights)} class_weights, but {num_labels} labels: give one each, "
+            f"e.g. class_weights=[1.0] * {num_labels}, or class_weights=None"
+        )
+
+
+class I2SRMConfig(PreTrainedConfig):
+    """Configuration of `I2SRMModel` and its heads: two encoder configurations and the parts between them.
+
+    Sections and equation numbers are those of docs/concepts/method.md; the method is I2SRM (arXiv 2310.06326).
+
+    Args:
+        text_config: configuration (or its dict, with `model_type`) of the text encoder, one of
+            `SUPPORTED_TEXT_MODEL_TYPES`; default a RoBERTa-large.
+        vision_config: configuration (or its dict) of any `AutoBackbone`; default a ResNet-50.
+        vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones.
+        freeze_vision: keep the backbone fixed, in eval mode and without gradients.
+        num_objects: object crops a post (M); a post has 1 + M pictures.
+        prompt_length: prompt slots a picture (P).
+        prompt_hidden_size: width of the prompt projector.
+        semantic_loss_weight: weight of the KL term; `None` means the task's default (NER 1.0, relations and posts 0.5).
+        semantic_loss_detach_text: stop the KL gradient at the text side.
+        attn_mixup: switch for all of AttnMixup (training only).
+        attn_mixup_attention: attend across the samples of the batch (needs `attn_mixup`).
+        attn_mixup_interpolation: interpolate pairs of samples (needs `attn_mixup`).
+        attn_mixup_heads: heads of the attention across samples; must divide the text hidden size.
+        attn_mixup_dropout: dropout of that layer.
+        attn_mixup_gather: let AttnMixup see the samples of all training processes; else each process mixes its own.
+        mixup_alpha: parameter of Beta(alpha, alpha) from which the interpolation weight is drawn.
+        mixup_delta: share of the original and attended rows that enter the pool for mixing.
+        mixup_ratio: share of the unmixed rows that are scored; 1 - ratio of the mixed rows are.
+        classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
+        use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
+        constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
+        class_weights: weight of each label in the cross-entropy (relations and labels of posts); default all 1.
+
+    Raises:
+        ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
+
+    Example:
+
+    >>> from modeling_i2srm import I2SRMConfig
+    >>> config = I2SRMConfig(text_config={"model_type": "bert"}, vision_config={"model_type": "resnet"})
+    >>> config.vision_config.out_features
+    ['stage1', 'stage2', 'stage3', 'stage4']
+    """
+
+    model_type = "i2srm"
+    sub_configs: ClassVar = {"text_config": AutoConfig, "vision_config": AutoConfig}
+    keys_to_ignore_at_inference: ClassVar = [
+        "task_loss",
+        "mixup_loss",
+        "semantic_loss",
+        "hidden_states",
+        "attentions",
+    ]
+
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+    vision_out_features: list[str] | None = None
+    freeze_vision: bool = True
+    num_objects: int = 3
+    prompt_length: int = 4
+    prompt_hidden_size: int = 800
+    semantic_loss_weight: float | None = None
+    semantic_loss_detach_text: bool = False
+    attn_mixup: bool = True
+    attn_mixup_attention: bool = True
+    attn_mixup_interpolation: bool = True
+    attn_mixup_heads: int = 4
+    attn_mixup_dropout: float = 0.2
+    attn_mixup_gather: bool = False
+    mixup_alpha: float = 1.0
+    mixup_delta: float = 0.7
+    mixup_ratio: float = 0.6
+    classifier_dropout: float | None = None
+    use_crf: bool = True
+    constrained_decoding: bool = True
+    class_weights: list[float] | None = None
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        self.text_config = self._build(self.text_config, "text_config", ROBERTA_LARGE)
+        self.vision_config = self._build(self.vision_config, "vision_config", {"model_type": "resnet"})
+        kwargs.pop("custom_pipelines", None)
+        check_labels(self.id2label)
+        super().__post_init__(**kwargs)
+        self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
+        if self.architectures is None:  # Auto classes with several heads walk through it
+            self.architectures = []
+        # Remote code is told its pipelines here; the package's own are registered, and need no trust_remote_code.
+        self.custom_pipelines = self._pipelines() if __name__.startswith("transformers_modules.") else {}
+        self._check()
+        if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
+            self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)
+        if self.vision_out_features is not None:
+            self.vision_config.out_features = self.vision_out_features
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `PreTrainedConfig`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("configuration", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As of `PreTrainedConfig`, for a configuration of I2SRM alone; overrides are checked as its fields are."""
+        if not isinstance(config_dict, dict) or config_dict.get("model_type") != cls.model_type:
+            given = config_dict.get("model_type") if isinstance(config_dict, dict) else config_dict
+            raise ValueError(
+                f"a configuration with model_type={given!r:.100}, expected {cls.model_type!r}; to start from "
+                'pretrained encoders: I2SRMForTokenClassification.from_encoders("FacebookAI/roberta-large", '
+                '"microsoft/resnet-50")'
+            )
+        loaded = super().from_dict(config_dict, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        config._check()
+        return loaded
+
+    def _pipelines(self) -> dict:
+        """The pipelines of the heads that a checkpoint was saved from; of all if it has none."""
+        heads = [head for head in CUSTOM_PIPELINES if head in (self.architectures or CUSTOM_PIPELINES)]
+        return {task: dict(about) for head in heads for task, about in CUSTOM_PIPELINES[head].items()}
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "auto_map": self._auto_map(), "custom_pipelines": self._pipelines()}
+
+    def _auto_map(self) -> dict:
+        """The Auto classes, AutoModelForSequenceClassification for the head that the checkpoint has."""
+        name = "AutoModelForSequenceClassification"
+        wanted = next((head for head in SEQUENCE_CLASSIFIERS if head in (self.architectures or ())), None)
+        module, _, _ = self.auto_map[name].rpartition(".")  # may name the repository that it comes from
+        return {**self.auto_map, name: f"{module}.{wanted or SEQUENCE_CLASSIFIERS[0]}"}
+
+    @staticmethod
+    def _build(config, name: str, default: dict) -> PreTrainedConfig:
+        config = default if config is None else config
+        if isinstance(config, PreTrainedConfig):
+            return config
+        if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
+            known = config.get("model_type") if isinstance(config, dict) else config
+            raise ValueError(
+                f"{name} needs a configuration or a dict with a known 'model_type', got {known!r}; "
+                f'e.g. {name}={{"model_type": "{default["model_type"]}"}}'
+            )
+        return CONFIG_MAPPING[config["model_type"]](**{k: v for k, v in config.items() if k != "model_type"})
+
+    def _check(self):
+        if self.text_config.model_type not in SUPPORTED_TEXT_MODEL_TYPES:
+            raise ValueError(
+                f"text encoder {self.text_config.model_type!r} cannot take visual prompts: its attention would ignore "
+                f"them silently. Supported: {', '.join(SUPPORTED_TEXT_MODEL_TYPES)}; "
+                'e.g. text_config={"model_type": "roberta"} or from_encoders("FacebookAI/roberta-large", ...)'
+            )
+        if getattr(self.text_config, "is_decoder", False):
+            raise ValueError("text_config.is_decoder=True: I2SRM needs a bidirectional encoder (is_decoder=False)")
+        self._check_kinds()
+        for name, low in (
+            ("num_objects", 0),
+            ("prompt_length", 1),
+            ("prompt_hidden_size", 1),
+            ("attn_mixup_heads", 1),
+        ):
+            value = getattr(self, name)
+            if value < low:
+                raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 1)}")
+        hidden, heads = self.text_config.hidden_size, self.text_config.num_attention_heads
+        if min(hidden, heads) < 1 or hidden % heads:
+            raise ValueError(
+                f"text_config: num_attention_heads={heads} does not divide hidden_size={hidden}; choose a divisor, "
+                "e.g. num_attention_heads=1"
+            )
+        if self.attn_mixup and hidden % self.attn_mixup_heads:
+            raise ValueError(
+                f"attn_mixup_heads={self.attn_mixup_heads} does not divide the text hidden size {hidden}; choose a "
+                "divisor, e.g. attn_mixup_heads=1"
+            )
+        for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout", "classifier_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value} must lie in [0, 1]")
+        if self.mixup_alpha <= 0:
+            raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
+        check_labels(self.id2label)
+        # Their number is checked by the model that uses them: a tagger may start from a checkpoint of relations.
+        check_class_weights(self.class_weights)
+
+    def _check_kinds(self):
+        """Raise a `ValueError` for a field whose value is of another kind than the field: "false" would be true."""
+        annotations = inspect.get_annotations(I2SRMConfig)
+        for field in dataclasses.fields(self):
+            kind, value = annotations.get(field.name), getattr(self, field.name)
+            if kind is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name}={value!r} must be true or false, e.g. {field.name}={field.default}")
+            if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ValueError(f"{field.name}={value!r} must be an integer, e.g. {field.name}={field.default}")
+            number = kind is float or (kind == float | None and value is not None)
+            if number and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+                example = 0.5 if field.default is None else field.default
+                raise ValueError(f"{field.name}={value!r} must be a finite number, e.g. {field.name}={example}")
+
+
+ROBERTA_LARGE = {
+    "model_type": "roberta",
+    "vocab_size": 50265,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}
+
+__all__ = ["I2SRMConfig"]

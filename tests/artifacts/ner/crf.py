@@ -1,0 +1,201 @@
+"""A linear-chain conditional random field over the words of a sentence (docs/concepts/method.md, section 6)."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+def bio_violations(labels: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which starts and transitions break the BIO scheme: I-X is only valid after B-X or I-X.
+
+    Returns:
+        start (N,) and transitions (N, N) [from, to], bool, True = invalid. A type that has no B- label is left free, so
+        label sets that are not BIO get no constraint.
+    """
+    inside = torch.tensor([label.startswith("I-") and f"B-{label[2:]}" in labels for label in labels])
+    same_type = torch.tensor([[a[1:2] == "-" and a[2:] == b[2:] for b in labels] for a in labels])
+    return inside, inside[None, :] & ~same_type
+
+
+def entity_type(label: str) -> str:
+    """The type that a label names, with a prefix or without: PER of B-PER, I-PER and PER."""
+    return label[2:] if label[:2] in ("B-", "I-") else label
+
+
+class LinearChainCRF(nn.Module):
+    """Start, transition and end scores; negative log-likelihood, Viterbi decoding and marginals.
+
+    All masks are (B, W), 1 on the words, with the words of a sentence first; a sentence may have none. Everything is
+    computed in float32, also under autocast; probabilities in float64 on the CPU, as over thousands of words the
+    rounding of float32 would add up to per cents.
+
+    Args:
+        num_labels: number of tags (N).
+
+    Example:
+
+    >>> crf = LinearChainCRF(num_labels=9)
+    >>> emissions, mask = torch.randn(2, 7, 9), torch.ones(2, 7, dtype=torch.bool)
+    >>> crf(emissions, torch.zeros(2, 7, dtype=torch.long), mask).shape
+    torch.Size([2])
+    >>> len(crf.viterbi(emissions, mask)[0])
+    7
+    """
+
+    def __init__(self, num_labels: int):
+        super().__init__()
+        self.start_transitions = nn.Parameter(torch.empty(num_labels))
+        self.end_transitions = nn.Parameter(torch.empty(num_labels))
+        self.transitions = nn.Parameter(torch.empty(num_labels, num_labels))  # [from, to]
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def forward(self, emissions: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """-log p(tags | emissions) of each sentence.
+
+        Args:
+            emissions: (B, W, N) scores.
+            tags: (B, W) tag ids; ignored where the mask is 0.
+
+        Returns:
+            (B,); 0 for a sentence without words.
+        """
+        with torch.autocast(emissions.device.type, enabled=False):
+            emissions, mask = emissions.float(), mask.bool()
+            tags = tags.masked_fill(~mask, 0)
+            log_z = torch.logsumexp(self._forward_scores(emissions, mask)[-1] + self.end_transitions.float(), dim=-1)
+            loss = log_z - self._path_score(emissions, tags, mask)
+            return torch.where(mask.any(1), loss, loss.new_zeros(()))
+
+    def _path_score(self, emissions, tags, mask):
+        start, end, transitions = (p.float() for p in (self.start_transitions, self.end_transitions, self.transitions))
+        emitted = emissions.gather(2, tags[..., None]).squeeze(2)  # (B, W)
+        steps = transitions[tags[:, :-1], tags[:, 1:]]  # (B, W-1)
+        last = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)  # (B,)
+        return start[tags[:, 0]] + (emitted * mask).sum(1) + (steps * mask[:, 1:]).sum(1) + end[last]
+
+    def _forward_scores(self, emissions, mask) -> list[torch.Tensor]:
+        """log alpha_w (B, N) for each word; past the end of a sentence the last one is carried on."""
+        transitions = self.transitions.to(emissions)
+        alphas = [self.start_transitions.to(emissions) + emissions[:, 0]]
+        for w in range(1, emissions.shape[1]):
+            alpha = torch.logsumexp(alphas[-1][:, :, None] + transitions, dim=1) + emissions[:, w]
+            alphas.append(torch.where(mask[:, w, None], alpha, alphas[-1]))
+        return alphas
+
+    def _backward_scores(self, emissions, mask) -> list[torch.Tensor]:
+        """log beta_w (B, N) for each word; the end score at the last word of a sentence."""
+        transitions, end = self.transitions.to(emissions), self.end_transitions.to(emissions)
+        betas = [end.expand_as(emissions[:, 0])]
+        for w in range(emissions.shape[1] - 1, 0, -1):
+            beta = torch.logsumexp(transitions + (emissions[:, w] + betas[-1])[:, None, :], dim=2)
+            betas.append(torch.where(mask[:, w, None], beta, betas[-1]))
+        return betas[::-1]
+
+    @torch.no_grad()
+    def marginals(self, emissions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """p(tag of word w | emissions) from forward-backward: (B, W, N), 0 where the mask is 0."""
+        device, (emissions, mask) = emissions.device, (emissions.cpu().double(), mask.cpu().bool())
+        alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
+        beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
+        return ((alpha + beta).softmax(-1) * mask[..., None]).float().to(device)
+
+    @torch.no_grad()
+    def span_probabilities(self, emissions: torch.Tensor, mask: torch.Tensor, spans: list[list[tuple]]) -> list[list]:
+        """p(tags stand on these words, and not certain others beside them | emissions) for spans of each sentence.
+
+        Args:
+            spans: for each sentence a list of (first word, tag ids of the words, tag ids that must not stand on the
+                word before, tag ids that must not stand on the word after).
+
+        Returns:
+            One list of probabilities a sentence.
+
+        Raises:
+            ValueError: a span that is not in its sentence.
+        """
+        emissions, mask = emissions.cpu().double(), mask.cpu().bool()
+        alpha, beta = self._forward_scores(emissions, mask), self._backward_scores(emissions, mask)
+        start, transitions, end = (
+            scores.to(emissions) for scores in (self.start_transitions, self.transitions, self.end_transitions)
+        )
+        log_z = torch.logsumexp(alpha[-1] + end, dim=-1)
+        found = []
+        for b, (sentence, length) in enumerate(zip(spans, mask.sum(1).tolist(), strict=True)):
+            found.append([])
+            for first, tags, not_before, not_after in sentence:
+                last = first + len(tags) - 1
+                if not 0 <= first <= last < length:
+                    raise ValueError(
+                        f"span {(first, tags)!r} is empty or not in its sentence of {length} words; e.g. (0, [1])"
+                    )
+                if first == 0:
+                    score = start[tags[0]]
+                else:
+                    before = alpha[first - 1][b] + transitions[:, tags[0]]
+                    before[list(not_before)] = float("-inf")
+                    score = torch.logsumexp(before, dim=-1)
+                score = score + sum(emissions[b, first + i, tag] for i, tag in enumerate(tags))
+                score = score + sum(transitions[pair] for pair in pairwise(tags))
+                if last == length - 1:
+                    score = score + end[tags[-1]]
+                else:
+                    after = transitions[tags[-1]] + emissions[b, last + 1] + beta[last + 1][b]
+                    after[list(not_after)] = float("-inf")
+                    score = score + torch.logsumexp(after, dim=-1)
+                found[-1].append(min(float((score - log_z[b]).exp()), 1.0))
+        return found
+
+    @torch.no_grad()
+    def viterbi(
+        self,
+        emissions: torch.Tensor,
+        mask: torch.Tensor,
+        invalid: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> list[list[int]]:
+        """The best tag sequence of each sentence.
+
+        Args:
+            invalid: start (N,) and transitions (N, N) that must not be used, as `bio_violations` gives them.
+
+        Returns:
+            One list of tag ids a sentence, as long as its number of words.
+        """
+        emissions, mask = emissions.float(), mask.bool()
+        start, transitions = self.start_transitions.float(), self.transitions.float()
+        if invalid is not None:
+            start = start.masked_fill(invalid[0].to(start.device), float("-inf"))
+            transitions = transitions.masked_fill(invalid[1].to(start.device), float("-inf"))
+        score = start + emissions[:, 0]
+        history = []
+        for w in range(1, emissions.shape[1]):
+            best, previous = (score[:, :, None] + transitions).max(dim=1)
+            score = torch.where(mask[:, w, None], best + emissions[:, w], score)
+            history.append(previous)
+        last = (score + self.end_transitions.float()).argmax(-1).tolist()
+        lengths = mask.sum(1).tolist()
+        history = torch.stack(history, dim=1).tolist() if history else [[] for _ in last]
+        paths = []
+        for tag, length, steps in zip(last, lengths, history, strict=True):
+            path = [tag] if length else []
+            for previous in reversed(steps[: max(length - 1, 0)]):
+                path.append(previous[path[-1]])
+            paths.append(path[::-1])
+        return paths
+
+
+def independent_words(num_labels: int, device: torch.device) -> LinearChainCRF:
+    """A chain whose start, transition and end scores are 0: each word's tag depends on its own emissions alone."""
+    with torch.device("meta"):  # its random start would move the random numbers of a training that evaluates
+        chain = LinearChainCRF(num_labels)
+    chain = chain.to_empty(device=device).requires_grad_(False)
+    for parameter in chain.parameters():
+        parameter.zero_()
+    return chain
+
+
+__all__ = ["LinearChainCRF", "bio_violations", "entity_type", "independent_words"]

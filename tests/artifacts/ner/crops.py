@@ -1,0 +1,56 @@
+"""Crops from a cropper: whatever finds the objects in pictures, `ObjectCropper` or a callable of your own.
+
+A cropper is called with a list of pictures (upright RGB PIL images at full size) and a list of the texts of their posts
+(each a `str`, or a list of words where the post has tokens). It gives a list of crops for each picture, the best first,
+empty where there is no object. A crop has `box` (left, top, right, bottom in pixels of that picture), `score`, `label`
+and `picture`, which is `picture.crop(box)`.
+"""
+
+from collections.abc import Callable
+
+PARTS = ("box", "score", "label", "picture")
+EXAMPLE = 'cropper=ObjectCropper(load_detector("facebook/detr-resnet-50"))'
+
+
+def check_cropper(cropper) -> None:
+    """Raise a `ValueError` unless something is a cropper, `None` (as before) or `False` (none)."""
+    if not (cropper is None or cropper is False or callable(cropper)):
+        raise ValueError(f"cropper={cropper!r:.200} cannot be called with pictures and texts; e.g. {EXAMPLE}")
+
+
+def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
+    """The crops of each picture, all pictures in one call; without pictures the cropper is not called.
+
+    Raises:
+        ValueError: the cropper gives anything else than a list of crops a picture.
+    """
+    if not pictures:
+        return []
+    found = cropper(pictures, texts)
+    if not isinstance(found, (list, tuple)) or not all(isinstance(crops, (list, tuple)) for crops in found):
+        raise ValueError(f"the cropper gave {found!r:.200}, expected a list of crops for each picture, e.g. [[], []]")
+    if len(found) != len(pictures):
+        raise ValueError(
+            f"the cropper gave crops of {len(found)} pictures, expected {len(pictures)}, as many as it got"
+        )
+    for crop in (crop for crops in found for crop in crops):
+        if lacking := [name for name in PARTS if not hasattr(crop, name)]:
+            raise ValueError(
+                f"the cropper gave {crop!r:.200} without {', '.join(lacking)}, expected crops with {', '.join(PARTS)}, "
+                'e.g. ObjectCrop((10, 20, 110, 90), 0.9, "dog", picture.crop((10, 20, 110, 90)))'
+            )
+    return [list(crops) for crops in found]
+
+
+def describe_crop(crop) -> dict:
+    """A crop without its picture, as plain data; the box in whole pixels, as `Image.crop` rounds it.
+
+    >>> from types import SimpleNamespace
+    >>> describe_crop(SimpleNamespace(box=[0, 9.8, 40.2, 50], score=1, label="dog", picture=None))
+    {'box': (0, 10, 40, 50), 'score': 1.0, 'label': 'dog'}
+    """
+    left, top, right, bottom = (round(float(side)) for side in crop.box)
+    return {"box": (left, top, right, bottom), "score": float(crop.score), "label": str(crop.label)}
+
+
+__all__ = ["check_cropper", "describe_crop", "find_crops"]

@@ -1,0 +1,101 @@
+"""What the heads share: their parts as the configuration has them, and the classification of one vector a post."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .attn_mixup import AttnMixup
+from .configuration_i2srm import I2SRMConfig
+from .joint_batch import joint_batch
+from .model_outputs import I2SRMModelOutput, I2SRMOutput
+from .pretrained_model import I2SRMPreTrainedModel
+from .semantic_loss import SemanticLoss
+
+
+def build_semantic_loss(config: I2SRMConfig, text_size: int, vision_size: int, weight: float) -> SemanticLoss | None:
+    """The semantic loss with the configuration's settings, or `None` with weight 0."""
+    return SemanticLoss(text_size, vision_size, config.semantic_loss_detach_text) if weight else None
+
+
+def semantic_weight(config: I2SRMConfig, default: float) -> float:
+    """The weight of the semantic loss, that of the task unless the configuration has one."""
+    return default if config.semantic_loss_weight is None else config.semantic_loss_weight
+
+
+def build_dropout(config: I2SRMConfig) -> nn.Dropout:
+    """The dropout before a classifier, that of the text encoder unless the configuration has one."""
+    return nn.Dropout(
+        config.text_config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    )
+
+
+def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
+    """AttnMixup with the configuration's settings, or `None` when both its halves are off."""
+    if not (config.attn_mixup and (config.attn_mixup_attention or config.attn_mixup_interpolation)):
+        return None
+    return AttnMixup(
+        hidden_size,
+        num_heads=config.attn_mixup_heads,
+        dropout=config.attn_mixup_dropout,
+        alpha=config.mixup_alpha,
+        delta=config.mixup_delta,
+        ratio=config.mixup_ratio,
+        attention=config.attn_mixup_attention,
+        interpolation=config.attn_mixup_interpolation,
+        gather=config.attn_mixup_gather,
+    )
+
+
+class VectorClassifier(I2SRMPreTrainedModel):
+    """Base of the models that give a vector (B, D) one of `num_labels` labels.
+
+    The parts of each head have names of their own, so that `from_pretrained` takes the `I2SRMModel` of a checkpoint
+    with another head and warns about the rest.
+    """
+
+    def classify(
+        self,
+        vectors: torch.Tensor,
+        outputs: I2SRMModelOutput,
+        labels: torch.Tensor | None,
+        classifier: nn.Linear,
+        attn_mixup: AttnMixup | None,
+        semantic_loss: SemanticLoss | None,
+    ) -> I2SRMOutput:
+        """Scores (B, N) of the vectors and, with labels (B,), the losses; -100 = no label, left out of the loss."""
+        logits = classifier(self.dropout(vectors))
+        parts = {}
+        if labels is not None:
+            if self.training and attn_mixup is not None:
+                mates, mates_labels = joint_batch(vectors, labels) if attn_mixup.gather else (vectors, labels)
+                rows = attn_mixup(mates)
+                scores = classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
+                unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
+                parts["task_loss"] = self._cross_entropy(unmixed, mates_labels[rows.unmixed])
+                if len(mixed):
+                    first, second = (self._cross_entropy(mixed, mates_labels[of]) for of in (rows.first, rows.second))
+                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
+            else:
+                parts["task_loss"] = self._cross_entropy(logits, labels)
+            if semantic_loss is not None and outputs.visual_features is not None:
+                divergence = semantic_loss(vectors, *self.model.main_picture(outputs))
+                parts["semantic_loss"] = self.semantic_loss_weight * divergence
+        return I2SRMOutput.of_parts(logits, parts, outputs)
+
+    def _count_labels(self, inputs: dict) -> torch.Tensor:
+        return self._label_weights(inputs["labels"])[1]
+
+    def _label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight of each label, and their sum over the vectors that have one."""
+        weights = self.config.class_weights or [1.0] * self.config.num_labels
+        weights = torch.tensor(weights, dtype=torch.float, device=labels.device)
+        return weights, (weights[labels.clamp(min=0)] * (labels != -100)).sum()
+
+    def _cross_entropy(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The weighted mean over the vectors that have a label; 0 where none has."""
+        weights, total = self._label_weights(labels)
+        losses = F.cross_entropy(scores.float(), labels, weight=weights, reduction="sum")
+        return losses / total.masked_fill(total == 0, 1.0)
+
+
+__all__ = ["VectorClassifier", "build_attn_mixup", "build_dropout", "build_semantic_loss", "semantic_weight"]

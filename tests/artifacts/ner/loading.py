@@ -1,0 +1,68 @@
+"""Checkpoints that cannot be loaded: one message that names the folder, the file and the reason."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+
+class CheckpointError(OSError, ValueError, RuntimeError):
+    """A checkpoint that cannot be loaded. Transformers raises one of its bases, depending on what is wrong."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@contextmanager
+def loading(what: str, name_or_path) -> Iterator[None]:
+    """Turn what fails inside into a `CheckpointError` that says what of which checkpoint, and why.
+
+    >>> with loading("model", "/no/such/folder"):
+    ...     raise OSError("Repo id must be in the form ...")
+    Traceback (most recent call last):
+    ...
+    modeling_i2srm.loading.CheckpointError: cannot load the model of '/no/such/folder': there is no such folder
+    """
+    try:
+        yield
+    except (CheckpointError, TypeError, MemoryError):  # TypeError: a wrong call
+        raise
+    except Exception as error:  # readers of checkpoints raise nearly anything
+        raise CheckpointError(
+            f"cannot load the {what} of {str(name_or_path)!r}: {_reason(name_or_path, error)}"
+        ) from error
+
+
+def _reason(name_or_path, error: Exception) -> str:
+    path = Path(str(name_or_path))
+    if path.is_dir():
+        if broken := _broken_file(path):
+            return broken
+        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
+            return f"the folder holds no config.json, only {', '.join(sorted(os.listdir(path))[:8]) or 'nothing'}"
+    elif path.is_file():
+        return "it is a file; give the folder it lies in"
+    elif path.is_absolute() or str(name_or_path).startswith(".") or str(name_or_path).count("/") != 1:
+        if not str(name_or_path).replace("-", "").isalnum():  # such as bert-base-uncased
+            return "there is no such folder"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _broken_file(folder: Path) -> str | None:
+    """The first file of a folder that is cut or something else than its name says."""
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_bytes())
+            else:
+                with safe_open(path, "pt"):
+                    pass
+        except (SafetensorError, ValueError, RecursionError, OSError) as error:
+            return f"{path.name} ({path.stat().st_size} bytes) is cut or broken ({error}); copy it anew"
+    return None
+
+
+__all__ = ["CheckpointError", "loading"]

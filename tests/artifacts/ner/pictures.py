@@ -1,0 +1,417 @@
+"""Reading one picture, from wherever it comes, as 8-bit RGB."""
+
+import errno
+import io
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile
+
+from .remote_pictures import check_bytes, download, read_all
+
+# The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
+# another size than the header says (ICO, ICNS), or that have no signature (TGA).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
+MAX_SCANS = 100  # of a progressive JPEG; usual ones have ten. Each is decoded at full size, and takes some 50 bytes
+URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+
+# How to turn a picture upright, by its EXIF orientation.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION_TAG = 0x0112
+
+# What is wrong with the machine, not with a picture: too many open files, no memory, a broken disk or network folder.
+MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+
+_pillow_lock = threading.Lock()
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read; the message names the picture and the reason."""
+
+    @property
+    def is_machines_fault(self) -> bool:
+        """Whether the same picture may well be read another time."""
+        cause = self.__cause__
+        return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS)
+
+
+def load_picture(
+    picture: Any,
+    max_pixels: int = 50_000_000,
+    max_bytes: int = 50_000_000,
+    timeout: float = 10.0,
+    min_side: int | None = None,
+    allow_private_addresses: bool = False,
+) -> Image.Image:
+    """Read a picture as a new 8-bit RGB image, upright, without transparency.
+
+    Args:
+        picture: one of
+
+            - a PIL image, in any mode; of an animation the frame it stands at. It is loaded, else left as it is;
+            - a path (`str` or `os.PathLike`), an http or https URL, or the bytes of a file (`bytes`, `bytearray`,
+              `memoryview`) in one of `FORMATS`; of an animation the first frame;
+            - a `{"bytes": ..., "path": ...}` dictionary, as `datasets.Image(decode=False)` gives; bytes go first;
+            - a numpy array or torch tensor (H, W), (H, W, 1|3|4) or (1|3|4, H, W), of bool, uint8 (0 to 255), uint16
+              (0 to 65535) or float (0 to 1). Where both layouts fit, arrays are channels-last, tensors channels-first.
+
+        max_pixels: most pixels (width x height) to decode. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
+            that is few enough, a larger progressive one at 1/2 only: at any scale it takes memory for the full size.
+        max_bytes: most bytes of a file, a download or `bytes`.
+        timeout: seconds, for a download as a whole, from looking up the name to the last byte.
+        min_side: decode a JPEG at the smallest of 1/2, 1/4 and 1/8 of its size whose shorter side is still at least
+            this long, in pixels; faster, for a picture that is made smaller afterwards. Other formats, PIL images and
+            arrays stay as they are. Default: the full size.
+        allow_private_addresses: also download from this machine and the networks around it (127.0.0.1, 10.x, 192.168.x,
+            169.254.x, their IPv6 counterparts, and names that lead there), which anybody who writes a URL into a post
+            could otherwise have asked.
+
+    Raises:
+        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind; a URL is neither
+            http nor https, or leads to an address that is not public. A picture is never returned in part.
+
+    What is transparent shows white. 16-bit grey (modes I;16 and I) is scaled from 0..65535. Mode F is taken as 0..1 if
+    no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata.
+    """
+    try:
+        return _load(picture, max_pixels, max_bytes, timeout, min_side, allow_private_addresses)
+    except Exception as error:  # Pillow's readers raise nearly anything on a broken file
+        raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
+
+
+def read_bytes(
+    picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0, allow_private_addresses: bool = False
+) -> bytes | None:
+    """The bytes of a picture's file, read or downloaded now; `None` for one that is no file (image, array, tensor).
+
+    Args:
+        picture, max_bytes, timeout, allow_private_addresses: as in `load_picture`, which turns what is returned into an
+            image.
+
+    Raises:
+        PictureError: the file is missing or over the bound, or the picture is of no known kind.
+
+    Example:
+
+    >>> read_bytes({"bytes": b"GIF89a", "path": None})
+    b'GIF89a'
+    """
+    try:
+        return _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
+    except Exception as error:
+        raise PictureError(f"cannot read picture {_name(picture)}: {_reason(error, timeout)}") from error
+
+
+def limit_aspect(picture: Image.Image) -> Image.Image:
+    """Cut a very long picture to `MAX_ASPECT` around its centre, so that resizing its short side stays bounded."""
+    width, height = picture.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return picture
+    left, top = max((width - longest) // 2, 0), max((height - longest) // 2, 0)
+    return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def is_url(picture) -> bool:
+    """Whether a picture has to be downloaded."""
+    picture = _content(picture)
+    return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
+
+
+def _content(picture: Any) -> Any:
+    """What a dictionary of `datasets.Image` holds; anything else as it is."""
+    if isinstance(picture, Mapping):
+        return picture.get("path") if picture.get("bytes") is None else picture["bytes"]
+    return picture
+
+
+def _load(
+    picture: Any, max_pixels: int, max_bytes: int, timeout: float, min_side: int | None, allow_private_addresses: bool
+) -> Image.Image:
+    picture = _content(picture)
+    data = _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
+    if data is not None:
+        with _pillow_switches(max_pixels):
+            return _from_image(_open(data, max_pixels, min_side), max_pixels)
+    if isinstance(picture, Image.Image):
+        with _pillow_switches(max_pixels):
+            return _from_image(picture, max_pixels)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, max_pixels, channels_first=False)
+    tensor = picture.detach().cpu()
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+    return _from_array(array, max_pixels, channels_first=True)
+
+
+# Where the bytes come from
+
+
+def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addresses: bool) -> bytes | None:
+    picture = _content(picture)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        check_bytes(memoryview(picture).nbytes, max_bytes)
+        return bytes(picture)
+    if is_url(picture):
+        return download(picture, max_bytes, timeout, allow_private_addresses)
+    if isinstance(picture, (str, os.PathLike)):
+        return _read_file(picture, max_bytes)
+    if isinstance(picture, (Image.Image, np.ndarray)) or _is_tensor(picture):
+        return None
+    raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
+
+
+def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may never end, nor even begin; open() says of folders
+        raise ValueError("it is no file, but a pipe, a device or a socket")
+    with open(path, "rb") as file:
+        check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
+        return read_all(file, max_bytes)
+
+
+# From bytes, an image or an array to RGB
+
+
+def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.ImageFile:
+    """The picture with its header read and nothing decoded.
+
+    Image.open is not used: it would warn of a picture, or refuse it, by Pillow's process-wide bound before ours.
+    """
+    if not data:
+        raise ValueError("it is empty (0 bytes)")
+    Image.init()
+    for name in FORMATS:
+        if name not in Image.OPEN:  # an older Pillow
+            continue
+        factory, accept = Image.OPEN[name]
+        accepted = accept(data[:16])
+        if isinstance(accepted, str):  # why this build of Pillow cannot read the format
+            raise ValueError(accepted)
+        if accepted:
+            try:
+                image = factory(io.BytesIO(data), "")
+            except SyntaxError as error:
+                raise ValueError(f"broken {name} file ({error})") from error
+            except Image.DecompressionBombError as error:  # the reader's own check, far over the bound
+                raise ValueError(
+                    f"{error} The bound here is max_pixels={max_pixels}; "
+                    "to read it all the same: load_picture(picture, max_pixels=...)"
+                ) from error
+            if name == "JPEG":
+                _check_jpeg(image, data)
+                _reduce(image, max_pixels, min_side)
+            elif name == "PNG":
+                _scale_transparent_grey(image)
+            return image
+    raise ValueError(f"it starts with {data[:16]!r}, which is none of {', '.join(FORMATS)}")
+
+
+def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Refuse a JPEG that takes far more work than its bytes can be a picture for; its reader would not notice."""
+    scans = data.count(b"\xff\xda")  # in packed pixels a zero byte follows every 0xff
+    if scans > MAX_SCANS:
+        raise ValueError(f"it has {scans} scans, more than {MAX_SCANS}")
+    # Each block of 8 x 8 takes a bit at least, and the channel with the most blocks has a quarter of all places.
+    width, height = image.size
+    least = width * height // (64 * 8 * 4)
+    if len(data) < least:
+        raise ValueError(
+            f"{len(data)} bytes cannot hold its {width} x {height} pixels, which take {least} or more: it is cut short"
+        )
+
+
+def _reduce(image: ImageFile.ImageFile, max_pixels: int, min_side: int | None) -> None:
+    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size: the largest of them under the bound where it is over it, and
+    the smallest that leaves the shorter side `min_side` long."""
+    (width, height), scale = image.size, 1
+    if width * height > max_pixels:
+        # libjpeg keeps all coefficients of a progressive JPEG, about 6 bytes a pixel of the full size at any scale.
+        scales = (2,) if image.info.get("progressive") else (2, 4, 8)
+        small = (s for s in scales if min(image.size) >= s and -(-width // s) * -(-height // s) <= max_pixels)
+        scale = next(small, None)
+        if scale is None:  # too large at any scale, and refused for it
+            return
+    if min_side is not None:
+        scale = max(scale, *(s for s in (1, 2, 4, 8) if s == 1 or min(image.size) >= s * max(min_side, 1)))
+    if scale > 1:
+        image.draft(None, (width // scale, height // scale))
+
+
+def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent grey of a 2- or 4-bit PNG to 8 bits; Pillow does so with the pixels only."""
+    grey = image.info.get("transparency")
+    rawmode = image.tile[0][3] if image.tile else None
+    if rawmode == "L;2" and grey in range(4):
+        image.info["transparency"] = grey * 85
+    elif rawmode == "L;4" and grey in range(16):
+        image.info["transparency"] = grey * 17
+
+
+def _from_image(image: Image.Image, max_pixels: int) -> Image.Image:
+    _check_pixels(*image.size, max_pixels)
+    image.load()
+    upright = _upright(image)  # after load(), which turns a TIFF by itself
+    image = _to_rgb(image)
+    return image if upright is None else image.transpose(upright)
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """How to turn a picture upright; None if its EXIF data do not say or cannot be read.
+
+    ImageOps.exif_transpose is not used: it writes the EXIF data anew, which fails when any other tag is malformed.
+    """
+    try:
+        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
+    except Exception:  # as many kinds as there are ways to break EXIF data
+        return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """A new RGB image without metadata, over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _grey_image(image)
+    elif image.mode == "La":
+        image = image.convert("LA")
+    elif image.mode == "LAB":  # convert() goes through a coarse table and is up to 22 levels off
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+    elif image.mode == "P":
+        image = image.copy()  # convert() writes the transparency into the palette of the image it is called on
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        result = Image.new("RGB", image.size, "white")
+        result.paste(image, mask=image.getchannel("A"))
+    else:
+        result = image.convert("RGB")  # a copy, if it is RGB already
+        result.info = {}
+    return result
+
+
+def _grey_image(image: Image.Image) -> Image.Image:
+    """An image of mode I;16 (any byte order), I or F as L or LA; Pillow's own convert() clips at 255."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        grey = _to_levels(values, top=1.0 if values.max() <= 1 else 255.0)
+    else:
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65535:
+            raise ValueError(f"mode I values must lie in 0..65535, these lie in {low}..{high}")
+        grey = _to_levels(values.astype(np.uint16))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return Image.fromarray(grey)
+    return Image.fromarray(np.dstack([grey, np.where(values == transparent, 0, 255).astype(np.uint8)]))
+
+
+def _from_array(array: np.ndarray, max_pixels: int, channels_first: bool) -> Image.Image:
+    if array.ndim == 3:
+        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+        if first and (channels_first or not last):
+            array = np.moveaxis(array, 0, 2)
+        elif not last:
+            raise ValueError("expected a shape of (H, W), (H, W, 1|3|4) or (1|3|4, H, W)")
+        if array.shape[2] == 1:
+            array = array[:, :, 0]
+    if array.ndim not in (2, 3):
+        raise ValueError("expected a shape of (H, W), (H, W, 1|3|4) or (1|3|4, H, W)")
+    _check_pixels(array.shape[1], array.shape[0], max_pixels)
+    return _to_rgb(Image.fromarray(_to_levels(array)))
+
+
+def _to_levels(values: np.ndarray, top: float = 1.0) -> np.ndarray:
+    """Values as uint8 levels, rounded; floats are 0..top and may overstep that by half a level."""
+    if np.issubdtype(values.dtype, np.uint8):
+        levels = values
+    elif np.issubdtype(values.dtype, np.bool_):
+        levels = np.where(values, 255, 0)
+    elif np.issubdtype(values.dtype, np.uint16):
+        levels = (values.astype(np.uint32) + 128) // 257
+    elif np.issubdtype(values.dtype, np.floating):
+        low, high = float(values.min()), float(values.max())
+        if not (low / top * 255 >= -0.5 and high / top * 255 <= 255.5):  # so written that NaN fails
+            raise ValueError(f"float values must lie in 0..{top:g}, these lie in {low:g}..{high:g}")
+        levels = np.rint(values.astype(np.float32) / top * 255).clip(0, 255)
+    else:
+        raise ValueError(f"values must be bool, uint8 (0..255), uint16 (0..65535) or float (0..1), not {values.dtype}")
+    return np.ascontiguousarray(levels, dtype=np.uint8)
+
+
+@contextmanager
+def _pillow_switches(max_pixels: int) -> Iterator[None]:
+    """Keep Pillow's two process-wide switches from changing what is read here.
+
+    They are touched, one picture at a time, only where the application has set LOAD_TRUNCATED_IMAGES (broken pictures
+    would come back in part) or the caller allows more than MAX_IMAGE_PIXELS (which some readers look at themselves).
+    """
+    with _pillow_lock:
+        limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        if truncated or (limit is not None and limit < max_pixels):
+            try:
+                Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+                yield
+            finally:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
+            return
+    yield
+
+
+# Bounds and messages
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    pixels = width * height
+    if pixels == 0:
+        raise ValueError(f"it has no pixels ({width} x {height})")
+    if pixels > max_pixels:
+        raise ValueError(
+            f"its size of {width} x {height} = {pixels} pixels is over the bound of max_pixels={max_pixels}; "
+            f"to read it all the same: load_picture(picture, max_pixels={pixels})"
+        )
+
+
+def _is_tensor(picture: Any) -> bool:
+    return hasattr(picture, "detach") and hasattr(picture, "numpy")  # without importing torch
+
+
+def _name(picture: Any) -> str:
+    """What to call a picture in a message."""
+    if isinstance(picture, Mapping):
+        path = picture.get("path")
+        if picture.get("bytes") is None:
+            return _name(path)
+        return _name(picture["bytes"]) + (f" of {_name(path)}" if path else "")
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return f"bytes ({memoryview(picture).nbytes} B)"
+    if isinstance(picture, (str, os.PathLike)):
+        return repr(_shorten(os.fsdecode(picture)))
+    if isinstance(picture, Image.Image):
+        return f"PIL image of mode {picture.mode}, {picture.width} x {picture.height}"
+    if isinstance(picture, np.ndarray) or _is_tensor(picture):
+        return f"array of shape {tuple(picture.shape)}"
+    return f"of type {type(picture).__name__}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+        return f"no complete answer within timeout={timeout} s"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,159 @@
+"""The base of all I2SRM models: initialisation, attention settings, loading and building from pretrained encoders."""
+
+import torch
+from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel, initialization
+
+from .configuration_i2srm import I2SRMConfig
+from .crf import LinearChainCRF
+from .loading import CheckpointError, loading
+from .visual_prompt import FusionLinear
+
+
+class I2SRMPreTrainedModel(PreTrainedModel):
+    """Base of all I2SRM models: initialisation, attention settings and building from pretrained encoders."""
+
+    config_class = I2SRMConfig
+    config: I2SRMConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # else Trainer would not divide the loss by the accumulation steps
+    _supports_sdpa = True
+    _supports_flash_attn = False  # the prefix mask differs between heads
+    _supports_flex_attn = False
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, LinearChainCRF):
+            for parameter in module.parameters():
+                initialization.uniform_(parameter, -0.1, 0.1)
+        elif isinstance(module, FusionLinear):
+            bound = module.in_features**-0.5
+            initialization.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                initialization.uniform_(module.bias, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+    def loss_counts(self, inputs: dict) -> torch.Tensor:
+        """What the means of the task loss and of the semantic loss of a batch are taken over.
+
+        Processes that train together can weight their losses with it: they then add up to the loss of one process.
+
+        Args:
+            inputs: those of `forward`, with labels.
+
+        Returns:
+            (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
+            a main picture. The first is 1 in training where AttnMixup gathers: every process then has the same task
+            loss.
+        """
+        labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
+        pictures = inputs.get("visual_features") if pictures is None else pictures
+        if pictures is None:
+            posts = 0.0
+        else:
+            posts = len(pictures) if present is None else present[:, 0].bool().sum()
+        gathered = self.training and self.config.attn_mixup and self.config.attn_mixup_gather
+        task = 1.0 if gathered else self._count_labels(inputs)
+        return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
+
+    def get_visual_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """The features of pictures, see `I2SRMModel.get_visual_features`."""
+        return self.base_model.get_visual_features(pixel_values, image_mask)
+
+    def set_attn_implementation(self, attn_implementation, *args, **kwargs):
+        """Set the attention of the text encoder ("eager" or "sdpa"); a dict may name "vision_config" too."""
+        if isinstance(attn_implementation, str):
+            attn_implementation = {"": attn_implementation, "text_config": attn_implementation}
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+
+    def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=None, **kwargs):
+        function = getattr(gradient_checkpointing_func, "keywords", None) or {}
+        if enable and function.get("use_reentrant"):
+            name = "activation" if hasattr(self, "activation_checkpointing_enable") else "gradient"  # before 5.24
+            raise ValueError(
+                "use_reentrant=True would cut the gradient of the visual prompts; call "
+                f'{name}_checkpointing_enable({name}_checkpointing_kwargs={{"use_reentrant": False}})'
+            )
+        if gradient_checkpointing_func is not None:
+            kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func
+        super()._set_gradient_checkpointing(enable=enable, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        from .pipeline_i2srm import PostPipeline  # noqa: F401  # the pipelines travel with what names them
+
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As of `PreTrainedModel`; raises `CheckpointError`, which names folder, file and reason."""
+        path = pretrained_model_name_or_path
+        with loading("model", path):
+            try:
+                return super().from_pretrained(path, *model_args, **kwargs)
+            except RuntimeError as error:
+                if "ignore_mismatched_sizes" not in str(error):
+                    raise
+                again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+                _, report = super().from_pretrained(path, *model_args, **again)
+                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
+                more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+                raise CheckpointError(
+                    f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
+                    f"asks for: {'; '.join(sorted(wrong)[:5])}{more}"
+                ) from error
+
+    @classmethod
+    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
+        """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
+
+        Args:
+            text_name_or_path, vision_name_or_path: local folder or Hub id. Without a backbone a new one is made from
+                `vision_config`; it has to be trained, so give `freeze_vision=False` with it.
+            config_overrides: fields of `I2SRMConfig`.
+
+        Raises:
+            ValueError: an encoder that is not supported, or a checkpoint none of whose weights fit.
+
+        Example:
+
+        >>> model = I2SRMForTokenClassification.from_encoders(
+        ...     "FacebookAI/roberta-large", "microsoft/resnet-50", num_labels=9
+        ... )  # doctest: +SKIP
+        """
+        if vision_name_or_path is not None:
+            with loading("vision backbone", vision_name_or_path):
+                config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
+        elif config_overrides.get("freeze_vision", True):
+            raise ValueError(
+                "a new vision backbone must not be frozen: name a pretrained one, e.g. "
+                'from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50"), or give freeze_vision=False'
+            )
+        with loading("text encoder", text_name_or_path):
+            text_config = AutoConfig.from_pretrained(text_name_or_path)
+        config = I2SRMConfig(text_config=text_config, **config_overrides)
+        model = cls(config)
+        base = model.base_model
+        _load_into(base.text_encoder, type(base.text_encoder), text_name_or_path)
+        if vision_name_or_path is not None:
+            _load_into(base.vision_encoder, MODEL_FOR_BACKBONE_MAPPING[type(config.vision_config)], vision_name_or_path)
+        return model
+
+
+def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path: str):
+    """Load a pretrained checkpoint's weights into a module that was built from its configuration."""
+    # Not AutoBackbone: it asks the network even for a local folder.
+    with loading(f"weights of a {model_class.__name__}", path):
+        pretrained, report = model_class.from_pretrained(
+            path, config=module.config, dtype=torch.float32, output_loading_info=True
+        )
+    weights = pretrained.state_dict()
+    parameters = {name for name, _ in pretrained.named_parameters()}
+    if parameters and parameters <= set(report["missing_keys"]):
+        raise ValueError(f"none of the weights of {path!r} fit a {model_class.__name__}: is it the right checkpoint?")
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+
+
+__all__ = ["I2SRMPreTrainedModel"]

@@ -1,0 +1,636 @@
+"""I2SRMProcessor: words or text, tags and pictures -> tensors."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.utils import logging
+
+from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
+from .crops import check_cropper, find_crops
+from .entity_markers import MARKERS, check_span, mark_pair
+from .image_recipes import pil_backed, resnet_image_processor
+from .loading import loading
+from .pictures import limit_aspect, load_picture, read_bytes
+from .windows import best_windows, overlapping_windows
+from .words import split_pair, split_text
+
+logger = logging.get_logger(__name__)
+
+LONGEST_DEFAULT = 512  # for tokenizers that state no limit
+# How a tokenizer is called: a word that looks like a special token, a marker above all, is a word.
+AS_WORDS = {"split_special_tokens": True, "return_attention_mask": False, "return_token_type_ids": False}
+
+
+class I2SRMProcessor(ProcessorMixin):
+    """Turn posts (words or raw text, tags, a picture, object crops) into the inputs of the models.
+
+    Args:
+        image_processor: for the vision backbone; PIL-backed, torchvision is not used.
+        tokenizer: of the text encoder.
+        num_objects: most object crops a post; further ones are left out with a warning.
+        max_length: longest input in sub-tokens, special ones included; default the tokenizer's own limit.
+        max_pixels: pictures with more pixels are refused before decoding (JPEGs are decoded at a lower resolution).
+        reduced_decode: decode JPEG files at 1/2, 1/4 or 1/8 of their size where their shorter side stays at least this
+            many times as long as after resizing. With the default of 2 and pictures of 224 that begins at a shorter
+            side of 1024 and moves levels (0 to 255) by about 0.5 on the mean, less than another resampling filter
+            does; with 1 it begins at 512 and moves them by 1 to 2. `None` decodes in full. PIL images and arrays are
+            decoded already. It is saved with the processor, so that a model sees the same in training and inference.
+
+    Example:
+
+    >>> processor = I2SRMProcessor.from_encoders("FacebookAI/roberta-large", "microsoft/resnet-50")  # doctest: +SKIP
+    >>> inputs = processor(text="Kobe lands in Paris", images="kobe.jpg")  # doctest: +SKIP
+    >>> {name: tuple(tensor.shape) for name, tensor in inputs.items()}  # doctest: +SKIP
+    {'input_ids': (1, 8), 'attention_mask': (1, 8), 'word_mask': (1, 8), 'pixel_values': (1, 4, 3, 224, 224),
+     'image_mask': (1, 4)}
+    """
+
+    # Set it on a processor, whose URLs may then lead to this machine and the networks around it (see `load_picture`).
+    # It is for the user of a checkpoint to say, and neither saved with one nor read from one.
+    allow_private_addresses = False
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        num_objects: int = 3,
+        max_length: int | None = None,
+        max_pixels: int = 50_000_000,
+        reduced_decode: float | None = 2,
+        **kwargs,
+    ):
+        for name, value, low in (
+            ("num_objects", num_objects, 0),
+            ("max_length", max_length, 3),
+            ("max_pixels", max_pixels, 1),
+        ):
+            if value is not None or name != "max_length":
+                check_whole_number(name, value, low)
+        if reduced_decode is not None and (isinstance(reduced_decode, str) or not reduced_decode >= 1):  # NaN fails
+            raise ValueError(f"reduced_decode={reduced_decode} would enlarge pictures again; use 2, or None for never")
+        self.num_objects, self.max_length, self.max_pixels = num_objects, max_length, max_pixels
+        self.reduced_decode = reduced_decode
+        kwargs.pop("processor_class", None)
+        super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
+        # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
+        # here, so that threads that share it find it as it has to be.
+        self.tokenizer("", **AS_WORDS)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As of `ProcessorMixin`; raises `CheckpointError`, which names folder, file and reason."""
+        with loading("processor", pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_encoders(
+        cls,
+        text_name_or_path: str,
+        vision_name_or_path: str | None = None,
+        entity_markers: bool = False,
+        **overrides,
+    ):
+        """Build a processor from the tokenizer of a text encoder and the picture recipe of a vision backbone.
+
+        A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
+        ImageNet mean and standard deviation. With `entity_markers` the tokenizer gets the four markers that relations
+        need; call `model.resize_token_embeddings(len(processor.tokenizer))` then.
+        """
+        image_processor = resnet_image_processor()
+        if vision_name_or_path is not None:
+            try:
+                image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
+            except (OSError, ValueError) as error:
+                logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
+        with loading("tokenizer", text_name_or_path):
+            tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
+        processor = cls(image_processor, tokenizer, **overrides)
+        if entity_markers:
+            processor.add_entity_markers()
+        return processor
+
+    def add_entity_markers(self) -> int:
+        """Add the markers of head and tail to the tokenizer, as special tokens; return how many were new."""
+        self.__dict__.pop("_reserved_ids", None)
+        return self.tokenizer.add_tokens(list(MARKERS), special_tokens=True)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        files = super().save_pretrained(save_directory, *args, **kwargs)
+        if type(self.tokenizer).__name__ == "BertweetTokenizer":
+            # It saves its merges without the counts, but leaves out the last column when it loads them.
+            merges = Path(save_directory, "bpe.codes")
+            lines = merges.read_text(encoding="utf-8").splitlines()
+            merges.write_text("".join(f"{line} 0\n" for line in lines), encoding="utf-8")
+        return files
+
+    @property
+    def model_input_names(self):
+        # input_ids first: length grouping reads the first name.
+        names = list(self.tokenizer.model_input_names)
+        return [*sorted(names, key=lambda name: name != "input_ids"), "word_mask", "pixel_values", "image_mask"]
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        images=None,
+        objects=None,
+        *,
+        tokens: list[str] | list[list[str]] | None = None,
+        ner_tags: list | None = None,
+        head=None,
+        tail=None,
+        relation=None,
+        label=None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_word_offsets: bool = False,
+        return_tensors: str = "pt",
+        cropper: Callable | None = None,
+        return_objects: bool = False,
+    ) -> BatchFeature:
+        """Process one post or a list of posts.
+
+        Args:
+            text: raw text, or a list of texts; split by `split_text`.
+            tokens: words of a post, or a list of posts' words, instead of `text`.
+            images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
+            objects: a list of object crops (each like a picture) or `None` a post.
+            ner_tags: a tag a word, ids or (with `label2id`) names.
+            head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
+                exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
+            relation: the relation of each pair, ids or (with `label2id`) names.
+            label: the label of each post, ids or (with `label2id`) names.
+            max_length: overrides the processor's.
+            return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
+                out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+            cropper: finds the objects of posts with a picture and no `objects` (`None` or an empty list): an
+                `ObjectCropper`, or any callable as crops.py says. Objects that are given win. All pictures of the call
+                go to it together, at full size; it gets no labels. A post without a picture gets no crops.
+            return_objects: add "objects" (no tensors; take it out before calling the model): for each post a list of
+                the crops that the cropper found and the model gets, as it gave them, with box, score, label, picture.
+
+        Returns:
+            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
+            `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`; with
+            `label` instead of the last two labels (B,);
+            pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
+
+        Raises:
+            ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures,
+                `EntityPairError` (likewise) for a pair that does not fit into `max_length`.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
+        if label2id is not None and not isinstance(label2id, dict):
+            raise ValueError(f"label2id={label2id!r:.200} is no dict; e.g. label2id=model.config.label2id")
+        if not isinstance(text, str) and hasattr(text, "__iter__"):
+            text = list(text)
+        posts, single = self.split_posts(text, tokens)
+        if not posts:
+            raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
+        pairs = head is not None
+        if pairs != (tail is not None) or (pairs and ner_tags is not None) or (relation is not None and not pairs):
+            raise ValueError(
+                "give head and tail (and relation), or ner_tags, or none of them, e.g. "
+                "processor(..., head=(0, 1), tail=(3, 4))"
+            )
+        posts_have_labels = label is not None
+        if posts_have_labels and (pairs or ner_tags is not None):
+            raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
+        images, objects, ner_tags, head, tail, relation, label = (
+            self._one_per_post(values, name, len(posts), single)
+            for name, values in (
+                ("images", images),
+                ("objects", objects),
+                ("ner_tags", ner_tags),
+                ("head", head),
+                ("tail", tail),
+                ("relation", relation),
+                ("label", label),
+            )
+        )
+        found = [[] for _ in posts]
+        check_cropper(cropper)
+        if callable(cropper):
+            texts = [[word for word, _, _ in post] for post in posts] if text is None else [text] if single else text
+            images, objects, found = self.find_objects(images, objects, texts, cropper)
+        options = {"label2id": label2id, "max_length": max_length}
+        if pairs and text is not None:
+            texts = [text] if single else text
+            marked = [split_pair(*values) for values in zip(texts, head, tail, strict=True)]
+            posts, head, tail = (list(values) for values in zip(*marked, strict=True))
+        if pairs:
+            rows = [
+                self.encode_pair([word for word, _, _ in post], *labels, **options)
+                for post, *labels in zip(posts, head, tail, relation, strict=True)
+            ]
+        elif posts_have_labels:
+            rows = [
+                self.encode_post([word for word, _, _ in post], one, **options)
+                for post, one in zip(posts, label, strict=True)
+            ]
+        else:
+            rows = [
+                self.encode_tokens([word for word, _, _ in post], tags, **options)
+                for post, tags in zip(posts, ner_tags, strict=True)
+            ]
+        first_words = [row.pop("first_word", 0) for row in rows]
+        truncated = [row.pop("num_truncated_words") for row in rows]
+        if any(truncated) and not return_word_offsets:
+            logger.warning(
+                f"{sum(truncated)} words of {sum(map(bool, truncated))} of {len(rows)} posts are beyond max_length and "
+                "were cut off; see return_word_offsets=True"
+            )
+        features = {**self.pad(rows, pad_to_multiple_of), **self.encode_pictures(images, objects)}
+        if return_word_offsets:
+            kept = [
+                post[first : first + len(post) - cut]
+                for post, first, cut in zip(posts, first_words, truncated, strict=True)
+            ]
+            features["words"] = [[word for word, _, _ in post] for post in kept]
+            features["word_offsets"] = [[(start, end) for _, start, end in post] for post in kept]
+            features["num_truncated_words"] = truncated
+        if return_objects:
+            features["objects"] = found
+        return BatchFeature(features)
+
+    @staticmethod
+    def split_posts(text, tokens) -> tuple[list[list[tuple[str, int, int]]], bool]:
+        """Each post's words as (word, start, end) in characters, and whether it was a single post; of the two arguments
+        one is `None`."""
+        if (text is None) == (tokens is None):
+            raise ValueError(
+                'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
+                'processor(tokens=["Kobe", "lands", "in", "Paris"])'
+            )
+        if text is not None:
+            single = isinstance(text, str)
+            texts = text if isinstance(text, list) else [text]
+            for item in texts:
+                if not isinstance(item, str):
+                    raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
+            return [split_text(item) for item in texts], single
+        if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+            raise ValueError(f"tokens={tokens!r} is no list of words; call processor(text=...) or (tokens=[...])")
+        tokens = list(tokens)
+        single = len(tokens) > 0 and isinstance(tokens[0], str)
+        posts = []
+        for words in [tokens] if single else tokens:
+            if isinstance(words, str) or not hasattr(words, "__iter__"):
+                raise ValueError(f'tokens holds {words!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
+            post, start = [], 0
+            for word in words:
+                if not isinstance(word, str):
+                    raise ValueError(f'tokens holds {word!r}, expected words, e.g. tokens=["Kobe", "lands"]')
+                post.append((word, start, start + len(word)))
+                start += len(word) + 1
+            posts.append(post)
+        return posts, single
+
+    @staticmethod
+    def _one_per_post(values, name: str, count: int, single: bool) -> list:
+        if values is None:
+            return [None] * count
+        # A list with one picture for one post is taken as a batch of one.
+        if single and not (name == "images" and isinstance(values, (list, tuple))):
+            return [values]
+        if not is_listing(values) or len(values) != count:
+            got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
+            example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
+            absent = "" if name in ("head", "tail") else ", with None where there is none"
+            raise ValueError(
+                f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}{absent}, e.g. "
+                f"{name}={example}"
+            )
+        return list(values)
+
+    @cached_property
+    def _word_prefix(self) -> str:
+        """Byte-level tokenizers tell a word's start by the space before it, whatever their add_prefix_space."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return " " if backend is not None and "ByteLevel" in repr(backend.pre_tokenizer) else ""
+
+    @cached_property
+    def _special_ids(self) -> tuple[int, int]:
+        ids = self.tokenizer("", **AS_WORDS)["input_ids"]
+        if len(ids) != 2:
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} frames a text with {len(ids)} special tokens, expected 2"
+            )
+        return tuple(ids)
+
+    def _limit(self, max_length: int | None) -> int:
+        own = self.tokenizer.model_max_length
+        own = own if own < 1_000_000 else LONGEST_DEFAULT
+        limit = next(length for length in (max_length, self.max_length, own) if length is not None)
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise ValueError(f"max_length={limit!r} must be a number of sub-tokens, e.g. max_length=128")
+        if not 3 <= limit <= own:
+            raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
+        return limit
+
+    def encode_tokens(
+        self,
+        tokens: list[str],
+        ner_tags: list[int] | list[str] | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
+    ) -> dict:
+        """Encode the words of one post, without padding.
+
+        A word for which the tokenizer has no sub-token (zero-width characters, lone white space) becomes the unknown
+        token, so every word has a first sub-token and no tag is lost or shifted.
+
+        Args:
+            pieces: the `sub_tokens` of the words, to save the work where they are known.
+
+        Returns:
+            Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
+            `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
+        """
+        check_words(tokens)
+        if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
+            got = len(ner_tags) if is_listing(ner_tags) else "no list of"
+            raise ValueError(
+                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r:.200} {ner_tags!r:.200}; give a tag a word, "
+                'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
+            )
+        room = self._limit(max_length) - 2
+        pieces = self.sub_tokens(tokens[:room]) if pieces is None else pieces  # of a long post only what can fit
+        row, word_starts = self._word_row(pieces, room)
+        if ner_tags is not None:
+            row["labels"] = [IGNORE] * len(row["input_ids"])
+            for start, tag in zip(word_starts, ner_tags, strict=False):
+                row["labels"][start] = label_id(tag, label2id)
+        row["num_truncated_words"] = len(tokens) - len(word_starts)
+        return row
+
+    def encode_post(
+        self,
+        tokens: list[str],
+        label: int | str | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
+    ) -> dict:
+        """Encode the words of one post that has a label as a whole, without padding.
+
+        Args:
+            label: id or (with `label2id`) name.
+            pieces: the `sub_tokens` of the words, to save the work where they are known.
+
+        Returns:
+            As `encode_tokens`, without word_mask, and the integer labels (with `label`).
+        """
+        row = self.encode_tokens(tokens, max_length=max_length, pieces=pieces)
+        del row["word_mask"]
+        if label is not None:
+            row["labels"] = label_id(label, label2id)
+        return row
+
+    def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
+        """The row of words given as sub-tokens, cut to `room`, and the positions of the words that are in."""
+        input_ids, word_starts = [], []
+        for ids in pieces:
+            if len(input_ids) >= room:
+                break
+            word_starts.append(len(input_ids) + 1)
+            input_ids += ids[: room - len(input_ids)]
+        row = self._frame(input_ids)
+        row["word_mask"] = [0] * len(row["input_ids"])
+        for start in word_starts:
+            row["word_mask"][start] = 1
+        return row, word_starts
+
+    def encode_windows(
+        self, tokens: list[str], max_length: int | None = None, stride: int | None = None
+    ) -> tuple[list[dict], list[int]]:
+        """Encode the words of one post of any length, in overlapping windows where it is longer than `max_length`.
+
+        Args:
+            stride: sub-tokens that neighbouring windows share; default a quarter of the longest.
+
+        Returns:
+            The rows, as of `encode_tokens` without labels, each with its first word, first_word; and for each word the
+            number of the row that shows most of what stands around it.
+
+        Raises:
+            ValueError: a post without words, or a stride that is negative or not less than the room in a window.
+        """
+        room = self._limit(max_length) - 2
+        stride = room // 4 if stride is None else stride
+        if not tokens:
+            raise ValueError('a post without words; e.g. processor.encode_windows(["Kobe", "lands", "in", "Paris"])')
+        if not 0 <= stride < room:
+            raise ValueError(f"stride={stride} must lie between 0 and {room - 1}, e.g. stride={room // 4}")
+        pieces = self.sub_tokens(tokens)
+        lengths = [len(ids) for ids in pieces]
+        if cut := [token for token, length in zip(tokens, lengths, strict=True) if length > room]:
+            logger.warning(
+                f"{len(cut)} words are longer than the {room} sub-tokens of a window and are read up to there: "
+                f"{', '.join(repr(token[:30] + ' ...') for token in cut[:3])}"
+            )
+        windows = overlapping_windows(lengths, room, stride)
+        rows = [{**self._word_row(pieces[a:b], room)[0], "first_word": a} for a, b in windows]
+        return rows, best_windows(lengths, windows)
+
+    def encode_pair(
+        self,
+        tokens: list[str],
+        head,
+        tail,
+        relation: int | str | None = None,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
+    ) -> dict:
+        """Encode the words of one post with markers around its head and tail entity, without padding.
+
+        Of a post that is too long a window with both entities is kept; the words farthest from them are cut first.
+
+        Args:
+            tokens: the words.
+            head, tail: (start, end) or {"start": ..., "end": ...} in words, the end exclusive. Any two spans: they may
+                abut, nest, overlap or be equal.
+            relation: id or (with `label2id`) name.
+            pieces: the `sub_tokens` of the words, to save the work where many pairs of one post are encoded.
+
+        Returns:
+            Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), head_mask, tail_mask (1 on the
+            entity's own sub-tokens), the integer labels (with `relation`), the first word that is in, first_word, and
+            the number of words cut off, num_truncated_words.
+
+        Raises:
+            EntityPairError: both entities and the words between them do not fit.
+            ValueError: a span that is not in the post, or a tokenizer without the markers.
+        """
+        if pieces is None:
+            check_words(tokens)
+        head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
+        pieces = self.sub_tokens(tokens) if pieces is None else pieces
+        marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)
+        row = self._frame(marked.input_ids)
+        row |= {"head_mask": [0, *marked.head_mask, 0], "tail_mask": [0, *marked.tail_mask, 0]}
+        if relation is not None:
+            row["labels"] = label_id(relation, label2id)
+        row["first_word"] = marked.first_word
+        row["num_truncated_words"] = len(tokens) - (marked.last_word - marked.first_word)
+        return row
+
+    @cached_property
+    def _marker_ids(self) -> tuple[int, ...]:
+        known = self.tokenizer.get_vocab()
+        if not set(MARKERS) <= known.keys():
+            raise ValueError(
+                f"the tokenizer has no entity markers {' '.join(MARKERS)}; call processor.add_entity_markers() and "
+                "model.resize_token_embeddings(len(processor.tokenizer))"
+            )
+        return tuple(known[marker] for marker in MARKERS)
+
+    def _frame(self, input_ids: list[int]) -> dict:
+        first, last = self._special_ids
+        row = {"input_ids": [first, *input_ids, last], "attention_mask": [1] * (len(input_ids) + 2)}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            row["token_type_ids"] = [0] * len(row["input_ids"])
+        return row
+
+    def sub_tokens(self, tokens: list[str]) -> list[list[int]]:
+        """The ids of each word's sub-tokens, at least one a word."""
+        if not tokens:
+            return []
+        # Lone surrogates cannot be encoded; they count as unknown characters.
+        words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
+        words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
+        pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **AS_WORDS)["input_ids"]
+        reserved, unknown = self._reserved_ids, self.tokenizer.unk_token_id
+        return [[unknown if i in reserved else i for i in ids] or [unknown] for ids in pieces]
+
+    @cached_property
+    def _reserved_ids(self) -> frozenset[int]:
+        """Ids that no word may have. Some tokenizers find special tokens in words all the same: unigram, slow BERT."""
+        return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
+        """Pad rows of `encode_tokens`, `encode_pair` or `encode_post` on the right to (B, T) tensors.
+
+        The labels of pairs and posts become (B,). Rows without any get -100 beside others.
+        """
+        if not rows:
+            raise ValueError('no rows to pad; e.g. processor.pad([processor.encode_tokens(["Kobe", "lands"])])')
+        if pad_to_multiple_of is not None:
+            check_whole_number("pad_to_multiple_of", pad_to_multiple_of, 1)
+        padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
+        for name, what in (("head_mask", "head and tail"), ("word_mask", "words to be tagged")):
+            if len({name in row for row in rows}) == 2:
+                raise ValueError(f"rows with and without {what} are mixed; give a batch rows of one kind")
+        one_label = "word_mask" not in rows[0]
+        if any("labels" in row for row in rows):
+            rows = [{**row, "labels": row.get("labels", IGNORE if one_label else [])} for row in rows]
+        length = max(len(row["input_ids"]) for row in rows)
+        if pad_to_multiple_of:
+            length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
+        return {
+            name: torch.tensor(
+                [row[name] for row in rows]
+                if one_label and name == "labels"
+                else [[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows]
+            )
+            for name in rows[0]
+        }
+
+    def load_picture(self, picture, allow_private_addresses: bool | None = None):
+        """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
+        allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
+        options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
+        return limit_aspect(load_picture(picture, **options))
+
+    def load_whole(self, picture, allow_private_addresses: bool | None = None) -> tuple:
+        """A picture at full size, which croppers get, and as `load_picture` gives it; it is read or downloaded once."""
+        allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
+        if isinstance(picture, Mapping) and picture.get("bytes") is None:
+            picture = picture.get("path")
+        if isinstance(picture, (str, os.PathLike)):
+            data = read_bytes(picture, allow_private_addresses=allowed)
+            picture = {"bytes": data, "path": os.fspath(picture)}
+        whole, min_side = load_picture(picture, max_pixels=self.max_pixels), self._min_side()
+        if min_side is None or min(whole.size) < 2 * min_side:  # it would not be decoded at a part of its size
+            return whole, limit_aspect(whole)
+        return whole, self.load_picture(picture)
+
+    def find_objects(self, images: list, objects: list, texts: list, cropper: Callable) -> tuple[list, list, list]:
+        """Let a cropper find the objects of posts that have a picture and no crops.
+
+        Args:
+            images, objects, texts: of each post, as in a call; texts are words where posts have tokens.
+            cropper: as crops.py says.
+
+        Returns:
+            The images, read where the cropper looked; the objects, pictures; and of each post the crops found, at most
+            `num_objects`, as the cropper gave them.
+        """
+        images, objects, found, whole = list(images), list(objects), [[] for _ in images], {}
+        for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
+            if image is not None and (crops is None or (is_listing(crops) and not len(crops))):
+                whole[post], images[post] = self.load_whole(image)
+        all_crops = find_crops(cropper, list(whole.values()), [texts[post] for post in whole])
+        for post, crops in zip(whole, all_crops, strict=True):
+            objects[post], found[post] = [crop.picture for crop in crops], crops[: self.num_objects]
+        return images, objects, found
+
+    def _min_side(self) -> int | None:
+        """The shorter side, in pixels, that a JPEG must keep when it is decoded at a part of its size."""
+        size = {name: side for name, side in dict(getattr(self.image_processor, "size", None) or {}).items() if side}
+        if self.reduced_decode is None or not getattr(self.image_processor, "do_resize", True) or not size:
+            return None
+        # Where there is no shortest edge the longest side will do for both.
+        side = size.get("shortest_edge") or max(size.values())
+        # ConvNeXT's recipe, which is that of microsoft/resnet-50 too, resizes to more and then crops.
+        return math.ceil(self.reduced_decode * side / (getattr(self.image_processor, "crop_pct", None) or 1))
+
+    def encode_pictures(self, images: list, objects: list | None = None) -> dict[str, torch.Tensor]:
+        """Load and normalise the pictures of a batch.
+
+        Args:
+            images: a picture or `None` a post.
+            objects: a list of crops or `None` a post.
+
+        Returns:
+            pixel_values (B, 1+M, 3, H, W), zeros where absent, and image_mask (B, 1+M); empty if no post has a picture.
+        """
+        objects = [None] * len(images) if objects is None else objects
+        width = 1 + self.num_objects
+        slots, pictures = [], []
+        for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
+            if not (crops is None or is_listing(crops)):
+                raise ValueError(
+                    f"objects holds {repr(crops)[:60]}, expected a list of crops a post, e.g. objects=[[crop], None]"
+                )
+            crops = list(crops) if crops is not None else []
+            if len(crops) > self.num_objects:
+                logger.warning_once(
+                    f"a post has {len(crops)} object crops, only the first num_objects={self.num_objects} are used"
+                )
+            for position, picture in enumerate([image, *crops[: self.num_objects]]):
+                if picture is not None:
+                    slots.append(post * width + position)
+                    pictures.append(self.load_picture(picture))
+        if not pictures:
+            return {}
+        pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]  # (N, 3, H, W)
+        pixel_values = pixels.new_zeros(len(images) * width, *pixels.shape[1:])
+        image_mask = torch.zeros(len(images) * width, dtype=torch.long)
+        pixel_values[slots] = pixels
+        image_mask[slots] = 1
+        return {"pixel_values": pixel_values.unflatten(0, (-1, width)), "image_mask": image_mask.view(-1, width)}
+
+
+I2SRMProcessor.register_for_auto_class("AutoProcessor")
+
+__all__ = ["I2SRMProcessor"]

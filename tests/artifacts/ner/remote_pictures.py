@@ -1,0 +1,226 @@
+"""Downloading one picture: over http and https alone, from public addresses, within bounds of size and time."""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import string
+import threading
+import time
+import urllib.request
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 65536
+# IPv6 addresses that stand for an IPv4 one, which is their last four bytes: mapped ones, and those of translators.
+IPV4_INSIDE = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
+
+def download(url: str, max_bytes: int, timeout: float, allow_private_addresses: bool = False) -> bytes:
+    """The body behind a URL, over http and https only, also where it redirects.
+
+    Args:
+        url: every hop of a redirect has to meet the same conditions.
+        max_bytes: most bytes of the body.
+        timeout: seconds for all of it: looking up names, connecting, and every byte of all hops.
+        allow_private_addresses: also read from this machine and the networks around it. Otherwise all addresses of a
+            name have to be public, and it is one of these, not the name again, that the connection is made to. Where
+            the environment names a proxy, that one connects; then a name that cannot be looked up here is left to it.
+
+    Raises:
+        ValueError: the URL, an address or the answer is not as it should be.
+        OSError, http.client.HTTPException: the network failed.
+    """
+    deadline = time.monotonic() + timeout
+    # urllib's own opener would also read file:, ftp: and data: URLs, and whole redirect pages of any length.
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(_Handler(deadline, allow_private_addresses))
+    for _ in range(MAX_REDIRECTS + 1):
+        if urlsplit(url).scheme.lower() not in ("http", "https"):
+            raise ValueError(f"only http and https URLs are read, not {url[:300]!r}")
+        request = _Request(quote(url, safe=string.punctuation), headers={"User-Agent": "modeling_i2srm"})
+        with opener.open(request, timeout=seconds_until(deadline)) as response:
+            location = response.headers.get("Location")
+            if location and response.status in (301, 302, 303, 307, 308):
+                url = urljoin(url, quote(location, safe=string.punctuation, encoding="iso-8859-1"))
+                continue
+            if response.status != 200:
+                raise ValueError(f"the server answered {response.status} {response.reason}")
+            length = response.length  # None if the server does not say
+            check_bytes(length or 0, max_bytes)
+            data = read_all(response, max_bytes, deadline)
+            if length is not None and len(data) < length:
+                raise ValueError(f"the connection closed after {len(data)} of {length} bytes")
+            return data
+    raise ValueError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public Internet.
+
+    >>> [is_public(address) for address in ("1.1.1.1", "10.0.0.1", "::ffff:169.254.169.254", "2606:4700::1111")]
+    [True, False, False, True]
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if any(ip in network for network in IPV4_INSIDE):
+            ip = ipaddress.IPv4Address(ip.packed[-4:])
+        elif ip.sixtofour is not None:
+            ip = ip.sixtofour
+        elif ip not in GLOBAL_UNICAST:
+            return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+
+
+def read_all(stream: Any, max_bytes: int, deadline: float = float("inf")) -> bytes:
+    """What is left in a stream, chunk by chunk, each looked at before the next."""
+    data = bytearray()
+    while chunk := stream.read1(CHUNK_BYTES):  # read() would wait for the whole chunk, however slowly it comes
+        data += chunk
+        check_bytes(len(data), max_bytes)
+        seconds_until(deadline)
+    return bytes(data)
+
+
+def check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ValueError(
+            f"its size of {size} bytes (or more) is over the bound of max_bytes={max_bytes}; "
+            f"to read it all the same: load_picture(picture, max_bytes={size})"
+        )
+
+
+def seconds_until(deadline: float) -> float:
+    """How long there is still; raises `TimeoutError` when there is no time left."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+# Connections
+
+
+class _Request(urllib.request.Request):
+    """A request that knows the host it was for, when it has become one to a proxy."""
+
+    behind_proxy: str | None = None
+
+    def set_proxy(self, host, type):
+        self.behind_proxy = self.host
+        super().set_proxy(host, type)
+
+
+class _Handler(urllib.request.AbstractHTTPHandler):
+    """Opens http and https requests with connections of ours."""
+
+    def __init__(self, deadline: float, allow_private_addresses: bool):
+        super().__init__()
+        self.deadline, self.allowed = deadline, allow_private_addresses
+
+    def http_open(self, request):
+        return self.open_with(_Connection, request)
+
+    def https_open(self, request):
+        return self.open_with(_SecureConnection, request)
+
+    def open_with(self, connection: type, request):
+        allowed = self.allowed
+        if request.behind_proxy is not None:  # the proxy itself may well be near
+            if not allowed:
+                try:
+                    _look_up(urlsplit(f"//{request.behind_proxy}").hostname, None, self.deadline, allowed)
+                except socket.gaierror:
+                    pass
+            allowed = True
+        return self.do_open(partial(connection, deadline=self.deadline, allowed=allowed), request)
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+
+class _Bounded:
+    """A socket that waits until the deadline, not for some seconds from each byte to the next."""
+
+    deadline = float("inf")
+
+    def recv_into(self, *args, **kwargs):
+        self.settimeout(seconds_until(self.deadline))
+        return super().recv_into(*args, **kwargs)
+
+
+class _Socket(_Bounded, socket.socket):
+    pass
+
+
+class _SecureSocket(_Bounded, ssl.SSLSocket):
+    pass
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to an address that was checked."""
+
+    def __init__(self, *args, deadline: float, allowed: bool, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.deadline, self.allowed = deadline, allowed
+
+    def connect(self):
+        self.sock = _connect(self.host, self.port, self.deadline, self.allowed)
+        if self._tunnel_host:
+            self._tunnel()
+
+
+class _SecureConnection(_Connection):
+    default_port = http.client.HTTPS_PORT
+
+    def connect(self):
+        super().connect()
+        context = ssl.create_default_context()
+        context.sslsocket_class = _SecureSocket
+        self.sock.settimeout(seconds_until(self.deadline))  # of the whole handshake
+        self.sock = context.wrap_socket(self.sock, server_hostname=self._tunnel_host or self.host)
+        self.sock.deadline = self.deadline
+
+
+def _connect(host: str, port: int, deadline: float, allowed: bool) -> socket.socket:
+    """Connect to the first address of a host that answers."""
+    reason = OSError(f"{host!r} has no address")
+    for family, kind, protocol, _, address in _look_up(host, port, deadline, allowed):
+        sock = _Socket(family, kind, protocol)
+        sock.deadline = deadline
+        try:
+            sock.settimeout(seconds_until(deadline))
+            sock.connect(address)
+            return sock
+        except OSError as error:
+            sock.close()
+            reason = error
+    raise reason
+
+
+def _look_up(host: str, port: int | None, deadline: float, allowed: bool) -> list[tuple]:
+    """The addresses of a host as `socket.getaddrinfo` gives them, unless one is not public and that is not allowed."""
+    answer = []
+
+    def ask():  # in a thread: it may take minutes, and takes no timeout
+        try:
+            answer.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds_until(deadline))
+    if not answer:
+        raise TimeoutError
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    if not allowed and not all(is_public(address[0]) for *_, address in answer[0]):
+        raise ValueError(
+            f"{host!r} is, or leads to, an address that is not public, and such are not read from unless one says so: "
+            "allow_private_addresses=True"
+        )
+    return answer[0]
