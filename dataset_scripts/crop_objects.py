@@ -51,7 +51,7 @@ from crop_shards import (
     run_here,
     run_there,
 )
-from crop_sheet import draw_sheet
+from crop_sheet import write_sheet
 from mnre import LEAK
 from parquet import gather, write_files
 from picture_files import hash_file
@@ -291,7 +291,7 @@ def write_output(dataset: Dataset, output: Path, manifest: dict, rows: list[list
     chosen = [number for number in range(len(found.looks)) if found[number]["reason"] is None]
     chosen = [chosen[i * len(chosen) // SHOWN] for i in range(SHOWN)] if len(chosen) > SHOWN else chosen
     with placing(sheet) as temporary:
-        draw_sheet([show(dataset, found, number) for number in chosen], report["objects"], temporary)
+        write_sheet([show(dataset, found, number) for number in chosen], report["objects"], temporary)
     report = publish(new, output, info, report, work)
     shutil.rmtree(work)
     return report
@@ -314,7 +314,7 @@ def show(dataset: Dataset, found: Found, number: int) -> dict:
 
 def crop(args: argparse.Namespace) -> dict:
     """Do what the command line says; return the report."""
-    output, sheet = args.output.resolve(), args.contact_sheet or args.output.with_name(f"{args.output.name}.png")
+    output, sheet = args.output.resolve(), args.contact_sheet or args.output.with_name(f"{args.output.name}.html")
     dataset = Dataset(args.dataset.resolve())
     if output.is_relative_to(dataset.folder) or dataset.folder.is_relative_to(output):
         raise ValueError(
@@ -393,7 +393,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_processes", type=int, default=1, help="each with a detector of its own (default: 1)")
     parser.add_argument("--threads", type=int, help="of each process (default: the cores, shared out)")
     parser.add_argument("--device", default=str(here), help="where the detector runs (default: %(default)s)")
-    parser.add_argument("--contact_sheet", type=Path, help="picture of 20 posts (default: OUTPUT.png)")
+    parser.add_argument("--contact_sheet", type=Path, help="HTML page of 20 posts (default: OUTPUT.html)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="also put the result on the Hub")
     parser.add_argument("--private", action="store_true", help="make the data set on the Hub a private one")

@@ -6,15 +6,13 @@ from PIL import Image
 
 from modeling_i2srm.explanation import Explanation, explain
 from modeling_i2srm.extraction import Extraction, Extractor
+from modeling_i2srm.html_page import Box, escape, isolated
 from modeling_i2srm.post_drawing import (
     STYLE,
-    Box,
     colours_of,
     entity_lines,
-    escape,
     figure,
     highlight,
-    isolated,
     line_list,
     notes,
     post_paragraph,

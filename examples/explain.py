@@ -3,8 +3,7 @@
     python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
     python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
 
-Prints the lines and draws the post, as a page for --output post.html, as a picture for --output post.png. A post
-without crops gets those of what --detector finds.
+Prints the lines and draws the post as an HTML page. A post without crops gets those of what --detector finds.
 """
 
 import argparse
@@ -29,9 +28,7 @@ parser.add_argument("--dataset", help="take the post from a data set, a Parquet 
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
 parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
-parser.add_argument(
-    "--output", nargs="+", default=["explanation.html"], help=".html and .png files to write (default %(default)s)"
-)
+parser.add_argument("--output", default="explanation.html", help=".html file to write (default %(default)s)")
 
 
 def read_post(arguments: argparse.Namespace) -> dict:
@@ -54,8 +51,8 @@ def read_post(arguments: argparse.Namespace) -> dict:
 def main(arguments: list[str] | None = None):
     arguments = parser.parse_args(arguments)
     try:
-        if wrong := [path for path in arguments.output if Path(path).suffix.lower() not in (".html", ".png")]:
-            raise ValueError(f"--output {' '.join(wrong)}: give .html or .png, e.g. --output post.html post.png")
+        if Path(arguments.output).suffix.lower() != ".html":
+            raise ValueError(f"--output {arguments.output} does not end in .html, e.g. --output post.html")
         post = read_post(arguments)
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
         if arguments.detector is not None:
@@ -63,11 +60,10 @@ def main(arguments: list[str] | None = None):
         explanation = explain(extractor, post)
         print(explanation.describe())
         crops = post["objects"] or explanation.extraction.crops(post["image"])
-        for path in arguments.output:
-            draw_post(explanation, post["image"], crops, path)
+        draw_post(explanation, post["image"], crops, arguments.output)
     except (ValueError, OSError) as error:
         parser.exit(2, f"explain.py: {error}\n")
-    print(f"drawn: {', '.join(arguments.output)}")
+    print(f"drawn: {arguments.output}")
 
 
 if __name__ == "__main__":

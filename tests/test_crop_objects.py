@@ -22,7 +22,6 @@ from builder import mre_features, write_parquet
 from crop_objects import main
 from killing import kill_again_and_again
 from known_files import TWEETS
-from PIL import Image
 from raw_files import jpeg, names_in, picture, read_all, read_report, read_stored, write_hvpnet_mnre
 from tiny import noise, run_arguments
 from visual_relations import VisualRelations
@@ -85,7 +84,7 @@ def relations(tmp_path_factory) -> Path:
 def no_sheet(request, monkeypatch):
     """Spares the second that a contact sheet takes, where it is not what is tested."""
     if "sheet" not in request.node.name:
-        monkeypatch.setattr(crop_objects, "draw_sheet", lambda posts, title, path: path.write_text(title))
+        monkeypatch.setattr(crop_objects, "write_sheet", lambda posts, title, path: path.write_text(title))
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_crops_replace_those_that_were_released(tmp_path, detectors, capsys):
     assert counts["crops"]["all"] == 2 * len(read_stored(output)[0]["objects"]) > 0 and counts["posts"] == 3
     card = (output / "README.md").read_text(encoding="utf-8")
     assert TWEETS in card and "label-free" in card and "`object_boxes`: of each crop" in card
-    assert names_in(tmp_path) == ["cropped", "cropped.png", "detectors.log", "detectors.py", "mnre", "raw"]
+    assert names_in(tmp_path) == ["cropped", "cropped.html", "detectors.log", "detectors.py", "mnre", "raw"]
 
 
 def test_boxes_scores_and_labels_are_kept_and_the_crops_are_what_they_say(tmp_path, detectors, relations):
@@ -250,7 +249,7 @@ def test_a_broken_disk_is_no_fault_of_a_picture(tmp_path, detectors, relations, 
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
     main(given)
-    assert names_in(tmp_path) == ["detectors.log", "detectors.py", "out", "out.png"]
+    assert names_in(tmp_path) == ["detectors.log", "detectors.py", "out", "out.html"]
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_result(tmp_path, detectors, relations, monkeypatch):
@@ -322,12 +321,14 @@ def test_a_data_set_without_pictures_is_refused(tmp_path, detectors, capsys):
 
 def test_contact_sheet(tmp_path, detectors):
     image = {"bytes": picture("PNG", (80, 80), "white"), "path": "white.png"}
-    crop(write_rows(tmp_path / "in", [{"image": image}]), tmp_path / "out", detectors, "Asked")
-    with Image.open(tmp_path / "out.png") as sheet:
-        pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
-    assert sheet.width == 1200 and (pixels == (230, 159, 0)).all(1).sum() > 300  # the first colour of boxes
+    crop(
+        write_rows(tmp_path / "in", [{"image": image, "tokens": ["<b>", "Kobe"]}]), tmp_path / "out", detectors, "Asked"
+    )
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count('class="box"') == page.count("<figcaption>") > 0 and "&lt;b&gt; Kobe" in page
+    assert page.count("<img ") == 1 + page.count("<figcaption>")
     crop(write_rows(tmp_path / "none", [{}]), tmp_path / "empty", detectors)
-    assert Image.open(tmp_path / "empty.png").width == 1200
+    assert "No picture could be read." in (tmp_path / "empty.html").read_text(encoding="utf-8")
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

@@ -25,6 +25,7 @@ INTERNAL = {
     "encoding",
     "faults",
     "figure_style",
+    "html_page",
     "joint_batch",
     "length_grouping",
     "mner",

@@ -1,6 +1,6 @@
 """Draw docs/figures/crops.png: made-up posts with the crops that YOLOv3-tiny finds in their pictures.
 
-Run it with `make figures`.
+Run it with `make figures`; needs playwright and Chromium.
 
 The real pictures of the benchmarks are not ours to show. A detector of photographs finds little in drawings: of the
 test posts the first four in which it finds something are shown, and the first two in which it finds nothing.
@@ -8,15 +8,16 @@ test posts the first four in which it finds something are shown, and the first t
 
 import argparse
 import sys
+import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from photograph import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts")]
 from crop_shards import encode  # noqa: E402
-from crop_sheet import draw_sheet  # noqa: E402
+from crop_sheet import write_sheet  # noqa: E402
 from visual_relations import make_posts  # noqa: E402
 
 from modeling_i2srm.objects import ObjectCropper, load_detector  # noqa: E402
@@ -48,11 +49,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--output", type=Path, default=ROOT / "docs/figures/crops.png")
     args = parser.parse_args(arguments)
     title = f"YOLOv3-tiny saw the pictures alone; score {THRESHOLD} or more. Made-up posts."
-    draw_sheet(posts(400), title, args.output)
-    with Image.open(args.output) as sheet:
-        small = sheet.convert("RGB").quantize(192)
-    small.save(args.output, optimize=True)
-    print(f"wrote {args.output}")
+    with tempfile.TemporaryDirectory() as folder:
+        write_sheet(posts(400), title, page := Path(folder, "sheet.html"))
+        photograph(page, args.output)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 Run it with `make figures`, or:
 
 make quickstart quickstart-mre
-python docs/figures/draw_explanation.py
+python docs/figures/draw_explanation.py        # needs playwright and Chromium
 """
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
+
+from photograph import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -33,7 +36,9 @@ def main(arguments: list[str] | None = None):
     post = load_dataset(str(args.dataset), split="test")[args.row]
     explanation = explain(Extractor.from_pretrained(str(args.ner), str(args.re)), post)
     print(explanation.describe())
-    draw_post(explanation, post["image"], post["objects"], args.output)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_post(explanation, post["image"], post["objects"], page := Path(folder, "post.html"))
+        photograph(page, args.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""Photograph an HTML page with a browser: playwright with its Chromium, or the one of the system."""
+
+import io
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+
+def photograph(html: Path, png: Path, width: int = 800):
+    """Save all of a page as a PNG of 256 colours.
+
+    Args:
+        width: of the window, in CSS pixels; the picture has twice as many.
+
+    Raises:
+        ModuleNotFoundError: playwright is not installed.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 400}, device_scale_factor=2)
+        page.goto(html.resolve().as_uri())
+        picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+        browser.close()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
+    print(f"wrote {png}, {png.stat().st_size / 1000:.0f} kB")

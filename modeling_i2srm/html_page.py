@@ -1,0 +1,92 @@
+"""HTML pages that are one file, run no script and fetch nothing."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import regex
+from PIL import Image
+
+INK, GREY, PAPER, TRACK = "#1a1a1a", "#595959", "#ffffff", "#e4e4e4"
+BAR = "#0072b2"
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+PAGE_STYLE = f"""
+:root {{ color-scheme: light; }}
+body {{ margin: 0 auto; padding: 1rem; max-width: 46rem; background: {PAPER}; color: {INK};
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }}
+h1 {{ font-size: 1.15rem; }} h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .4rem; }}
+h3 {{ font-size: 1rem; font-weight: normal; margin: 1rem 0 .2rem; }}
+"""
+PICTURE_STYLE = f"""
+.pictures {{ display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }}
+figure {{ margin: 0; width: 11rem; }} figure.main {{ width: 18rem; max-width: 100%; }}
+figure img {{ display: block; width: 100%; height: auto; max-height: 20rem;
+  object-fit: contain; object-position: left; }}
+.boxed {{ position: relative; }} figure .boxed img {{ height: 100%; max-height: none; }}
+.box {{ position: absolute; box-sizing: border-box; border: 2px solid {BAR}; outline: 1px solid {PAPER}; }}
+.box span {{ position: absolute; background: {BAR}; color: {PAPER}; padding: 0 .35em;
+  font: bold .8rem/1.3 sans-serif; }}
+figcaption {{ font-weight: bold; margin: .3rem 0; }}
+.note {{ color: {GREY}; font-size: .85rem; }}
+"""
+
+
+def write_page(title: str, style: str, body: list[str]) -> bytes:
+    """The bytes of a page.
+
+    Args:
+        title: plain text.
+        style: CSS beside `PAGE_STYLE`.
+        body: HTML, escaped.
+    """
+    page = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        # Even if something slipped through, browsers run and fetch nothing.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">",
+        f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}{style}</style>\n</head>\n<body>\n<main>",
+        *body,
+        "</main>\n</body>\n</html>\n",
+    ]
+    return "\n".join(page).encode("utf-8", "replace")  # lone surrogates become question marks
+
+
+def escape(text: str) -> str:
+    """Escape text for HTML, also inside of attributes; control characters, which HTML must not have, become "�"."""
+    text = html.escape(regex.sub(r"[\p{Cc}--[\t\n\r]]", "\ufffd", text, flags=regex.VERSION1))
+    return text.replace("\r", "&#13;")  # else a mark between the two halves of a line's end would make two ends
+
+
+def isolated(text: str) -> str:
+    """Escaped text whose direction does not spread to what stands around it."""
+    return f"<bdi>{escape(text)}</bdi>"
+
+
+def embedded(picture: Image.Image, side: int, alt: str, boxes: Sequence[Box] = ()) -> str:
+    """A picture as a JPEG inside of the page, with numbered frames over it.
+
+    Args:
+        side: its longest side is at most this many pixels.
+        alt: what is said of it to those who do not see it.
+        boxes: in pixels of the picture as it is given.
+    """
+    small, file = picture.copy(), io.BytesIO()
+    small.thumbnail((side, side))
+    small.save(file, "JPEG", quality=85)
+    data = base64.b64encode(file.getvalue()).decode()
+    image = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}">'
+    if not boxes:
+        return image
+    width, height = picture.size
+    frames = "".join(
+        f'<span class="box" aria-hidden="true" style="left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
+        f'width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%">'
+        f"<span>{n}</span></span>"
+        for n, (left, top, right, bottom) in enumerate(boxes, 1)
+    )
+    # As wide as the column, and not over 20 rem high.
+    style = f"aspect-ratio:{width}/{height};width:min(100%,{20 * width / height:.2f}rem)"
+    return f'<div class="boxed" style="{style}">{image}{frames}</div>'
