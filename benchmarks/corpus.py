@@ -19,12 +19,11 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "dataset_scripts"))
-from builder import write_parquet  # noqa: E402
-from visual_posts import VisualPosts  # noqa: E402
-from visual_relations import VisualRelations  # noqa: E402
+from modeling_i2srm.prepare.builder import write_parquet
+from modeling_i2srm.prepare.visual_posts import VisualPosts
+from modeling_i2srm.prepare.visual_relations import VisualRelations
 
+ROOT = Path(__file__).resolve().parents[1]
 TWO = ["-m", "torch.distributed.run", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "--nproc_per_node"]
 
 

@@ -7,15 +7,13 @@ on any other data set, with num_objects 4; the text is unchanged.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "dataset_scripts"))
-from builder import RawData, write_parquet  # noqa: E402
-from command import print_report  # noqa: E402
-from mnre import Mnre  # noqa: E402
+from modeling_i2srm.prepare.builder import RawData, write_parquet
+from modeling_i2srm.prepare.command import print_report
+from modeling_i2srm.prepare.mnre import Mnre
 
 
 class CropCounts(Mnre):

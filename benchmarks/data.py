@@ -33,9 +33,9 @@ from stopwatch import in_turns  # noqa: E402
 from workload import jpeg, make_words  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
-from modeling_i2srm.encoding import load_splits, posts_pieces, train_tokenizer  # noqa: E402
-from modeling_i2srm.image_recipes import resnet_image_processor  # noqa: E402
-from modeling_i2srm.length_grouping import LengthGroupedSampler  # noqa: E402
+from modeling_i2srm.data.dataset import load_splits, posts_pieces, train_tokenizer  # noqa: E402
+from modeling_i2srm.processing_i2srm import resnet_image_processor  # noqa: E402
+from modeling_i2srm.training.sampling import LengthGroupedSampler  # noqa: E402
 
 JPEG_SIZES = ((600, 400), (800, 600), (1200, 675), (2048, 1536))
 WAYS = {"full": None, "reduced_2": 2, "reduced_1": 1}

@@ -7,9 +7,9 @@ from unittest import mock
 
 import torch
 
-from modeling_i2srm.mner import MNER
-from modeling_i2srm.trainer import I2SRMTrainer
-from modeling_i2srm.training import run_script
+from modeling_i2srm.training.mner import MNER
+from modeling_i2srm.training.run import run_script
+from modeling_i2srm.training.trainer import I2SRMTrainer
 
 
 def float16(self, cache_enabled=True):

@@ -37,7 +37,7 @@ from workload import (  # noqa: E402
 )
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
-from modeling_i2srm.folding import fold_batch_norm  # noqa: E402
+from modeling_i2srm.support.batch_norm import fold_batch_norm  # noqa: E402
 
 KINDS = ("recipe", "ours", "cached", "eager", "compiled", "floor")
 

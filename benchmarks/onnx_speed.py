@@ -19,8 +19,8 @@ import torch
 from transformers import BertConfig, ResNetConfig, set_seed
 
 from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification
-from modeling_i2srm.onnx_export import export_onnx, random_inputs
-from modeling_i2srm.onnx_session import OnnxSession
+from modeling_i2srm.onnx.export import export_onnx, random_inputs
+from modeling_i2srm.onnx.session import OnnxSession
 
 LABELS = dict(enumerate(["O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC", "ORG", "MISC") for prefix in "BI")]))
 SMALL_TEXT = {"vocab_size": 800, "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}

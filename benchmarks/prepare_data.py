@@ -23,19 +23,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from modeling_i2srm.prepare.mnre import read_rows
+
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "dataset_scripts"
-sys.path.insert(0, str(SCRIPTS))
-from mnre import read_rows  # noqa: E402
 
 WORDS = "who else is watching the game tonight in Paris with Kobe and all of his friends from Lakers ?".split()
 
 # Runs a script's builder and prints seconds, rows and the peak memory of the process.
 MEASURE = """
-import json, resource, sys, time
-sys.path.insert(0, {scripts!r})
-import {module} as module
-from builder import write_parquet
+import json, resource, time
+from modeling_i2srm.prepare import {module} as module
+from modeling_i2srm.prepare.builder import write_parquet
 started = time.perf_counter()
 builder = write_parquet(module.{name}, {output!r}, num_proc={num_proc}, data_dir={data_dir!r})
 print(json.dumps({{
@@ -48,9 +46,7 @@ print(json.dumps({{
 
 def measure(module: str, name: str, data_dir: Path, output: Path, num_proc: int = 1) -> dict:
     """Run a builder in a new process."""
-    code = MEASURE.format(
-        scripts=str(SCRIPTS), module=module, name=name, output=str(output), num_proc=num_proc, data_dir=str(data_dir)
-    )
+    code = MEASURE.format(module=module, name=name, output=str(output), num_proc=num_proc, data_dir=str(data_dir))
     environment = {**os.environ, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     result = json.loads(done.stdout.splitlines()[-1])

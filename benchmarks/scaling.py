@@ -38,11 +38,11 @@ from train import Side  # noqa: E402
 from workload import SIZES, build, jpeg, make_text, make_words, random_features  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
-from modeling_i2srm.cached_pictures import read_picture  # noqa: E402
-from modeling_i2srm.encoding import encode_split, train_tokenizer  # noqa: E402
-from modeling_i2srm.figure_style import COLOURS, new_figure, styled  # noqa: E402
-from modeling_i2srm.length_grouping import LengthGroupedSampler  # noqa: E402
-from modeling_i2srm.mner import MNER  # noqa: E402
+from modeling_i2srm.data.dataset import encode_split, train_tokenizer  # noqa: E402
+from modeling_i2srm.data.feature_cache import read_picture  # noqa: E402
+from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
+from modeling_i2srm.training.mner import MNER  # noqa: E402
+from modeling_i2srm.training.sampling import LengthGroupedSampler  # noqa: E402
 
 AXES = {
     "batch": (1, 2, 4, 8, 16, 32, 64, 128),

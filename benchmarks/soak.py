@@ -35,13 +35,8 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import BertTokenizer, pipeline
 
-from modeling_i2srm import (
-    I2SRMConfig,
-    I2SRMForRelationClassification,
-    I2SRMForTokenClassification,
-    I2SRMProcessor,
-)
-from modeling_i2srm.image_recipes import resnet_image_processor
+from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMProcessor
+from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 TASKS = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
 HEADS = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}

@@ -21,7 +21,7 @@ from modeling_i2srm import (
     I2SRMForTokenClassification,
     I2SRMProcessor,
 )
-from modeling_i2srm.image_recipes import resnet_image_processor
+from modeling_i2srm.processing_i2srm import resnet_image_processor
 
 HEADS = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

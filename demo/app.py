@@ -22,9 +22,9 @@ from PIL import Image
 from quickstart import quickstart_checkpoint
 from view import CSS, Answer, answer, message, render, summary
 
-from modeling_i2srm.extraction import Extractor
-from modeling_i2srm.objects import ObjectCropper, load_detector
+from modeling_i2srm.inference.extraction import Extractor
 from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
+from modeling_i2srm.support.detectors import ObjectCropper, load_detector
 
 POSTS = Path(__file__).resolve().parent / "posts"
 MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from modeling_i2srm.explanation import Explanation, explain
-from modeling_i2srm.extraction import Extraction, Extractor
-from modeling_i2srm.html_page import Box, escape, isolated
-from modeling_i2srm.post_drawing import (
+from modeling_i2srm.inference.explanation import Explanation, explain
+from modeling_i2srm.inference.extraction import Extraction, Extractor
+from modeling_i2srm.inference.html import (
     STYLE,
     colours_of,
     entity_lines,
@@ -19,6 +18,7 @@ from modeling_i2srm.post_drawing import (
     relation_lines,
     shown_pictures,
 )
+from modeling_i2srm.support.html_page import Box, escape, isolated
 
 CSS = f"""
 .view, .message {{ overflow-wrap: anywhere; line-height: 1.5; }}

@@ -11,7 +11,7 @@ from latex2mathml.converter import convert
 from sphinx.domains.python import PyXRefRole
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
 from modeling_i2srm import __version__  # noqa: E402
 
@@ -47,7 +47,7 @@ def name_role(role, rawtext, text, lineno, inliner, options=None, content=()):
 
 def indented_lines_are_code(app, what, name, obj, options, lines: list[str]):
     """Lines after an empty one that are indented are code, as in Markdown; in what a script says by two spaces."""
-    script = what == "module" and not name.startswith("modeling_i2srm")
+    script = what == "module" and (hasattr(obj, "main") or not name.startswith("modeling_i2srm"))
     indent = "  " if script else "    "
     if script:
         lines[:] = [line if line.startswith(indent) else line.replace("*", "\\*") for line in lines]

@@ -1,6 +1,5 @@
 """Do AttnMixup and the semantic loss help a stock classifier of transformers? On handwritten digits, offline."""
 
-import clear_import_errors  # noqa: F401  # before all that may be missing
 import torch
 from scipy.stats import ttest_rel
 from sklearn.datasets import load_digits

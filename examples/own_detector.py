@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from modeling_i2srm.objects import Detection
+from modeling_i2srm.support.detectors import Detection
 
 SIDE = 416  # of what the network sees, in pixels
 

@@ -9,10 +9,7 @@ objects. Arguments come from a JSON file, from the command line, or from both (t
 them.
 """
 
-import clear_import_errors  # noqa: F401  # before all that may be missing
-
-from modeling_i2srm.classification import CLASSIFICATION
-from modeling_i2srm.training import run_script
+from modeling_i2srm.cli.scripts import run
 
 if __name__ == "__main__":
-    run_script(CLASSIFICATION)
+    run("cli.train", "classification")

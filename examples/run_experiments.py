@@ -5,73 +5,10 @@
     accelerate launch examples/run_experiments.py text_encoder examples/configs/mnre.json --task mre \\
         --settings FOLDER_OR_HUB_ID ANOTHER
 
-All other arguments are those of run_mner.py and run_mre.py, from a JSON file, the command line, or both. A study that
-was stopped goes on with the same command; runs are kept by their settings, and studies share them.
+`--help` lists all options. The code: modeling_i2srm/cli/run_experiments.py.
 """
 
-import argparse
-import os
-import shlex
-import sys
-from pathlib import Path
-
-import clear_import_errors  # noqa: F401  # before all that may be missing
-
-from modeling_i2srm import faults
-from modeling_i2srm.experiments import run_study
-from modeling_i2srm.mner import MNER
-from modeling_i2srm.mre import MRE
-from modeling_i2srm.studies import STUDIES
-from modeling_i2srm.training import end_processes
-
-TASKS = {"mner": MNER, "mre": MRE}
-
-
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments of this script, and those of the runs."""
-    studies = "\n".join(f"  {name:16}{study.question}" for name, study in STUDIES.items())
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nstudies:\n{studies}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        usage="run_experiments.py STUDY [settings.json] --task mner|mre [options] [--NAME VALUE ...]",
-    )
-    parser.add_argument("study", metavar="STUDY", choices=STUDIES, help="one of those above")
-    parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--settings", nargs="+", help="only these of the study, or other values of what it varies")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/experiments"), help="of all studies")
-    parser.add_argument("--keep_models", action="store_true", help="keep the weights of finished runs")
-    settings = [argv.pop(1)] if len(argv) > 1 and argv[1].endswith(".json") else []
-    arguments, rest = parser.parse_known_args(argv)
-    return arguments, settings + rest
-
-
-def main():
-    argv = sys.argv[1:]
-    command = shlex.join(["accelerate", "launch", "examples/run_experiments.py", *argv])
-    arguments, rest = parse(argv)
-
-    def run():
-        faults.stop_on_sigterm()
-        task = TASKS[arguments.task]
-        folder = run_study(
-            arguments.study,
-            task,
-            rest,
-            arguments.seeds,
-            arguments.output_dir,
-            arguments.settings,
-            command,
-            arguments.keep_models,
-        )
-        if int(os.environ.get("RANK", 0)) == 0:
-            print((folder / "table.md").read_text(encoding="utf-8"))
-            print(f"runs, table and picture: {folder}")
-        end_processes()
-
-    faults.run_script(run, "run_experiments.py")
-
+from modeling_i2srm.cli.scripts import run
 
 if __name__ == "__main__":
-    main()
+    run("cli.run_experiments")

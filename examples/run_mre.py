@@ -6,10 +6,7 @@
 Arguments come from a JSON file, from the command line, or from both (the command line wins); `--help` lists them.
 """
 
-import clear_import_errors  # noqa: F401  # before all that may be missing
-
-from modeling_i2srm.mre import MRE
-from modeling_i2srm.training import run_script
+from modeling_i2srm.cli.scripts import run
 
 if __name__ == "__main__":
-    run_script(MRE)
+    run("cli.train", "mre")

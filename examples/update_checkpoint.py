@@ -3,31 +3,10 @@
     python examples/update_checkpoint.py runs/my_posts
     python examples/update_checkpoint.py runs/quickstart runs/quickstart/checkpoint-*
 
-A checkpoint carries the code of its model. Code saved by version 0.1.0 does not run with transformers 5.40 or later:
-there the argument through which it hands the pictures to the text encoder is gone. This replaces the .py files of a
-checkpoint and the entries that name them in config.json and processor_config.json. Weights, tokenizer and all other
-settings stay as they are. Download a Hub repository into a folder first.
+`--help` lists all options. The code: modeling_i2srm/cli/update_checkpoint.py.
 """
 
-import argparse
-
-from modeling_i2srm.checkpoint_code import update_checkpoint_code
-
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder of a checkpoint")
-
-
-def main(arguments: list[str] | None = None):
-    for folder in parser.parse_args(arguments).folders:
-        try:
-            done = update_checkpoint_code(folder)
-        except (ValueError, OSError) as error:
-            parser.exit(2, f"update_checkpoint.py: {error}\n")
-        for name, what in done.items():
-            print(f"{folder}: {what} {name}")
-        if not done:
-            print(f"{folder}: already up to date")
-
+from modeling_i2srm.cli.scripts import run
 
 if __name__ == "__main__":
-    main()
+    run("cli.update_checkpoint")

@@ -45,29 +45,42 @@ for task, *classes in (
     if task not in PIPELINE_REGISTRY.get_supported_tasks():
         PIPELINE_REGISTRY.register_pipeline(task, *classes, type="multimodal")
 
-# These need the packages of the extra "train" and are imported when they are first used.
-_TRAINING = {
-    "ClassificationMetric": "metrics",
-    "I2SRMDataCollator": "data_collator",
-    "I2SRMTrainer": "trainer",
-    "I2SRMTrainingArguments": "trainer",
-    "MNERMetric": "metrics",
-    "MREMetric": "metrics",
-    "VisualFeatureCache": "visual_feature_cache",
-    "cache_pictures": "cached_pictures",
-    "classification_compute_metrics": "metrics",
-    "mner_compute_metrics": "metrics",
-    "mre_compute_metrics": "metrics",
+# Imported when they are first used: name -> module, extra whose packages it needs.
+_LAZY = {
+    "ClassificationMetric": ("training.metrics", "train"),
+    "Extraction": ("inference.extraction", None),
+    "Extractor": ("inference.extraction", None),
+    "I2SRMDataCollator": ("data.collator", "train"),
+    "I2SRMTrainer": ("training.trainer", "train"),
+    "I2SRMTrainingArguments": ("training.trainer", "train"),
+    "MNERMetric": ("training.metrics", "train"),
+    "MREMetric": ("training.metrics", "train"),
+    "ObjectCropper": ("support.detectors", None),
+    "OnnxSession": ("onnx.session", "onnx"),
+    "VisualFeatureCache": ("data.feature_cache", "train"),
+    "cache_pictures": ("data.feature_cache", "train"),
+    "classification_compute_metrics": ("training.metrics", "train"),
+    "draw_post": ("inference.html", None),
+    "explain": ("inference.explanation", None),
+    "mner_compute_metrics": ("training.metrics", "train"),
+    "mre_compute_metrics": ("training.metrics", "train"),
 }
 
 
 def __getattr__(name: str):
-    if name in _TRAINING:
-        try:
-            return getattr(import_module(f".{_TRAINING[name]}", __name__), name)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"{name} needs {error.name}: pip install 'modeling-i2srm[train]'") from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _LAZY[name]
+    try:
+        return getattr(import_module(f".{module}", __name__), name)
+    except ModuleNotFoundError as error:
+        if extra is None:
+            raise
+        raise ModuleNotFoundError(f"{name} needs {error.name}: pip install 'modeling-i2srm[{extra}]'") from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 __all__ = [
@@ -81,5 +94,5 @@ __all__ = [
     "MultimodalTextClassificationPipeline",
     "MultimodalTokenClassificationPipeline",
     "__version__",
-    *_TRAINING,
+    *_LAZY,
 ]

@@ -1,6 +1,9 @@
-"""Checks of arguments: labels, words, lists and whole numbers."""
+"""Checks of arguments and scores: labels, words, lists, whole numbers, and numbers that are finite."""
 
 import operator
+from collections.abc import Callable
+
+import torch
 
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 
@@ -38,4 +41,25 @@ def is_listing(values) -> bool:
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
 
 
-__all__ = ["IGNORE", "check_whole_number", "check_words", "is_listing", "label_id"]
+def check_finite(scores: torch.Tensor, mask: torch.Tensor | None = None, names: Callable | None = None) -> None:
+    """Raise a `ValueError` where scores are NaN or infinite: no label could be told from them.
+
+    Args:
+        scores: (B, N), or (B, W, N) of words.
+        mask: (B, W), 1 on the words; the others may hold anything.
+        names: gives what the error calls each of the B posts; default their places in the batch.
+    """
+    finite = scores.isfinite().all(-1)
+    if mask is not None:
+        finite = finite | ~mask.bool()
+    rows = (~finite.view(len(finite), -1).all(1)).nonzero()[:, 0].tolist()
+    if rows:
+        called = names and names()
+        posts = ", ".join(f"{called[row]!r:.100}" for row in rows) if called else f"{rows} of the batch"
+        raise ValueError(
+            f"the logits of the posts {posts} are NaN or infinite: check their pictures (pixel_values, "
+            "visual_features) and the model's weights for such numbers, or compute in float32, e.g. model.float()"
+        )
+
+
+__all__ = ["IGNORE", "check_finite", "check_whole_number", "check_words", "is_listing", "label_id"]

@@ -4,11 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .attn_mixup import AttnMixup
+from .attn_mixup import AttnMixup, joint_batch
 from .configuration_i2srm import I2SRMConfig
-from .joint_batch import joint_batch
-from .model_outputs import I2SRMModelOutput, I2SRMOutput
-from .pretrained_model import I2SRMPreTrainedModel
+from .pretrained_model import I2SRMModelOutput, I2SRMOutput, I2SRMPreTrainedModel
 from .semantic_loss import SemanticLoss
 
 

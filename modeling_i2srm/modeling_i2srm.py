@@ -9,13 +9,18 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import can_return_tuple
 
+from .attn_mixup import joint_batch
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
 from .heads import VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
-from .joint_batch import joint_batch
-from .model_outputs import I2SRMModelOutput, I2SRMOutput
-from .pretrained_model import I2SRMPreTrainedModel
-from .token_states import finite_words, gather_words, mean_of_tokens
+from .pretrained_model import (
+    I2SRMModelOutput,
+    I2SRMOutput,
+    I2SRMPreTrainedModel,
+    finite_words,
+    gather_words,
+    mean_of_tokens,
+)
 from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, pool_feature_maps
 
 # Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.

@@ -8,12 +8,11 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .checks import check_finite
 from .crf import entity_type
 from .crops import check_cropper, describe_crop, find_crops
-from .entity_markers import EntityPairError, check_span
 from .pictures import PictureError, is_url
-from .token_states import check_finite
-from .words import split_pair
+from .words import EntityPairError, check_span, split_pair
 
 logger = logging.get_logger(__name__)
 

@@ -1,8 +1,12 @@
-"""The base of all I2SRM models: initialisation, attention settings, loading and building from pretrained encoders."""
+"""The base of all I2SRM models: initialisation, attention settings, loading, outputs, and words out of token states."""
+
+from dataclasses import dataclass
 
 import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel, initialization
+from transformers.utils import ModelOutput
 
+from .checks import check_finite
 from .configuration_i2srm import I2SRMConfig
 from .crf import LinearChainCRF
 from .loading import CheckpointError, loading
@@ -156,4 +160,113 @@ def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
 
 
-__all__ = ["I2SRMPreTrainedModel"]
+@dataclass
+class I2SRMModelOutput(ModelOutput):
+    """Output of `I2SRMModel`.
+
+    Args:
+        last_hidden_state: (B, T, d).
+        visual_features: (B, 1+M, F), zeros for absent pictures; `None` when the batch has no picture.
+        image_mask: (B, 1+M), 1 = present; `None` when the batch has no picture.
+        hidden_states: embeddings and every layer's output, each (B, T, d), when asked for.
+        attentions: each layer's weights (B, h, T, S+T) with the S = (1+M)P prefix positions first, when asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    visual_features: torch.FloatTensor | None = None
+    image_mask: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class I2SRMOutput(ModelOutput):
+    """Output of the heads.
+
+    The three parts add up to `loss`; a part that does not apply (no picture, not training) is `None`.
+
+    Args:
+        loss: scalar.
+        logits: (B, T, num_labels) emissions of every token, or (B, num_labels) scores of the relation.
+        task_loss: loss of the rows that are not mixed.
+        mixup_loss: lam * loss(mixed, y_a) + (1 - lam) * loss(mixed, y_b); training only.
+        semantic_loss: the KL term times its weight.
+        hidden_states, attentions: as in `I2SRMModelOutput`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    task_loss: torch.FloatTensor | None = None
+    mixup_loss: torch.FloatTensor | None = None
+    semantic_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+    @classmethod
+    def of_parts(cls, logits: torch.Tensor, parts: dict[str, torch.Tensor], outputs: I2SRMModelOutput):
+        """The output of a head with these parts of the loss; there is no loss without any."""
+        return cls(
+            loss=sum(parts.values()) if parts else None,
+            logits=logits,
+            **parts,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def gather_words(states: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move the positions where `word_mask` is 1 to the front.
+
+    Args:
+        states: (B, T, ...).
+        word_mask: (B, T), 1 on the first sub-token of each word.
+
+    Returns:
+        words (B, W, ...) and their mask (B, W) bool; W = most words in a sentence (at least 1).
+    """
+    word_mask = word_mask.bool()
+    order = word_mask.int().argsort(dim=1, descending=True, stable=True)  # (B, T)
+    mask = word_mask.gather(1, order)
+    if not torch.compiler.is_compiling():
+        width = max(int(word_mask.sum(1).max()), 1)
+        order, mask = order[:, :width], mask[:, :width]
+    index = order.view(*order.shape, *[1] * (states.dim() - 2)).expand(-1, -1, *states.shape[2:])
+    return states.gather(1, index), mask
+
+
+def mean_of_tokens(states: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
+    """The mean (B, d) of the states (B, T, d) where the mask (B, T) is 1."""
+    mask = mask.to(states.dtype)
+    count = mask.sum(1, keepdim=True)
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and not count.all():
+        empty = (count[:, 0] == 0).nonzero()[:, 0].tolist()
+        raise ValueError(f"{name} is empty for the posts {empty} of the batch: an entity has at least one token")
+    return torch.bmm(mask[:, None], states)[:, 0] / count
+
+
+def finite_words(logits: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The emissions of the words, for decoding.
+
+    Args:
+        logits: (B, T, N) emissions of every token.
+        word_mask: (B, T), 1 on the first sub-token of each word.
+
+    Returns:
+        (B, W, N) float32, the words of a sentence first, zeros after them, and their mask (B, W).
+
+    Raises:
+        ValueError: as `check_finite`, for words.
+    """
+    emissions, mask = gather_words(logits.float(), word_mask.to(logits.device))
+    check_finite(emissions, mask)
+    return emissions.masked_fill(~mask[..., None], 0), mask
+
+
+__all__ = [
+    "I2SRMModelOutput",
+    "I2SRMOutput",
+    "I2SRMPreTrainedModel",
+    "finite_words",
+    "gather_words",
+    "mean_of_tokens",
+]

@@ -1,4 +1,4 @@
-"""I2SRMProcessor: words or text, tags and pictures -> tensors."""
+"""I2SRMProcessor: words or text, tags and pictures -> tensors; and recipes of image processors."""
 
 import math
 import os
@@ -7,17 +7,16 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+import transformers
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
 from transformers.utils import logging
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
 from .crops import check_cropper, find_crops
-from .entity_markers import MARKERS, check_span, mark_pair
-from .image_recipes import pil_backed, resnet_image_processor
 from .loading import loading
 from .pictures import limit_aspect, load_picture, read_bytes
-from .windows import best_windows, overlapping_windows
-from .words import split_pair, split_text
+from .words import MARKERS, best_windows, check_span, mark_pair, overlapping_windows, split_pair, split_text
 
 logger = logging.get_logger(__name__)
 
@@ -633,4 +632,27 @@ class I2SRMProcessor(ProcessorMixin):
 
 I2SRMProcessor.register_for_auto_class("AutoProcessor")
 
-__all__ = ["I2SRMProcessor"]
+
+def resnet_image_processor(image_size: int = 224) -> BitImageProcessorPil:
+    """The ResNet recipe: shortest side to 8/7 of the size, centre crop, ImageNet normalisation, bilinear."""
+    return BitImageProcessorPil(
+        size={"shortest_edge": image_size * 256 // 224},
+        crop_size={"height": image_size, "width": image_size},
+        resample=2,
+        image_mean=IMAGENET_DEFAULT_MEAN,
+        image_std=IMAGENET_DEFAULT_STD,
+    )
+
+
+def pil_backed(image_processor):
+    """The PIL twin of a torchvision-backed image processor, so that results do not depend on what is installed."""
+    name = type(image_processor).__name__.removesuffix("Fast")
+    twin = None if name.endswith("Pil") else getattr(transformers, f"{name}Pil", None)
+    return image_processor if twin is None else twin(**image_processor.to_dict())
+
+
+__all__ = [
+    "I2SRMProcessor",
+    "pil_backed",
+    "resnet_image_processor",
+]

@@ -1,7 +1,7 @@
 """Run the tests on every supported Python at hand, with the lowest, the locked and the latest versions.
 
     make test-matrix                                                   # the whole suite in every cell
-    make test-matrix TESTS="tests/test_trainer.py -k resume"           # other arguments of pytest
+    make test-matrix TESTS="tests/training/test_trainer.py -k resume"           # other arguments of pytest
     make test-latest                                                   # the latest versions on one Python
     python tests/matrix.py --cells py3.11-latest -- tests/test_crf.py
 

@@ -13,12 +13,12 @@ from tiny import assert_same
 from transformers import pipeline
 
 from modeling_i2srm import VisualFeatureCache, cache_pictures
-from modeling_i2srm.arguments import parse_arguments
-from modeling_i2srm.checkpoint_code import update_checkpoint_code
-from modeling_i2srm.corpus import extract_corpus
-from modeling_i2srm.mner import MNER
-from modeling_i2srm.onnx_session import OnnxSession
-from modeling_i2srm.training import run_task
+from modeling_i2srm.inference.corpus import extract_corpus
+from modeling_i2srm.onnx.session import OnnxSession
+from modeling_i2srm.support.checkpoint_code import update_checkpoint_code
+from modeling_i2srm.training.arguments import parse_arguments
+from modeling_i2srm.training.mner import MNER
+from modeling_i2srm.training.run import run_task
 
 FOLDER = Path(__file__).parent / "artifacts"
 # Digests of a corpus run and of a feature cache hold configurations, to which another transformers may add fields.

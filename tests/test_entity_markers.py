@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mnre import read_rows
 from tiny import roberta_tokenizer, tiny_processor
 
-from modeling_i2srm.entity_markers import MARKERS, EntityPairError, MarkedPair, check_span, mark_pair, window_of
+from modeling_i2srm.prepare.mnre import read_rows
+from modeling_i2srm.words import MARKERS, EntityPairError, MarkedPair, check_span, mark_pair, window_of
 
 quick = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 IDS = (101, 102, 103, 104)  # of the markers

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from odd_pictures import picture
 from PIL import Image
-from test_processing_i2srm import picture
 
-from modeling_i2srm.image_recipes import pil_backed, resnet_image_processor
+from modeling_i2srm.processing_i2srm import pil_backed, resnet_image_processor
 
 
 def test_resnet_recipe():

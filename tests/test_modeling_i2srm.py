@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification,
 
 from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
 from modeling_i2srm.modeling_i2srm import CPU_BYTES, gather_words
-from modeling_i2srm.trainer import LOSS_PARTS
+from modeling_i2srm.training.trainer import LOSS_PARTS
 from modeling_i2srm.visual_prompt import PrefixCache, pool_feature_maps
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "camembert", "electra"]

@@ -11,8 +11,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from test_trainer import rows, training_logs
 from tiny import RESNET, TAGS, VOCAB, enable_checkpointing, text_config, tiny_processor
+from tiny_rows import rows, training_logs
 from torch import nn
 from transformers import AutoConfig, AutoModel, ResNetBackbone, ResNetConfig, set_seed
 from transformers.integrations.peft import MIN_PEFT_VERSION
@@ -28,8 +28,8 @@ from modeling_i2srm import (
     mner_compute_metrics,
     mre_compute_metrics,
 )
-from modeling_i2srm.entity_markers import MARKERS
-from modeling_i2srm.trainer import LOSS_PARTS, parameter_part
+from modeling_i2srm.training.trainer import LOSS_PARTS, parameter_part
+from modeling_i2srm.words import MARKERS
 
 HEADS = ["ner", "relations"]
 CLASSES = dict(zip(HEADS, (I2SRMForTokenClassification, I2SRMForRelationClassification), strict=True))
@@ -278,7 +278,7 @@ def test_the_best_checkpoint_is_loaded_and_a_run_resumed(head, encoders, tmp_pat
 @pytest.mark.parametrize("head", HEADS)
 def test_new_parts_that_the_adapter_leaves_out_are_named(head, encoders, tmp_path):
     def warning(config) -> str:
-        with CaptureLogger(logging.get_logger("modeling_i2srm.trainer")) as captured:
+        with CaptureLogger(logging.get_logger("modeling_i2srm.training.trainer")) as captured:
             build_trainer(head, get_peft_model(build_base(head, encoders, seed=2), config), tmp_path)
         return captured.out
 

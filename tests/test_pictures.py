@@ -1,11 +1,9 @@
-import gc
 import io
 import struct
 import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +11,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from odd_pictures import assert_picture, assert_refused, encode, noise, nothing_left_open
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-
-
-def encode(image, format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def noise(height=40, width=30, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def corners(size=(30, 20)):
@@ -56,25 +45,6 @@ def exif(*entries):
     for tag, kind, value in entries:
         block += struct.pack("<HHI", tag, kind, 4 if kind == 2 else 1) + value
     return block + bytes(4)
-
-
-def assert_picture(image, expected, tolerance=0):
-    """A plain RGB image, with nothing hanging on it, whose pixels are the expected ones."""
-    assert type(image) is Image.Image and image.mode == "RGB" and image.info == {} and not image.getexif()
-    expected = np.asarray(expected)
-    assert image.size == (expected.shape[1], expected.shape[0])
-    difference = np.abs(np.asarray(image).astype(int) - expected.astype(int))
-    assert difference.max() <= tolerance
-
-
-def assert_refused(picture, *words, **bounds):
-    """PictureError, with all these words in its message, which is returned."""
-    with pytest.raises(PictureError) as caught:
-        load_picture(picture, **bounds)
-    message = str(caught.value)
-    for word in words:
-        assert word in message
-    return message
 
 
 # Every kind of source
@@ -798,15 +768,6 @@ def test_lazily_opened_image_that_is_broken(tmp_path):
     image = Image.open(path)
     image.close()
     assert_refused(image, "PIL image")
-
-
-@contextmanager
-def nothing_left_open():
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-        gc.collect()
-    assert not [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
 
 
 def test_nothing_left_open_can_fail(tmp_path):

@@ -10,11 +10,9 @@ import torch
 from datasets import Dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from odd_texts import INVISIBLE, ODD, PIECES
 from PIL import Image
 from seqeval.metrics.sequence_labeling import get_entities
-from test_objects import detr
-from test_processing_i2srm import INVISIBLE, ODD
-from test_words import PIECES
 from tiny import (
     RELATIONS,
     SENTENCES,
@@ -27,16 +25,16 @@ from tiny import (
     sentencepiece_tokenizer,
     tiny_pipeline,
 )
+from tiny_detectors import detr
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
 from transformers.utils import logging as transformers_logging
 
-from modeling_i2srm.entity_markers import EntityPairError
-from modeling_i2srm.objects import ObjectCropper, ObjectDetector
 from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
-from modeling_i2srm.words import split_text
+from modeling_i2srm.support.detectors import ObjectCropper, ObjectDetector
+from modeling_i2srm.words import EntityPairError, split_text
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 POST = {"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19)}

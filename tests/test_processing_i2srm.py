@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conll import read_conll
 from hypothesis import example, given
 from hypothesis import strategies as st
+from odd_pictures import picture
+from odd_texts import INVISIBLE, ODD, PIECES, TWO_ENTITIES, character_span, quick, spans_of, with_spans
 from PIL import Image
-from test_words import PIECES, TWO_ENTITIES, character_span, quick, spans_of, with_spans
 from tiny import (
     SENTENCES,
     SIDE,
@@ -32,10 +32,10 @@ from transformers import AutoProcessor, ConvNextImageProcessorPil, RobertaTokeni
 
 from modeling_i2srm import I2SRMProcessor, pictures
 from modeling_i2srm.checks import IGNORE
-from modeling_i2srm.entity_markers import MARKERS, EntityPairError, mark_pair
-from modeling_i2srm.image_recipes import resnet_image_processor
 from modeling_i2srm.pictures import PictureError, load_picture
-from modeling_i2srm.words import split_pair, split_text
+from modeling_i2srm.prepare.conll import read_conll
+from modeling_i2srm.processing_i2srm import resnet_image_processor
+from modeling_i2srm.words import MARKERS, EntityPairError, mark_pair, split_pair, split_text
 
 TOKENIZERS = {
     "uncased BERT": bert_tokenizer,
@@ -48,8 +48,6 @@ TOKENIZERS = {
 }
 each_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
 
-INVISIBLE = ["", " ", "\u200b", "\u200d", "\ufeff", "\u00a0", "\u2028", "\t", "\x00", "\u0301", "\ufffd", "\ufe0f"]
-ODD = ["\ud83d", "a\udc00", "e\u0301", "Zu\u0308rich", "👨\u200d👩\u200d👧", "#\ufe0f\u20e3", "مرحبا", "می\u200cخواهم"]
 ODD += ["東京", " Kobe", "</s>", "[SEP]"]
 LOOKALIKES = [*MARKERS, "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", "<mask>"]
 LOOKALIKES += ["</S>", "＜/ｓ＞", "＜pad＞", " <s>", "a</s>b", "</s></s>", "#<#>", "<*></*>", "[[SEP]]"]
@@ -118,10 +116,6 @@ def marker_ids(tokenizer) -> tuple[int, ...]:
 
 def at_words(row: dict) -> list[int]:
     return [label for label, is_word in zip(row["labels"], row["word_mask"], strict=True) if is_word]
-
-
-def picture(height: int = 40, width: int = 60, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def png(image: Image.Image) -> bytes:

@@ -12,11 +12,7 @@ from PIL import Image
 from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
 from transformers import pipeline
 
-from modeling_i2srm import (
-    I2SRMForRelationClassification,
-    I2SRMForSequenceClassification,
-    I2SRMForTokenClassification,
-)
+from modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
 
 TEXT = "Kobe lands  in\tParis!"
 PAIR = {"head": (0, 4), "tail": (15, 20)}

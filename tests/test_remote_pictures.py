@@ -9,10 +9,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import odd_pictures
 import pytest
-import test_pictures
+from odd_pictures import assert_picture, encode, noise, nothing_left_open
 from PIL import Image
-from test_pictures import assert_picture, encode, noise, nothing_left_open
 
 from modeling_i2srm import pictures, remote_pictures
 from modeling_i2srm.pictures import PictureError
@@ -20,7 +20,7 @@ from modeling_i2srm.remote_pictures import is_public
 
 # The servers of these tests are on this machine.
 load_picture = functools.partial(pictures.load_picture, allow_private_addresses=True)
-assert_refused = functools.partial(test_pictures.assert_refused, allow_private_addresses=True)
+assert_refused = functools.partial(odd_pictures.assert_refused, allow_private_addresses=True)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_relation_model import (
+from losses_by_hand import (
     NO_DROPOUT,
     RELATIONS,
     SWITCHES,
@@ -19,12 +19,8 @@ from tiny import SENTENCES, bert_tokenizer, noise, tiny_config, tiny_inputs, tin
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
 
-from modeling_i2srm import (
-    I2SRMForRelationClassification,
-    I2SRMForSequenceClassification,
-    I2SRMForTokenClassification,
-)
-from modeling_i2srm.trainer import parameter_part
+from modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
+from modeling_i2srm.training.trainer import parameter_part
 
 MOODS = ["sad", "happy", "angry", "calm", "other"]
 AUTO = "AutoModelForSequenceClassification"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeling_i2srm.windows import best_windows, overlapping_windows
+from modeling_i2srm.words import best_windows, overlapping_windows
 
 quick = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 posts = st.tuples(

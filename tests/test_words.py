@@ -2,51 +2,14 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from odd_texts import PIECES, TWO_ENTITIES, character_span, quick, spans_of, with_spans
 
 from modeling_i2srm.words import split_pair, split_text
 
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-PIECES = ["Kobe", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "!", "...", "@ann", "#NWM7", "#", "@", "don't"]
 PIECES += ["3.5", "http://t.co/x?a=1#b", "www.x.org", "👨\u200d👩\u200d👧", "🇫🇷", "👍🏽", "#\ufe0f\u20e3", "e\u0301"]
 PIECES += ["\u0301", "مرحبا", "می\u200cخواهم", "\u202e", "\u0600", "\u200d", "\u200b", "東京", "हिन्दी", "_", "-", "’"]
 PIECES += ["\x00", "\ud83d"]
-# text, head, tail; words, the words of head and tail
-TWO_ENTITIES = [
-    ("Kobe lands in #Paris!", "Kobe", "Paris", "Kobe lands in # Paris !", (0, 1), (4, 5)),
-    ("Kobe lands in #Paris!", "#Paris", "Kobe lands", "Kobe lands in #Paris !", (3, 4), (0, 2)),
-    ("unbelievable", "believ", "able", "un believ able", (1, 2), (2, 3)),
-    ("via @JayKenMinaj's", "JayKen", "JayKenMinaj", "via @ JayKen Minaj ' s", (2, 3), (2, 4)),
-    ("see http://nba.com/x", "nba", "com", "see http : / / nba . com / x", (5, 6), (7, 8)),
-    ("\tKobe\tlands\n in\u00a0Paris", "\tlands\n ", "\u00a0Paris", "Kobe lands in Paris", (1, 2), (3, 4)),
-    ("hi👨\u200d👩\u200d👧Kobe🇫🇷", "👨\u200d👩\u200d👧", "🇫🇷", "hi 👨\u200d👩\u200d👧 Kobe 🇫🇷", (1, 2), (3, 4)),
-    ("hi👨\u200d👩 Kobe", "👨", "👩 Kobe", "hi 👨 \u200d 👩 Kobe", (1, 2), (3, 5)),
-    ("Zu\u0308rich", "Zu\u0308", "rich", "Zu\u0308 rich", (0, 1), (1, 2)),
-    ("Zu\u0308rich", "Zu", "\u0308", "Zu \u0308 rich", (0, 1), (1, 2)),
-    ("مرحبا كوبي، باريس", "كوبي", "باريس", "مرحبا كوبي ، باريس", (1, 2), (3, 4)),
-    ("کوبی می\u200cخواهم", "\u200c", "خواهم", "کوبی می \u200c خواهم", (2, 3), (3, 4)),
-    ("コービー東京", "コービー", "東京", "コービー 東京", (0, 1), (1, 2)),
-    ("Kobe", "Kobe", "Kobe", "Kobe", (0, 1), (0, 1)),
-    ("New York City", "New York", "York City", "New York City", (0, 2), (1, 3)),
-    ("New York City", "New York City", "York", "New York City", (0, 3), (1, 2)),
-    ("Kobe \u200b Paris", "\u200b", " \u200b Paris", "Kobe \u200b Paris", (1, 2), (1, 3)),
-]
 texts = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=()), max_size=4), max_size=10)
-
-
-def spans_of(length: int) -> list[tuple[int, int]]:
-    return [(start, end) for start in range(length) for end in range(start + 1, length + 1)]
-
-
-def with_spans(values, length):
-    """Values of a strategy with two spans in each."""
-    return values.filter(length).flatmap(
-        lambda value: st.tuples(st.just(value), *[st.sampled_from(spans_of(length(value)))] * 2)
-    )
-
-
-def character_span(text: str, part: str) -> tuple[int, int]:
-    assert text.count(part) == 1
-    return text.index(part), text.index(part) + len(part)
 
 
 @settings(quick, max_examples=300)

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from modeling_i2srm.figure_style import GREY, new_figure, styled  # noqa: E402
+from modeling_i2srm.support.figure_style import GREY, new_figure, styled  # noqa: E402
 
 TEXT, VISION, FUSION, LOSS = "#dbe9f6", "#fde5cf", "#e3f1dd", "#f6dcea"
 

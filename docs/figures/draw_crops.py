@@ -15,12 +15,11 @@ from pathlib import Path
 from photograph import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts")]
-from crop_shards import encode  # noqa: E402
-from crop_sheet import write_sheet  # noqa: E402
-from visual_relations import make_posts  # noqa: E402
-
-from modeling_i2srm.objects import ObjectCropper, load_detector  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from modeling_i2srm.prepare.crop_shards import encode  # noqa: E402
+from modeling_i2srm.prepare.crop_sheet import write_sheet  # noqa: E402
+from modeling_i2srm.prepare.visual_relations import make_posts  # noqa: E402
+from modeling_i2srm.support.detectors import ObjectCropper, load_detector  # noqa: E402
 
 THRESHOLD = 0.05
 SHOWN = {True: 4, False: 2}

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from modeling_i2srm.extraction import Extractor
+from modeling_i2srm.inference.extraction import Extractor
 
 FIGURES = Path(__file__).resolve().parent
 sys.path.append(str(FIGURES.parents[1] / "demo"))

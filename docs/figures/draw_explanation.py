@@ -15,9 +15,9 @@ from photograph import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from modeling_i2srm.explanation import explain  # noqa: E402
-from modeling_i2srm.extraction import Extractor  # noqa: E402
-from modeling_i2srm.post_drawing import draw_post  # noqa: E402
+from modeling_i2srm.inference.explanation import explain  # noqa: E402
+from modeling_i2srm.inference.extraction import Extractor  # noqa: E402
+from modeling_i2srm.inference.html import draw_post  # noqa: E402
 
 
 def main(arguments: list[str] | None = None):

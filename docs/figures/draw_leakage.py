@@ -12,10 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "dataset_scripts")]
-from audit import RULE, labels_of, read_raw, scores  # noqa: E402
-
-from modeling_i2srm.figure_style import COLOURS, GREY, new_figure, styled  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from modeling_i2srm.studies.audit import RULE, labels_of, read_raw, scores  # noqa: E402
+from modeling_i2srm.support.figure_style import COLOURS, GREY, new_figure, styled  # noqa: E402
 
 DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
 COLOUR = {False: COLOURS[5], True: COLOURS[1]}

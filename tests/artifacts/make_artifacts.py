@@ -23,13 +23,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1]), str(HERE.parents[1] / "dataset_scripts")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helpers"), str(HERE.parents[1])]
 
 import conftest  # noqa: E402, F401  # offline, one thread
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from builder import write_parquet  # noqa: E402
-from test_objects import save_sure_detector  # noqa: E402
 from tiny import (  # noqa: E402  # noqa: E402
     RESNET,
     SENTENCES,
@@ -41,17 +39,19 @@ from tiny import (  # noqa: E402  # noqa: E402
     tiny_pipeline,
     tiny_processor,
 )
+from tiny_detectors import save_sure_detector  # noqa: E402
 from transformers import pipeline, set_seed  # noqa: E402
 from two_processes import train as train_in_float64  # noqa: E402
-from visual_posts import VisualPosts  # noqa: E402
 
 from modeling_i2srm import I2SRMForSequenceClassification, VisualFeatureCache, cache_pictures  # noqa: E402
-from modeling_i2srm.arguments import parse_arguments  # noqa: E402
-from modeling_i2srm.corpus import CorpusArguments, extract_corpus  # noqa: E402
-from modeling_i2srm.encoding import load_splits  # noqa: E402
-from modeling_i2srm.mner import MNER  # noqa: E402
-from modeling_i2srm.onnx_export import export_checkpoint  # noqa: E402
-from modeling_i2srm.training import run_task  # noqa: E402
+from modeling_i2srm.data.dataset import load_splits  # noqa: E402
+from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus  # noqa: E402
+from modeling_i2srm.onnx.export import export_checkpoint  # noqa: E402
+from modeling_i2srm.prepare.builder import write_parquet  # noqa: E402
+from modeling_i2srm.prepare.visual_posts import VisualPosts  # noqa: E402
+from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
+from modeling_i2srm.training.mner import MNER  # noqa: E402
+from modeling_i2srm.training.run import run_task  # noqa: E402
 
 TASKS = {
     "ner": "multimodal-token-classification",

@@ -6,7 +6,7 @@
 
 Inputs that reach new code are kept in --work; one that breaks a promise of tests/fuzz/targets.py lies there as
 crash-..., and the exit status is 1. An input that was mended goes to tests/fuzz/corpus/TARGET, which
-tests/test_fuzz_corpus.py replays.
+tests/project/test_fuzz_corpus.py replays.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).resolve().parent / "corpus"
 NAMES = ("conll", "mnre", "posts_jsonl", "posts_csv", "posts_tsv", "crop_index")
-INSTRUMENTED = ["builder", "conll", "mnre", "posts", "picture_files", "twitter", "torch._weights_only_unpickler"]
+PREPARE = ("builder", "conll", "mnre", "posts", "picture_files", "twitter")
+INSTRUMENTED = [*(f"modeling_i2srm.prepare.{name}" for name in PREPARE), "torch._weights_only_unpickler"]
 LIMITS = ["-max_len=2048", "-timeout=10", "-rss_limit_mb=3000"]
 KEPT_BYTES = 600  # of an input that is committed
 
@@ -30,7 +31,7 @@ def fuzz(target: str, options: list[str]):
 
     atheris.enabled_hooks.add("str")  # startswith and the like guide it too
 
-    sys.path[:0] = [str(ROOT / "dataset_scripts"), str(Path(__file__).resolve().parent)]
+    sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
     with atheris.instrument_imports(include=INSTRUMENTED):
         if target == "crop_index":
             import torch  # noqa: F401

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-from builder import NER_TAGS, PostsConfig, mre_features
-from conll import BIO_TAG, read_conll
-from mnre import RELATIONS, check_row, count_irregularities, read_rows
-from picture_files import is_plain_name, read_crop_index
-from posts import Posts
-from twitter import count_irregularities as count_tags
-from twitter import digests
+
+from modeling_i2srm.prepare.builder import NER_TAGS, PostsConfig, mre_features
+from modeling_i2srm.prepare.conll import BIO_TAG, read_conll
+from modeling_i2srm.prepare.mnre import RELATIONS, check_row, count_irregularities, read_rows
+from modeling_i2srm.prepare.picture_files import is_plain_name, read_crop_index
+from modeling_i2srm.prepare.posts import Posts
+from modeling_i2srm.prepare.twitter import count_irregularities as count_tags
+from modeling_i2srm.prepare.twitter import digests
 
 MNRE_FEATURES = mre_features(RELATIONS)
 

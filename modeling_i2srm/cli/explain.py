@@ -1,0 +1,64 @@
+"""Explain what is found in a post: where the attention went, and what is said without each of its pictures.
+
+    python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
+    python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
+
+Prints the lines and draws the post as an HTML page. A post without crops gets those of what --detector finds.
+"""
+
+import argparse
+from pathlib import Path
+
+from ..data.dataset import check_picture_paths
+from ..inference.explanation import explain
+from ..inference.extraction import Extractor
+from ..inference.html import draw_post
+from ..support.detectors import ObjectCropper, load_detector
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--ner", required=True, help="checkpoint of the entities, a folder or Hub id")
+parser.add_argument("--re", help="checkpoint of the relations; without it none are looked for")
+parser.add_argument("--text", help="the post")
+parser.add_argument("--image", help="its picture, a path or URL")
+parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")
+parser.add_argument("--detector", help="where a post has no crops: a detector that finds them, a folder or Hub id")
+parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
+parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
+parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
+parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
+parser.add_argument("--output", default="explanation.html", help=".html file to write (default %(default)s)")
+
+
+def read_post(arguments: argparse.Namespace) -> dict:
+    """The post that the command line names."""
+    if (arguments.text is None) == (arguments.dataset is None):
+        raise ValueError('give a post, --text "..." and perhaps --image, or --dataset and --row')
+    if arguments.dataset is None:
+        return {"text": arguments.text, "image": arguments.image, "objects": arguments.objects}
+    if arguments.image is not None or arguments.objects is not None:
+        raise ValueError("--image and --objects belong to --text; a row of a data set has its own pictures")
+    from datasets import load_dataset
+
+    rows = load_dataset(arguments.dataset, split=arguments.split)
+    if not 0 <= arguments.row < len(rows):
+        raise ValueError(f"--row {arguments.row}: the {arguments.split} split has rows 0 to {len(rows) - 1}")
+    check_picture_paths(arguments.dataset, {arguments.split: rows}, arguments.image_dir)
+    return rows[arguments.row]
+
+
+def main(arguments: list[str] | None = None):
+    arguments = parser.parse_args(arguments)
+    try:
+        if Path(arguments.output).suffix.lower() != ".html":
+            raise ValueError(f"--output {arguments.output} does not end in .html, e.g. --output post.html")
+        post = read_post(arguments)
+        extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
+        if arguments.detector is not None:
+            extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+        explanation = explain(extractor, post)
+        print(explanation.describe())
+        crops = post["objects"] or explanation.extraction.crops(post["image"])
+        draw_post(explanation, post["image"], crops, arguments.output)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"explain.py: {error}\n")
+    print(f"drawn: {arguments.output}")

@@ -1,0 +1,30 @@
+"""How the scripts of dataset_scripts/ and examples/ start."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+print_traceback = sys.excepthook
+
+
+def run(module: str, *arguments):
+    """Call `main` of a module of this package; where a package is not installed, end in one line that says what to do.
+
+    Args:
+        module: its name below modeling_i2srm, e.g. "prepare.mnre".
+        arguments: of its `main`.
+    """
+    sys.excepthook = report
+    import_module(f"modeling_i2srm.{module}").main(*arguments)
+
+
+def report(kind, error, traceback):
+    """Name the missing package and what installs it; other errors are printed as ever."""
+    missing = error
+    while isinstance(missing, ModuleNotFoundError) and missing.name is None and "pip install" not in str(missing):
+        missing = missing.__cause__  # transformers wraps it
+    if not isinstance(missing, ModuleNotFoundError):
+        return print_traceback(kind, error, traceback)
+    name = (missing.name or "").partition(".")[0]
+    what = f"needs {name}: pip install 'modeling-i2srm[train]', in a clone pip install '.[train]'"
+    print(f"{Path(sys.argv[0]).name}: {what if name else missing}", file=sys.stderr)

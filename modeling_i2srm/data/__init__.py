@@ -1,0 +1,1 @@
+"""Parquet -> batches: data sets, collator, feature cache, mismatched pictures."""

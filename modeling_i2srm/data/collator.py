@@ -1,0 +1,123 @@
+"""Rows of a data set -> a padded batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers.utils import logging
+
+from ..checks import is_listing
+from ..pictures import PictureError
+from ..processing_i2srm import I2SRMProcessor
+from ..words import split_text
+from .feature_cache import VisualFeatureCache
+
+logger = logging.get_logger(__name__)
+
+TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "head_mask", "tail_mask", "labels")
+
+
+@dataclass
+class I2SRMDataCollator:
+    """Pad the text of rows, load and normalise their pictures.
+
+    Rows are those of the Parquet data (tokens; ner_tags, or head, tail and relation, or label, which will do with text
+    instead of tokens; image, objects), encoded here, or rows that `processor.encode_tokens`, `encode_pair` or
+    `encode_post` has encoded before. Pictures are read at this point, so that a data set stays small in memory and data
+    loader workers share the decoding.
+
+    Args:
+        processor: the model's processor.
+        use_images: read pictures at all; off trains and evaluates on text alone.
+        strict_pictures: raise for an unreadable picture. Otherwise it counts as absent, with a warning that names the
+            post, and `skipped_pictures` is increased (in the data loader's own process).
+        skipped_pictures, truncated_words: counts; words beyond the processor's `max_length` of rows encoded here.
+        pad_to_multiple_of: pad the text to a multiple of this length.
+        feature_cache: where the features of rows with picture_keys lie (`cache_pictures` makes both). Such rows give
+            visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
+
+    Raises:
+        ValueError: what is no list of rows with tokens, or rows with picture_keys and no `feature_cache`.
+
+    Example:
+
+    >>> loader = DataLoader(dataset, batch_size=8, collate_fn=I2SRMDataCollator(processor))  # doctest: +SKIP
+    """
+
+    processor: I2SRMProcessor
+    use_images: bool = True
+    strict_pictures: bool = False
+    pad_to_multiple_of: int | None = None
+    skipped_pictures: int = 0
+    truncated_words: int = 0
+    feature_cache: VisualFeatureCache | None = None
+
+    def __call__(self, rows: list[dict]) -> dict:
+        self._check(rows)
+        batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
+        if self.use_images and "picture_keys" in rows[0]:
+            if self.feature_cache is None:
+                raise ValueError(
+                    "the rows hold picture_keys instead of pictures: give the cache they belong to, "
+                    "I2SRMDataCollator(processor, feature_cache=cache)"
+                )
+            if bare := [row.get("id", place) for place, row in enumerate(rows) if "picture_keys" not in row]:
+                raise ValueError(f"rows with and without picture_keys are mixed: {bare[0]!r} has none; cache all rows")
+            keys = [row["picture_keys"] for row in rows]
+            batch.update(self.feature_cache.encode(keys, 1 + self.processor.num_objects))
+        elif self.use_images:
+            images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
+            batch.update(self.processor.encode_pictures(list(images), list(objects)))
+        return batch
+
+    @staticmethod
+    def _check(rows):
+        """Raise a `ValueError` unless rows are a list of dicts, each with the text of a post."""
+        example = 'e.g. collator([{"tokens": ["Kobe", "lands"], "ner_tags": [1, 0]}])'
+        if not isinstance(rows, (list, tuple)) or not rows:
+            raise ValueError(f"rows={rows!r:.100} is no list of rows; {example}")
+        for place, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise ValueError(f"row {place} is {row!r:.100}, expected a dict; {example}")
+            if not {"tokens", "input_ids", "text"} & row.keys():
+                raise ValueError(
+                    f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
+                )
+
+    def _text(self, row: dict) -> dict:
+        if "input_ids" not in row:
+            post = row.get("id", "?")
+            if row.get("head") is not None or row.get("tail") is not None:
+                row = self.processor.encode_pair(row["tokens"], row.get("head"), row.get("tail"), row.get("relation"))
+            elif "ner_tags" in row:
+                row = self.processor.encode_tokens(row["tokens"], row["ner_tags"])
+            else:
+                words = row["tokens"] if "tokens" in row else [word for word, _, _ in split_text(row["text"])]
+                encode = self.processor.encode_post if "label" in row else self.processor.encode_tokens
+                row = encode(words, row.get("label"))
+            if lost := row["num_truncated_words"]:
+                self.truncated_words += lost
+                logger.warning(f"post {post}: {lost} words do not fit and are left out; raise max_length")
+        return {name: row[name] for name in TEXT_COLUMNS if name in row}
+
+    def _pictures(self, row: dict):
+        image = self._load(row.get("image"), row, "image")
+        crops = row.get("objects")
+        if crops is not None and not is_listing(crops):
+            raise ValueError(f"post {row.get('id', '?')}: objects is {crops!r:.60}, expected a list of crops or None")
+        crops = [] if crops is None else [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(crops)]
+        return image, [crop for crop in crops if crop is not None]
+
+    def _load(self, picture, row, name):
+        if picture is None:
+            return None
+        try:
+            return self.processor.load_picture(picture)
+        except PictureError as error:
+            if self.strict_pictures:
+                raise
+            self.skipped_pictures += 1
+            logger.warning(f"post {row.get('id', '?')}: {name} is unreadable and counts as absent: {error}")
+            return None
+
+
+__all__ = ["I2SRMDataCollator"]

@@ -1,0 +1,323 @@
+"""A data set as the training scripts read it: loaded, checked and encoded."""
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, DatasetDict, Image
+from datasets.fingerprint import Hasher
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import RobertaTokenizer
+
+from ..processing_i2srm import I2SRMProcessor
+from ..version import __version__
+from ..words import EntityPairError, split_text
+
+logger = logging.getLogger(__name__)
+
+DOES_NOT_FIT = -1
+LISTS = (datasets.List, datasets.LargeList)
+# Settings of a tokenizer that say where it was loaded from or saved to.
+WHERE_IT_IS_FROM = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
+
+
+def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = False) -> DatasetDict:
+    """Load a data set and check its columns; pictures stay as bytes until the collator reads them.
+
+    With `plain_text` a column "text" will do where there are no "tokens": it is split into words.
+    """
+    try:
+        splits = datasets.load_dataset(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # as many kinds as there are readers
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise ValueError(
+            f"cannot read the data set {path!r}: {reason:.500}; expected a folder of Parquet files that a script of "
+            "dataset_scripts wrote, or a Hub id, e.g. --dataset data/twitter2015"
+        ) from error
+    for name, split in splits.items():
+        if plain_text and "tokens" not in split.column_names and "text" in split.column_names:
+            splits[name] = split = with_words(f"{path}: split {name!r}", split)
+        missing = [column for column in text_columns if column not in split.column_names]
+        if missing:
+            raise ValueError(
+                f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
+                f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
+                f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
+            )
+        check_columns(f"{path}: split {name!r}", split, text_columns)
+        if isinstance(split.features.get("image"), Image):
+            split = split.cast_column("image", Image(decode=False))
+        if "objects" in split.features:
+            if not isinstance(split.features["objects"], LISTS):
+                raise ValueError(
+                    f"{path}: column 'objects' is {split.features['objects']}, expected a list of pictures; e.g. "
+                    'dataset.cast_column("objects", List(Image()))'
+                )
+            split = split.cast_column("objects", datasets.List(Image(decode=False)))
+        splits[name] = split
+    return splits
+
+
+def with_words(where: str, split: Dataset) -> Dataset:
+    """A split with the words of its column "text" as "tokens"; raises `ValueError` for what is no text."""
+    if getattr(split.features["text"], "dtype", None) not in ("string", "large_string"):
+        raise ValueError(f"{where}: column 'text' is {split.features['text']}, expected strings")
+    refuse_first(where, split, "text", range(len(split)), pc.is_null(split.data.column("text").combine_chunks()))
+    words = split.select_columns(["text"]).map(
+        lambda row: {"tokens": [word for word, _, _ in split_text(row["text"])]},
+        features=datasets.Features({"tokens": datasets.List(datasets.Value("string"))}),
+        remove_columns=["text"],
+        desc="splitting texts into words",
+    )
+    return datasets.concatenate_datasets([split, words], axis=1)  # so that pictures are not written again
+
+
+def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
+    """Raise a `ValueError` that names the first row without a value, with a word that is none, or an unknown label."""
+    tokens = split.features["tokens"]
+    if not isinstance(tokens, LISTS) or getattr(tokens.feature, "dtype", None) not in ("string", "large_string"):
+        raise ValueError(
+            f"{where}: column 'tokens' is {tokens}, expected a list of words; e.g. "
+            'dataset.map(lambda row: {"tokens": row["text"].split()})'
+        )
+    for column in text_columns:
+        feature, values = split.features[column], split.data.column(column).combine_chunks()
+        rows = range(len(values))
+        refuse_first(where, split, column, rows, pc.is_null(values))
+        if isinstance(feature, LISTS):
+            feature, rows, values = feature.feature, pc.list_parent_indices(values), pc.list_flatten(values)
+            refuse_first(where, split, column, rows, pc.is_null(values))
+        if isinstance(feature, ClassLabel):
+            known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(feature.names)))
+            refuse_first(where, split, column, rows, pc.invert(known), f", expected ids 0 to {len(feature.names) - 1}")
+
+
+def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array, expected: str = ""):
+    """Raise a `ValueError` for the first wrong value; `rows` are the rows of the values."""
+    if (first := pc.index(wrong, True).as_py()) < 0:
+        return
+    row = int(rows[first]) if isinstance(rows, range) else rows[first].as_py()
+    raise ValueError(
+        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; mend it or "
+        "leave it out, e.g. dataset.select(rows)"
+    )
+
+
+def post_name(split: Dataset, row: int) -> str:
+    return f" (id {split['id'][row]})" if "id" in split.column_names else ""
+
+
+def first_rows(split: Dataset, count: int | None) -> Dataset:
+    return split if count is None else split.select(range(min(count, len(split))))
+
+
+def encode_split(
+    task,
+    split: Dataset,
+    processor: I2SRMProcessor,
+    max_length: int,
+    name: str,
+    skip_long_pairs: bool = False,
+    length_column: str = "length",
+):
+    """Add the encoded text to a split and count what truncation loses; datasets caches the encoded text.
+
+    Args:
+        task: the `Task`.
+        skip_long_pairs: leave out pairs that do not fit into `max_length`, and count them.
+        length_column: name of the column with the number of sub-tokens, by which batches are grouped.
+
+    Returns:
+        the split with input_ids and the like and their length, and a dict posts, truncated_posts, words_lost,
+        labels_lost, and for pairs pairs_skipped.
+
+    Raises:
+        ValueError: pairs that do not fit, unless they are to be skipped.
+    """
+    text = split.select_columns(list(task.text_columns))
+    known = {}  # the sub-tokens of the words so far
+
+    def encode(columns: dict, numbers: list[int]) -> dict:
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        encoded = []
+        for number, row, pieces in zip(numbers, rows, posts_pieces(processor, columns["tokens"], known), strict=True):
+            try:
+                encoded.append(encode_row(task, processor, row, max_length, pieces))
+            except ValueError as error:
+                raise ValueError(f"{name}, row {number}{post_name(split, number)}: {error}") from error
+        names = dict.fromkeys(name for row in encoded for name in row)
+        lengths = {length_column: [len(row["input_ids"]) for row in encoded]}
+        return lengths | {name: [row.get(name) for row in encoded] for name in names}
+
+    encoded = text.map(
+        encode,
+        with_indices=True,
+        batched=True,
+        batch_size=100,  # more live objects at a time keep Python's garbage collector busy
+        remove_columns=list(task.text_columns),
+        new_fingerprint=encoding_fingerprint(task, text, processor, max_length, length_column),
+        desc=f"encoding {name}",
+    )
+    cut = encoded["num_truncated_words"][:]
+    long = [i for i, lost in enumerate(cut) if lost == DOES_NOT_FIT]
+    if long and not skip_long_pairs:
+        ids = split.select(long[:5])["id"] if "id" in split.column_names else long[:5]
+        raise ValueError(
+            f"{name}: {len(long)} of {len(split)} pairs do not fit into max_length={max_length}: "
+            f"{', '.join(map(str, ids))}{' ...' if len(long) > 5 else ''}; raise --max_length, or leave them out with "
+            "--skip_long_pairs true"
+        )
+    if long:
+        kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
+        split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
+    names = task.label_names(split.features, name)
+    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    if task.entity_markers:
+        counts["pairs_skipped"] = len(long)
+    for i, lost in enumerate(encoded["num_truncated_words"]):
+        if lost:
+            counts["truncated_posts"] += 1
+            counts["words_lost"] += lost
+            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
+    level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
+    logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    split = split.remove_columns([column for column in encoded.column_names if column in split.column_names])
+    # Side by side, so that pictures are not written again.
+    return datasets.concatenate_datasets([split, encoded], axis=1), counts
+
+
+def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict) -> list[list[list[int]]]:
+    """The sub-tokens of the words of many posts; those of the words not in `known` in one call, and added to it."""
+    new = list(dict.fromkeys(word for post in posts for word in post if word not in known))
+    known.update(zip(new, processor.sub_tokens(new), strict=True))
+    return [[known[word] for word in post] for post in posts]
+
+
+def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
+    try:
+        return task.encode(processor, row, max_length, pieces)
+    except EntityPairError:  # another row in its place, with a number of words that none has
+        stand_in = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
+        return stand_in | {"num_truncated_words": DOES_NOT_FIT}
+
+
+def encoding_fingerprint(task, text: Dataset, processor: I2SRMProcessor, max_length: int, length_column: str) -> str:
+    """What decides on the encoded text, as a name for the file in which datasets caches it.
+
+    datasets' own would come from the processor as it stands in memory, which also holds what it has computed so far:
+    another file for a processor that has been used, and for a slow tokenizer, with its caches, another one every time.
+    """
+    processor.sub_tokens(["?"])  # takes off the truncation and padding a tokenizer may have been saved with
+    known = [text._fingerprint, str(text.features), task.name, str(max_length), length_column, __version__]
+    with tempfile.TemporaryDirectory() as folder:
+        processor.tokenizer.save_pretrained(folder)
+        for path in sorted(Path(folder).rglob("*.*")):
+            content = path.read_bytes()
+            if path.name == "tokenizer_config.json":
+                settings = json.loads(content)
+                content = json.dumps({name: settings[name] for name in sorted(settings.keys() - WHERE_IT_IS_FROM)})
+            known += [path.name, content]
+    return Hasher.hash(known)
+
+
+def longest_first(split: Dataset, length_column: str) -> tuple[Dataset, list[int]]:
+    """A split with its longest rows first, so that rows of one length share a batch, and the rows' places before."""
+    lengths = split[length_column][:]
+    order = sorted(range(len(split)), key=lambda row: -lengths[row])  # a stable sort
+    return split.select(order), order
+
+
+def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
+    """Train a byte-level BPE tokenizer on the words of a data set (the same words give the same tokenizer)."""
+    tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
+        (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
+    )
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def check_picture_paths(path: str, splits: dict[str, Dataset], image_dir: str | None = None):
+    """Check that the pictures of a data set are bytes or lie with it, so that no row has another file of yours read.
+
+    Args:
+        path: the folder or Hub id that it was loaded from. A path may lead into that folder, and into the caches of
+            datasets and the Hub, where what is downloaded lies.
+        splits: with columns image and objects, decoded or not.
+        image_dir: another folder that paths may lead into.
+
+    Raises:
+        ValueError: how many paths lead elsewhere, and the first of them.
+    """
+    given = [path, image_dir, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE]
+    roots = [os.path.realpath(root) for root in given if root is not None and os.path.isdir(root)]
+    for name, split in splits.items():
+        paths = [found for column in ("image", "objects") for found in paths_of(split, column)]
+        if outside := [found for found in paths if not any(map(Path(os.path.realpath(found)).is_relative_to, roots))]:
+            raise ValueError(
+                f"{path}: {len(outside)} pictures of the {name} split are paths that lead out of it, e.g. "
+                f"{outside[0][:300]!r}; for paths into another folder: --image_dir DIR, or --image_dir / for any"
+            )
+
+
+def paths_of(split: Dataset, column: str) -> list[str]:
+    """The paths of those pictures in a column that have no bytes, each once; URLs are looked at when they are read."""
+    if column not in split.column_names:
+        return []
+    found = {}
+    for values in split.data.column(column).chunks:
+        if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+            values = pc.list_flatten(values)
+        if pa.types.is_string(values.type):
+            found |= dict.fromkeys(values.drop_null().to_pylist())
+        elif pa.types.is_struct(values.type) and {"bytes", "path"} <= {field.name for field in values.type}:
+            alone = pc.and_(pc.is_null(pc.struct_field(values, "bytes")), pc.is_valid(pc.struct_field(values, "path")))
+            found |= dict.fromkeys(pc.struct_field(values, "path").filter(alone).to_pylist())
+    return [path for path in found if "://" not in path]
+
+
+SAID = {"edition": str, "objects": str, "warnings": list}
+
+
+def read_data_report(dataset: str) -> dict:
+    """Read what the report.json of a data set says that belongs beside every result.
+
+    Args:
+        dataset: a folder or a data set on the Hub, as for `datasets.load_dataset`.
+
+    Returns:
+        a dict with those of edition, objects and warnings (a list of sentences) that are there; empty for data without
+        a report, and for one on the Hub that cannot be reached.
+    """
+    path = Path(dataset) / "report.json"
+    if not Path(dataset).exists():
+        try:
+            path = Path(hf_hub_download(dataset, "report.json", repo_type="dataset"))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+            return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(report, dict):
+        return {}
+    return {name: report[name] for name, type in SAID.items() if isinstance(report.get(name), type) and report[name]}
+
+
+__all__ = [
+    "check_picture_paths",
+    "encode_split",
+    "first_rows",
+    "load_splits",
+    "longest_first",
+    "posts_pieces",
+    "read_data_report",
+    "train_tokenizer",
+]

@@ -1,0 +1,1 @@
+"""Posts -> answers: Extractor, explanations, pages, whole corpora."""

@@ -1,0 +1,420 @@
+"""Whole corpora: the entities and relations of files of posts, on any number of processes, however often cut off.
+
+The rows of the inputs are cut into shards of fixed length. A shard is read, extracted and written by one process, to a
+part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with
+what it holds and which rows were bad. A run works on the shards without a receipt; so none is lost or done twice.
+
+    OUTPUT/part-00007.jsonl         what was found in the eighth shard, a post a line, in the order of the input
+    OUTPUT/done/part-00007.json     its receipt
+    OUTPUT/manifest.json            inputs, models and settings
+    OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
+    OUTPUT/summary.json             counts and speed (at the end)
+"""
+
+import json
+import os
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from tqdm.auto import tqdm
+
+from ..pictures import PictureError
+from ..pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
+from ..support.atomic_files import check_writable, replacing, write_json
+from ..support.detectors import ObjectCropper, load_detector
+from ..support.faults import LOST_PROCESS, RunError, first_line, lost_process
+from ..support.parquet_rows import ParquetRows
+from ..support.picture_paths import locate
+from .corpus_files import (
+    COUNTS,
+    EXAMPLE,
+    KEYS,
+    MODELS,
+    PARQUET,
+    Shard,
+    describe_inputs,
+    finish,
+    make_manifest,
+    make_shards,
+    prepare_output,
+    read_lines,
+    read_manifest,
+    receipt_path,
+)
+from .extraction import Extraction, Extractor, LoadedPost
+
+DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
+BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
+BAD_POST = (ValueError, TypeError, LookupError, RecursionError)  # what a post can raise
+LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for the others; torch's default is minutes
+
+
+@dataclass
+class CorpusArguments:
+    """What to extract from, with what, and where to."""
+
+    input: list[str] = field(
+        metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
+    )
+    output: str = field(metadata={"help": "Folder of the results; one with an unfinished run is gone on with."})
+    ner: str = field(metadata={"help": "The model of the entities (folder or Hub id)."})
+    re: str | None = field(
+        default=None, metadata={"help": "The model of the relations; without one none are looked for."}
+    )
+    threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
+    relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
+    detector: str | None = field(
+        default=None,
+        metadata={
+            "help": "A detector (folder or Hub id; DETR, YOLOS, Grounding DINO ...): posts with a picture and without "
+            "crops of their own get the crops of what it finds."
+        },
+    )
+    detector_threshold: float | None = field(
+        default=None,
+        metadata={"help": "Leave out objects with a lower score; default 0.3, for zero-shot detectors 0.1."},
+    )
+    max_objects: int | None = field(
+        default=None, metadata={"help": "Most objects of a post; default, and most, what the models see."}
+    )
+    on_image_error: str | None = field(
+        default=None,
+        metadata={
+            "help": "What becomes of a post whose picture cannot be read: 'warn' reads it without, 'raise' lists it as "
+            "an error. Default: it is read without where a download failed, an error where a file cannot be read."
+        },
+    )
+    image_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that paths of pictures are relative to and must not lead out of; / allows every absolute "
+            "path. Default: the folder of each input."
+        },
+    )
+    allow_private_addresses: bool = field(
+        default=False,
+        metadata={"help": "Download pictures also from this machine and the networks around it, not only public ones."},
+    )
+    ignore: list[str] = field(
+        default_factory=list, metadata={"help": "Columns or keys to pass over; others that are unknown are errors."}
+    )
+    batch_size: int = field(default=8, metadata={"help": "Posts that go through the models together."})
+    shard_size: int = field(
+        default=1000,
+        metadata={"help": "Rows of a part: what is lost at most, for each process, when a run is cut off."},
+    )
+    num_workers: int = field(default=2, metadata={"help": "Threads of each process that read pictures ahead."})
+    use_cpu: bool = field(default=False, metadata={"help": "Leave GPUs alone."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to go on with one."}
+    )
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bar."})
+
+    def __post_init__(self):
+        for name, example in (("batch_size", 8), ("shard_size", 1000), ("num_workers", 2)):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)} must be 1 or more, e.g. --{name} {example}")
+        check_threshold("threshold", self.threshold)
+        check_threshold("relation_threshold", self.relation_threshold)
+        check_on_image_error(self.on_image_error)
+        for name, value in (("detector_threshold", self.detector_threshold), ("max_objects", self.max_objects)):
+            if value is not None and self.detector is None:
+                raise ValueError(f"--{name} {value} needs a detector, e.g. --detector facebook/detr-resnet-50")
+        if self.detector_threshold is not None:
+            check_threshold("detector_threshold", self.detector_threshold)
+        if self.image_dir is not None and not Path(self.image_dir).is_dir():
+            raise ValueError(f"--image_dir {self.image_dir} is no folder; e.g. --image_dir pictures")
+
+
+@dataclass
+class Row:
+    """A row on its way: the post, with its pictures read, or the reason why it is none; then what was found in it."""
+
+    number: int
+    id: str
+    post: LoadedPost | None = None
+    reason: str | None = None
+    extraction: Extraction | None = None
+
+
+def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = None) -> dict:
+    """Extract from all posts of the inputs, on all processes that were launched, and go on where a run was cut off.
+
+    Args:
+        extractor: instead of one that is loaded as the arguments say, with a cropper of its own or none; on every
+            process the same.
+
+    Returns:
+        What summary.json holds, on the main process; {} on the others.
+
+    Raises:
+        ValueError: inputs that are missing or of no known kind; an output folder that belongs to another run.
+        RunError: whatever is no post's fault, such as a full disk, an output folder that cannot be written to, or
+            another process that ended. Finished parts stay; the same call goes on.
+    """
+    state = start_processes(arguments.use_cpu)
+    output, size = Path(arguments.output), arguments.shard_size
+
+    def look() -> list[dict]:
+        check_writable(output, "--output")
+        known = None if arguments.overwrite else read_manifest(output)
+        return describe_inputs(arguments.input, size, arguments.ignore, known)
+
+    inputs = agree(state, look)
+    shards = make_shards(inputs, size)
+    given = ("threshold", "relation_threshold", "on_image_error")
+    options = {name: getattr(arguments, name) for name in (*given, "allow_private_addresses")}
+    if extractor is None:
+        extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=state.device, **options)
+        if arguments.detector is not None:
+            extractor.cropper = load_cropper(arguments, extractor.num_objects, str(state.device))
+    settings = {name: getattr(arguments, name) for name in MODELS} | {name: getattr(extractor, name) for name in given}
+    settings["max_objects"] = getattr(extractor.cropper, "num_objects", None)
+    settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
+    settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}
+    settings["allow_private_addresses"] = extractor.allow_private_addresses or None
+
+    def prepare() -> list[str]:
+        return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
+
+    left = set(agree(state, prepare))
+    started = time.perf_counter()
+    mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
+    worker = ShardWorker(extractor, inputs, arguments)
+    rows = sum(shard.stop - shard.start for shard in mine)
+    kept = f"Finished parts are kept in {output}; the same command, without --overwrite, goes on with the others"
+    hidden = arguments.disable_tqdm or not state.is_main_process
+    seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
+    try:
+        with tqdm(total=rows, unit=" posts", disable=hidden, mininterval=seconds) as bar:
+            for shard in mine:
+                try:
+                    worker.run(shard, output, bar.update)
+                except (OSError, MemoryError, RuntimeError) as error:
+                    where = f"rows {shard.start + 1} to {shard.stop} of {inputs[shard.input]['path']}"
+                    hint = " (a smaller --batch_size may do)" if isinstance(error, torch.OutOfMemoryError) else ""
+                    raise RunError(
+                        f"stopped at {shard.part}, {where}: {type(error).__name__}: {error}{hint}. {kept}"
+                    ) from error
+    finally:
+        worker.close()
+    try:
+        state.wait_for_everyone()
+    except RuntimeError as error:
+        if lost_process(error):
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}). {kept}") from error
+        raise
+    if not state.is_main_process:
+        return {}
+    try:
+        return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+    except OSError as error:
+        raise RunError(f"the summary could not be written: {error}. {kept}") from error
+
+
+def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> ObjectCropper:
+    """The cropper that the arguments name, of at most as many objects as the models see."""
+    most = num_objects if arguments.max_objects is None else arguments.max_objects
+    if not 1 <= most <= num_objects:
+        raise ValueError(
+            f"--max_objects {most}: these models see at most {num_objects} crops of a post"
+            + (f"; e.g. --max_objects {num_objects}" if num_objects else "; leave out --detector")
+        )
+    return ObjectCropper(load_detector(arguments.detector, arguments.detector_threshold, device), num_objects=most)
+
+
+# Processes
+
+
+def start_processes(use_cpu: bool = False) -> PartialState:
+    """Join the processes that a launcher started, if any.
+
+    Raises:
+        ValueError: the launcher started several, and they cannot talk to each other.
+    """
+    # Without this, processes on a machine without GPU would each take itself for the only one.
+    use_cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=use_cpu, timeout=LONGEST_WAIT)
+    if state.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise ValueError(
+            f"{os.environ['WORLD_SIZE']} processes were launched, but they do not find each other on "
+            f"{state.device.type}; add --use_cpu true"
+        )
+    return state
+
+
+def agree(state: PartialState, make: Callable):
+    """What the main process makes, on all of them; what it raises ends all of them."""
+    box = [None]
+    error = None
+    if state.is_main_process:
+        try:
+            box = [json.dumps(make())]
+        except Exception as raised:
+            error = raised
+    broadcast_object_list(box)
+    if error is not None:
+        raise error
+    if box[0] is None:
+        raise SystemExit(1)  # the main process says why
+    return json.loads(box[0])
+
+
+# Extraction
+
+
+class ShardWorker:
+    """Extracts from shards, one after the other; pictures are read by threads, some batches ahead of the models."""
+
+    def __init__(self, extractor: Extractor, inputs: list[dict], arguments: CorpusArguments):
+        self.extractor, self.inputs, self.arguments = extractor, inputs, arguments
+        self.pool = ThreadPoolExecutor(arguments.num_workers)
+        self.parquet: ParquetRows | None = None
+
+    def close(self):
+        self.pool.shutdown(cancel_futures=True)
+        if self.parquet is not None:
+            self.parquet.close()
+
+    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]):
+        """Write the part of a shard and then its receipt."""
+        counts, errors, seen = Counter(), [], 0
+        with replacing(output / shard.part) as file:
+            for rows in self.batches(shard):
+                self.extract([row for row in rows if row.post is not None])
+                for row in rows:
+                    if row.reason is not None:
+                        name = self.inputs[shard.input]["path"]
+                        errors.append({"input": name, "row": row.number, "id": row.id, "reason": row.reason})
+                        continue
+                    counts.update(count(row))
+                    file.write(row.extraction.to_json() + "\n")
+                progress(len(rows))
+                seen += len(rows)
+        receipt = {"bytes": (output / shard.part).stat().st_size, **{name: counts[name] for name in COUNTS}}
+        write_json(receipt_path(output, shard.part), {**receipt, "errors": errors})
+        progress(shard.stop - shard.start - seen)  # empty lines
+
+    def batches(self, shard: Shard) -> Iterator[list[Row]]:
+        """Yield the rows of a shard in batches, pictures read."""
+        rows, waiting = self.read(shard), deque()
+        while True:
+            while len(waiting) <= BATCHES_AHEAD and (batch := list(islice(rows, self.arguments.batch_size))):
+                waiting.append([self.pool.submit(self.prepare, shard, *row) for row in batch])
+            if not waiting:
+                return
+            yield [future.result() for future in waiting.popleft()]
+
+    def read(self, shard: Shard) -> Iterator[tuple[int, bytes | dict]]:
+        path = Path(self.inputs[shard.input]["path"])
+        if path.suffix.lower() != PARQUET:
+            return read_lines(path, shard)
+        if self.parquet is None or self.parquet.path != path:
+            if self.parquet is not None:
+                self.parquet.close()
+            self.parquet = ParquetRows(path, KEYS)
+        return self.parquet.read(shard.start, shard.stop)
+
+    def prepare(self, shard: Shard, number: int, values: bytes | dict) -> Row:
+        """Check a row and read its pictures."""
+        entry = self.inputs[shard.input]
+        row = Row(number, f"{entry['name']}-{number}")
+        try:
+            if isinstance(values, bytes):
+                values = json.loads(values.decode())
+            if not isinstance(values, dict):
+                raise ValueError(f"{values!r:.100} is no post; e.g. {EXAMPLE}")
+            values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
+            row.id = check_id(values.get("id"), row.id)
+            post = self.load(values, Path(self.arguments.image_dir or Path(entry["path"]).parent))
+            row.post = replace(post, id=row.id)
+        except BAD_POST as error:
+            row.reason = explain(error)
+        return row
+
+    def load(self, values: dict, folder: Path) -> LoadedPost:
+        """The post that a row is, with its pictures read."""
+        if unknown := [name for name in values if name not in (*KEYS, *COLUMNS)]:
+            raise ValueError(
+                f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
+                f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
+            )
+        errors = {}
+
+        def find(picture, name: str):
+            try:
+                return locate(picture, folder)
+            except PictureError as error:
+                if self.arguments.on_image_error != "warn":
+                    raise
+                errors[name] = str(error)
+                return None
+
+        located = {"image": find(values.get("image"), "image")}
+        if isinstance(values.get("objects"), list):
+            located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
+        post = self.extractor.load({**values, **located})
+        return replace(post, image_errors=errors | post.image_errors)
+
+    def extract(self, rows: list[Row]):
+        """Fill in what is found in posts, or the reason; where a batch fails, its posts are tried one by one."""
+        if not rows:
+            return
+        try:
+            found = self.extractor.extract([row.post for row in rows])
+        except BAD_POST as error:
+            if len(rows) == 1:
+                rows[0].reason = explain(error)
+                return
+            for row in rows:
+                self.extract([row])
+            return
+        for row, extraction in zip(rows, found, strict=True):
+            for name in ("entities", "relations", "objects"):
+                parts = getattr(extraction, name)
+                setattr(extraction, name, [replace(part, score=round(part.score, DECIMALS)) for part in parts])
+            row.extraction = extraction
+
+
+def check_id(given, default: str) -> str:
+    """The id of a post as a text."""
+    if given is None or given == "":
+        return default
+    if isinstance(given, bool) or not isinstance(given, (str, int)):
+        raise ValueError(f"id={given!r:.100} is neither a text nor a whole number; e.g. {EXAMPLE}")
+    return str(given)
+
+
+def explain(error: Exception) -> str:
+    """The reason to give for a bad row; raises the error again where the post is not to blame for it."""
+    if isinstance(error, PictureError) and error.is_machines_fault:
+        raise error.__cause__
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return f"{kind}{error}"[:500]
+
+
+def count(row: Row) -> dict[str, int]:
+    """What a post adds to the counts of its part."""
+    return {
+        "posts": 1,
+        "entities": len(row.extraction.entities),
+        "relations": len(row.extraction.relations),
+        "posts_without_picture": row.post.post["image"] is None and not any(row.post.post["objects"]),
+        "pictures_failed": len(row.extraction.image_errors),
+        "pairs_left_out": row.extraction.pairs_left_out,
+        "objects": len(row.extraction.objects),
+        "pictures_without_object": row.post.found == [],
+    }
+
+
+__all__ = ["CorpusArguments", "extract_corpus"]

@@ -1,0 +1,403 @@
+"""Why a model says what it says of a post: where its attention went, and what it says without each picture."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from ..crops import check_cropper
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, PreparedPost, entity_types, tags_of
+from .extraction import Entity, Extraction, Extractor, LoadedPost, Relation
+
+TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...
+
+
+@dataclass(frozen=True)
+class Without:
+    """What the model says of the words of an entity when it does not see a picture.
+
+    Args:
+        picture: which one is masked: "image", "objects[0]" ..., or "all" of them.
+        entity, score: the type that the words have then; where they are no entity, the most probable type.
+        found: whether exactly these words are an entity then.
+        scores: the probability of every type for these words.
+        instead: the entities found then that share some of these words, if they are none themselves.
+    """
+
+    picture: str
+    entity: str
+    score: float
+    found: bool
+    scores: dict[str, float]
+    instead: list[Entity]
+
+    def describe(self, before: Entity) -> str:
+        """One line, e.g. "without the picture: ORG 0.51 -> no entity (PER 0.12)"."""
+        after = f"{self.entity} {self.score:.2f}"
+        if self.instead:
+            after = ", ".join(f"{e.entity} {e.word!r} {e.score:.2f}" for e in self.instead) + f" ({after})"
+        elif not self.found:
+            after = f"no entity ({after})"
+        return f"without {call_without(self.picture)}: {before.entity} {before.score:.2f} -> {after}"
+
+
+@dataclass(frozen=True)
+class RelationWithout:
+    """What the model says of the two entities of a relation when it does not see a picture.
+
+    Args:
+        picture: which one is masked: "image", "objects[0]" ..., or "all" of them.
+        label, score: the best relation then.
+        own_score: the score that the relation found with all pictures has then.
+    """
+
+    picture: str
+    label: str
+    score: float
+    own_score: float
+
+    def describe(self, before: Relation) -> str:
+        """One line, e.g. "without the picture: /per/per/peer 0.91 -> None 0.62 (/per/per/peer 0.30)"."""
+        own = "" if self.label == before.label else f" ({before.label} {self.own_score:.2f})"
+        return (
+            f"without {call_without(self.picture)}: {before.label} {before.score:.2f} -> {self.label} "
+            f"{self.score:.2f}{own}"
+        )
+
+
+@dataclass(frozen=True)
+class EntityExplanation:
+    """Why an entity was found.
+
+    Args:
+        attention: for "text", "image", "objects[0]" ... a share a layer, from the first layer to the last; the shares
+            of a layer add up to 1.
+        without: the answers without each picture and, of more than one, without all of them.
+    """
+
+    attention: dict[str, list[float]]
+    without: list[Without]
+
+    def mean_attention(self) -> dict[str, float]:
+        """The shares averaged over the layers."""
+        return {name: sum(shares) / len(shares) for name, shares in self.attention.items()}
+
+    def describe_attention(self) -> str:
+        """The mean shares as a line, e.g. "attention: text 57 %, picture 11 %, crop 1 33 %"."""
+        shares = self.mean_attention().items()
+        return "attention: " + ", ".join(f"{caption(name)} {percent(share)}" for name, share in shares)
+
+
+@dataclass(frozen=True)
+class RelationExplanation:
+    """Why a relation was found: the answers without each picture and, of more than one, without all of them."""
+
+    without: list[RelationWithout]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was found in a post, and why.
+
+    Args:
+        extraction: what was found.
+        pictures: those that the model of the entities saw: "image", "objects[0]" ...
+        entities: one a piece for `extraction.entities`.
+        relations: one a piece for `extraction.relations`.
+    """
+
+    extraction: Extraction
+    pictures: list[str]
+    entities: list[EntityExplanation]
+    relations: list[RelationExplanation]
+
+    def to_dict(self) -> dict:
+        """As plain dicts and lists."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """As one line of JSON, in ASCII."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Explanation":
+        """Read what `to_dict` gave."""
+
+        def entity_without(without: dict) -> Without:
+            return Without(**{**without, "instead": [Entity(**entity) for entity in without["instead"]]})
+
+        return cls(
+            Extraction.from_dict(values["extraction"]),
+            values["pictures"],
+            [EntityExplanation(e["attention"], [entity_without(w) for w in e["without"]]) for e in values["entities"]],
+            [RelationExplanation([RelationWithout(**w) for w in r["without"]]) for r in values["relations"]],
+        )
+
+    def describe(self) -> str:
+        """Lines to read: each entity and relation, and below it what is said without each picture."""
+        lines = []
+        found = self.extraction
+        for entity, why in zip(found.entities, self.entities, strict=True):
+            lines.append(f"{printable(entity.word)}: {entity.entity} {entity.score:.2f}")
+            lines += [f"  {why.describe_attention()}"] if self.pictures else []
+            lines += [f"  {without.describe(entity)}" for without in why.without]
+        for relation, why in zip(found.relations, self.relations, strict=True):
+            head, tail = (printable(found.entities[n].word) for n in (relation.head, relation.tail))
+            lines.append(f"{head}, {tail}: {relation.label} {relation.score:.2f}")
+            lines += [f"  {without.describe(relation)}" for without in why.without]
+        return "\n".join(lines)
+
+
+def call(picture: str) -> str:
+    """A picture's name for people: "objects[0]" is crop 1."""
+    if picture.startswith("objects["):
+        return f"crop {int(picture[8:-1]) + 1}"
+    return {TEXT: "the text", "image": "the picture", ALL: "all pictures"}[picture]
+
+
+def caption(picture: str) -> str:
+    return call(picture).removeprefix("the ")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def printable(text: str) -> str:
+    """Text of a post on one line, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def call_without(picture: str) -> str:
+    return "any picture" if picture == ALL else call(picture)
+
+
+@torch.no_grad()
+def explain(
+    extractor: Extractor | MultimodalTokenClassificationPipeline,
+    post: str | dict,
+    cropper: Callable | bool | None = None,
+) -> Explanation:
+    """Find the entities and relations of a post and explain each of them.
+
+    **Attention** is that of an entity's words, each by its first sub-token, the one that the tagger reads: averaged
+    over these and over the heads of a layer, the share that went to the prompt slots of each picture, and to the text.
+    In a post of several windows it is read in the window that owns the entity's first word. It says where the model
+    looked, not what made the answer. **Without** a picture, the post is read again with that one masked and all the
+    others in place; the words of each entity, and the two entities of each relation, stay those of the full answer.
+    Thresholds apply to the full answer alone.
+
+    With K pictures 1 + K + 1 passes through the text encoder of each model (without all pictures is left out where K is
+    1 or 0), and one through the vision backbone. For the first pass the attention of the NER model is "eager", one
+    window at a time; what it was before is put back, also after an error.
+
+    Args:
+        extractor: of entities and relations, or the pipeline of entities alone.
+        post: one post, as for `Extractor`.
+        cropper: instead of the extractor's, `False` for none. "objects[0]" is then the crop of `extraction.objects[0]`.
+
+    Returns:
+        The same entities and relations as `extractor(post)`, with scores that agree to rounding, and the explanations.
+
+    Raises:
+        ValueError: as the extractor; more than one post.
+
+    Example:
+
+    >>> extractor = Extractor.from_pretrained("runs/quickstart")  # doctest: +SKIP
+    >>> print(explain(extractor, load_dataset("data/visual_posts", split="test")[9]).describe())  # doctest: +SKIP
+    Camelot: PER 0.99
+      attention: text 67 %, picture 2 %, crop 1 30 %
+      without the picture: PER 0.99 -> PER 0.99
+      without crop 1: PER 0.99 -> LOC 0.67
+      without any picture: PER 0.99 -> MISC 0.53
+    """
+    if isinstance(extractor, MultimodalTokenClassificationPipeline):
+        options = {**extractor._preprocess_params, **extractor._postprocess_params}
+        own = {name: options[name] for name in ("threshold", "on_image_error") if name in options}
+        extractor = Extractor(extractor, **own)
+    if not isinstance(extractor, Extractor):
+        raise ValueError(
+            f"{type(extractor).__name__} is no Extractor and no pipeline of entities; e.g. "
+            'explain(Extractor.from_pretrained("runs/quickstart"), {"text": "Kobe lands in Paris"})'
+        )
+    if not isinstance(post, (str, Mapping)):
+        raise ValueError(f'{post!r} is not one post; e.g. explain(extractor, {{"text": "Kobe lands in Paris"}})')
+    check_cropper(cropper)
+    if cropper is not None:
+        extractor = copy.copy(extractor)
+        extractor.cropper = cropper or None
+    loaded = extractor.load(post)
+    extractor.crop([loaded])
+    extraction = loaded.start()
+    entities, pictures = explain_entities(extractor, loaded, extraction)
+    relations = explain_relations(extractor, loaded, extraction)
+    return Explanation(extraction, pictures, entities, relations)
+
+
+def explain_entities(
+    extractor: Extractor, loaded: LoadedPost, extraction: Extraction
+) -> tuple[list[EntityExplanation], list[str]]:
+    """Fill in the entities of a loaded post; return why they are some, and the names of the pictures seen."""
+    ner = extractor.ner
+    with ner.device_placement():
+        full, masked = mask_each(ner, ner.preprocess(loaded.post, **preprocessing(ner))["post"])
+        rows, shares = [], []
+        with eager_attention(ner.model):
+            # One window at a time: the weights of all layers and heads are large.
+            for [(post, number)], batch in ner.batches([full], together=1):
+                outputs = ner.model(**batch, output_attentions=True)
+                rows.append((post, number, outputs.logits[0].float()))
+                shares.append(picture_shares(ner.model, outputs.attentions).cpu())
+        ner.read([full], *ner.collect([full], rows))
+        # What the pipeline leaves out is left out here.
+        options = {**ner._postprocess_params, "aggregation_strategy": "simple", "threshold": extractor.threshold}
+        extraction.entities = [Entity(**entity) for entity in ner.postprocess({"post": full}, **options)]
+        starts, ends = ({word[side]: n for n, word in enumerate(full.words)} for side in (1, 2))
+        spans = [(starts[entity.start], ends[entity.end] + 1) for entity in extraction.entities]
+        without = without_pictures(ner, list(masked.values()), spans)
+    names = [name for name in masked if name != ALL]
+    slots = [1 + int(slot) for slot in full.pictures["image_mask"].nonzero()] if full.pictures else []
+    explanations = []
+    for number, (first, last) in enumerate(spans):
+        window = full.owners[first]
+        row = full.rows[window]
+        positions = [position for position, is_first in enumerate(row["word_mask"]) if is_first]
+        positions = positions[first - row["first_word"] : last - row["first_word"]]
+        share = shares[window][:, :, positions].mean(-1)  # (L, 1+K)
+        attention = {name: share[:, slot].tolist() for name, slot in zip([TEXT, *names], [0, *slots], strict=True)}
+        answers = zip(masked, without, strict=True)
+        explanations.append(EntityExplanation(attention, [Without(name, **said[number]) for name, said in answers]))
+    return explanations, names
+
+
+def explain_relations(extractor: Extractor, loaded: LoadedPost, extraction: Extraction) -> list[RelationExplanation]:
+    """Fill in the relations of a loaded post whose entities are known; return why they are some."""
+    pairs = extractor.candidates(extraction.entities)
+    if extractor.re is None or not pairs:
+        return []
+    re = extractor.re
+    with re.device_placement():
+        asked = {**loaded.post, "pairs": extractor.spans(loaded.post, extraction, loaded.words, pairs)}
+        prepared = re.preprocess(asked, **preprocessing(re), skip_long_pairs=True)
+        full, masked = mask_each(re, prepared["post"])
+        re.answer([full, *masked.values()])
+    extractor.add_relations(extraction, pairs, re.postprocess({"post": full, "listed": True}))
+    names, explanations = re.model.config.id2label, []
+    ids = {label: i for i, label in names.items()}
+    for relation in extraction.relations:
+        row = pairs.index((relation.head, relation.tail))
+        without = []
+        for name, post in masked.items():
+            scores = post.found[row]
+            best = int(scores.argmax())
+            own = float(scores[ids[relation.label]])
+            without.append(RelationWithout(name, names[best], float(scores[best]), own))
+        explanations.append(RelationExplanation(without))
+    return explanations
+
+
+def preprocessing(pipe: PostPipeline) -> dict:
+    """The options with which a pipeline reads posts, but for those that are set here."""
+    return {k: v for k, v in pipe._preprocess_params.items() if k not in ("for_cropper", "skip_long_pairs")}
+
+
+@contextmanager
+def eager_attention(model) -> Iterator[None]:
+    """Let a model's text encoder compute its attention weights one by one, the only way to see them."""
+    config = model.base_model.text_encoder.config
+    before = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def picture_shares(model, attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Sum attention weights over the text and over the prompt slots of each picture.
+
+    Which slots are a picture's differs from head to head, as of `VisualPrompt.prefix_mask`.
+
+    Args:
+        model: any I2SRM model.
+        attentions: of one post, (1, h, T, S+T) a layer, with the S prefix positions first.
+
+    Returns:
+        (L, 1+K, T) for each layer the shares of the text and of K = S/P pictures, averaged over the heads; they add up
+        to 1.
+    """
+    prompt = model.base_model.visual_prompt
+    _, heads, length, width = attentions[0].shape
+    pictures = (width - length) // prompt.prompt_length
+    each = torch.eye(pictures, device=attentions[0].device)  # (K, K): one picture at a time
+    of_picture = prompt.prefix_mask(each).view(pictures, heads, width - length)
+    layers = []
+    for weights in attentions:
+        prefix, text = weights[0].float().split([width - length, length], dim=-1)
+        shares = torch.einsum("hts,khs->kt", prefix, of_picture.float()) / heads  # (K, T)
+        layers.append(torch.cat([text.sum(-1).mean(0, keepdim=True), shares]))
+    return torch.stack(layers)
+
+
+def mask_each(pipe: PostPipeline, post: PreparedPost) -> tuple[PreparedPost, dict[str, PreparedPost]]:
+    """A post with the features of its pictures, and copies of it without each and, of more than one, without all."""
+    pipe.model.eval()  # before the features are computed
+    if not post.pictures:
+        return post, {}
+    pictures = {name: tensor[None].to(pipe.device) for name, tensor in post.pictures.items()}
+    features = pipe.model.base_model.get_visual_features(**pictures)[0]
+    mask = post.pictures["image_mask"]
+    present = [int(slot) for slot in mask.nonzero()]
+    masks = {}
+    for slot in present:
+        masks[f"objects[{slot - 1}]" if slot else "image"] = mask.index_fill(0, torch.tensor([slot]), 0)
+    if len(present) > 1:
+        masks[ALL] = torch.zeros_like(mask)
+    full, *masked = (
+        replace(post, pictures={"visual_features": features, "image_mask": seen}, found=[])
+        for seen in (mask, *masks.values())
+    )
+    return full, dict(zip(masks, masked, strict=True))
+
+
+def without_pictures(
+    ner: MultimodalTokenClassificationPipeline, posts: list[PreparedPost], spans: list[tuple[int, int]]
+) -> list[list[dict]]:
+    """What the model says of the words of spans in each of the posts, as the fields of `Without`."""
+    if not posts:
+        return []
+    emissions, mask = ner.collect(posts, ner.run_rows(posts))
+    ner.read(posts, emissions, mask)
+    names = ner.model.config.id2label
+    types = entity_types(list(names.values()))
+    asked = [(first, tags_of(kind, last - first, names)) for first, last in spans for kind in types]
+    answers = []
+    for post, probabilities in zip(posts, ner.model.span_scores(emissions, mask, [asked] * len(posts)), strict=True):
+        words = [entity["words"] for entity in post.found]
+        entities = [Entity(**entity) for entity in ner.postprocess({"post": post})]
+        answers.append([])
+        for number, (first, last) in enumerate(spans):
+            scores = dict(zip(types, probabilities[number * len(types) :], strict=False))
+            best = max(scores, key=scores.get)
+            answer = {"entity": best, "score": scores[best], "found": False, "scores": scores, "instead": []}
+            for (start, end), entity in zip(words, entities, strict=True):
+                if (start, end) == (first, last):
+                    answer |= {"entity": entity.entity, "score": entity.score, "found": True}
+                elif start < last and first < end:
+                    answer["instead"].append(entity)
+            answers[-1].append(answer)
+    return answers
+
+
+__all__ = [
+    "EntityExplanation",
+    "Explanation",
+    "RelationExplanation",
+    "RelationWithout",
+    "Without",
+    "explain",
+]

@@ -1,0 +1,384 @@
+"""Whole posts: the entities of a post and the relations between them, from a model of each kind."""
+
+import json
+import os
+import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
+
+from PIL import Image
+from transformers import pipeline
+
+from ..configuration_i2srm import NO_RELATION, I2SRMConfig
+from ..crops import check_cropper, describe_crop, find_crops
+from ..loading import CheckpointError
+from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
+from ..pictures import load_picture
+from ..pipeline_i2srm import (
+    MultimodalRelationClassificationPipeline,
+    MultimodalTokenClassificationPipeline,
+    check_on_image_error,
+    check_threshold,
+    text_or_tokens,
+)
+from ..processing_i2srm import I2SRMProcessor
+from ..support.batch_norm import fold_batch_norm
+
+MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
+TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An entity: its type, the probability that exactly these words are one, its text and character offsets."""
+
+    entity: str
+    score: float
+    word: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation between two entities, given by their positions in `Extraction.entities`."""
+
+    head: int
+    tail: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """A crop that a cropper found and a model saw: its box (left, top, right, bottom) in pixels of the upright picture,
+    the detector's score, and the class or phrase."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    label: str
+
+
+@dataclass
+class Extraction:
+    """What was found in a post.
+
+    Args:
+        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        id: of the post, if it has one.
+        image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
+        pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
+            `MAX_PAIRS` of a post.
+        objects: what a cropper found in the picture, in the order in which the models saw it; empty where none looked.
+
+    Example:
+
+    >>> extraction = Extraction(
+    ...     "Kobe lands in Paris",
+    ...     [Entity("PER", 0.98, "Kobe", 0, 4), Entity("LOC", 0.97, "Paris", 14, 19)],
+    ...     [Relation(0, 1, "/per/loc/place_of_residence", 0.8)],
+    ... )
+    >>> extraction.to_triples()
+    [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    >>> Extraction.from_dict(extraction.to_dict()) == extraction
+    True
+    """
+
+    text: str
+    entities: list[Entity]
+    relations: list[Relation]
+    id: str | None = None
+    image_errors: dict[str, str] = field(default_factory=dict)
+    pairs_left_out: int = 0
+    objects: list[FoundObject] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """As plain dicts and lists."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """As one line of JSON, in ASCII: a post may hold line separators and halves of characters."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Extraction":
+        """Read what `to_dict` gave, of earlier versions too."""
+        parts = {
+            "entities": [Entity(**entity) for entity in values["entities"]],
+            "relations": [Relation(**relation) for relation in values["relations"]],
+            "objects": [FoundObject(**{**one, "box": tuple(one["box"])}) for one in values.get("objects", [])],
+        }
+        return cls(**{**values, **parts})
+
+    def to_triples(self) -> list[tuple[str, str, str]]:
+        """The relations as (text of the head, relation, text of the tail)."""
+        return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
+
+    def crops(self, picture, **options) -> list[Image.Image]:
+        """The crops of `objects`, cut anew from the picture of the post.
+
+        Args:
+            picture: what the post has as image.
+            options: of `load_picture`.
+
+        Raises:
+            PictureError: the picture cannot be read (any more).
+
+        Example:
+
+        >>> extraction = extractor(post)  # doctest: +SKIP
+        >>> extraction.crops(post["image"])  # doctest: +SKIP
+        """
+        whole = load_picture(picture, **options) if self.objects else None
+        return [whole.crop(found.box) for found in self.objects]
+
+
+@dataclass
+class LoadedPost:
+    """A post that is ready for an `Extractor`, its pictures read.
+
+    Args:
+        post: its text, tokens, image and objects.
+        text, words: as of `PostPipeline.split`.
+        id, image_errors: as of `Extraction`.
+        whole: the picture at full size, as long as the cropper has not looked at it.
+        found: what the cropper found; `None` where it has not looked.
+    """
+
+    post: dict
+    text: str
+    words: list[tuple[str, int, int]]
+    id: str | None
+    image_errors: dict[str, str]
+    whole: Image.Image | None = None
+    found: list[FoundObject] | None = None
+
+    def start(self) -> Extraction:
+        """What will be found in the post: no entities and relations as yet."""
+        return Extraction(self.text, [], [], self.id, dict(self.image_errors), objects=list(self.found or []))
+
+
+class Extractor:
+    """Extract entities and their relations from posts.
+
+    Every ordered pair of entities is looked at whose types the relation labels allow: `/per/org/member_of` is asked of
+    a PER and an ORG. Labels of another form are asked of every pair. The best label of a pair is taken, with its
+    softmax probability; a pair whose best label is None, or one that its types do not allow, has no relation.
+
+    Args:
+        ner: pipeline of the entities.
+        re: pipeline of the relations; without one no relations are looked for.
+        threshold: leave out entities with a lower score.
+        relation_threshold: leave out relations with a lower score.
+        on_image_error, allow_private_addresses: as for the pipelines.
+        cropper: finds the objects of posts that have a picture and no objects, once a post, for both models; default
+            that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
+
+    Example:
+
+    >>> extractor = Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")  # doctest: +SKIP
+    >>> extractor({"text": "Kobe lands in Paris", "image": "kobe.jpg"}).to_triples()  # doctest: +SKIP
+    [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    """
+
+    def __init__(
+        self,
+        ner: MultimodalTokenClassificationPipeline,
+        re: MultimodalRelationClassificationPipeline | None = None,
+        threshold: float = 0.0,
+        relation_threshold: float = 0.0,
+        on_image_error: str | None = None,
+        allow_private_addresses: bool | None = None,
+        cropper: Callable | bool | None = None,
+    ):
+        check_threshold("threshold", threshold)
+        check_threshold("relation_threshold", relation_threshold)
+        check_on_image_error(on_image_error)
+        check_cropper(cropper)
+        self.ner, self.re, self.on_image_error = ner, re, on_image_error
+        own = [pipe._forward_params.get("cropper") for pipe in (ner, re) if pipe is not None]
+        self.cropper = next(filter(callable, own if cropper is None else [cropper]), None)
+        self.allow_private_addresses = allow_private_addresses
+        self.threshold, self.relation_threshold = threshold, relation_threshold
+        self.labels: dict[str, tuple[str, str] | None] = {}
+        if re is not None:
+            for label in set(re.model.config.id2label.values()) - {NO_RELATION}:
+                types = TYPED_LABEL.fullmatch(label)
+                self.labels[label] = (types[1].upper(), types[2].upper()) if types else None
+
+    @classmethod
+    def from_pretrained(cls, ner: str, re: str | None = None, device=None, dtype="auto", **options) -> "Extractor":
+        """Load both models from folders or Hub ids, for inference alone: batch-norm is folded into the convolutions.
+
+        Args:
+            device, dtype: as for `transformers.pipeline`; dtype="bfloat16" is the fastest where the device has it.
+            options: of `Extractor`.
+
+        Raises:
+            ValueError: a checkpoint of the other kind, whose head would be random; `CheckpointError` (a `ValueError`)
+                for one that is cut, broken, incomplete or not there.
+        """
+        classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
+        tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
+        pipes = {}
+        for name, path in (("ner", ner), ("re", re)):
+            if path is None and name == "re":
+                continue
+            model = load_head(name, path, classes[name], dtype)
+            processor = I2SRMProcessor.from_pretrained(path)
+            pipes[name] = pipeline(tasks[name], model=model, processor=processor, device=device)
+            fold_batch_norm(pipes[name].model)
+        return cls(**pipes, **options)
+
+    def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
+        """Extract from one post, a list of posts, or any other iterable of posts (then as an iterator).
+
+        Args:
+            posts: a text, or a dict of text or tokens, image, objects and id.
+            batch_size: posts that go through the models together.
+
+        Raises:
+            ValueError: as the pipelines.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r} must be 1 or more, e.g. batch_size=8")
+        if isinstance(posts, (str, Mapping)):
+            return self.extract([self.load(posts)])[0]
+        if isinstance(posts, bytes) or not isinstance(posts, Iterable):
+            raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
+        found = self._stream(posts, batch_size)
+        return list(found) if isinstance(posts, (list, tuple)) else found
+
+    def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
+        posts = iter(posts)
+        while batch := list(islice(posts, batch_size)):
+            yield from self.extract([self.load(post) for post in batch])
+
+    @property
+    def num_objects(self) -> int:
+        """Most crops of a post that a model sees."""
+        return max(pipe.processor.num_objects for pipe in (self.ner, self.re) if pipe is not None)
+
+    def load(self, post: str | dict) -> LoadedPost:
+        """A post with its pictures read."""
+        name = post.get("id") if isinstance(post, Mapping) else None
+        post = self.ner.check_post(post)
+        text, words = self.ner.split(post)
+        options = self.on_image_error, self.allow_private_addresses, self.cropper is not None
+        image, crops, errors, whole = self.ner.load_pictures(post, *options)
+        post = {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}
+        return LoadedPost(post, text, words, None if name is None else str(name), errors, whole)
+
+    def crop(self, posts: list[LoadedPost]):
+        """Let the cropper find the objects of the posts at which it has to look, all in one call."""
+        waiting = [loaded for loaded in posts if loaded.whole is not None]
+        texts = [text_or_tokens(loaded.post) for loaded in waiting]
+        found = find_crops(self.cropper, [loaded.whole for loaded in waiting], texts)
+        for loaded, crops in zip(waiting, found, strict=True):
+            loaded.post["objects"], loaded.whole = [crop.picture for crop in crops], None
+            loaded.found = [FoundObject(**describe_crop(crop)) for crop in crops[: self.num_objects]]
+
+    def extract(self, posts: list[LoadedPost]) -> list[Extraction]:
+        """Extract from posts that are loaded, all of them together."""
+        self.crop(posts)
+        extractions = [loaded.start() for loaded in posts]
+        # Whatever the pipelines were made with, these options are needed here.
+        needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
+        answers = self.ner([loaded.post for loaded in posts], batch_size=len(posts), cropper=False, **needed)
+        for extraction, entities in zip(extractions, answers, strict=True):
+            extraction.entities = [Entity(**entity) for entity in entities]
+        if self.re is not None:
+            asked = []
+            for loaded, extraction in zip(posts, extractions, strict=True):
+                pairs = self.candidates(extraction.entities)
+                extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
+                if pairs:
+                    spans = self.spans(loaded.post, extraction, loaded.words, pairs)
+                    asked.append((extraction, pairs, {**loaded.post, "pairs": spans}))
+            rows = [post for _, _, post in asked]
+            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
+            for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
+                self.add_relations(extraction, pairs, scores)
+        return extractions
+
+    def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
+        """The ordered pairs of entities, by position, whose types some relation allows.
+
+        Of a post with more than `MAX_PAIRS` as many for each head as there is room for, those with the nearest tails.
+        """
+        of_type, pairs = defaultdict(list), []
+        for place, entity in enumerate(entities):
+            of_type[entity.entity.upper()].append(place)
+        tails = {
+            head: sorted(chain(*(places for tail, places in of_type.items() if self._asked(head, tail))))
+            for head in of_type
+        }
+        heads = [place for place, entity in enumerate(entities) if tails[entity.entity.upper()]]
+        crowded = self.count_pairs(entities) > MAX_PAIRS
+        room = max(MAX_PAIRS // len(heads), 1) if crowded else len(entities)
+        for head in heads[:MAX_PAIRS]:
+            possible = tails[entities[head].entity.upper()]
+            middle = bisect_left(possible, head)
+            near = [tail for tail in possible[max(middle - room, 0) : middle + room + 1] if tail != head]
+            pairs += sorted((head, tail) for tail in sorted(near, key=lambda tail: abs(tail - head))[:room])
+        return pairs
+
+    def count_pairs(self, entities: list[Entity]) -> int:
+        """How many ordered pairs of entities some relation allows."""
+        types = Counter(entity.entity.upper() for entity in entities)
+        asked = ((head, tail) for head in types for tail in types if self._asked(head, tail))
+        return sum(types[head] * (types[tail] - (head == tail)) for head, tail in asked)
+
+    def _asked(self, head: str, tail: str) -> bool:
+        return any(asked is None or asked == (head, tail) for asked in self.labels.values())
+
+    def _allowed(self, entities: list[Entity], head: int, tail: int) -> list[str]:
+        types = entities[head].entity.upper(), entities[tail].entity.upper()
+        return [label for label, asked in self.labels.items() if asked is None or asked == types]
+
+    @staticmethod
+    def spans(post: dict, extraction: Extraction, words: list, pairs: list) -> list:
+        """The pairs as spans: characters of a text, words of tokens."""
+        spans = [(entity.start, entity.end) for entity in extraction.entities]
+        if post["tokens"] is not None:
+            starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
+            spans = [(starts[start], ends[end] + 1) for start, end in spans]
+        return [(spans[head], spans[tail]) for head, tail in pairs]
+
+    def add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
+        """Take the relations that the answers to pairs hold."""
+        for (head, tail), best in zip(pairs, answers, strict=True):
+            if best is None:
+                extraction.pairs_left_out += 1
+                continue
+            label, score = best["label"], best["score"]
+            if label in self._allowed(extraction.entities, head, tail) and score >= self.relation_threshold:
+                extraction.relations.append(Relation(head, tail, label, score))
+
+
+def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
+    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ValueError(f'{name}={path!r} is no folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")')
+    config = I2SRMConfig.from_pretrained(path)
+    if config.architectures and model_class.__name__ not in config.architectures:
+        raise ValueError(
+            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of entities and re= one "
+            'of relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
+        )
+    model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
+    wrong = {"lacks the weights": report["missing_keys"]}
+    wrong["has weights that are not finite:"] = [
+        key for key, parameter in model.named_parameters() if not parameter.isfinite().all()
+    ]
+    for what, keys in wrong.items():
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise CheckpointError(f"{name}={str(path)!r} {what} {', '.join(sorted(keys)[:3])}{more}")
+    return model
+
+
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "LoadedPost", "Relation"]

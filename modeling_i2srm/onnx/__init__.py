@@ -1,0 +1,1 @@
+"""Models as ONNX files: export, and a session without torch."""

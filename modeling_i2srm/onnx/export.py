@@ -1,0 +1,261 @@
+"""Export models to ONNX: one file with the graph, the weights, the labels and the scores that decoding needs.
+
+Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The file is used with `modeling_i2srm/onnx/session.py`.
+"""
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import PreTrainedConfig
+
+from ..crf import bio_violations
+from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from ..processing_i2srm import I2SRMProcessor
+
+try:
+    import onnxscript  # noqa: F401  what torch.onnx writes with
+
+    from .session import METADATA, OnnxSession
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"ONNX export needs {error.name}: pip install 'modeling-i2srm[onnx]'") from error
+
+HEADS = {head.__name__: head for head in (I2SRMForTokenClassification, I2SRMForRelationClassification)}
+LOWEST_OPSET = 18  # what torch.onnx writes without converting
+TOLERANCE = 1e-4
+TEXT_AXES, PICTURE_AXES = {0: "batch", 1: "length"}, {0: "batch", 1: "pictures"}
+
+
+class Graph(nn.Module):
+    """What is exported: logits of inputs that are tensors alone, the backbone seeing only the pictures that are there.
+
+    In a graph `I2SRMModel.get_visual_features` computes absent pictures too, as it may not look at the mask's values;
+    here they are taken out before and put back as zeros after.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, pixel_values, image_mask, head_mask=None, tail_mask=None):
+        """Shapes as for the models; image_mask is not optional."""
+        present = image_mask.flatten().nonzero()[:, 0]  # (S,) of the B*K pictures
+        # For tracing alone, which stops where a size might be 0 or 1; the graph itself takes none and one as well.
+        torch._check(present.shape[0] > 1)
+        pictures = pixel_values.flatten(0, 1)[present]  # (S, 3, H, W)
+        features = self.model.base_model.get_visual_features(pictures[:, None])[:, 0]  # (S, F)
+        features = features.new_zeros(image_mask.numel(), features.shape[1]).index_copy(0, present, features)
+        entities = {} if head_mask is None else {"head_mask": head_mask, "tail_mask": tail_mask}
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            visual_features=features.unflatten(0, image_mask.shape),  # (B, K, F)
+            image_mask=image_mask,
+            **entities,
+        ).logits
+
+
+def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET):
+    """Write a model with a head as an ONNX file with free batch size, length and number of pictures.
+
+    The graph takes input_ids, attention_mask (B, T), pixel_values (B, K, 3, H, W), image_mask (B, K) with 1 <= K <= 1+M
+    and, for relations, head_mask, tail_mask (B, T); the pixels are float32, the rest int64. It gives logits, (B, T, N)
+    or (B, N). Absent pictures (image_mask 0) are not computed; posts without any picture are given one that is
+    absent. Token types are 0, as the processor makes them. The metadata entry "i2srm" is a JSON with the labels, the
+    most pictures a post, and for entities the start (N,), transitions (N, N) [from, to] and end (N,) scores of Viterbi
+    decoding, null = never.
+
+    Args:
+        model: an `I2SRMForTokenClassification` or `I2SRMForRelationClassification` in float32.
+        path: the file; weights beyond 1.5 GB go into `path`.data beside it.
+        image_size: side, or (height, width), of the pictures that the processor makes.
+        opset: ONNX operator set.
+
+    Raises:
+        TypeError: another kind of model.
+        ValueError: weights that are not float32, or an operator set or picture size that cannot be written.
+    """
+    # By name: a model loaded with trust_remote_code has a class of its own.
+    if type(model).__name__ not in HEADS:
+        raise TypeError(
+            f"a {type(model).__name__} cannot be exported, only {' and '.join(HEADS)}, e.g. "
+            'export_onnx(I2SRMForTokenClassification.from_pretrained("runs/quickstart"), "ner.onnx")'
+        )
+    if other := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:
+        raise ValueError(f"weights of {', '.join(sorted(other))}: export needs float32, e.g. model.float()")
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset < LOWEST_OPSET:
+        raise ValueError(f"opset={opset!r} must be {LOWEST_OPSET} or more, e.g. opset={LOWEST_OPSET}")
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width) < 1:
+        raise ValueError(f"image_size={image_size!r} must be positive, e.g. image_size=224")
+    pictures = min(2, 1 + model.config.num_objects)
+    inputs = random_inputs(model, batch=2, length=8, pictures=pictures, size=(height, width))
+    axes = {name: PICTURE_AXES if name in ("pixel_values", "image_mask") else TEXT_AXES for name in inputs}
+    if pictures == 1:  # a model without crops: the number is fixed
+        axes["pixel_values"] = axes["image_mask"] = {0: "batch"}
+    training = model.training
+    graph = Graph(model).eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "# The axis name")  # several inputs share an axis
+            warnings.filterwarnings("ignore", "`isinstance\\(treespec", FutureWarning)  # torch's own
+            program = torch.onnx.export(
+                graph,
+                kwargs=inputs,
+                output_names=["logits"],
+                opset_version=opset,
+                dynamo=True,
+                dynamic_shapes=axes,
+                verbose=False,
+            )
+    finally:
+        model.train(training)
+    program.model.metadata_props[METADATA] = json.dumps(metadata(model), allow_nan=False)
+    for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
+        node.metadata_props.clear()
+    program.save(str(path))
+
+
+def metadata(model) -> dict:
+    """What an exported file says of itself: "labels", "max_pictures" and, for entities, "viterbi"."""
+    config = model.config
+    count = config.num_labels
+    labels = [config.id2label[i] for i in range(count)]
+    entries = {"labels": labels, "max_pictures": 1 + config.num_objects}
+    if type(model).__name__ != "I2SRMForTokenClassification":
+        return entries
+    if model.crf is not None:
+        scores = (model.crf.start_transitions, model.crf.transitions, model.crf.end_transitions)
+        start, transitions, end = (score.detach().cpu() for score in scores)
+    else:
+        start, transitions, end = torch.zeros(count), torch.zeros(count, count), torch.zeros(count)
+    if config.constrained_decoding:
+        bad_start, bad_transitions = bio_violations(labels)
+        start = start.masked_fill(bad_start, -math.inf)
+        transitions = transitions.masked_fill(bad_transitions, -math.inf)
+    entries["viterbi"] = {
+        "start": without_infinity(start.tolist()),
+        "transitions": [without_infinity(row) for row in transitions.tolist()],
+        "end": without_infinity(end.tolist()),
+    }
+    return entries
+
+
+def without_infinity(scores: list[float]) -> list[float | None]:
+    """Scores as JSON can say them, `None` for -inf."""
+    return [None if score == -math.inf else score for score in scores]
+
+
+def random_inputs(model, batch: int, length: int, pictures: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """Inputs of the exported graph, the same at every call: every picture is there, every second post is shorter."""
+    generator = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(5, model.config.text_config.vocab_size, (batch, length), generator=generator)
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1::2, length - length // 4 :] = 0
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "pixel_values": torch.randn(batch, pictures, 3, *size, generator=generator),
+        "image_mask": torch.ones(batch, pictures, dtype=torch.long),
+    }
+    if type(model).__name__ == "I2SRMForRelationClassification":
+        positions = torch.arange(length).expand(batch, length)
+        inputs["head_mask"] = (positions == 1).long()
+        inputs["tail_mask"] = ((positions == 2) | (positions == 3)).long()
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}
+
+
+def largest_difference(model, session: OnnxSession) -> float:
+    """The largest absolute difference between onnxruntime's logits and torch's.
+
+    Compared on random posts with all, some and none of their pictures present and with no picture given, of several
+    batch sizes, lengths and numbers of pictures. For entities the tags have to be decoded alike too.
+
+    Args:
+        model: what was exported.
+        session: the file.
+
+    Raises:
+        RuntimeError: numpy and torch decode the same emissions differently.
+    """
+    training, size, most = model.training, session.shapes["pixel_values"][3:], 1 + model.config.num_objects
+    model.eval()
+    try:
+        return max(
+            difference(model, session, random_inputs(model, batch, length, pictures, size))
+            for batch, length, pictures in ((1, 5, 1), (3, 12, most), (4, 17, (most + 1) // 2))
+        )
+    finally:
+        model.train(training)
+
+
+@torch.no_grad()
+def difference(model, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> float:
+    """As `largest_difference`, for the text and pictures of one batch."""
+    largest = 0.0
+    full = inputs["image_mask"]
+    some = torch.arange(full.numel(), device=full.device).view_as(full) % 2
+    text = {name: values for name, values in inputs.items() if name not in ("pixel_values", "image_mask")}
+    for given in (
+        inputs,
+        {**inputs, "image_mask": some},
+        {**inputs, "image_mask": torch.zeros_like(full)},
+        text,
+    ):
+        expected = model(**given).logits.cpu()
+        logits = session(**{name: values.cpu() for name, values in given.items()})
+        largest = max(largest, float((torch.from_numpy(logits) - expected).abs().max()))
+        if session.scores:
+            words = inputs["attention_mask"].cpu().index_fill(1, torch.tensor([0]), 0)  # all but the first token
+            if session.decode(logits, words) != model.decode(torch.from_numpy(logits), words):
+                raise RuntimeError("the file does not decode tags as model.decode does: export the model again")
+    return largest
+
+
+def load_model(name_or_path: str):
+    """Load the checkpoint of a head, whichever its configuration names.
+
+    Args:
+        name_or_path: local folder or Hub id.
+
+    Raises:
+        ValueError: a checkpoint without one of the two heads.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(name_or_path)
+    names = config.get("architectures") or []
+    known = [name for name in names if name in HEADS]
+    if not known:
+        raise ValueError(
+            f"{str(name_or_path)!r} has architectures={names}, but only {' and '.join(HEADS)} can be exported; e.g. "
+            "python examples/export_onnx.py --model runs/quickstart --output ner.onnx"
+        )
+    return HEADS[known[0]].from_pretrained(name_or_path)
+
+
+def picture_size(name_or_path: str) -> tuple[int, int]:
+    """Height and width of the pictures that a checkpoint's processor makes."""
+    processor = I2SRMProcessor.from_pretrained(name_or_path)
+    pixels = processor.encode_pictures([Image.new("RGB", (64, 64))])["pixel_values"]  # (1, 1+M, 3, H, W)
+    return tuple(pixels.shape[-2:])
+
+
+def export_checkpoint(name_or_path: str, path: str | Path, opset: int = LOWEST_OPSET) -> float:
+    """Export a checkpoint and compare the file with it; return the largest difference of the logits.
+
+    Raises:
+        RuntimeError: the difference is above `TOLERANCE`, or tags are decoded differently.
+        ValueError: as for `load_model` and `export_onnx`.
+    """
+    model = load_model(name_or_path)
+    export_onnx(model, path, picture_size(name_or_path), opset)
+    difference = largest_difference(model, OnnxSession(path))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"{str(path)!r} differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}")
+    return difference
+
+
+__all__ = ["export_checkpoint", "export_onnx", "largest_difference", "load_model", "picture_size"]

@@ -1,0 +1,1 @@
+"""Raw data -> Parquet: a module for each data set, and what they share."""

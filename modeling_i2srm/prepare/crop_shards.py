@@ -1,0 +1,283 @@
+"""The detector's part of `crop_objects.py`: which pictures to look at, and shards of what was found in them.
+
+Only pictures and, for detectors that want them, phrases of the texts come in here; no column of labels is read.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ..pictures import PictureError, is_url, load_picture, read_bytes
+from ..support.atomic_files import placing
+from ..support.detectors import Detector, ObjectCrop, ObjectCropper, load_detector
+from ..support.faults import RunError, leave_signals_to_parent
+from ..support.parquet_rows import ParquetRows
+from ..support.picture_paths import locate
+
+SHARD = 64  # pictures: what is lost at most, for each process, when a run is killed
+JPEG, QUALITY = b"\xff\xd8", 95
+PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+BOX = pa.struct({"box": pa.list_(pa.int32(), 4), "score": pa.float32(), "label": pa.string()})
+FOUND = pa.schema({"key": pa.string(), "reason": pa.string(), "objects": pa.list_(PICTURE), "boxes": pa.list_(BOX)})
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture that the detector looks at once, however many posts have it.
+
+    Args:
+        key: sha256 of its content and phrases.
+        file, row: where the first post with it stands.
+        phrases: what to look for, where the detector wants phrases.
+    """
+
+    key: str
+    file: int
+    row: int
+    phrases: list[str] | None
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """What the crops depend on, beside the detector's weights."""
+
+    detector: str  # a name to be shown; paths are cut off
+    threshold: float | None
+    phrases: str | None
+    num_objects: int
+    max_overlap: float
+    min_side: int
+    padding: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process needs to know: where pictures are and shards go, and how to run the detector."""
+
+    settings: CropSettings
+    detector: str
+    threshold: float | None  # as it was asked for
+    files: list[Path]
+    root: Path
+    shards: Path
+    batch_size: int
+    threads: int
+    device: str
+
+    def path(self, number: int) -> Path:
+        """Where a shard goes."""
+        return self.shards / f"shard-{number:06d}.parquet"
+
+
+def picture_bytes(picture: dict | None, root: Path) -> bytes | None:
+    """Return the bytes of a value of an `Image` column.
+
+    Raises:
+        PictureError: a path that leads out of the data set's folder or to no file; a URL, as nothing is fetched.
+    """
+    if picture is None or (picture["bytes"] is None and not picture["path"]):
+        return None
+    if picture["bytes"] is None and is_url(picture["path"]):
+        raise PictureError(f"{picture['path'][:300]!r} is a URL, which is not fetched")
+    return read_bytes(locate(picture, root))
+
+
+def plan_looks(
+    files: list[Path], root: Path, text: str | None, phrases: Callable | None, progress: Callable[[int], object]
+) -> tuple[list[Look], list[list[int | None]]]:
+    """Find out which pictures there are.
+
+    Args:
+        text: the column of the texts, for a detector that looks for phrases.
+        phrases: text -> phrases.
+
+    Returns:
+        What to look at, in the order of the rows; and for each row of each file the number of its picture in it.
+    """
+    looks, numbers, rows = [], {}, []
+    known = lru_cache(maxsize=None)(lambda words: phrases(words if isinstance(words, str) else list(words)))
+    for number, path in enumerate(files):
+        reader = ParquetRows(path, ("image", text))
+        rows.append([])
+        for row, values in reader.read(0, reader.file.metadata.num_rows):
+            progress(1)
+            try:
+                content = picture_bytes(values["image"], root)
+            except PictureError as error:
+                check_machine(error)
+                content = f"unread {values['image']['path']}".encode()
+            if content is None:
+                rows[-1].append(None)
+                continue
+            wanted = None
+            if phrases is not None:
+                words = values[text]
+                wanted = known(words if isinstance(words, str) else tuple(words))
+            key = hashlib.sha256(hashlib.sha256(content).digest() + repr(wanted).encode()).hexdigest()
+            if key not in numbers:
+                numbers[key] = len(looks)
+                looks.append(Look(key, number, row - 1, wanted))
+            rows[-1].append(numbers[key])
+        reader.close()
+    return looks, rows
+
+
+def check_machine(error: PictureError):
+    """Raise what is no fault of a picture, such as a broken disk: another time it may well be read."""
+    if error.is_machines_fault:
+        raise RunError(f"stopped: {error}; the same command goes on") from error
+
+
+class ShardWorker:
+    """Runs the detector on shards, one after the other."""
+
+    def __init__(self, work: Work, detector: Detector):
+        self.work, self.readers = work, {}
+        given = {name: getattr(work.settings, name) for name in ("num_objects", "max_overlap", "min_side", "padding")}
+        self.cropper = ObjectCropper(detector, **given, phrases=list)  # they are phrases already
+        torch.set_num_threads(work.threads)
+        torch.manual_seed(0)  # a detector of one's own may draw random numbers
+
+    def run(self, number: int, looks: list[Look], progress: Callable[[int], object]):
+        """Write the shard of a number, whole."""
+        found = []
+        for start in range(0, len(looks), self.work.batch_size):
+            batch = looks[start : start + self.work.batch_size]
+            found += self.look(batch)
+            progress(len(batch))
+        with placing(self.work.path(number)) as temporary:
+            pq.write_table(pa.Table.from_pylist(found, schema=FOUND), temporary, compression="none")
+
+    def look(self, looks: list[Look]) -> list[dict]:
+        """Return what was found in each picture, or why it cannot be read."""
+        found, pictures = [], []
+        for look in looks:
+            found.append({"key": look.key, "reason": None, "objects": [], "boxes": []})
+            value = self.read(look)
+            try:
+                content = picture_bytes(value, self.work.root)
+                name = Path(value["path"] or look.key[:16]).stem
+                pictures.append((len(found) - 1, load_picture(content), name, content.startswith(JPEG)))
+            except PictureError as error:
+                check_machine(error)
+                found[-1]["reason"] = str(error)
+        texts = [looks[place].phrases for place, *_ in pictures] if self.cropper.detector.needs_phrases else None
+        crops = self.cropper([picture for _, picture, *_ in pictures], texts)
+        for (place, _, name, jpeg), some in zip(pictures, crops, strict=True):
+            found[place]["objects"] = [encode(crop, f"{name}_{i}", jpeg) for i, crop in enumerate(some)]
+            found[place]["boxes"] = [{"box": list(c.box), "score": c.score, "label": c.label} for c in some]
+        return found
+
+    def read(self, look: Look) -> dict:
+        if look.file not in self.readers:
+            for reader in self.readers.values():
+                reader.close()
+            self.readers = {look.file: ParquetRows(self.work.files[look.file], ("image",))}
+        ((_, values),) = self.readers[look.file].read(look.row, look.row + 1)
+        return values["image"]
+
+
+def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
+    """Return a crop as a value of an `Image` column: a JPEG if its picture is one, else a PNG, which loses nothing."""
+    file = BytesIO()
+    if jpeg:
+        crop.picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    else:
+        crop.picture.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": f"{name}.{'jpg' if jpeg else 'png'}"}
+
+
+# Processes
+
+
+def run_here(work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+    """Run shards in this process."""
+    worker = ShardWorker(work, detector)
+    for number, looks in shards.items():
+        worker.run(number, looks, progress)
+
+
+def run_there(work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+    """Run shards in processes of their own; all of them end when one fails or this one ends, however it does.
+
+    Raises:
+        RunError: what one of them says, or that it is gone.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    lists = [dict(list(shards.items())[i::processes]) for i in range(processes)]
+    started = {}
+    try:
+        for mine in filter(None, lists):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=be_worker, args=(work, mine, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            started[ours] = process
+        left = dict(started)
+        while left:
+            for pipe in wait(list(left)):
+                try:
+                    said = pipe.recv()
+                except EOFError:
+                    left[pipe].join()
+                    if status := left.pop(pipe).exitcode:
+                        raise RunError(f"a process of the run is gone (status {status})") from None
+                    continue
+                if isinstance(said, str):
+                    raise RunError(said)
+                progress(said)
+    finally:
+        for process in started.values():
+            process.terminate()
+            process.join()
+
+
+def be_worker(work: Work, shards: dict[int, list[Look]], pipe: Connection):
+    """What a process does: load the detector, run its shards, and say how far it is, or what is wrong."""
+    leave_signals_to_parent()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        torch.set_num_threads(work.threads)
+        detector = load_detector(work.detector, work.threshold, work.device)
+        run_here(work, detector, shards, pipe.send)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def end_with_parent():
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+# Results
+
+
+class Found:
+    """What was found in each picture, by its number; shards are read as they are needed."""
+
+    def __init__(self, work: Work, looks: list[Look]):
+        self.work, self.looks = work, looks
+        self.shard = lru_cache(maxsize=4)(lambda number: pq.read_table(work.path(number), schema=FOUND).to_pylist())
+
+    def __getitem__(self, number: int) -> dict:
+        row = self.shard(number // SHARD)[number % SHARD]
+        if row["key"] != self.looks[number].key:
+            raise RunError(f"{self.work.path(number // SHARD)} is of another run: delete {self.work.shards}")
+        return row
+
+
+def cut_shards(looks: list[Look]) -> Iterator[tuple[int, list[Look]]]:
+    """Yield the shards with their numbers."""
+    for start in range(0, len(looks), SHARD):
+        yield start // SHARD, looks[start : start + SHARD]

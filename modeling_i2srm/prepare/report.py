@@ -1,0 +1,145 @@
+"""Counts what a finished data set holds, and says it in words."""
+
+from collections import Counter
+from pathlib import Path
+
+import datasets
+
+from .conll import count_entities
+from .parquet import read_columns
+from .picture_files import PictureFolder, has_another_format
+
+NAMED = 20  # lines and pictures that are printed; report.json names all
+
+
+def make_report(raw, features: datasets.Features, folder: Path) -> dict:
+    """Count the rows of the Parquet files in `folder`, and compare their pictures with the raw files.
+
+    Args:
+        raw: The `RawData` they were made from.
+
+    Returns:
+        A dict for report.json: what `raw.about` says; `splits` with the counts of each; `unparsed_lines`; `pictures`
+        with every picture and crop that is there and could not be used, and why.
+    """
+    splits, unused = {}, []
+    for split, posts in raw.splits.items():
+        labels = [column for column in ("ner_tags", "relation") if column in features]
+        rows = read_columns(folder, split, ["tokens", *labels, "image.path", "objects.list.element.path"])
+        counts = {"posts": len(rows), "tokens": sum(len(row["tokens"]) for row in rows)}
+        if "ner_tags" in features:
+            names = features["ner_tags"].feature.names
+            strict, lenient = Counter(), Counter()
+            for row in rows:
+                for total, found in zip(
+                    (strict, lenient), count_entities([names[t] for t in row["ner_tags"]]), strict=True
+                ):
+                    total.update(found)
+            counts["strict_entities"] = {"all": strict.total(), **dict(sorted(strict.items()))}
+            counts["lenient_entities"] = {"all": lenient.total(), **dict(sorted(lenient.items()))}
+        if "relation" in features:
+            relations = Counter(features["relation"].names[row["relation"]] for row in rows)
+            counts["relations"] = {name: relations[name] for name in features["relation"].names}
+        counts["pictures"], counts["crops"] = count_pictures(posts, rows)
+        irregularities = Counter(raw.irregularities[split])
+        irregularities.update(picture_irregularities(posts, rows, raw.pictures[split]))
+        counts["irregularities"] = dict(sorted((+irregularities).items()))
+        splits[split] = counts
+        unused += unused_pictures(split, posts, rows, raw.pictures[split], raw.reasons)
+    return {
+        **raw.about,
+        "splits": splits,
+        "unparsed_lines": [vars(problem) for problem in raw.problems],
+        "unused_pictures": unused,
+    }
+
+
+def count_pictures(posts: list, rows: list[dict]) -> tuple[dict, dict]:
+    """Count the posts whose picture is stored, absent or unreadable, the picture files, and the crops likewise."""
+    pictures = Counter(present=0, absent=0, unreadable=0, files=0)
+    crops = Counter(present=0, absent=0, unreadable=0)
+    files = set()
+    for post, row in zip(posts, rows, strict=True):
+        if row["image"] is not None:
+            pictures["present"] += 1
+            files.add(post.image)
+        else:
+            pictures["unreadable" if post.image_file else "absent"] += 1
+        found = sum(path is not None for path in post.crop_files)
+        crops.update(
+            present=len(row["objects"]), absent=len(post.crops) - found, unreadable=found - len(row["objects"])
+        )
+    pictures["files"] = len(files)
+    return dict(pictures), dict(crops)
+
+
+def picture_irregularities(posts: list, rows: list[dict], folder: PictureFolder) -> dict[str, int]:
+    """Count what is odd about the pictures of a split."""
+    shared = Counter(post.image for post in posts if post.image is not None)
+    files = {post.image_file for post, row in zip(posts, rows, strict=True) if row["image"] is not None}
+    return {
+        "pictures that several posts share": sum(count > 1 for count in shared.values()),
+        "pictures under another name, not used": sum(bool(folder.other_names(name)) for name in shared),
+        "pictures of another format than their name says, used": sum(map(has_another_format, files)),
+    }
+
+
+def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFolder, reasons: dict) -> list[dict]:
+    """Name each picture and crop that is there and is not in the rows, with the reason."""
+    found = {}
+    for post, row in zip(posts, rows, strict=True):
+        if row["image"] is None and post.image_file:
+            found[post.image] = reasons.get(post.image_file, "gone before it was read")
+        elif row["image"] is None and (others := folder.other_names(post.image)):
+            found[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
+        crops = zip(post.crops, post.crop_files, strict=True)
+        found |= {name: reasons[path] for name, path in crops if path in reasons}
+    return [{"split": split, "file": name, "reason": reason} for name, reason in found.items()]
+
+
+def print_report(report: dict):
+    """Print a report for people: how the data was understood, the counts side by side, and what is odd."""
+    for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
+        if name in report:
+            value = report[name]
+            print(f"{name}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}")
+    splits = report["splits"]
+    print(table(splits))
+    for what, key in (("lines that could not be read", "unparsed_lines"), ("pictures not used", "unused_pictures")):
+        if report[key]:
+            print(f"{what}: {len(report[key])}")
+            for entry in report[key][:NAMED]:
+                print("  " + ", ".join(f"{v}" for v in entry.values()))
+            if len(report[key]) > NAMED:
+                print(f"  and {len(report[key]) - NAMED} more, see report.json")
+    for warning in report["warnings"]:
+        print(f"WARNING: {warning}")
+
+
+def flatten(counts: dict, prefix: str = "") -> dict[str, int]:
+    """Return nested counts as one level, e.g. `pictures, absent`."""
+    flat = {}
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name.replace('_', ' ')}, "))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def table(splits: dict[str, dict], markdown: bool = False) -> str:
+    """Return the counts of the splits side by side, a count a line."""
+    columns = {split: flatten(counts) for split, counts in splits.items()}
+    names = list(dict.fromkeys(name for counts in columns.values() for name in counts))
+    groups = list(dict.fromkeys(name.partition(",")[0] for name in names))
+    names.sort(key=lambda name: groups.index(name.partition(",")[0]))
+    rows = [["", *columns], *([name, *(str(counts.get(name, 0)) for counts in columns.values())] for name in names)]
+    if markdown:
+        rows.insert(1, ["---"] * len(rows[0]))
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        row[0].ljust(widths[0])
+        + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )

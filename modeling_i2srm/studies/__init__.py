@@ -1,0 +1,1 @@
+"""Studies of what each part does: settings, runs, reports, tests, audits."""

@@ -1,0 +1,271 @@
+"""The runs of a study -> the rows of its table, the table in Markdown, and its picture."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..data.mismatch import KINDS, Mismatch
+from ..support.figure_style import COLOURS, GREY, new_figure, styled
+from ..training.run import Task, predictions_name
+from .settings import Study
+from .significance import adjusted, compare, post_counts
+
+NOTE = """\
+Differences are in points, with the 95 % interval of a paired bootstrap over the test posts; p is that of an approximate
+randomisation test on the predictions, adjusted (Benjamini and Hochberg) for the number of settings; * where below 0.05.
+Both take the models as they are and say nothing about other seeds, for which see the standard deviations."""
+
+
+def summarize(records: list[dict], task: Task) -> list[dict]:
+    """Put the seeds of each setting together, and test it against its reference on the predictions.
+
+    Args:
+        records: of `run_study`, or read from its runs.jsonl; predictions are read from their folders.
+
+    Returns:
+        A dict a setting, and for each of its mismatches another one: setting, series, x, mismatch (`None` for the test
+        split as it is), seeds, values (F1 of each seed), mean and std of them (sample standard deviation; 0 for one
+        seed), blanked (mean with every picture absent, `None` for text alone), reference, and with one difference, low,
+        high, p and adjusted_p. F1 and differences are between 0 and 1.
+    """
+    metric = task.main_metrics[0]
+    groups: dict[tuple, list[dict]] = {}
+    for one in records:
+        for mismatch in (None, *one["results"].get("mismatched", {})):
+            groups.setdefault((one["setting"], mismatch), []).append(one)
+    counts: dict[tuple, list] = {}
+
+    def counted(name: str, mismatch: str | None) -> list:
+        if (name, mismatch) not in counts:
+            runs = sorted(groups[name, mismatch], key=lambda one: one["seed"])
+            paths = [Path(one["folder"], predictions_name(mismatch)) for one in runs]
+            counts[name, mismatch] = [post_counts(read_lines(path)) for path in paths]
+        return counts[name, mismatch]
+
+    rows = []
+    for (name, mismatch), runs in groups.items():
+        one = runs[0]
+        values = [score(run["results"], metric, mismatch) for run in runs]
+        blanked = [run["results"]["pictures_blanked"][metric] for run in runs if "pictures_blanked" in run["results"]]
+        row = {name: one[name] for name in ("setting", "series", "x", "reference")}
+        row |= {"mismatch": mismatch, "seeds": [run["seed"] for run in runs], "values": values}
+        row |= {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+        row["blanked"] = float(np.mean(blanked)) if blanked and mismatch is None else None
+        if (one["reference"], mismatch) in groups:
+            row |= compare(counted(name, mismatch), counted(one["reference"], mismatch))._asdict()
+        rows.append(row)
+    tested = [row for row in rows if "p" in row]
+    for row, p in zip(tested, adjusted([row["p"] for row in tested]), strict=True):
+        row["adjusted_p"] = p
+    return rows
+
+
+def score(results: dict, metric: str, mismatch: str | None = None) -> float:
+    """The F1 of a run on the test split, or on it with wrong pictures."""
+    if mismatch is not None:
+        return results["mismatched"][mismatch][metric]
+    return results["multimodal" if "multimodal" in results else "text_only"][metric]
+
+
+def read_lines(path: Path) -> list[dict]:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def study_table(rows: list[dict]) -> str:
+    """The table of a study; of wrong pictures with a column a setting."""
+    return mismatch_table(rows) if any(row["mismatch"] for row in rows) else settings_table(rows)
+
+
+def settings_table(rows: list[dict]) -> str:
+    header = ["setting", "F1 (%)", "pictures blanked", "reference", "difference [95 % interval]", "p", "p, adjusted"]
+    lines = []
+    for row in rows:
+        tested = ["", "", "", ""]
+        if "p" in row:
+            interval = f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]"
+            tested = [
+                row["reference"],
+                f"{100 * row['difference']:+.2f} {interval}",
+                *map(p_text, (row["p"], row["adjusted_p"])),
+            ]
+        blanked = "-" if row["blanked"] is None else f"{100 * row['blanked']:.2f}"
+        lines.append([row["setting"], spread(row), blanked, *tested])
+    return markdown(header, lines)
+
+
+def mismatch_table(rows: list[dict]) -> str:
+    names = list(dict.fromkeys(row["setting"] for row in rows))
+    cells: dict[str | None, dict] = {}
+    for row in rows:
+        star = " *" if row.get("adjusted_p", 1) < 0.05 else ""
+        cells.setdefault(row["mismatch"], {})[row["setting"]] = spread(row) + star
+    lines = []
+    for mismatch, values in cells.items():
+        kind, percent = ("as they are", 0) if mismatch is None else Mismatch.parse(mismatch)
+        lines.append([kind, f"{percent:g}", *(values.get(name, "-") for name in names)])
+    return markdown(["test pictures", "posts (%)", *names], lines)
+
+
+def spread(row: dict) -> str:
+    text = f"{100 * row['mean']:.2f}"
+    return f"{text} ± {100 * row['std']:.2f}" if len(row["values"]) > 1 else text
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def markdown(header: Iterable[str], lines: Iterable[Iterable]) -> str:
+    """A table in Markdown."""
+    header = list(header)
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
+
+
+def about(records: list[dict]) -> dict:
+    """What a table has to say beside its figures: task, data, sizes, seeds, epochs, processes and warnings."""
+    results = [one["results"] for one in records]
+    sizes = {
+        split: sorted({result["truncation"][split]["posts"] for result in results})
+        for split in ("train", "validation", "test")
+    }
+    epochs = sorted({f"{float(one['decisive'].get('num_train_epochs', 3)):g}" for one in records})
+    warnings = {warning: None for result in results for warning in result.get("data", {}).get("warnings", [])}
+    return {
+        "posts": {split: "-".join(map(str, (counts[0], counts[-1])[: len(counts)])) for split, counts in sizes.items()},
+        "seeds": sorted({one["seed"] for one in records}),
+        "epochs": ", ".join(epochs),
+        "seconds": round(sum({one["key"]: one["seconds"] for one in records}.values())),
+        "warnings": list(warnings),
+    }
+
+
+def describe(records: list[dict], task: Task, command: str) -> str:
+    """The lines above a table: its command, data size, seeds, epochs, and what the columns mean."""
+    known = about(records)
+    sizes = " / ".join(known["posts"].values())
+    seeds = ", ".join(map(str, known["seeds"]))
+    seeds = f"seeds {seeds}, mean ± standard deviation" if len(known["seeds"]) > 1 else f"seed {seeds} alone"
+    metric = task.main_metrics[0].replace("_", " ").replace("f1", "F1")
+    lines = [
+        f"    {command}",
+        "",
+        f"Test {metric}; {sizes} posts for training, validation and test; {seeds}; "
+        f"{known['epochs']} epochs; {known['seconds']} seconds of training and evaluation.",
+        *(f"**{warning}**" for warning in known["warnings"]),
+    ]
+    if any(one["reference"] for one in records):
+        lines.append(NOTE)
+    return "\n".join(lines)
+
+
+MARKERS = "osD^vP"
+
+
+def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
+    """Draw the rows of `summarize` to a PNG, 800 to 1,000 pixels wide: F1 in per cent, each seed a small dot.
+
+    Args:
+        metric: what the F1 is called on its axis, e.g. "lenient F1".
+    """
+    with styled():
+        if any(row["mismatch"] for row in rows):
+            figure = draw_mismatch(rows, study, metric)
+        elif study.axis:
+            figure = draw_curves(rows, study, metric)
+        else:
+            figure = draw_settings(rows, metric)
+        figure.suptitle(study.question, fontsize=12)
+        figure.savefig(path, format="png")
+
+
+def draw_settings(rows: list[dict], metric: str):
+    """A line a setting, the seeds as dots and their mean as a bar with its standard deviation."""
+    several = len(rows[0]["values"]) > 1
+    figure, (axes,) = new_figure(8, 1.5 + 0.38 * len(rows))
+    for place, row in enumerate(rows):
+        colour = COLOURS[0] if row["reference"] is None else COLOURS[1]
+        values = [100 * value for value in row["values"]]
+        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.45, markeredgewidth=0)
+        spread = 100 * row["std"] if several else None
+        axes.errorbar(100 * row["mean"], place, xerr=spread, fmt="|", markersize=14, color=colour, capsize=4)
+    axes.axvline(100 * rows[0]["mean"], color=GREY, linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(rows)), [row["setting"] for row in rows], parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    note = "dots: seeds; bar: mean and standard deviation" if several else "one seed"
+    axes.set_xlabel(f"test {metric} (%); {note}")
+    return figure
+
+
+def draw_curves(rows: list[dict], study: Study, metric: str):
+    """A curve a series over the varied number; a setting without a place on the axis is a dashed line."""
+    figure, (axes,) = new_figure(8, 4.2)
+    points = [row for row in rows if row["x"] is not None]
+    for number, series in enumerate(dict.fromkeys(row["series"] for row in points)):
+        curve(axes, [(row["x"], row) for row in points if row["series"] == series], number, series)
+    for row in rows:
+        if row["x"] is None:
+            axes.axhline(100 * row["mean"], color=GREY, linestyle="--", linewidth=1, label=row["setting"])
+    if study.scale == "symlog":
+        axes.set_xscale("symlog", linthresh=min((row["x"] for row in points if row["x"] > 0), default=1))
+    else:
+        axes.set_xscale(study.scale)
+    places = sorted({row["x"] for row in points})
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.minorticks_off()
+    axes.set(xlabel=study.axis, ylabel=f"test {metric} (%)")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    return figure
+
+
+def draw_mismatch(rows: list[dict], study: Study, metric: str):
+    """A panel a kind of wrong pictures, a curve a setting over the share of posts concerned."""
+    kinds = [
+        kind for kind in KINDS if any(Mismatch.parse(row["mismatch"]).kind == kind for row in rows if row["mismatch"])
+    ]
+    figure, panels = new_figure(8.5, 4.4, columns=len(kinds))
+    names = list(dict.fromkeys(row["setting"] for row in rows))
+    for kind, axes in zip(kinds, panels, strict=True):
+        for number, name in enumerate(names):
+            points = []
+            for row in rows:
+                told = Mismatch.parse(row["mismatch"]) if row["mismatch"] else Mismatch(kind, 0)
+                if row["setting"] == name and told.kind == kind:
+                    points.append((told.percent, row))
+            curve(axes, points, number, name)
+        axes.set(xlabel=study.axis, title=f"pictures {kind}")
+    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
+    for axes in panels:
+        axes.set_ylim(min(low), max(high))
+    panels[0].set_ylabel(f"test {metric} (%)")
+    for axes in panels[1:]:
+        axes.tick_params(labelleft=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def curve(axes, points: list[tuple[float, dict]], number: int, label: str):
+    """The means with their standard deviations, and the seeds as dots."""
+    points = sorted(points, key=lambda point: point[0])
+    colour, xs = COLOURS[number % len(COLOURS)], [x for x, _ in points]
+    means, stds = ([100 * row[name] for _, row in points] for name in ("mean", "std"))
+    marker = MARKERS[number % len(MARKERS)]
+    several = any(len(row["values"]) > 1 for _, row in points)
+    axes.errorbar(xs, means, stds if several else None, marker=marker, color=colour, capsize=3, label=label or None)
+    if several:
+        for x, row in points:
+            axes.plot([x] * len(row["values"]), [100 * v for v in row["values"]], ".", color=colour, alpha=0.4)
+
+
+__all__ = [
+    "about",
+    "describe",
+    "draw_study",
+    "markdown",
+    "study_table",
+    "summarize",
+]

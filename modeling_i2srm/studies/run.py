@@ -1,0 +1,282 @@
+"""Studies run: each setting with each seed once, kept by all that decides on its result."""
+
+import dataclasses
+import gc
+import hashlib
+import io
+import json
+import logging
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+from torch import distributed
+from tqdm.auto import tqdm
+
+from ..configuration_i2srm import I2SRMConfig
+from ..support.atomic_files import placing, replacing, write_json
+from ..support.faults import Interrupted
+from ..training.arguments import json_to_argv, parse_arguments
+from ..training.checkpoints import find_checkpoints, remove
+from ..training.run import Task, run_task, setup_logging
+from ..version import __version__
+from .report import describe, draw_study, study_table, summarize
+from .settings import STUDIES, Setting
+
+logger = logging.getLogger(__name__)
+
+FOLDERS = ("dataset", "model_name_or_path", "text_encoder", "vision_encoder")  # what is in them decides, not the path
+# Arguments that say where things are written or read and how fast, and decide on no result.
+INCIDENTAL = {
+    "cache_visual_features",
+    "compare_text_only",
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "disable_tqdm",
+    "do_eval",
+    "do_predict",
+    "do_train",
+    "hub_model_id",
+    "image_dir",
+    "local_rank",
+    "log_level",
+    "log_level_replica",
+    "logging_first_step",
+    "logging_steps",
+    "logging_strategy",
+    "output_dir",
+    "overwrite",
+    "report_to",
+    "resume_from_checkpoint",
+    "run_name",
+    "save_total_limit",
+}
+ALWAYS = {
+    "do_train": True,
+    "do_eval": True,
+    "do_predict": True,
+    "compare_text_only": False,
+    "overwrite": False,
+    "push_to_hub": False,
+    "resume_from_checkpoint": "last",
+}
+
+
+class Run(NamedTuple):
+    """A setting with a seed: its command line, what decides on its result, and that as a name for its folder."""
+
+    setting: Setting
+    seed: int
+    argv: list[str]
+    decisive: dict
+    key: str
+
+
+def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[str] | None = None) -> list[Run]:
+    """The runs of a study, its settings in their order, each with all seeds; every argument is checked here.
+
+    Args:
+        study: one of `STUDIES`.
+        argv: arguments of the training scripts, [settings.json] [--name value ...]; a setting overrides them.
+        names: of the settings, as for `Study.choose`.
+
+    Raises:
+        ValueError: an unknown study, setting or value.
+    """
+    if study not in STUDIES:
+        raise ValueError(f"no study {study!r}; they are {', '.join(STUDIES)}")
+    if argv and argv[0].endswith(".json"):
+        argv = json_to_argv(argv[0]) + argv[1:]
+    runs = []
+    for setting in STUDIES[study].choose(names):
+        for seed in seeds:
+            overrides = {"output_dir": "-", **setting.overrides, **ALWAYS, "seed": seed}
+            words = [*argv, *command_line(overrides)]
+            try:
+                decisive = decisive_settings(task, *parse_arguments(words))
+            except ValueError as error:
+                raise ValueError(f"setting {setting.name!r}: {error}") from error
+            text = json.dumps(decisive, sort_keys=True, default=str)
+            key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            runs.append(Run(setting, seed, words, decisive, key))
+    return runs
+
+
+def command_line(settings: dict) -> list[str]:
+    """Settings as words of a command line."""
+    words = []
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
+    return words
+
+
+@cache
+def default_arguments(use_cpu: bool) -> tuple:
+    """Those of the same device: the first ones that are read decide how the processes of a run speak to each other."""
+    return parse_arguments(["--dataset", "-", "--output_dir", "-", "--use_cpu", str(use_cpu)])
+
+
+def decisive_settings(task: Task, model_args, config_args, data_args, training_args) -> dict:
+    """All that decides on the result of a run: what is not as by default, the contents of folders, version and size."""
+    found = {"task": task.name, "version": __version__, "processes": training_args.world_size}
+    config_defaults = {f.name: f.default for f in dataclasses.fields(I2SRMConfig)}
+    config_defaults["semantic_loss_weight"] = task.model_class.default_semantic_loss_weight
+    if training_args.use_cpu:
+        found["use_cpu"] = True
+    defaults = default_arguments(training_args.use_cpu)
+    for given, default in zip((model_args, config_args, data_args, training_args), defaults, strict=True):
+        for field in dataclasses.fields(given):
+            value = getattr(given, field.name)
+            standard = getattr(default, field.name)
+            if given is config_args and value == config_defaults[field.name]:
+                continue
+            if field.init and field.name not in INCIDENTAL and value != standard:
+                found[field.name] = value
+    if data_args.cache_visual_features is None:
+        found.pop("visual_cache_dtype", None)
+    elif model_args.use_images:
+        found["cached_features"] = data_args.visual_cache_dtype
+    for name in FOLDERS:
+        if name in found:
+            found[name] = identity(found[name], name == "dataset")
+    return found
+
+
+@cache
+def identity(path: str, is_data: bool) -> str:
+    """A digest of the files of a folder, whatever it is called; of a data set on the Hub that of its revision."""
+    if not Path(path).is_dir():
+        return f"{path}@{datasets.load_dataset_builder(path).hash}" if is_data else path
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(Path(path).rglob("*.parquet" if is_data else "*")):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+            digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}".encode())
+            with open(file, "rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def run_study(
+    study: str,
+    task: Task,
+    argv: list[str],
+    seeds: list[int],
+    output_dir: Path,
+    names: list[str] | None = None,
+    command: str = "",
+    keep_models: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Run what has not been run yet, and write table and picture; every process of a group calls this.
+
+    Each run lies in output_dir/cache under a name made of all that decides on its result, so studies share runs, and a
+    study that was killed goes on: with the next run, and in that one from its last checkpoint.
+
+    Args:
+        study, task, argv, seeds, names: as for `plan`.
+        command: what was typed, for the table.
+        keep_models: keep the weights and checkpoints of finished runs, which are deleted otherwise.
+        progress: show a bar, in the first process.
+
+    Returns:
+        The folder output_dir/STUDY-DATASET with runs.jsonl (a line a setting and seed: study, task, setting, series, x,
+        reference, overrides, seed, key, folder, decisive, seconds, and results as in results.json), table.json
+        (of `summarize`), table.md and figure.png.
+
+    Raises:
+        ValueError: as for `plan`; also for settings that do not fit this model or data.
+        Interrupted: after a signal; the same command goes on.
+    """
+    runs = plan(study, task, argv, seeds, names)
+    _, _, data_args, training_args = parse_arguments(runs[0].argv)
+    setup_logging(training_args)
+    folder = Path(output_dir) / f"{study}-{Path(data_args.dataset).name}"
+    stored = Path(output_dir) / "cache"
+    todo = agreed(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
+    first = not distributed_group() or distributed.get_rank() == 0
+    logger.info(f"{study}: {len(runs)} runs, {len({run.key for run in runs})} different, {len(todo)} left to do")
+    bar = tqdm(total=len(todo), desc=study, unit="run", disable=not (progress and first))
+    for run in runs:
+        if run.key in todo:
+            todo.remove(run.key)
+            bar.set_postfix_str(f"{run.setting.name}, seed {run.seed}")
+            train(run, task, stored / run.key, keep_models)
+            bar.update()
+    bar.close()
+    if distributed_group():
+        distributed.barrier()  # the first process writes
+    if first:
+        write_study(folder, study, task, [record(study, task, run, stored / run.key) for run in runs], command)
+    return folder
+
+
+def write_study(folder: Path, study: str, task: Task, records: list[dict], command: str):
+    """Write runs.jsonl, table.json, table.md and figure.png of a study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "runs.jsonl") as file:
+        for values in records:
+            file.write(json.dumps(values, default=str) + "\n")
+    rows = summarize(records, task)
+    write_json(folder / "table.json", {"rows": rows})
+    with replacing(folder / "table.md") as file:
+        file.write(f"{STUDIES[study].question}\n\n{describe(records, task, command)}\n\n{study_table(rows)}\n")
+    metric = task.main_metrics[0].replace("_", " ").replace("f1", "F1")
+    with placing(folder / "figure.png") as temporary:
+        draw_study(rows, STUDIES[study], metric, temporary)
+
+
+def train(run: Run, task: Task, folder: Path, keep_models: bool):
+    """Train and evaluate one run, and write run.json when all is there."""
+    arguments = parse_arguments(run.argv)
+    arguments[3].output_dir = str(folder)
+    try:
+        with redirect_stdout(io.StringIO()):  # the tables and examples of each run
+            results = run_task(task, *arguments)
+    except ValueError as error:
+        raise ValueError(f"setting {run.setting.name!r}, seed {run.seed}: {error}") from error
+    except Interrupted as error:
+        raise Interrupted(error.signum, f"{error}; or give the same command of run_experiments.py again") from None
+    gc.collect()
+    if arguments[3].should_save:
+        write_json(folder / "run.json", {"decisive": run.decisive, "results": results}, default=str)
+        if not keep_models:
+            for checkpoint in find_checkpoints(folder):
+                remove(checkpoint)
+            (folder / "model.safetensors").unlink(missing_ok=True)
+
+
+def read_run(folder: Path) -> dict | None:
+    """What run.json says of a run that is complete."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def record(study: str, task: Task, run: Run, folder: Path) -> dict:
+    results = read_run(folder)["results"]
+    setting = {name: getattr(run.setting, name) for name in ("series", "x", "reference", "overrides")}
+    about = {"study": study, "task": task.name, "setting": run.setting.name, **setting, "seed": run.seed}
+    place = {"key": run.key, "folder": str(folder), "decisive": run.decisive}
+    return {**about, **place, "seconds": results["seconds"], "results": results}
+
+
+def distributed_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def agreed(value):
+    """What the first process says: files may appear between two looks."""
+    shared = [value]
+    if distributed_group():
+        distributed.broadcast_object_list(shared)
+    return shared[0]
+
+
+__all__ = ["Run", "plan", "run_study", "write_study"]

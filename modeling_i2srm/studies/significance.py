@@ -1,0 +1,109 @@
+"""Is one model better than another on the same posts? Counts of each post, bootstrap and randomisation of their F1."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+from seqeval.metrics.sequence_labeling import get_entities
+
+from ..configuration_i2srm import NO_RELATION
+
+RESAMPLES = 2000
+BATCH_NUMBERS = 4_000_000  # counts looked up at a time
+
+
+class Comparison(NamedTuple):
+    """A difference of F1, the 95 % interval of a paired bootstrap, and the p of an approximate randomisation test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def post_counts(records: Sequence[dict]) -> np.ndarray:
+    """What each post adds to the F1: (posts, 3), the numbers of labels found and right, found, and gold.
+
+    Args:
+        records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently)
+            or relations ("None" left out).
+    """
+    counts = np.zeros((len(records), 3))
+    for row, record in zip(counts, records, strict=True):
+        gold, found = (labels(record[name]) for name in ("gold", "predicted"))
+        row[:] = len(gold & found), len(found), len(gold)
+    return counts
+
+
+def labels(answer: str | list[str]) -> set:
+    """The entities or the relation in a prediction or its gold."""
+    if isinstance(answer, str):
+        return {answer} - {NO_RELATION}
+    return set(get_entities(answer))
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """The micro-F1 of summed counts (..., 3), between 0 and 1; 0 where nothing is found nor gold."""
+    right, found, gold = np.moveaxis(counts, -1, 0)
+    return 2 * right / np.maximum(found + gold, 1)
+
+
+def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples: int = RESAMPLES) -> Comparison:
+    """Compare the F1 of two models, each trained with the same seeds, on the same posts.
+
+    The F1 is the mean over the seeds. Posts are drawn, or swapped between the models, with all their seeds: both
+    say what another sample of posts could give, and nothing about other seeds.
+
+    Args:
+        ours, theirs: for each seed the `post_counts` of a model, the seeds in the same order.
+        resamples: of the bootstrap and of the randomisation; where there are fewer ways to swap, all are tried.
+
+    Raises:
+        ValueError: other numbers of seeds or posts.
+
+    Example:
+
+    >>> one = np.array([[1, 1, 1]] * 6 + [[0, 1, 1]] * 4)
+    >>> compare([one], [one]).p
+    1.0
+    """
+    ours, theirs = np.stack(ours, 1), np.stack(theirs, 1)  # (posts, seeds, 3)
+    if ours.shape != theirs.shape:
+        raise ValueError(
+            f"{ours.shape[0]} posts with {ours.shape[1]} seeds against {theirs.shape[0]} with {theirs.shape[1]}: "
+            "compare predictions of the same posts and seeds"
+        )
+    posts = len(ours)
+    both = np.concatenate([ours, theirs])
+    options = {
+        "vectorized": True,
+        "n_resamples": resamples,
+        "batch": max(BATCH_NUMBERS // both.size, 1),
+        "random_state": np.random.default_rng(0),
+    }
+
+    def mean_f1(rows: np.ndarray) -> np.ndarray:
+        return f1(both[rows.astype(int)].sum(-3)).mean(-1)
+
+    def difference_of(rows: np.ndarray, axis: int = -1) -> np.ndarray:
+        return mean_f1(rows) - mean_f1(rows + posts)
+
+    def difference_between(one: np.ndarray, other: np.ndarray, axis: int = -1) -> np.ndarray:
+        return mean_f1(one) - mean_f1(other)
+
+    rows = np.arange(posts)
+    difference = float(difference_of(rows))
+    if (ours == theirs).all():  # scipy would warn of an interval of no width
+        return Comparison(difference, 0.0, 0.0, 1.0)
+    interval = stats.bootstrap((rows,), difference_of, method="percentile", **options).confidence_interval
+    test = stats.permutation_test((rows, rows + posts), difference_between, permutation_type="samples", **options)
+    return Comparison(difference, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def adjusted(ps: Sequence[float]) -> list[float]:
+    """p values after the correction of Benjamini and Hochberg for having asked several times."""
+    return [float(p) for p in stats.false_discovery_control(list(ps))] if len(ps) else []
+
+
+__all__ = ["Comparison", "adjusted", "compare", "f1", "post_counts"]

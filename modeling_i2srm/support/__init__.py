@@ -1,0 +1,1 @@
+"""What several folders share: atomic files, faults, detectors, figures, processes."""

@@ -1,0 +1,31 @@
+"""Where the paths of pictures in the rows of a file may lead."""
+
+import os
+from pathlib import Path
+
+from ..pictures import PictureError, is_url
+
+
+def locate(picture, folder: Path):
+    """A picture as `load_picture` takes it; paths are relative to a folder, and lie in it.
+
+    Raises:
+        PictureError: the path leads out of the folder: by "..", as an absolute one, or by a link.
+    """
+    if isinstance(picture, dict):
+        picture = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
+    if not isinstance(picture, str) or is_url(picture):
+        return picture
+    if not picture:
+        return None
+    path = folder / picture
+    try:
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError) as error:  # characters that no file system takes
+        raise PictureError(f"{picture[:300]!r} is no path: {error}") from error
+    if not inside:
+        raise PictureError(
+            f"the path {picture[:300]!r} leads out of {folder}, and is not read; if it may be: --image_dir DIR, with a "
+            "folder that holds all pictures, or --image_dir / for any path"
+        )
+    return str(path)

@@ -1,0 +1,1 @@
+"""Training: tasks, arguments, trainer, checkpoints, metrics, reports."""

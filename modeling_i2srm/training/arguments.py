@@ -1,0 +1,168 @@
+"""Arguments of the training scripts: every field from the command line, from a JSON file, or from both."""
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import HfArgumentParser
+
+from ..configuration_i2srm import I2SRMConfig
+from ..data.mismatch import Mismatch
+from .trainer import I2SRMTrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which encoders to start from."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "An I2SRM checkpoint to go on from, instead of the encoders (folder or Hub id)."},
+    )
+    text_encoder: str = field(
+        default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
+    )
+    vision_encoder: str = field(
+        default="microsoft/resnet-50", metadata={"help": "Pretrained vision backbone (folder or Hub id)."}
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={"help": "Build both encoders from --text_config and --vision_config; the tokenizer is trained too."},
+    )
+    vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer that is trained."})
+    image_size: int = field(
+        default=224, metadata={"help": "Side of the pictures, with a new backbone (--vision_config)."}
+    )
+    use_images: bool = field(default=True, metadata={"help": "Read the pictures; false trains a text-only twin."})
+    compare_text_only: bool = field(
+        default=False, metadata={"help": "Also train the same model without pictures and put both in the table."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """What to train and evaluate on."""
+
+    dataset: str | None = field(default=None, metadata={"help": "Folder of Parquet files, or Hub id."})
+    image_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that paths to pictures in the data set may lead into, / for any. Default: only its own "
+            "folder and the caches of downloads. Pictures whose bytes are in the data set have none."
+        },
+    )
+    max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Train on this share of these rows, drawn with the seed, e.g. 0.1."}
+    )
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first rows only."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Predict the first rows only."})
+    train_mismatch: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train with wrong pictures in some posts, as KIND:PERCENT; kinds: shuffled, blanked, noised."
+        },
+    )
+    test_mismatch: list[str] | None = field(
+        default=None,
+        metadata={"help": "Predict the test split with wrong pictures, too, e.g. shuffled:50 shuffled:100 noised:100."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+    )
+    skip_long_pairs: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
+        },
+    )
+    balance_relations: bool = field(
+        default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
+    )
+    cache_visual_features: str | None = field(
+        default=None,
+        metadata={"help": "Folder for the features of a frozen backbone: each picture is computed once, for all runs."},
+    )
+    visual_cache_dtype: Literal["bfloat16", "float16", "float32"] = field(
+        default="bfloat16",
+        metadata={"help": "How they are stored; bfloat16 is the fastest, float32 exact and twice as large."},
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
+
+    def __post_init__(self):
+        if self.dataset is None:
+            raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
+        for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
+            Mismatch.parse(text)
+        if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
+            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
+
+
+def _config_arguments() -> type:
+    """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
+    own = [f for f in dataclasses.fields(I2SRMConfig) if f.name in inspect.get_annotations(I2SRMConfig)]
+    fields = []
+    for f in own:
+        kind = str if f.name.endswith("_config") else f.type
+        described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__, re.MULTILINE)
+        text = described[1] if described else "see I2SRMConfig"
+        help_text = f"{text} [model default: {f.default}]".replace("%", "%%")
+        fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))
+    return dataclasses.make_dataclass("ConfigArguments", fields)
+
+
+ConfigArguments = _config_arguments()
+
+
+def config_overrides(arguments) -> dict:
+    """The fields of `ConfigArguments` that were set, with JSON texts read."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    for name in ("text_config", "vision_config"):
+        if name in given:
+            example = f"""e.g. --{name} '{{"model_type": "{"bert" if name == "text_config" else "resnet"}"}}'"""
+            try:
+                given[name] = json.loads(given[name])
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--{name} {given[name]!r} is no JSON ({error}); {example}") from None
+            if not isinstance(given[name], dict) or "model_type" not in given[name]:
+                raise ValueError(f"--{name} {given[name]!r} is no dict with a model_type; {example}")
+    return given
+
+
+def json_to_argv(path: str) -> list[str]:
+    """The command line that says what a JSON file says."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            settings = json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f'{path} holds {settings!r}, expected settings by name, e.g. {{"dataset": "data/my_posts"}}')
+    argv = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        argv += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
+    return argv
+
+
+def parse_arguments(argv: list[str] | None = None):
+    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins.
+
+    Returns:
+        `ModelArguments`, `ConfigArguments`, `DataArguments`, `I2SRMTrainingArguments`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0].endswith(".json"):
+        argv = json_to_argv(argv[0]) + argv[1:]
+    parser = HfArgumentParser((ModelArguments, ConfigArguments, DataArguments, I2SRMTrainingArguments))
+    return parser.parse_args_into_dataclasses(argv)
+
+
+__all__ = ["DataArguments", "ModelArguments", "config_overrides", "parse_arguments"]

@@ -1,0 +1,359 @@
+"""Checkpoints of a training run that are there whole or not at all.
+
+A checkpoint is written to OUTPUT/_unfinished, then to disk in full, gets a list of its files with their sizes, and
+takes its name OUTPUT/checkpoint-N in one step; older ones are deleted only then. The model at the end is put in its
+place in the same way. A run that is killed therefore leaves whole checkpoints, and in _unfinished what the next run
+finishes or deletes. Those that were damaged later, or written by a plain `Trainer`, are looked through on resuming.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import EarlyStoppingCallback
+
+from ..support.atomic_files import placing, sync_folder, write_json
+from ..support.faults import RunError, lost_process
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"checkpoint-(\d+)")
+UNFINISHED = "_unfinished"  # an underscore keeps it off the Hub
+FILES, STATE = "checkpoint_files.json", "trainer_state.json"
+WITHOUT_BEST = "go on without the best model: --load_best_model_at_end false"
+WEIGHTS = re.compile(r"(pytorch_|adapter_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+
+
+def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
+    """What is missing from a checkpoint, in words; `None` if it is whole.
+
+    Files are compared with the list that was written when the checkpoint was whole. Without such a list (of an earlier
+    version, or a plain `Trainer`) it is seen whether they can be opened, and whether there are weights and
+    trainer_state.json, which comes last.
+    """
+    checkpoint = Path(checkpoint)
+    try:
+        if (checkpoint / FILES).exists():
+            sizes = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))["files"]
+            for name, size in sizes.items():
+                found = (checkpoint / name).stat().st_size if (checkpoint / name).is_file() else None
+                if found != size:
+                    return f"{name} is missing" if found is None else f"{name} has {found:,} bytes of {size:,}"
+            return None
+        if not (checkpoint / STATE).is_file():
+            return f"{STATE} is missing"
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        # A folder may hold the shards of FSDP or DeepSpeed.
+        if not any(path.is_dir() or WEIGHTS.fullmatch(path.name) for path in checkpoint.iterdir()):
+            return "the weights are missing"
+        for path in checkpoint.iterdir():
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass
+            elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+                return f"{path.name} is cut off"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        return str(error)
+    return None
+
+
+def find_checkpoints(folder: str | os.PathLike) -> list[Path]:
+    """The checkpoints in a folder, whole or not, by their step."""
+    found = [path for path in Path(folder).glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(NAME.fullmatch(checkpoint.name)[1])
+
+
+def what_is_torn_of_best(checkpoint: Path) -> str | None:
+    """Describe what is missing from the best model of a complete checkpoint; `None` if nothing is.
+
+    It is looked for beside the checkpoint, whatever folder its path names: a run may have been moved.
+    """
+    best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
+    if not best:
+        return None
+    best = checkpoint.parent / Path(best).name
+    torn = what_is_torn(best) if best.is_dir() else "there is no such folder"
+    return torn and f"of its best model {best.name}, {torn}"
+
+
+def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True, needs_best: bool = True) -> str | None:
+    """The newest checkpoint from which a run can go on, or `None`; torn ones are named in a warning and passed over.
+
+    Args:
+        needs_best: the run loads its best model at the end. A checkpoint whose best model so far is torn or not there
+            is passed over too: from an older one that model comes again.
+    """
+    for checkpoint in reversed(find_checkpoints(folder)):
+        torn, advice = what_is_torn(checkpoint), "delete it"
+        if torn is None and needs_best:
+            torn, advice = what_is_torn_of_best(checkpoint), WITHOUT_BEST
+        if torn is None:
+            return os.path.join(folder, checkpoint.name)
+        if warn:
+            logger.warning(f"{checkpoint} is no whole checkpoint and is passed over: {torn}; {advice}")
+    return None
+
+
+def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
+    """Refuse a checkpoint that is not whole, or whose best model is not, if the run needs that.
+
+    Raises:
+        ValueError: what is missing, and which checkpoint beside it is whole.
+    """
+    checkpoint, without = Path(checkpoint), ""
+    if not checkpoint.is_dir():
+        torn = "there is no such folder"
+    elif (torn := what_is_torn(checkpoint)) is None:
+        if not needs_best or (torn := what_is_torn_of_best(checkpoint)) is None:
+            return
+        without = f", or {WITHOUT_BEST}"
+    other = last_whole_checkpoint(checkpoint.parent, warn=False, needs_best=needs_best)
+    advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start anew"
+    raise ValueError(f"{checkpoint} is no whole checkpoint: {torn}; {advice}{without}")
+
+
+def how_to_resume(folder: str | os.PathLike) -> str:
+    """What to do to go on with a run, in words."""
+    last = last_whole_checkpoint(folder, warn=False)
+    where = "it goes on from " + last if last else f"there is no checkpoint in {folder} yet, so it starts anew"
+    return f"start the same command with --resume_from_checkpoint last: {where}"
+
+
+def remove(checkpoint: Path):
+    """Delete a checkpoint so that, whenever it is cut off, no half of one stays under the name of a whole one."""
+    doomed = checkpoint.parent / UNFINISHED / f"deleted-{checkpoint.name}"
+    doomed.parent.mkdir(exist_ok=True)
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(checkpoint, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def seal(checkpoint: Path):
+    """Have all files of a checkpoint on disk, and write the list of them."""
+    sizes = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != FILES:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
+    write_json(checkpoint / FILES, {"files": sizes})
+
+
+def publish(staged: Path, checkpoint: Path):
+    """Give a sealed checkpoint its name, in the place of one that may have it."""
+    if checkpoint.exists():
+        remove(checkpoint)
+    os.rename(staged, checkpoint)
+    sync_folder(checkpoint.parent)
+
+
+def tidy(folder: str | os.PathLike):
+    """Finish what a run that was killed has left: checkpoints that lacked only their name get it, others go."""
+    unfinished = Path(folder) / UNFINISHED
+    if not unfinished.is_dir():
+        return
+    for staged in find_checkpoints(unfinished):
+        if (staged / FILES).exists() and what_is_torn(staged) is None:
+            publish(staged, Path(folder) / staged.name)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
+    """Delete the oldest whole checkpoints beyond a limit, but none of those to keep, and what is left of the writing.
+
+    Torn ones do not count, so that they never stay in the place of whole ones.
+    """
+    kept = {Path(path).name for path in keep if path}
+    whole = [path for path in find_checkpoints(folder) if what_is_torn(path) is None]
+    whole.sort(key=lambda path: path.stat().st_mtime_ns)
+    surplus = len(whole) - max(limit, sum(path.name in kept for path in whole)) if limit and limit > 0 else 0
+    for checkpoint in [path for path in whole if path.name not in kept][: max(surplus, 0)]:
+        remove(checkpoint)
+    shutil.rmtree(Path(folder, UNFINISHED), ignore_errors=True)
+
+
+def install_model(staged: Path, folder: Path):
+    """Move the files of a model to a folder; its weights come last and never stand beside another model's files."""
+    files = sorted(staged.iterdir(), key=lambda path: (bool(WEIGHTS.fullmatch(path.name)), path.name))
+    for path in files:
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    for old in folder.iterdir():
+        if WEIGHTS.fullmatch(old.name):
+            old.unlink()
+    for path in files:
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
+    sync_folder(folder)
+    shutil.rmtree(staged.parent)
+
+
+class WholeCheckpoints:
+    """A part of `I2SRMTrainer`: saving and resuming as this module says; `train(resume_from_checkpoint=True)` too.
+
+    Raises:
+        RunError: a checkpoint or the model could not be written; those from before are as they were. Or the best model
+            cannot be loaded at the end.
+        ValueError: a checkpoint to resume from that is not whole, or whose best model is not.
+    """
+
+    _staging: str | None = None  # where the checkpoint that is being saved belongs for now
+    _resumed_from: Path | None = None
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
+            if self.args.should_save:
+                tidy(self.args.output_dir)
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_whole_checkpoint(
+                self.args.output_dir, needs_best=self.args.load_best_model_at_end
+            )
+            if resume_from_checkpoint is None:
+                raise ValueError(f"no whole checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
+        elif resume_from_checkpoint:
+            check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
+        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
+        """As Trainer's, but a run that had come to its end is not gone on with: Trainer would take one more step."""
+        tell_sampler(train_dataloader, epoch)
+        callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
+        stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
+        if not stopped and self.state.global_step < self.state.max_steps:
+            super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
+
+    def _load_callback_state(self):
+        """As Trainer's, right after the state was read: the best model is that beside the checkpoint, also if the run
+        was moved, and the state names a folder that is gone or another run's."""
+        super()._load_callback_state()
+        best = self._resumed_from.with_name(f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+
+    def _load_best_model(self):
+        """As Trainer's, which would keep the last model where the best one is gone."""
+        if torn := what_is_torn(best := self.state.best_model_checkpoint):
+            raise RunError(
+                f"the best model {best} cannot be loaded: {torn}. {WITHOUT_BEST.capitalize()}, with "
+                f"--resume_from_checkpoint last"
+            )
+        super()._load_best_model()
+
+    def _get_output_dir(self, trial):
+        return super()._get_output_dir(trial) if self._staging is None else self._staging
+
+    def _save_checkpoint(self, model, trial):
+        folder = self._get_output_dir(trial)
+        name, best = f"checkpoint-{self.state.global_step}", f"checkpoint-{self.state.best_global_step}"
+        staged = Path(folder, UNFINISHED, name)
+        push, limit = self.args.push_to_hub, self.args.save_total_limit
+        self._staging, self.args.push_to_hub, self.args.save_total_limit = str(staged.parent), False, None
+        try:
+            with saving(Path(folder, name), staged, folder):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()  # each process has saved its random numbers
+                if self.state.best_global_step and (best == name or Path(folder, best).exists()):
+                    self.state.best_model_checkpoint = os.path.join(folder, best)
+                if self.args.should_save:
+                    self.state.save_to_json(str(staged / STATE))  # with that path
+                    seal(staged)
+                    publish(staged, Path(folder, name))
+        finally:
+            self._staging, self.args.push_to_hub, self.args.save_total_limit = None, push, limit
+        if self.args.should_save:
+            rotate(folder, limit, [name, self.state.best_model_checkpoint])
+        self.accelerator.wait_for_everyone()
+        if push:
+            self._push_from_checkpoint(os.path.join(folder, name))
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        if self._staging is not None:
+            return super().save_model(output_dir, _internal_call)
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        staged = folder / UNFINISHED / "model"
+        with saving(folder, staged, self.args.output_dir):
+            super().save_model(str(staged), _internal_call=True)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save and staged.is_dir():
+                install_model(staged, folder)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def save_metrics(self, split, metrics, combined=True):
+        """As Trainer's, in files that are whole."""
+        if not self.is_world_process_zero():
+            return
+        folder, together = Path(self.args.output_dir), {}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{split}_results.json", metrics, indent=4, sort_keys=True)
+        if combined:
+            try:
+                together = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):  # none yet, or torn by an earlier version
+                pass
+            write_json(folder / "all_results.json", {**together, **metrics}, indent=4, sort_keys=True)
+
+    def save_state(self):
+        """As Trainer's, in a file that is whole."""
+        if self.is_world_process_zero():
+            with placing(Path(self.args.output_dir, STATE)) as temporary:
+                self.state.save_to_json(str(temporary))
+
+
+def tell_sampler(loader, epoch: int):
+    """Tell the sampler of a loader the epoch, however often it is wrapped.
+
+    Where several processes go on within an epoch, accelerate wraps it once more than its own `set_epoch` looks, and the
+    rows would come in the order of the first epoch.
+    """
+    while (inner := getattr(loader, "batch_sampler", getattr(loader, "sampler", None))) is not None:
+        loader = inner
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+
+
+@contextmanager
+def saving(what: Path, staged: Path, folder: str) -> Iterator[None]:
+    """Where something cannot be saved, delete what there is of it, which makes room, and say what to do."""
+    try:
+        yield
+    except RunError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if lost_process(error):
+            raise
+        try:
+            free = f"; {shutil.disk_usage(folder).free / 1e6:,.1f} MB were free there"
+        except OSError:
+            free = ""
+        shutil.rmtree(staged, ignore_errors=True)
+        raise RunError(
+            f"{what} could not be written ({type(error).__name__}: {error}{free}). All that was saved before is kept. "
+            f"See to it that {folder} has room and can be written to, then {how_to_resume(folder)}"
+        ) from error
+
+
+__all__ = [
+    "WholeCheckpoints",
+    "check_whole",
+    "find_checkpoints",
+    "how_to_resume",
+    "last_whole_checkpoint",
+    "tidy",
+    "what_is_torn",
+]

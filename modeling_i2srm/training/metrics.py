@@ -1,0 +1,190 @@
+"""Metrics, as `evaluate.Metric` subclasses that need no download."""
+
+import datasets
+import evaluate
+import numpy as np
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2
+from sklearn.metrics import precision_recall_fscore_support
+from transformers import EvalPrediction
+
+from ..configuration_i2srm import NO_RELATION
+
+IGNORE = -100
+
+
+class MNERMetric(evaluate.Metric):
+    """Entity precision, recall and F1 from tag sequences, lenient and strict, overall (micro) and per type.
+
+    lenient: seqeval's default, the field's convention; an I- without a B- starts an entity. strict: only B- starts one.
+
+    Returns of `compute`: a flat dict of `lenient_precision`, `lenient_recall`, `lenient_f1`, the same with `strict_`,
+    and the same a type, e.g. `lenient_f1_PER`, with the number of gold entities `lenient_support_PER`. Values between 0
+    and 1.
+
+    Example:
+
+    >>> metric = MNERMetric(keep_in_memory=True)
+    >>> scores = metric.compute(predictions=[["B-PER", "O", "I-LOC"]], references=[["B-PER", "O", "B-LOC"]])
+    >>> scores["lenient_f1"], round(scores["strict_f1"], 3)
+    (1.0, 0.667)
+    """
+
+    def _info(self):
+        tags = datasets.Sequence(datasets.Value("string"))
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description="predictions, references: one list of BIO tags a sentence",
+            features=datasets.Features({"predictions": tags, "references": tags}),
+        )
+
+    def _compute(self, predictions, references):
+        scores = {}
+        for mode, options in (("lenient", {}), ("strict", {"mode": "strict", "scheme": IOB2})):
+            report = classification_report(references, predictions, output_dict=True, zero_division=0, **options)
+            overall = report.pop("micro avg")
+            for name in ("precision", "recall", "f1"):
+                scores[f"{mode}_{name}"] = float(overall[_REPORT_NAMES.get(name, name)])
+            for entity_type, values in report.items():
+                if entity_type in ("macro avg", "weighted avg"):
+                    continue
+                for name in ("precision", "recall", "f1", "support"):
+                    scores[f"{mode}_{name}_{entity_type}"] = float(values[_REPORT_NAMES.get(name, name)])
+        return scores
+
+
+_REPORT_NAMES = {"f1": "f1-score"}
+
+
+def tag_sequences(tag_ids, labels, names: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """Predicted and gold tag names of each sentence from id arrays (N, T); positions labelled -100 are left out."""
+    predicted, gold = [], []
+    for tags, row in zip(np.asarray(tag_ids), np.asarray(labels), strict=True):
+        words = row != IGNORE
+        predicted.append([names[i] for i in tags[words]])
+        gold.append([names[i] for i in row[words]])
+    return predicted, gold
+
+
+def mner_compute_metrics(names: list[str]):
+    """The `compute_metrics` of an `I2SRMTrainer` for tags with these names."""
+    metric = MNERMetric(keep_in_memory=True)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        tag_ids, _ = prediction.predictions
+        predicted, gold = tag_sequences(tag_ids, prediction.label_ids, names)
+        return metric.compute(predictions=predicted, references=gold)
+
+    return compute_metrics
+
+
+class MREMetric(evaluate.Metric):
+    """Accuracy over all pairs, and precision, recall and F1 of the relations, "None" left out: micro, macro, each.
+
+    Micro-F1 without "None" is the field's metric. Macro is the mean over the relations that occur among the gold ones.
+
+    Returns of `compute`: a flat dict of `accuracy`, `micro_precision`, `micro_recall`, `micro_f1`, `macro_precision`,
+    `macro_recall`, `macro_f1`, and for each relation that is gold or predicted e.g. `f1_/per/per/peer`, with its number
+    of gold pairs `support_/per/per/peer`. Values between 0 and 1.
+
+    Example:
+
+    >>> metric = MREMetric(keep_in_memory=True)
+    >>> scores = metric.compute(predictions=["peer", "None", "peer"], references=["peer", "peer", "None"])
+    >>> scores["micro_f1"], round(scores["accuracy"], 3)
+    (0.5, 0.333)
+    """
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description="predictions, references: the name of one relation a pair",
+            features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
+        )
+
+    def _compute(self, predictions, references):
+        gold, predicted = list(references), list(predictions)
+        scores = {"accuracy": float(np.mean([a == b for a, b in zip(predicted, gold, strict=True)]))}
+        relations = sorted({*gold, *predicted} - {NO_RELATION})
+        names = ("precision", "recall", "f1")
+        if not relations:
+            return scores | {f"{kind}_{name}": 0.0 for kind in ("micro", "macro") for name in names}
+        options = {"labels": relations, "zero_division": 0}
+        micro = precision_recall_fscore_support(gold, predicted, average="micro", **options)
+        each = precision_recall_fscore_support(gold, predicted, average=None, **options)
+        occurs = each[3] > 0
+        for name, over_all, values in zip(names, micro, each, strict=False):
+            scores[f"micro_{name}"] = float(over_all)
+            scores[f"macro_{name}"] = float(values[occurs].mean()) if occurs.any() else 0.0
+        for name, values in zip((*names, "support"), each, strict=True):
+            scores |= {f"{name}_{relation}": float(v) for relation, v in zip(relations, values, strict=True)}
+        return scores
+
+
+class ClassificationMetric(evaluate.Metric):
+    """Accuracy, and precision, recall and F1 of the labels of posts: macro, and of each label.
+
+    Macro is the mean over the labels that are gold or predicted, as scikit-learn's.
+
+    Returns of `compute`: a flat dict of accuracy, macro_precision, macro_recall, macro_f1, and for each such label e.g.
+    f1_happy with its number of gold posts support_happy. Values between 0 and 1.
+
+    Example:
+
+    >>> metric = ClassificationMetric(keep_in_memory=True)
+    >>> scores = metric.compute(predictions=["happy", "sad", "happy"], references=["happy", "sad", "sad"])
+    >>> round(scores["accuracy"], 3), round(scores["macro_f1"], 3)
+    (0.667, 0.667)
+    """
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=self.__doc__,
+            citation="",
+            inputs_description="predictions, references: the name of one label a post",
+            features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
+        )
+
+    def _compute(self, predictions, references):
+        gold, predicted = list(references), list(predictions)
+        scores = {"accuracy": float(np.mean([a == b for a, b in zip(predicted, gold, strict=True)]))}
+        labels = sorted({*gold, *predicted})
+        each = precision_recall_fscore_support(gold, predicted, labels=labels, average=None, zero_division=0)
+        for name, values in zip(("precision", "recall", "f1", "support"), each, strict=True):
+            if name != "support":
+                scores[f"macro_{name}"] = float(values.mean())
+            scores |= {f"{name}_{label}": float(value) for label, value in zip(labels, values, strict=True)}
+        return scores
+
+
+def mre_compute_metrics(names: list[str]):
+    """The `compute_metrics` of an `I2SRMTrainer` for relations with these names."""
+    return compute_best_labels(MREMetric(keep_in_memory=True), names)
+
+
+def classification_compute_metrics(names: list[str]):
+    """The `compute_metrics` of an `I2SRMTrainer` for labels of posts with these names."""
+    return compute_best_labels(ClassificationMetric(keep_in_memory=True), names)
+
+
+def compute_best_labels(metric: evaluate.Metric, names: list[str]):
+    """A `compute_metrics` that gives a metric the names of the best and of the gold labels."""
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        predicted, gold = np.asarray(prediction.predictions).argmax(-1), prediction.label_ids
+        return metric.compute(predictions=[names[i] for i in predicted], references=[names[i] for i in gold])
+
+    return compute_metrics
+
+
+__all__ = [
+    "ClassificationMetric",
+    "MNERMetric",
+    "MREMetric",
+    "classification_compute_metrics",
+    "mner_compute_metrics",
+    "mre_compute_metrics",
+    "tag_sequences",
+]

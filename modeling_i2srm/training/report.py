@@ -1,0 +1,317 @@
+"""What a training run leaves to read and to look at: model card, curves, and lines on its speed."""
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..support.atomic_files import placing
+from ..support.figure_style import new_figure, styled
+from ..support.precision import bf16_is_fast
+from .trainer import I2SRMTrainer, reads_pictures
+
+USAGE = """\
+```python
+from transformers import pipeline
+
+pipe = pipeline("{pipeline}", model="{path}", trust_remote_code=True)
+print(pipe({post}))
+```"""
+
+# name: title, the Hub's task, pipeline, a post, limit
+TASKS = {
+    "mner": (
+        "Multimodal named entity recognition",
+        "token-classification",
+        "multimodal-token-classification",
+        '{"text": "Kobe lands in Paris", "image": "kobe.jpg"}',
+        "The tags are those of the training data; other domains and languages were not evaluated.",
+    ),
+    "mre": (
+        "Multimodal relation extraction",
+        "text-classification",
+        "multimodal-relation-classification",
+        '{"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"}',
+        "Somebody has to say which two entities are meant; other domains and languages were not evaluated.",
+    ),
+    "classification": (
+        "Classification of posts",
+        "text-classification",
+        "multimodal-text-classification",
+        '{"text": "what a day", "image": "kobe.jpg"}',
+        "The labels are those of the training data; other domains and languages were not evaluated.",
+    ),
+}
+
+TEMPLATE = """\
+---
+{metadata}
+---
+
+# {title}
+
+{summary}
+
+## Use
+
+{usage}
+
+## Data
+
+{data}
+
+## Results
+
+{results}
+
+## Recipe
+
+{recipe}
+
+## Limits
+
+- A picture helps only where it tells something that the text does not: compare the columns above before you rely on it.
+- {limit}
+
+Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations in the documentation of modeling_i2srm.
+"""
+
+
+def write_model_card(output_dir: Path, task, dataset: str, model_args, training_args, config, result, seconds):
+    """Write README.md into the folder of a run.
+
+    Args:
+        task: the `Task` of `modeling_i2srm.training.run`.
+        result: the `RunResult` of `modeling_i2srm.training.run`.
+        seconds: how long the run took.
+    """
+    title, pipeline_tag, pipeline, post, limit = TASKS[task.name]
+    dataset_name = Path(dataset).name
+    metrics = [
+        EvalResult(
+            task_type=pipeline_tag,
+            task_name=title,
+            dataset_type=dataset_name,
+            dataset_name=dataset_name + (" (released crops)" if result.data.get("objects") == "released" else ""),
+            dataset_split=split,
+            metric_type="f1" if name.endswith("f1") else name.rpartition("_")[2],
+            metric_name=name.replace("_", " "),
+            metric_value=round(values[name], 4),
+        )
+        for split, values in (("test", result.test), ("validation", result.validation))
+        for name in task.main_metrics
+        if name in values
+    ]
+    if model_args.model_name_or_path:
+        sources = [model_args.model_name_or_path]
+    else:
+        sources = [] if model_args.from_scratch else [model_args.text_encoder, model_args.vision_encoder]
+    card_data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=pipeline_tag,
+        tags=["i2srm", "multimodal", task.name],
+        datasets=None if Path(dataset).exists() else [dataset],
+        base_model=[name for name in sources if not Path(name).exists()] or None,
+        model_name=f"{title} on {dataset_name}",
+        eval_results=metrics or None,
+    )
+    path = training_args.hub_model_id if training_args.push_to_hub else Path(output_dir).name
+    pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
+    card = TEMPLATE.format(
+        metadata=card_data.to_yaml(),
+        title=f"{title} on {dataset_name}",
+        summary=f"`{task.model_class.__name__}`, trained on {pictures} with modeling_i2srm.",
+        usage=USAGE.format(pipeline=pipeline, path=path, post=post),
+        data=_data(dataset, result),
+        results=_results(task, result),
+        limit=limit,
+        recipe=_recipe(model_args, training_args, config, seconds),
+    )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with placing(output_dir / "README.md") as temporary:
+        ModelCard(card).save(temporary)
+
+
+def _table(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _data(dataset: str, result) -> str:
+    name = Path(dataset).name if Path(dataset).exists() else dataset
+    said = [
+        f"{what}: {result.data[key]}"
+        for key, what in (("edition", "Edition"), ("objects", "Crops"))
+        if key in result.data
+    ]
+    said += [f"**{warning}**" for warning in result.data.get("warnings", [])]
+    rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
+    names = next(iter(result.truncation.values()), {"posts": 0})
+    header = ["split", *(name.replace("_", " ") for name in names)]
+    return "\n\n".join([f"`{name}`", *said, _table(header, rows)])
+
+
+def _results(task, result) -> str:
+    columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
+    columns = {name: values for name, values in columns.items() if values}
+    known = {name for values in columns.values() for name in values}
+    names = [name for name in task.main_metrics if name in known]
+    names += sorted(name for name in known if name.startswith(tuple(f"{metric}_" for metric in task.type_metrics)))
+    if not names:
+        return "Not evaluated."
+    rows = [
+        [name.replace("_", " "), *(f"{100 * v[name]:.2f}" if name in v else "-" for v in columns.values())]
+        for name in names
+    ]
+    return "In per cent.\n\n" + _table(["metric", *columns], rows)
+
+
+def _recipe(model_args, training_args, config, seconds: float) -> str:
+    if model_args.model_name_or_path:
+        encoders = model_args.model_name_or_path
+    elif model_args.from_scratch:
+        encoders = f"{config.text_config.model_type} and {config.vision_config.model_type} from scratch"
+    else:
+        encoders = f"{model_args.text_encoder} and {model_args.vision_encoder}"
+    rates = {part: getattr(training_args, f"{part}_learning_rate") for part in ("fusion", "head")}
+    rates = {part: training_args.learning_rate if rate is None else rate for part, rate in rates.items()}
+    effective = (
+        training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    )
+    rows = [
+        ["encoders", encoders],
+        ["epochs", training_args.num_train_epochs],
+        ["batch size", f"{effective} ({training_args.world_size} processes)"],
+        ["learning rate", training_args.learning_rate],
+        ["learning rate of the fusion parts", rates["fusion"]],
+        ["learning rate of classifier and CRF", rates["head"]],
+        ["warm-up", training_args.warmup_steps],
+        ["weight decay", training_args.weight_decay],
+        ["seed", training_args.seed],
+        ["AttnMixup", config.attn_mixup],
+        ["object crops", config.num_objects],
+        ["seconds, all told", round(seconds)],
+    ]
+    return _table(["setting", "value"], rows)
+
+
+LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
+
+
+def draw_training_curves(log_history: list[dict], path: str | Path):
+    """Draw the losses and the validation F1 of a trainer's log history to a PNG."""
+    with styled():
+        draw_curves(log_history).savefig(path)
+
+
+def draw_curves(log_history: list[dict]):
+    """The figure of `draw_training_curves`."""
+    figure, (losses, scores) = new_figure(9, 4, columns=2)
+    for name in LOSSES:
+        points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
+        if points and any(value for _, value in points):
+            losses.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+    losses.set(xlabel="step", ylabel="training loss (mean since the last log)", title="Loss and its parts")
+    metrics = sorted({name for entry in log_history for name in entry if name.startswith("eval_") and "f1" in name})
+    for name in metrics:
+        points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
+        overall = name.endswith("_f1")
+        label = name.removeprefix("eval_").replace("_", " ").replace("$", r"\$")
+        if overall or name.startswith("eval_lenient"):  # of relations there are too many for a curve each
+            scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
+    scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
+    for axes in (losses, scores):
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+def draw_confusion(
+    records: list[dict], names: list[str], path: str | Path, labels: str = "relations", rows: str = "pairs"
+):
+    """Draw how often each gold label was predicted as each other one to a PNG, in per cent of the gold label.
+
+    Args:
+        records: dicts with "gold" and "predicted".
+        names: the labels in their order; those that do not occur are left out.
+        labels, rows: what they and the records are called.
+    """
+    with styled(axes_grid=False):
+        draw_matrix(records, names, labels, rows).savefig(path)
+
+
+def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str):
+    """The figure of `draw_confusion`."""
+    pairs = Counter((record["gold"], record["predicted"]) for record in records)
+    names = [name for name in names if any(name in pair for pair in pairs)]
+    totals = Counter(record["gold"] for record in records)
+    shares = [[100 * pairs[gold, found] / max(totals[gold], 1) for found in names] for gold in names]
+    side = 2.5 + 0.42 * len(names)
+    figure, (axes,) = new_figure(side + 1, side)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for y, gold in enumerate(names):
+        for x, found in enumerate(names):
+            if count := pairs[gold, found]:
+                colour = "white" if shares[y][x] > 60 else "black"
+                axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
+    plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
+    axes.set_xticks(range(len(names)), names, rotation=90, **plain)
+    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
+    axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")
+    figure.colorbar(image, label=f"share of the gold {labels} (%)", shrink=0.8)
+    return figure
+
+
+def describe_run(trainer: I2SRMTrainer) -> list[str]:
+    """Lines that say how a trainer reads its data and computes its steps, as it is set up now."""
+    args = trainer.args
+    sampling = args.train_sampling_strategy
+    return [
+        f"pictures: {describe_pictures(trainer)}",
+        "text: padded to the longest of the batch; "
+        + ("batches of posts of about one length" if sampling == "group_by_length" else f"order {sampling}"),
+        f"step: optimizer {getattr(args.optim, 'value', args.optim)}; {describe_precision(args)}; "
+        f"{args.device.type} with {torch.get_num_threads()} threads in this process",
+    ]
+
+
+def describe_pictures(trainer: I2SRMTrainer) -> str:
+    args, collator = trainer.args, trainer.data_collator
+    cached = getattr(collator, "feature_cache", None) is not None
+    if not cached and not reads_pictures(collator):
+        return "not read"
+    frozen = trainer.accelerator.unwrap_model(trainer.model).config.freeze_vision
+    backbone = f"backbone {'frozen' if frozen else 'trained'}"
+    if cached:
+        return f"{backbone}; features from the cache"
+    workers = args.dataloader_num_workers
+    reduced = getattr(getattr(collator, "processor", None), "reduced_decode", None)
+    return (
+        f"{backbone}; features computed in every step; decoded by "
+        f"{f'{workers} worker processes' if workers else 'the training process itself'}, "
+        f"{f'large JPEGs at a part of their size (reduced_decode={reduced})' if reduced else 'in full'}, "
+        f"memory {'' if args.dataloader_pin_memory else 'not '}pinned"
+    )
+
+
+def describe_precision(args) -> str:
+    if args.fp16 and args.device.type == "cpu":
+        return "float32: accelerate passes over --fp16 true on the CPU, and would heed --bf16 true"
+    if args.fp16:
+        return "float16 autocast"
+    fast = bf16_is_fast(args.device)
+    if args.bf16 and not fast:
+        return "bfloat16 autocast, for which this device has no instructions: slower than float32"
+    if args.bf16:
+        return "bfloat16 autocast"
+    ask = "--bf16 true" + (" --use_cpu true" if args.device.type == "cpu" else "")  # without it transformers refuses
+    return "float32" + (f"; bfloat16 is faster here for encoders of base size and up: {ask}" if fast else "")
+
+
+__all__ = [
+    "describe_run",
+    "draw_confusion",
+    "draw_training_curves",
+    "write_model_card",
+]

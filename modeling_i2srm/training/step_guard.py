@@ -1,0 +1,178 @@
+"""What is looked at in every step of training: whether its numbers are finite, and whether the run is to stop."""
+
+import logging
+import math
+import signal
+import weakref
+from collections.abc import Mapping
+
+import torch
+from accelerate.data_loader import DataLoaderDispatcher
+from torch import distributed
+from transformers import TrainerCallback
+
+from ..support.faults import Interrupted, Interruption, RunError
+
+logger = logging.getLogger(__name__)
+
+LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
+LOSSES = (*LOSS_PARTS, "loss")
+ROW_IDS = "row_ids"  # of a batch, on its way to the trainer; the model never sees them
+ROWS_SHOWN = 32
+
+
+class WithRowIds:
+    """A collator whose batches also say which rows they are of."""
+
+    def __init__(self, collator):
+        self.collator = collator
+
+    def __call__(self, rows: list):
+        batch = self.collator(rows)
+        if isinstance(batch, Mapping):
+            batch[ROW_IDS] = [name_of(row) for row in rows]
+        return batch
+
+
+def name_of(row) -> str:
+    """The id of a row, or its first words where it has none."""
+    row = row if isinstance(row, Mapping) else {}
+    return str(row["id"]) if row.get("id") is not None else " ".join(map(str, (row.get("tokens") or ["?"])[:8]))
+
+
+class GuardedSteps:
+    """A part of `I2SRMTrainer`: no step is taken with a loss or gradients that are not finite.
+
+    The sums of the loss parts, the loss and the norm of the gradients, which are computed anyway, are read once a step,
+    before the optimizer; this takes the place of Trainer's own look at the loss (logging_nan_inf_filter), so that a GPU
+    is waited for as often as before. Of several processes the values are added up, a few numbers a step, so that all
+    decide alike. Gradients are left to the scaler of float16, which skips steps as it should.
+
+    Raises:
+        RunError: after more such steps than `skip_non_finite_steps`, with the step, the part and the rows.
+        Interrupted: after a checkpoint was saved because `interruption` holds a signal.
+    """
+
+    interruption: Interruption | None = None
+
+    def start_guard(self):
+        # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
+        self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
+        self._loss_sum = torch.zeros((), device=self.args.device)  # of the step
+        self._gradient_norm, self._rows = None, []
+        self.stop_signal = 0  # what all processes know
+        self.add_callback(StepGuard(self))
+
+    @property
+    def skipped_steps(self) -> list[dict]:
+        """The steps that were skipped, also before the run was resumed; they stand in the log history."""
+        return [entry for entry in self.state.log_history if "skipped" in entry]
+
+    def with_row_ids(self, loader):
+        """A loader of `get_train_dataloader` that tells which rows its batches are of, unless it sends them around."""
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
+        if not isinstance(loader, DataLoaderDispatcher):
+            inner.collate_fn = WithRowIds(inner.collate_fn)
+        return loader
+
+    def start_step(self):
+        """Keep what a step that is skipped leaves as it was."""
+        self._before_step = self._part_sums.clone(), self._tr_loss.clone()
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        self._rows += inputs.pop(ROW_IDS, [])
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def count_loss(self, loss: torch.Tensor, outputs):
+        """Add up the loss and its parts, of one of the batches that make a step."""
+        batches = self.current_gradient_accumulation_steps
+        self._loss_sum += loss.detach().float().mean()
+        for i, name in enumerate(LOSS_PARTS):
+            if (part := outputs.get(name)) is not None:
+                self._part_sums[i] += part.detach().float().mean() / batches
+        self._part_sums[-1] += 1 / batches
+
+    def _get_grad_norm(self, model, *args, **kwargs):
+        self._gradient_norm = super()._get_grad_norm(model, *args, **kwargs)
+        return self._gradient_norm
+
+    def check_step(self):
+        """Look at the step that is about to be taken; every process comes here."""
+        own = torch.cat([self._part_sums[:-1], self._loss_sum.reshape(1)])
+        norm = 0.0 if self._gradient_norm is None or self.accelerator.scaler is not None else self._gradient_norm
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = torch.as_tensor(norm, dtype=own.dtype, device=own.device).reshape(1)
+        signum = 0 if self.interruption is None else self.interruption.signum
+        values = torch.cat([own, norm, own.new_tensor([signum])])
+        if self.args.world_size > 1:
+            values = self.accelerator.reduce(values, reduction="sum")
+        *losses, norm, stop = values.tolist()
+        if stop:
+            self.stop_signal = signum or signal.SIGTERM
+        bad = [f"{name} {value}" for name, value in zip(LOSSES, losses, strict=True) if not math.isfinite(value)]
+        if bad:
+            self._not_finite(bad, guilty=not all(map(math.isfinite, own.tolist())))
+        elif not math.isfinite(norm):
+            self._not_finite([f"gradients {norm}"], guilty=True)
+        self._loss_sum.zero_()
+        self._rows.clear()
+
+    def _not_finite(self, bad: list[str], guilty: bool):
+        """Skip a step, or raise where enough were skipped; guilty is a process whose rows may be to blame."""
+        rows = self._rows if guilty else []
+        if self.args.world_size > 1:
+            found = [None] * self.args.world_size
+            distributed.all_gather_object(found, rows)
+            rows = [row for own in found for row in own]
+        step, limit, count = self.state.global_step + 1, self.args.skip_non_finite_steps, len(self.skipped_steps)
+        more = f" and {len(rows) - ROWS_SHOWN} more" if len(rows) > ROWS_SHOWN else ""
+        what = f"step {step}: {', '.join(bad)}, with the rows {', '.join(map(repr, rows[:ROWS_SHOWN]))}{more}"
+        if count >= limit or self.is_deepspeed_enabled:
+            before = f", and {count} such steps were skipped before" if count else ""
+            raise RunError(
+                f"{what}. The weights are still those of step {step - 1}{before}. Look at these rows, or try a lower "
+                f"--learning_rate or --max_grad_norm; to leave out a few such steps and count them: "
+                f"--skip_non_finite_steps {max(10, 2 * limit)}"
+            )
+        logger.warning(f"{what}; this step is skipped, {count + 1} so far of at most {limit}")
+        self.state.log_history.append({"step": step, "epoch": self.state.epoch, "skipped": bad, "rows": list(rows)})
+        if self.accelerator.scaler is None:  # else it skips by itself, for the same reason
+            self.model.zero_grad()
+        self._part_sums, loss = self._before_step
+        # In the log's mean over steps the mean of the others stands for it.
+        self._tr_loss = loss + loss / (1 + self.state.global_step - self._globalstep_last_logged)
+
+
+class StepGuard(TrainerCallback):
+    """Has each step looked at, and a run that is to stop saved where it can go on exactly."""
+
+    def __init__(self, trainer: GuardedSteps):
+        # A cycle would leave the trainer to the garbage collector, which closes the pipes to the workers of its loaders
+        # before it ends them: each would be waited for 5 s.
+        self.trainer, self._epoch_is_over = weakref.proxy(trainer), False
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer.check_step()
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._epoch_is_over = False
+        self.trainer.start_step()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size == 1 and self.trainer.interruption is not None:  # else they ask each other before each step
+            self.trainer.stop_signal = self.trainer.interruption.signum
+        # After the last step of an epoch an evaluation may be due before the checkpoint.
+        if self.trainer.stop_signal and not state.epoch.is_integer():
+            control.should_save = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self._epoch_is_over = True
+        if self.trainer.stop_signal:
+            control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.trainer.stop_signal and (self._epoch_is_over or not state.epoch.is_integer()):
+            raise Interrupted(self.trainer.stop_signal)
+
+
+__all__ = ["GuardedSteps", "LOSS_PARTS", "WithRowIds"]

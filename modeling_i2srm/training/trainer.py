@@ -1,0 +1,380 @@
+"""I2SRMTrainer: transformers' Trainer with the loss parts, parameter groups and decoding of I2SRM."""
+
+import copy
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch.utils.data import RandomSampler, SequentialSampler
+from transformers import Trainer, TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import has_length
+from transformers.utils import logging
+
+from ..attn_mixup import num_processes
+from ..checks import check_finite
+from ..data.collator import I2SRMDataCollator
+from ..processing_i2srm import I2SRMProcessor
+from ..support.faults import leave_signals_to_parent
+from ..support.processes import loss_shares, without_repeats
+from ..words import MARKERS
+from .checkpoints import WholeCheckpoints
+from .sampling import LengthGroupedSampler, row_lengths
+from .step_guard import LOSS_PARTS, GuardedSteps
+
+logger = logging.get_logger(__name__)
+
+PARTS = ("text", "vision", "fusion", "head")
+HEAD_MODULES = {"classifier", "crf", "pair_classifier", "post_classifier"}
+MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
+
+
+@dataclass
+class I2SRMTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with learning rates for the parts of I2SRM, and a data path that is fast by default.
+
+    `learning_rate` is that of the text encoder. Columns are never removed: the collator reads tokens and pictures.
+    Batches are of posts of about one length (train_sampling_strategy "group_by_length"; "random" turns it off), and
+    the pictures are read by worker processes, which stay alive between the epochs.
+    """
+
+    vision_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of a backbone that is not frozen; default learning_rate."}
+    )
+    fusion_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of prompts, gates, AttnMixup and semantic projection; default learning_rate."},
+    )
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of classifier and CRF; default learning_rate (published: 5e-2)."},
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator needs them."})
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "Order of training: 'group_by_length' (posts of about one length in a batch), 'random', "
+            "'sequential', or 'batch_rebalance'.",
+            "choices": ["random", "sequential", "group_by_length", "batch_rebalance"],
+        },
+    )
+    dataloader_num_workers: int = field(
+        default=-1,
+        metadata={
+            "help": f"Processes that make the batches; 0 is the process itself, -1 one a core (at most {MAX_WORKERS}) "
+            "on which nothing is trained, if pictures are read on Linux, else 0."
+        },
+    )
+    dataloader_persistent_workers: bool | None = field(
+        default=None, metadata={"help": "Keep the workers between epochs; default: if there are any."}
+    )
+    skip_non_finite_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Leave out up to this many steps whose loss or gradients are not finite, and count them; by "
+            "default the first one ends the run, with the rows of its batch."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite in the log; the trainer looks for itself."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Go on counting towards --early_stopping_patience when a run is resumed."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if is_deepspeed_zero3_enabled():  # it shards the CRF, which decodes outside of forward
+            raise ValueError(
+                "DeepSpeed ZeRO-3 is not supported; FSDP shards parameters too: accelerate launch --config_file "
+                "examples/configs/accelerate/fsdp.yaml, or use ZeRO-2 (zero2.yaml)"
+            )
+
+
+class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
+    """A `Trainer` for I2SRM models.
+
+    The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
+    same steps and processes, gives the fusion parts and the classifier + CRF their own learning rates, collates with
+    `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, scores), both (N, T) and -100 where there
+    is no word, aligned with the labels.
+
+    Raises:
+        ValueError: label smoothing (Trainer would take the labels away from the model and lose KL and Mixup).
+
+    Example:
+
+    >>> trainer = I2SRMTrainer(
+    ...     model=model,
+    ...     args=I2SRMTrainingArguments("out", learning_rate=3e-5, head_learning_rate=5e-2),
+    ...     train_dataset=dataset["train"],
+    ...     eval_dataset=dataset["validation"],
+    ...     processing_class=processor,
+    ...     compute_metrics=mner_compute_metrics(dataset["train"].features["ner_tags"].feature.names),
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(self, model=None, args=None, data_collator=None, processing_class=None, **kwargs):
+        # A copy: what is settled here for this trainer is open again for another with the same arguments.
+        args = I2SRMTrainingArguments("tmp_trainer") if args is None else copy.copy(args)
+        if args.label_smoothing_factor > 0:
+            raise ValueError(
+                f"label_smoothing_factor={args.label_smoothing_factor} would drop the KL and Mixup losses; use 0.0"
+            )
+        if args.remove_unused_columns:
+            logger.warning("remove_unused_columns is turned off: the collator needs the columns tokens, image, objects")
+            args.remove_unused_columns = False
+        if args.ddp_find_unused_parameters is None:  # a batch without pictures leaves the prompts without gradients
+            args.ddp_find_unused_parameters = True
+        if data_collator is None and isinstance(processing_class, I2SRMProcessor):
+            data_collator = I2SRMDataCollator(processing_class)
+        super().__init__(
+            model=model, args=args, data_collator=data_collator, processing_class=processing_class, **kwargs
+        )
+        if hasattr(self.model, "peft_config"):
+            vocabulary = getattr(processing_class, "tokenizer", None)
+            markers = vocabulary is not None and MARKERS[0] in vocabulary.get_added_vocab()
+            if left_out := parts_without_adapter(self.model, markers):
+                logger.warning(
+                    f"the adapter neither trains nor saves {', '.join(left_out)}: right where the base checkpoint has "
+                    "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
+                    "trainable_token_indices"
+                )
+        # Nothing else has memory to pin for, and torch warns.
+        self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
+        self._wanted = copy.copy(self.args)
+        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)
+        self._choose_workers()
+        self.start_guard()
+
+    def _choose_workers(self):
+        workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
+        if workers < 0:
+            workers = picture_workers(self._wanted) if reads_pictures(self.data_collator) else 0
+            context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script anew
+        persistent = self._wanted.dataloader_persistent_workers is not False
+        self.args.dataloader_num_workers = workers
+        self.args.dataloader_persistent_workers = workers > 0 and persistent
+        # Without workers torch refuses these two.
+        self.args.dataloader_prefetch_factor = self._wanted.dataloader_prefetch_factor if workers else None
+        self.args.dataloader_multiprocessing_context = context if workers else None
+
+    def get_train_dataloader(self):
+        self._choose_workers()  # again: the collator may read pictures now, or no longer
+        return self.with_row_ids(self._with_generator(super().get_train_dataloader()))
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        # Trainer gives the loader it has kept, with its workers, for whatever data set it is asked.
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
+            return self.get_test_dataloader(eval_dataset)
+        self._choose_workers()
+        return self._with_generator(super().get_eval_dataloader(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset):
+        self._choose_workers()
+        return self._with_generator(super().get_test_dataloader(test_dataset))
+
+    def _with_generator(self, loader):
+        """A loader takes a seed for its workers, from the generator of dropout if it has no other, whenever they start:
+        once where they stay, but once more in a run that is resumed, which would go on differently."""
+        inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
+        inner.generator = torch.Generator().manual_seed(self.args.seed)
+        inner.worker_init_fn = partial(start_worker, inner.worker_init_fn)
+        return loader
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or rows is None or not has_length(rows):
+            return super()._get_train_sampler(train_dataset)
+        lengths = row_lengths(rows, self.args.length_column_name)
+        if lengths is None:
+            logger.warning(
+                f"the lengths of a {type(rows).__name__} without columns {self.args.length_column_name}, input_ids or "
+                'tokens are not known: its order is random; train_sampling_strategy="random" says so without a warning'
+            )
+            return RandomSampler(rows)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * max(self.args.world_size, 1)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroupedSampler(lengths, batch_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset):
+        """The order of the data set; Trainer's own shuffles it where training is grouped by length, so that predictions
+        would no longer belong to the rows at their place."""
+        if eval_dataset is None or not has_length(eval_dataset):
+            return None
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches:
+            batches[-1] = self._without_repeats(batches[-1])
+        return batches, count
+
+    def _without_repeats(self, batch: dict, keep_shape: bool = False) -> dict:
+        """The batch that the loader gave last, without the rows that fill up the end of the data set."""
+        loader = self.accelerator.gradient_state
+        if self.args.world_size > 1 and loader.end_of_dataloader and loader.remainder > 0:
+            return without_repeats(batch, loader.remainder, self.args.process_index, keep_shape)
+        return batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training and num_processes() > 1:
+            loss = self._share_of_joint_loss(inputs, outputs)
+        if model.training:
+            self.count_loss(loss, outputs)
+        else:
+            self._count_eval_loss(inputs, outputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
+        """The loss with its parts weighted so that the average over the processes is the loss of one process."""
+        counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs)
+        totals = self.accelerator.reduce(counts, reduction="sum")
+        task, semantic = loss_shares(counts, totals, self.args.world_size)
+        for name, share in zip(LOSS_PARTS, (task, task, semantic), strict=True):
+            if outputs.get(name) is not None:
+                outputs[name] = outputs[name] * share
+        outputs["loss"] = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
+        return outputs["loss"]
+
+    def _count_eval_loss(self, inputs: dict, outputs):
+        """Add up the parts of the loss of an evaluation, each over what its mean is taken over."""
+        counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
+        means = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
+        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in means])
+        # A part that is not finite shows, unless there is nothing that it is the mean of.
+        self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        """As of `Trainer`; the loss is the mean over all posts (and pictures, for the KL term), however batched."""
+        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)  # (sums and counts, task and semantic loss)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if f"{metric_key_prefix}_loss" in output.metrics:
+            sums, counts = self._eval_sums
+            if self.args.world_size > 1:
+                sums, counts = self.accelerator.reduce(self._eval_sums.to(self.args.device), reduction="sum").cpu()
+            output.metrics[f"{metric_key_prefix}_loss"] = float((sums / counts.masked_fill(counts == 0, 1)).sum())
+        return output
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:
+            *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
+            logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
+            self._part_sums.zero_()
+        super().log(logs, start_time)
+
+    def create_optimizer(self, model=None):
+        created = self.optimizer is None
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        if created:
+            named = dict((self.model if model is None else model).named_parameters())
+            self._set_learning_rates(optimizer, named)
+        return optimizer
+
+    def _set_learning_rates(self, optimizer, named_parameters: dict):
+        """Split every parameter group by part and give each its learning rate."""
+        part_of = {id(parameter): parameter_part(name) for name, parameter in named_parameters.items()}
+        rates = {
+            part: rate for part in PARTS if (rate := getattr(self.args, f"{part}_learning_rate", None)) is not None
+        }
+        groups = []
+        for group in optimizer.param_groups:
+            for part in PARTS:
+                parameters = [p for p in group["params"] if part_of.get(id(p), "text") == part]
+                if parameters:
+                    groups.append({**group, "params": parameters, "lr": rates.get(part, group["lr"]), "part": part})
+                    logger.info(
+                        f"{part}: {sum(p.numel() for p in parameters):,} parameters, learning rate {groups[-1]['lr']}, "
+                        f"weight decay {group.get('weight_decay')}"
+                    )
+        optimizer.param_groups[:] = groups
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._without_repeats(inputs, keep_shape=True)  # Trainer drops their predictions, not their losses
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        unwrapped = self.accelerator.unwrap_model(model)
+        if not isinstance(logits, torch.Tensor):
+            return loss, logits, labels
+        decoded = hasattr(unwrapped, "decode")
+        word_mask = inputs["word_mask"].bool().to(logits.device) if decoded else None
+        check_finite(logits, word_mask, partial(self._texts, inputs))
+        if not decoded:
+            return loss, logits, labels
+        sequences = unwrapped.decode(logits, word_mask)
+        marginals = unwrapped.marginals(logits, word_mask)
+        tags = torch.full(word_mask.shape, -100, device=logits.device)
+        scores = torch.full(word_mask.shape, -100.0, device=logits.device)
+        for i, sequence in enumerate(sequences):
+            path = torch.tensor(sequence, dtype=torch.long, device=logits.device)
+            tags[i, word_mask[i]] = path
+            scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
+        return loss, (tags, scores), labels
+
+    def _texts(self, inputs: dict) -> list[str] | None:
+        """The posts of a batch as texts, for messages; `None` without a tokenizer."""
+        tokenizer = getattr(self.processing_class, "tokenizer", None)
+        if tokenizer is None or "input_ids" not in inputs:
+            return None
+        return tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
+
+
+def start_worker(prepare, worker: int):
+    """Have a worker of a data loader leave Ctrl-C to the process that trains, which still needs its batches."""
+    leave_signals_to_parent()
+    if prepare is not None:
+        prepare(worker)
+
+
+def reads_pictures(collator) -> bool:
+    """Whether a collator decodes pictures, as far as it says."""
+    return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
+
+
+def picture_workers(args: TrainingArguments) -> int:
+    """The worker processes that read pictures: as many as the arguments say, or one a free core."""
+    if args.dataloader_num_workers >= 0:
+        return args.dataloader_num_workers
+    return free_cores(args.device) if sys.platform == "linux" else 0
+
+
+def free_cores(device: torch.device) -> int:
+    """The cores beside those on which this process trains, at most `MAX_WORKERS`; beside an accelerator at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # shared with the other processes of the run
+    if device.type == "cpu":  # a worker would only take time from the threads of the training
+        return max(0, min(MAX_WORKERS, cores - torch.get_num_threads()))
+    return max(1, min(MAX_WORKERS, cores - 1))
+
+
+def parameter_part(name: str) -> str:
+    """The part a parameter belongs to: "text" or "vision" encoder, "head" (classifier and CRF), "fusion" (all else)."""
+    modules = set(name.split("."))  # as a set: wrappers (DDP, torch.compile, peft) put names before and in between
+    for part in ("text", "vision"):
+        if f"{part}_encoder" in modules:
+            return part
+    return "head" if modules & HEAD_MODULES else "fusion"
+
+
+def parts_without_adapter(model: torch.nn.Module, markers: bool = False) -> list[str]:
+    """The parts of I2SRM that a model with adapters neither trains nor saves: the new ones, and the entity markers.
+
+    Args:
+        model: a `PeftModel`, or a model to which an adapter was added.
+        markers: whether the tokenizer has entity markers, whose embeddings are new, too.
+    """
+    head = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = head.base_model
+    parts = {**dict(head.named_children()), **dict(base.named_children())}
+    parts = {name: part for name, part in parts.items() if part not in (base, base.text_encoder, base.vision_encoder)}
+    if markers:
+        parts["the embeddings of the entity markers"] = base.get_input_embeddings()
+    trained = {name: [parameter.requires_grad for parameter in part.parameters()] for name, part in parts.items()}
+    return [name for name, flags in trained.items() if flags and not any(flags)]
+
+
+__all__ = ["I2SRMTrainer", "I2SRMTrainingArguments"]

@@ -1,0 +1,539 @@
+import itertools
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from odd_texts import INVISIBLE, ODD
+from PIL import Image
+from tiny import RELATIONS, SENTENCES, Corners, assert_same, noise, tiny_pipeline
+from transformers import pipeline
+
+from modeling_i2srm import processing_i2srm
+from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation
+from modeling_i2srm.pictures import PictureError
+from modeling_i2srm.words import EntityPairError
+
+TYPED = RELATIONS[:-1]  # the last one does not name types
+LONG = " ".join(SENTENCES)  # more than the models read at once
+
+
+@pytest.fixture(scope="module")
+def ner():
+    return tiny_pipeline("entities")
+
+
+@pytest.fixture(scope="module")
+def relate():
+    return tiny_pipeline("relations", id2label=dict(enumerate(TYPED)))
+
+
+@pytest.fixture(scope="module")
+def relate_all():
+    return tiny_pipeline("relations")
+
+
+@pytest.fixture(scope="module")
+def extractor(ner, relate):
+    return Extractor(ner, relate)
+
+
+def mixed_posts() -> list:
+    return [
+        {"id": "a", "text": SENTENCES[0], "image": noise()},
+        SENTENCES[1],
+        {"text": SENTENCES[2], "image": noise(1), "objects": [noise(2), None, noise(3)]},
+        {"id": 7, "tokens": SENTENCES[3].split(), "objects": [noise(4)]},
+        {"text": LONG, "image": noise(5)},
+        {"text": "Amazon"},
+    ]
+
+
+# What is found
+
+
+def relations_of(relate, post: dict, entities: list[Entity], labels: dict) -> tuple[list[Relation], int]:
+    """What has to be found between entities, from the pipeline, one pair at a time."""
+    found, left_out = [], 0
+    for head, tail in itertools.product(range(len(entities)), repeat=2):
+        types = (entities[head].entity, entities[tail].entity)
+        allowed = [label for label, of in labels.items() if of in (types, None)]
+        if head == tail or not allowed:
+            continue
+        spans = [(entities[i].start, entities[i].end) for i in (head, tail)]
+        try:
+            best = relate({**post, "head": spans[0], "tail": spans[1]})
+        except EntityPairError:
+            left_out += 1
+            continue
+        if best["label"] in allowed:
+            found.append(Relation(head, tail, best["label"], best["score"]))
+    return found, left_out
+
+
+LABELS = {
+    "/per/loc/place_of_residence": ("PER", "LOC"),
+    "/per/org/member_of": ("PER", "ORG"),
+    "/loc/loc/contain": ("LOC", "LOC"),
+    "/per/per/peer": ("PER", "PER"),
+}
+
+
+@pytest.mark.parametrize("kind", ["typed", "all"])
+@pytest.mark.parametrize("pictures", [{}, {"image": noise(), "objects": [noise(1)]}])
+def test_entities_and_relations_are_those_of_the_pipelines(request, ner, kind, pictures):
+    relate = request.getfixturevalue("relate" if kind == "typed" else "relate_all")
+    labels = LABELS if kind == "typed" else {**LABELS, "met": None}
+    extractor, counts = Extractor(ner, relate), []
+    for text in SENTENCES:
+        post = {"text": text, **pictures}
+        found = extractor(post)
+        assert found.text == text and found.id is None and found.image_errors == {}
+        entities = [Entity(**entity) for entity in ner(post)]
+        assert_same([vars(entity) for entity in found.entities], [vars(entity) for entity in entities])
+        expected, left_out = relations_of(relate, post, entities, labels)
+        assert_same([vars(relation) for relation in found.relations], [vars(relation) for relation in expected])
+        assert found.pairs_left_out == left_out == 0
+        counts.append((len(entities), len(expected)))
+    assert sum(entities for entities, _ in counts) > 15 and sum(relations for _, relations in counts) > 5
+
+
+def test_pictures_change_what_is_found(extractor):
+    texts = [{"text": text} for text in SENTENCES]
+    pictured = [{"text": text, "image": noise()} for text in SENTENCES]
+    for part in ("entities", "relations"):
+        assert [getattr(one, part) for one in extractor(texts)] != [getattr(one, part) for one in extractor(pictured)]
+
+
+ENTITIES = [Entity(kind, 1.0, kind, i, i + 1) for i, kind in enumerate(["PER", "LOC", "PER", "MISC", "loc"])]
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs"),
+    [
+        (["None", "/per/loc/a"], [(0, 1), (0, 4), (2, 1), (2, 4)]),
+        (["/per/loc/a", "None", "/PER/Loc/b"], [(0, 1), (0, 4), (2, 1), (2, 4)]),
+        (["None", "/loc/per/a"], [(1, 0), (1, 2), (4, 0), (4, 2)]),
+        (["None", "/per/per/a", "/misc/loc/a/b"], [(0, 2), (2, 0), (3, 1), (3, 4)]),
+        (["None", "/org/loc/a"], []),
+        (["None"], []),
+        (["None", "met"], list(itertools.permutations(range(5), 2))),
+        (["None", "/per/loc/a", "per:title"], list(itertools.permutations(range(5), 2))),
+        (["None", "/per/loc"], list(itertools.permutations(range(5), 2))),
+        (["a", "b"], list(itertools.permutations(range(5), 2))),
+    ],
+)
+def test_pairs_are_those_whose_types_the_labels_allow_in_order(ner, relate, monkeypatch, labels, pairs):
+    monkeypatch.setattr(relate.model.config, "id2label", dict(enumerate(labels)))
+    assert Extractor(ner, relate).candidates(ENTITIES) == pairs
+
+
+def test_the_best_label_has_to_fit_the_types(ner, relate_all):
+    """Where one label is asked of every pair, the others still need their types."""
+    extractor, refused = Extractor(ner, relate_all), 0
+    for text in SENTENCES:
+        found = extractor(text)
+        for head, tail in extractor.candidates(found.entities):
+            spans = [(found.entities[i].start, found.entities[i].end) for i in (head, tail)]
+            label = relate_all({"text": text, "head": spans[0], "tail": spans[1]})["label"]
+            types = (found.entities[head].entity, found.entities[tail].entity)
+            fits = label == "met" or LABELS.get(label) == types
+            assert fits == any((r.head, r.tail, r.label) == (head, tail, label) for r in found.relations)
+            refused += not fits and label != "None"
+        assert len({(relation.head, relation.tail) for relation in found.relations}) == len(found.relations)
+    assert refused > 3
+
+
+def test_without_a_relation_model_there_are_entities_alone(ner, extractor):
+    found = Extractor(ner)(SENTENCES)
+    assert [one.entities for one in found] == [one.entities for one in extractor(SENTENCES)]
+    assert not any(one.relations for one in found)
+
+
+def test_pairs_too_far_apart_are_counted(extractor):
+    post = {"text": LONG, "image": noise()}
+    found = extractor(post)
+    expected, left_out = relations_of(extractor.re, post, found.entities, LABELS)
+    assert_same([vars(relation) for relation in found.relations], [vars(relation) for relation in expected])
+    assert found.pairs_left_out == left_out > 10
+    assert len(expected) > 5
+
+
+def test_thresholds(ner, relate, extractor):
+    everything = extractor(SENTENCES)
+    scores = sorted(entity.score for found in everything for entity in found.entities)
+    half = scores[len(scores) // 2]
+    for all_found, found in zip(everything, Extractor(ner, relate, threshold=half)(SENTENCES), strict=True):
+        assert found.entities == [entity for entity in all_found.entities if entity.score >= half]
+        assert {(found.entities[r.head], found.entities[r.tail], r.label) for r in found.relations} == {
+            (all_found.entities[r.head], all_found.entities[r.tail], r.label)
+            for r in all_found.relations
+            if min(all_found.entities[r.head].score, all_found.entities[r.tail].score) >= half
+        }
+    scores = sorted(relation.score for found in everything for relation in found.relations)
+    half = scores[len(scores) // 2]
+    sure = Extractor(ner, relate, relation_threshold=half)(SENTENCES)
+    for all_found, found in zip(everything, sure, strict=True):
+        assert found.entities == all_found.entities
+        assert found.relations == [relation for relation in all_found.relations if relation.score >= half]
+    assert 0 < sum(len(found.relations) for found in sure) < len(scores)
+
+
+def test_options_that_the_pipelines_were_made_with_do_not_matter_for_the_form(ner, relate, extractor):
+    options = {"aggregation_strategy": "none", "return_all_scores": True, "threshold": 0.9, "batch_size": 2}
+    tagger = pipeline(ner.task, model=ner.model, processor=ner.processor, **options)
+    for top_k in (2, None):
+        classifier = pipeline(relate.task, model=relate.model, processor=relate.processor, top_k=top_k)
+        assert_same(Extractor(tagger, classifier)(SENTENCES), extractor(SENTENCES))
+
+
+# Forms of posts
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
+def test_extractions_do_not_depend_on_order_batch_or_mates(extractor, batch_size):
+    posts = mixed_posts()
+    alone = [extractor(post) for post in posts]
+    assert [found.id for found in alone] == ["a", None, None, "7", None, None]
+    assert_same(extractor(posts, batch_size=batch_size), alone)
+    assert_same(extractor(posts[::-1], batch_size=batch_size), alone[::-1])
+    assert sum(len(found.relations) for found in alone) > 10
+
+
+@pytest.mark.parametrize("pictures", [{}, {"image": noise(), "objects": [noise(1)]}])
+@pytest.mark.parametrize("form", [list, tuple, iter, np.array])
+def test_tokens_are_read_as_the_text_that_they_make(extractor, form, pictures):
+    text = "Kobe lands in Paris with Jordan and Phoenix and Chelsea"
+    found = extractor({"tokens": form(text.split()), **pictures})
+    assert_same(found, extractor({"text": text, **pictures}))
+    assert len(found.relations) > 0
+
+
+def test_odd_tokens(extractor):
+    tokens = [*ODD, *INVISIBLE, "Kobe", "", "Paris"]
+    found = extractor({"tokens": tokens})
+    assert found.text == " ".join(tokens)
+    assert all(found.text[entity.start : entity.end] == entity.word for entity in found.entities)
+    words, start = {}, 0
+    for i, token in enumerate(tokens):
+        words[start], words[start + len(token), "end"] = i, i + 1
+        start += len(token) + 1
+    spans = [(words[entity.start], words[entity.end, "end"]) for entity in found.entities]
+    asked = {"tokens": tokens, "pairs": [(spans[r.head], spans[r.tail]) for r in found.relations]}
+    answers = [] if not found.relations else extractor.re(asked)
+    assert [answer["label"] for answer in answers] == [relation.label for relation in found.relations]
+    assert len(found.relations) > 2
+
+
+def test_offsets_with_white_space_and_signs(extractor):
+    text = "\tKobe  lands\n\nin 👨\u200d👩\u200d👧 #Paris  e\u0301t مرحبا\u2028and \ud83d Chelsea , Phoenix"
+    found = extractor({"text": text, "image": noise()})
+    assert found.text == text and len(found.relations) > 0
+    assert all(text[entity.start : entity.end] == entity.word for entity in found.entities)
+
+
+def test_forms_of_one_post_and_of_several(extractor):
+    expected = extractor({"text": SENTENCES[0]})
+    assert_same(extractor(SENTENCES[0]), expected)
+    assert_same(extractor([SENTENCES[0]]), [expected])
+    assert_same(extractor((SENTENCES[0], {"text": SENTENCES[0], "image": None})), [expected] * 2)
+    assert extractor([]) == []
+    assert list(extractor(iter([]))) == []
+
+
+def test_iterables_are_read_as_extractions_are_taken(extractor):
+    taken = []
+
+    def posts():
+        for number in range(7):
+            taken.append(number)
+            yield {"id": number, "text": SENTENCES[number % 4]}
+
+    found = extractor(posts(), batch_size=2)
+    assert taken == []
+    first = next(found)
+    assert taken == [0, 1]
+    everything = [first, *found]
+    assert [one.id for one in everything] == list("0123456")
+    assert_same([{**one.to_dict(), "id": None} for one in everything], [extractor(SENTENCES[i % 4]) for i in range(7)])
+
+
+def test_rows_of_our_data_sets(extractor):
+    rows = [
+        {"id": str(i), "tokens": text.split(), "ner_tags": [0] * len(text.split())}
+        | {"image": noise(i) if i else None, "objects": [noise(9)] * i}
+        for i, text in enumerate(SENTENCES)
+    ]
+    dataset, expected = Dataset.from_list(rows), [extractor(row) for row in rows]
+    assert_same(list(extractor(dataset, batch_size=3)), expected)
+    mapped = dataset.map(lambda row: {"found": extractor(row).to_json()})
+    assert_same([json.loads(found) for found in mapped["found"]], [one.to_dict() for one in expected])
+
+
+# How much work it is
+
+
+def test_each_model_is_called_once_a_batch(ner, relate, monkeypatch):
+    calls = []
+    for pipe in (ner, relate):
+        forward = pipe.model.forward
+
+        def record(*arguments, pipe=pipe, forward=forward, **inputs):
+            calls.append((pipe.task.split("-")[1], len(inputs["input_ids"])))
+            return forward(*arguments, **inputs)
+
+        monkeypatch.setattr(pipe.model, "forward", record)
+    extractor = Extractor(ner, relate)
+    found = extractor(SENTENCES[:3], batch_size=3)
+    pairs = sum(len(extractor.candidates(one.entities)) for one in found)
+    assert calls[0] == ("token", 3)
+    assert 0 < pairs and sum(count for task, count in calls[1:] if task == "relation") == pairs
+    assert len(calls) == 1 + -(-pairs // 32)  # at most 32 go through the model at once
+    calls.clear()
+    assert list(extractor(["of"] * 3, batch_size=2))[0].relations == []
+    assert [task for task, _ in calls] == ["token", "token"]  # nothing to ask
+
+
+def test_pictures_are_read_and_encoded_once_a_post_by_each_model(extractor, picture_server, monkeypatch, tmp_path):
+    read, encoded = [], []
+    load = processing_i2srm.load_picture
+
+    def record(given, **options):
+        read.append(given)
+        return load(given, **options)
+
+    monkeypatch.setattr(processing_i2srm, "load_picture", record)
+    for pipe in (extractor.ner, extractor.re):
+        encode = pipe.model.base_model.get_visual_features
+
+        def record_mask(pixel_values, image_mask, encode=encode):
+            encoded.append(int(image_mask.sum()))
+            return encode(pixel_values, image_mask)
+
+        monkeypatch.setattr(pipe.model.base_model, "get_visual_features", record_mask)
+    path, url = tmp_path / "crop.png", f"{picture_server.url}/kobe.png"
+    noise().save(path)
+    found = extractor([{"text": SENTENCES[i], "image": url, "objects": [path]} for i in (0, 2)])
+    assert all(extractor.candidates(one.entities) for one in found)
+    assert picture_server.asked == ["/kobe.png"] * 2
+    assert [given for given in read if not isinstance(given, Image.Image)] == [url, path] * 2
+    assert encoded == [4, 4]
+
+
+# Croppers
+
+
+def cropped_posts() -> list:
+    """Posts at some of which a cropper has to look, and the same with the crops of `Corners` given by hand."""
+    posts = [*mixed_posts(), {"text": SENTENCES[2], "image": noise(6, 30, 30), "objects": []}]
+    by_hand = [dict(post) if isinstance(post, dict) else post for post in posts]
+    for i in (0, 4):
+        by_hand[i]["objects"] = [crop.picture for crop in Corners().of(posts[i]["image"])]
+    return posts, by_hand
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_crops_of_a_cropper_are_as_crops_given_by_hand(extractor, batch_size):
+    posts, by_hand = cropped_posts()
+    cropper = Corners()
+    cropping = Extractor(extractor.ner, extractor.re, cropper=cropper)
+    found, expected = cropping(posts, batch_size=batch_size), extractor(by_hand, batch_size=batch_size)
+    assert sum(len(sizes) for sizes, _ in cropper.asked) == 3  # once a post, for both models
+    assert len(cropper.asked) == {1: 3, 3: 3, 8: 1}[batch_size]
+    objects = [FoundObject((0, 0, 25, 20), 0.9123456, "upper"), FoundObject((25, 20, 50, 40), 0.9123456, "lower")]
+    assert [one.objects for one in found] == [objects if i in (0, 4) else [] for i in range(7)]
+    assert_same(cropping(posts[0]), found[0])
+    for i in (0, 4):
+        for crop, given in zip(found[i].crops(posts[i]["image"]), by_hand[i]["objects"], strict=True):
+            assert np.array_equal(np.asarray(crop), np.asarray(given))
+    assert found[1].crops(None) == []  # needs no picture
+    for one, plain in zip(found, expected, strict=True):
+        assert Extraction.from_dict(json.loads(one.to_json())) == one
+        one.objects = []
+        assert one == plain  # to the last bit
+
+
+def test_a_cropper_of_a_pipeline_is_used_once_for_both(ner, relate):
+    cropper, other = Corners(), Corners()
+    posts, _ = cropped_posts()
+    made = [pipeline(pipe.task, model=pipe.model, processor=pipe.processor, cropper=cropper) for pipe in (ner, relate)]
+    expected = Extractor(ner, relate, cropper=Corners())(posts)
+    assert Extractor(*made)(posts) == expected and sum(len(sizes) for sizes, _ in cropper.asked) == 3
+    assert Extractor(ner, made[1])(posts) == expected
+    asked = len(cropper.asked)
+    assert Extractor(*made, cropper=other)(posts) == expected and len(other.asked) == 1
+    assert Extractor(*made, cropper=False)(posts) == Extractor(ner, relate)(posts) != expected
+    assert len(cropper.asked) == asked
+
+
+def test_each_model_sees_as_many_crops_as_it_knows(ner, relate):
+    few = tiny_pipeline("relations", id2label=dict(enumerate(TYPED)), num_objects=1)
+    few.processor.num_objects = 1
+    post = {"text": SENTENCES[0], "image": noise()}
+    crops = [crop.picture for crop in Corners().of(noise())]
+    found = Extractor(ner, few, cropper=Corners(count=3))(post)
+    assert [one.label for one in found.objects] == ["upper", "lower", "upper"]
+    found.objects = []
+    assert found == Extractor(ner, few)({**post, "objects": [*crops, crops[0]]})
+
+
+def test_records_of_earlier_versions_are_read():
+    values = EXTRACTION.to_dict()
+    del values["objects"]
+    assert Extraction.from_dict(values).objects == []
+
+
+def test_crops_are_cut_from_what_the_post_has(tmp_path):
+    noise().save(tmp_path / "post.png")
+    extraction = Extraction("Kobe", [], [], objects=[FoundObject((5, 6, 25, 26), 0.9, "dog")])
+    (crop,) = extraction.crops(tmp_path / "post.png")
+    assert np.array_equal(np.asarray(crop), np.asarray(noise().crop((5, 6, 25, 26))))
+    with pytest.raises(PictureError, match="gone.png"):
+        extraction.crops(tmp_path / "gone.png")
+
+
+# Pictures that cannot be read
+
+
+def test_pictures_that_fail_are_told_and_flagged(extractor, picture_server, caplog):
+    gone, good = f"{picture_server.url}/gone.png", f"{picture_server.url}/kobe.png"
+    posts = [
+        {"text": SENTENCES[0], "image": gone},
+        {"text": SENTENCES[0], "image": good},
+        {"text": SENTENCES[2], "image": gone, "objects": [good, gone]},
+        {"text": SENTENCES[2], "objects": [good]},
+        {"text": SENTENCES[0]},
+    ]
+    with caplog.at_level(logging.WARNING):
+        found = extractor(posts)
+    assert caplog.text.count("the post is read without it") == 3 and gone in caplog.text
+    assert [set(one.image_errors) for one in found] == [{"image"}, set(), {"image", "objects[1]"}, set(), set()]
+    assert all("404" in error for one in found for error in one.image_errors.values())
+    for flagged, plain in ((found[0], found[4]), (found[2], found[3])):
+        assert_same({**flagged.to_dict(), "image_errors": {}}, plain.to_dict())
+    assert found[1].entities != found[4].entities
+
+
+@pytest.mark.parametrize("bad", ["/no/such.jpg", b"no picture"])
+def test_what_is_done_about_a_picture_that_cannot_be_read(ner, relate, extractor, picture_server, bad):
+    gone = f"{picture_server.url}/gone.png"
+    for given, options in ((bad, {}), (bad, {"on_image_error": "raise"}), (gone, {"on_image_error": "raise"})):
+        with pytest.raises(PictureError):
+            Extractor(ner, relate, **options)({"text": "Kobe", "image": given})
+    found = Extractor(ner, relate, on_image_error="warn")({"text": SENTENCES[0], "image": bad})
+    assert set(found.image_errors) == {"image"}
+    assert_same({**found.to_dict(), "image_errors": {}}, extractor(SENTENCES[0]).to_dict())
+
+
+# Extractions as data
+
+
+EXTRACTION = Extraction(
+    "Kobe lands in Paris",
+    [Entity("PER", 0.98, "Kobe", 0, 4), Entity("LOC", 0.97, "Paris", 14, 19), Entity("MISC", 0.5, "lands", 5, 10)],
+    [Relation(1, 0, "birth", 0.7), Relation(0, 1, "/per/loc/place_of_residence", 0.8)],
+    id="7",
+    image_errors={"objects[0]": "gone"},
+    pairs_left_out=2,
+    objects=[FoundObject((1, 2, 30, 40), 0.9, "dog")],
+)
+
+
+def test_extractions_as_plain_data():
+    assert EXTRACTION.to_dict() == {
+        "text": "Kobe lands in Paris",
+        "entities": [
+            {"entity": "PER", "score": 0.98, "word": "Kobe", "start": 0, "end": 4},
+            {"entity": "LOC", "score": 0.97, "word": "Paris", "start": 14, "end": 19},
+            {"entity": "MISC", "score": 0.5, "word": "lands", "start": 5, "end": 10},
+        ],
+        "relations": [
+            {"head": 1, "tail": 0, "label": "birth", "score": 0.7},
+            {"head": 0, "tail": 1, "label": "/per/loc/place_of_residence", "score": 0.8},
+        ],
+        "id": "7",
+        "image_errors": {"objects[0]": "gone"},
+        "pairs_left_out": 2,
+        "objects": [{"box": (1, 2, 30, 40), "score": 0.9, "label": "dog"}],
+    }
+    assert EXTRACTION.to_triples() == [("Paris", "birth", "Kobe"), ("Kobe", "/per/loc/place_of_residence", "Paris")]
+    assert Extraction("", [], []).to_triples() == []
+
+
+@pytest.mark.parametrize("text", ["Kobe", "東京 مرحبا 👍", "a\u2028b\x85c\r\nd\x1e", "half \ud83d", '"\\'])
+def test_extractions_survive_a_line_of_json(tmp_path, text):
+    extraction = Extraction(text, [Entity("PER", 0.1 + 0.2, text, 0, len(text))], [], image_errors={"image": text})
+    path = tmp_path / "found.jsonl"
+    path.write_text(extraction.to_json() + "\n" + EXTRACTION.to_json() + "\n", encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [Extraction.from_dict(json.loads(line)) for line in lines] == [extraction, EXTRACTION]
+
+
+def test_what_is_found_can_be_written(extractor):
+    for found in extractor(mixed_posts()):
+        assert Extraction.from_dict(json.loads(found.to_json())) == found
+        triples = found.to_triples()
+        assert len(triples) == len(found.relations)
+        words = {entity.word for entity in found.entities}
+        assert all(head in words and label in TYPED and tail in words for head, label, tail in triples)
+
+
+# Loading
+
+
+def test_extractors_load_from_folders(extractor, tmp_path):
+    extractor.ner.save_pretrained(tmp_path / "ner")
+    extractor.re.save_pretrained(tmp_path / "re")
+    post = {"text": SENTENCES[2], "image": noise()}
+    loaded = Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "re"), device="cpu")
+    assert loaded.re.device == torch.device("cpu")
+    assert_same(loaded(post), extractor(post))
+    with pytest.raises(ValueError, match="re=.*ner' is a checkpoint of I2SRMForTokenClassification; give ner= one of"):
+        Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "ner"), device="cpu")
+    alone = Extractor.from_pretrained(str(tmp_path / "ner"), device="cpu", threshold=0.5)
+    assert alone.re is None and alone(post).relations == []
+    assert all(entity.score >= 0.5 for entity in alone(post).entities)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ((3,), ["3 is no post", 'extractor({"text": "Kobe lands in Paris"})']),
+        ((b"Kobe",), ["b'Kobe' is no post"]),
+        (([None],), ["None is no post", 'pipe({"text"']),
+        (({"txt": "Kobe"},), ["no 'txt'", "text, tokens, image, objects"]),
+        (({"text": 3},), ["text=3 is no str"]),
+        (({"text": " "},), ["text=' ' has no words"]),
+        (({"tokens": []},), ["tokens=[] has no words"]),
+        ((["Kobe", ""],), ["text='' has no words"]),
+        (({"text": "Kobe", "objects": 3},), ["objects=3", "objects=['crop.jpg']"]),
+        ((["Kobe"], 0), ["batch_size=0", "batch_size=8"]),
+        ((["Kobe"], True), ["batch_size=True"]),
+        (("Kobe", "2"), ["batch_size='2'"]),
+    ],
+)
+def test_errors_name_the_value_and_show_a_right_call(extractor, call, words):
+    with pytest.raises(ValueError) as error:
+        extractor(*call)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threshold": 1.5}, ["threshold=1.5", "threshold=0.5"]),
+        ({"threshold": None}, ["threshold=None"]),
+        ({"relation_threshold": "0.5"}, ["relation_threshold='0.5'", "relation_threshold=0.5"]),
+        ({"relation_threshold": True}, ["relation_threshold=True"]),
+        ({"on_image_error": "skip"}, ["on_image_error='skip'", "None, 'warn', 'raise'"]),
+    ],
+)
+def test_wrong_options_name_the_value(ner, options, words):
+    with pytest.raises(ValueError) as error:
+        Extractor(ner, **options)
+    assert [word for word in words if word not in str(error.value)] == []

@@ -1,0 +1,299 @@
+"""Posts as HTML pages: what is on them, whatever the text of the post is."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from modeling_i2srm.inference import html as post_drawing
+from modeling_i2srm.inference.explanation import (
+    EntityExplanation,
+    Explanation,
+    RelationExplanation,
+    RelationWithout,
+    Without,
+)
+from modeling_i2srm.inference.extraction import Entity, Extraction, FoundObject, Relation
+from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post
+from modeling_i2srm.support.html_page import GREY, INK, PAPER
+
+EVIL = "<script>alert(\"x\")</script> & <img src=x onerror=alert(1)> 'Kobe' in New York City </p></body>"
+VOID = {"meta", "img"}
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 900, 3), dtype=np.uint8))
+CROP = NOISE.crop((0, 0, 50, 100))
+
+
+def entity(text: str, word: str, kind: str, score: float = 0.5) -> Entity:
+    start = text.index(word)
+    return Entity(kind, score, word, start, start + len(word))
+
+
+def explained(text: str, entities: list[Entity], pictures=("image", "objects[0]"), relations=()) -> Explanation:
+    """An explanation in which each picture gets a tenth more than the one before."""
+    shares = {name: [0.1 + 0.1 * n, 0.2 + 0.1 * n] for n, name in enumerate(pictures)}
+    attention = {"text": [1 - sum(s[layer] for s in shares.values()) for layer in (0, 1)]} | shares
+    said = [Without("image", "MISC", 0.25, False, {"MISC": 0.25}, []), Without("all", "PER", 0.75, True, {}, [])]
+    why = RelationExplanation([RelationWithout("image", "None", 0.625, 0.375)])
+    return Explanation(
+        Extraction(text, entities, list(relations), id="post <7>"),
+        list(pictures),
+        [EntityExplanation(attention, said) for _ in entities],
+        [why for _ in relations],
+    )
+
+
+class Reader(HTMLParser):
+    """Collects elements, checks that they are closed in order, and the texts of labels and of the rest of the post."""
+
+    def __init__(self, page: str):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.texts, self.labels, self.post = [], [], [], [], ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes).get("class")))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if ("p", "post") in self.open:
+            if ("bdi", "label") in self.open:
+                self.labels.append(data)
+            else:
+                self.post += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def page_of(tmp_path, found, image=None, crops=None) -> Reader:
+    draw_post(found, image, crops, tmp_path / "post.html")
+    return Reader((tmp_path / "post.html").read_text(encoding="utf-8"))
+
+
+EVIL_ENTITIES = [entity(EVIL, "'Kobe'", "PER", 0.98), entity(EVIL, "New York City", "LOC", 0.875)]
+
+
+ATTACKS = [
+    "<script>alert(1)</script>",
+    "</p></body><script src=//evil.example/x.js></script>",
+    "<img src=x onerror=alert(1)>",
+    '" onmouseover="alert(1)" x="',
+    "' onfocus='alert(1)' autofocus '",
+    "--><svg/onload=alert(1)>",
+    "]]><iframe srcdoc='&lt;script&gt;'>",
+    "&lt;b&gt; &amp;#60;script&#62;",
+    "</style><script>alert(1)</script>",
+    "javascript:alert(1)",
+]
+KEPT = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "bdi", "mark", "div", "figure"}
+KEPT |= {"img", "figcaption", "span", "ul", "li", "strong", "table", "tr", "th", "td", "details", "summary"}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_that_a_page_shows_is_read_as_html(tmp_path, attack):
+    """Texts, types, relations, ids, and messages with names of files, each wherever it stands."""
+    text = f"{attack} and Kobe {attack}"
+    found = explained(
+        text, [entity(text, attack, attack), entity(text, "Kobe", attack)], relations=[Relation(0, 1, attack, 0.5)]
+    )
+    said = [Without("image", attack, 0.25, True, {attack: 0.25}, [])]
+    for why in found.entities:
+        why.without[:] = said
+    found.relations[0].without[:] = [RelationWithout("image", attack, 0.6, 0.3)]
+    found.extraction.id = attack
+    found.extraction.image_errors = {"objects[0]": f"cannot load picture '{attack}.jpg': no such file"}
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    assert {tag for tag, _ in page.elements} <= KEPT and page.post == text
+    kept = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "src", "alt", "dir", "scope"}
+    assert {name for _, attributes in page.elements for name in attributes} <= kept
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    shown = "".join(page.texts)
+    assert f"'{attack}.jpg'" in shown and f"Post {attack}" in shown and shown.count(attack) > 10
+
+
+def test_a_page_has_the_post_its_entities_pictures_and_reasons(tmp_path):
+    found = explained(EVIL, EVIL_ENTITIES, relations=[Relation(0, 1, "/per/loc/<b>born</b>", 0.8)])
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    assert page.post == EVIL
+    assert page.labels == ["PER 0.98", "LOC 0.88"]
+    tags = {tag for tag, _ in page.elements}
+    assert tags.isdisjoint({"script", "b", "link", "iframe", "object", "a"})
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert [attributes.get("alt") for attributes in page.all("img")] == ["picture of the post", "crop 1 of the post"]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    [policy] = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert "default-src 'none'" in policy
+    for line in (
+        "post <7>",
+        "without the picture: PER 0.98 -> no entity (MISC 0.25)",
+        "without any picture: LOC 0.88 -> PER 0.75",
+        "/per/loc/<b>born</b> 0.80",
+        "without the picture: /per/loc/<b>born</b> 0.80 -> None 0.62 (/per/loc/<b>born</b> 0.38)",
+        "attention: text 60 %, picture 15 %, crop 1 25 %",
+    ):
+        assert line in page.text, line
+    bars = [div["style"] for div in page.all("div") if "width" in div.get("style", "")]
+    assert bars == ["width:15.0%"] * 2 + ["width:25.0%"] * 2
+    assert len(page.all("table")) == 2 and "70.0 %" in page.text and "50.0 %" in page.text  # the text, layers 1 and 2
+
+
+def test_embedded_pictures_are_small_jpegs(tmp_path):
+    found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)])
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    pictures = []
+    for image in page.all("img"):
+        kind, data = image["src"].split(",")
+        assert kind == "data:image/jpeg;base64"
+        pictures.append(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert [picture.size for picture in pictures] == [(640, 213), (50, 100)]
+    assert {picture.format for picture in pictures} == {"JPEG"}
+    difference = np.asarray(pictures[1].convert("L"), int) - np.asarray(CROP.convert("L"), int)
+    assert np.abs(difference).mean() < 12
+
+
+def test_crops_that_were_found_have_boxes(tmp_path):
+    found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)])
+    assert not any(span.get("class") == "box" for span in page_of(tmp_path, found, NOISE, [CROP]).all("span"))
+    found.extraction.objects.append(FoundObject((90, 30, 450, 300), 0.9, EVIL))
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    (box,) = (span for span in page.all("span") if span.get("class") == "box")
+    assert box["style"] == "left:10.00%;top:10.00%;width:40.00%;height:90.00%"
+    assert [image["alt"] for image in page.all("img")] == [
+        "picture of the post, with boxes around its crops",
+        "crop 1 of the post",
+    ]
+
+
+def test_pictures_are_taken_as_the_pipelines_take_them(tmp_path):
+    CROP.save(tmp_path / "crop.png")
+    found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)], pictures=("objects[1]",))
+    page = page_of(tmp_path, found, None, [None, tmp_path / "crop.png"])
+    assert [image["alt"] for image in page.all("img")] == ["crop 2 of the post"]
+    assert "not at hand" in page_of(tmp_path, found).text
+    # A crop that the model did not see has no bars.
+    page = page_of(tmp_path, found, None, [CROP, CROP])
+    assert len(page.all("img")) == 2
+    assert len([div for div in page.all("div") if "width" in div.get("style", "")]) == 1
+
+
+def test_an_extraction_alone_is_drawn_too(tmp_path):
+    found = Extraction(EVIL, EVIL_ENTITIES, [Relation(1, 0, "/loc/per/x", 0.8)], None, {"image": "no <file>"}, 3)
+    text = page_of(tmp_path, found, None, [CROP]).text
+    for words in ("/loc/per/x 0.80", "the picture could not be read: no <file>", "too far apart", "crop 1", "PER 0.98"):
+        assert words in text, words
+    assert "without" not in text and "attention" not in text
+    assert page_of(tmp_path, Extraction("", [], [])).post == ""
+
+
+NESTED = "in New York City Hall today"
+SPANS = {
+    "nested": [(3, 16, "LOC"), (3, 21, "ORG")],
+    "overlapping": [(3, 11, "LOC"), (7, 16, "ORG")],
+    "the same words": [(3, 11, "LOC"), (3, 11, "ORG")],
+    "touching": [(3, 6, "LOC"), (6, 11, "ORG")],
+    "three deep": [(0, 27, "MISC"), (3, 21, "ORG"), (3, 11, "LOC")],
+}
+
+
+@pytest.mark.parametrize("spans", SPANS.values(), ids=SPANS)
+def test_entities_may_nest_and_overlap(tmp_path, spans):
+    entities = [Entity(kind, 0.5, NESTED[start:end], start, end) for start, end, kind in spans]
+    page = page_of(tmp_path, explained(NESTED, entities))
+    assert page.post == NESTED
+    assert sorted(page.labels) == sorted(f"{kind} 0.50" for *_, kind in spans)
+    colours = {mark["style"] for mark in page.all("mark")}
+    assert colours == {f"background:{COLOURS[kind]}" for *_, kind in spans}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), text=st.text(st.characters(), max_size=40))
+def test_any_text_is_on_the_page_as_it_is(tmp_path_factory, data, text):
+    cut = st.integers(0, len(text))
+    spans = data.draw(st.lists(st.tuples(cut, cut).filter(lambda span: span[0] < span[1]), max_size=4))
+    entities = [Entity("<&>", 0.5, text[start:end], start, end) for start, end in spans]
+    page = page_of(tmp_path_factory.getbasetemp(), explained(text, entities))
+    expected = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "\ufffd", text)
+    expected = re.sub(r"[\ud800-\udfff]", "?", expected)
+    assert page.post == expected
+    assert len(page.labels) == len(entities)
+    pieces = cut_text(text, entities)
+    assert "".join(piece.text for piece in pieces) == text
+    for n, (start, end) in enumerate(spans):
+        assert "".join(piece.text for piece in pieces if n in piece.entities) == text[start:end]
+        assert sum(n in piece.ending for piece in pieces) == 1
+
+
+def luminance(colour: str) -> np.ndarray:
+    """Linear red, green and blue."""
+    values = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(a: str, b: str) -> float:
+    """As WCAG defines it."""
+    dark, light = sorted(float(luminance(colour) @ [0.2126, 0.7152, 0.0722]) + 0.05 for colour in (a, b))
+    return light / dark
+
+
+def test_texts_can_be_read_on_their_colours():
+    assert all(contrast(INK, colour) >= 7 for colour in (*COLOURS.values(), *OTHER_COLOURS, PAPER))
+    assert contrast(GREY, PAPER) >= 7
+
+
+# Machado, Oliveira and Fernandes (2009), full loss of one kind of cones.
+SIGHTS = {
+    "normal": np.eye(3),
+    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no blue cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHTS.values(), ids=SIGHTS)
+def test_the_colours_of_types_can_be_told_apart(sight):
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+    def lab(colour: str) -> np.ndarray:
+        x, y, z = np.cbrt(to_xyz @ np.clip(np.array(sight) @ luminance(colour), 0.01, 1) / [0.9505, 1, 1.089])
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    colours = [lab(colour) for colour in COLOURS.values()]
+    assert min(np.linalg.norm(a - b) for n, a in enumerate(colours) for b in colours[:n]) > 15  # 2 is just visible
+
+
+def test_other_types_have_colours_of_their_own():
+    entities = [Entity(kind, 0.5, "x", 0, 1) for kind in ("weapon", "PER", "virus", "weapon")]
+    colours = post_drawing.colours_of(entities)
+    assert colours[0] == colours[3] and len({*colours, *COLOURS.values()}) == 6
+
+
+@pytest.mark.parametrize(
+    ("found", "image", "path", "message"),
+    [
+        (Extraction("Kobe", [], []), None, "post.png", "'post.png' does not end in .html, e.g. path='post.html'"),
+        (Extraction("Kobe", [], []), "none.jpg", "post.html", "cannot load picture 'none.jpg'"),
+        ([], None, "post.html", "list is neither an Extraction nor an Explanation; e.g. draw_post"),
+    ],
+)
+def test_bad_input(tmp_path, monkeypatch, found, image, path, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        draw_post(found, image, None, path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,267 @@
+"""Data sets and models that travel to a Hub and back, each client in a process of its own."""
+
+import hashlib
+import inspect
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet
+import pytest
+from hub_server import HubServer
+
+from modeling_i2srm.prepare.builder import write_parquet
+from modeling_i2srm.prepare.push import push_folder
+from modeling_i2srm.prepare.visual_posts import VisualPosts
+
+SCRIPTS = Path(__file__).parents[2] / "dataset_scripts"
+
+
+def plain(rows) -> list[dict]:
+    """Return rows with the hash of the stored bytes in place of each picture."""
+    undecoded = datasets.Image(decode=False)
+    rows = rows.cast_column("image", undecoded).cast_column("objects", datasets.List(undecoded))
+    return json.loads(json.dumps(list(rows), default=lambda content: hashlib.sha256(content).hexdigest()))
+
+
+WRITER = """
+import json, sys
+import datasets
+from huggingface_hub import HfApi
+from modeling_i2srm.prepare.push import push_folder
+
+first, second = sys.argv[1:]
+urls = [push_folder(first, "user/posts")]
+urls.append(push_folder(second, "posts"))
+urls.append(push_folder(second, "user/posts"))
+push_folder(second, "user/hidden", private=True)
+datasets.load_dataset(first).push_to_hub("user/other")
+datasets.load_dataset(first).push_to_hub("user/other", revision="draft")
+print(json.dumps({
+    "urls": urls,
+    "hidden": datasets.load_dataset("user/hidden", split="test").num_rows,
+    "branches": [branch.name for branch in HfApi().list_repo_refs("user/other", repo_type="dataset").branches],
+}))
+"""
+
+READER = f"""
+import hashlib, json, sys
+import datasets
+from huggingface_hub import HfApi, HfFileSystem
+
+{inspect.getsource(plain)}
+def load(*arguments, **options):
+    loaded = datasets.load_dataset(*arguments, **options)
+    return {{split: [plain(rows), str(rows.features)] for split, rows in loaded.items()}}
+
+result = {{
+    "new": load("user/posts"),
+    "streamed": load("user/posts", streaming=True),
+    "old": load("user/posts", revision=sys.argv[1]),
+    "other": load("user/other"),
+    "draft": load("user/other", revision="draft"),
+    "found": HfFileSystem().find("datasets/user/posts/data"),
+}}
+try:
+    load("user/hidden")
+except datasets.exceptions.DatasetNotFoundError as error:
+    result["hidden"] = str(error)
+print(json.dumps(result))
+"""
+
+FAILING = """
+import json, sys
+from modeling_i2srm.prepare.push import push_folder
+
+try:
+    push_folder(sys.argv[1], sys.argv[2], private=len(sys.argv) > 3)
+except Exception as error:
+    print(json.dumps([isinstance(error, ValueError), isinstance(error, OSError), str(error)]))
+"""
+
+MODEL = """
+import json, tempfile
+import torch
+from transformers import BertConfig, BertModel
+
+config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+sums, same = [], []
+models = [BertModel(config) for _ in range(2)]
+commits = [model.push_to_hub("user/bert", private=True).oid for model in models]
+models[0].push_to_hub("user/bert", revision="draft")
+for model, revision in zip([*models, models[1], models[0]], [*commits, "main", "draft"], strict=True):
+    loaded = BertModel.from_pretrained("user/bert", revision=revision)
+    same.append(all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)))
+print(json.dumps(same))
+"""
+
+
+def run(hub: HubServer, script: str, *arguments, **environment):
+    """Run a script as a client of the Hub and return the JSON that it prints last."""
+    variables = hub.environment(PYTHONPATH=str(SCRIPTS), **environment)
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        yield server
+        assert server.unknown_requests == []
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[Path]:
+    """Return two finished data sets; the first has more rows, and its training split lies in two files."""
+    folders = [tmp_path_factory.mktemp("data") / name for name in ("first", "second")]
+    for folder, count in zip(folders, (6, 4), strict=True):
+        write_parquet(VisualPosts, folder, train=count, validation=3, test=3, seed=count)
+    whole = folders[0] / "data" / "train-00000-of-00001.parquet"
+    table = pyarrow.parquet.read_table(whole)
+    for shard in range(2):
+        pyarrow.parquet.write_table(table[3 * shard :][:3], whole.with_name(f"train-0000{shard}-of-00002.parquet"))
+    whole.unlink()
+    return folders
+
+
+@pytest.fixture(scope="module")
+def expected(folders, tmp_path_factory) -> list[dict]:
+    """Return what is loaded from the folders themselves."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    loaded = [datasets.load_dataset(str(folder), cache_dir=cache) for folder in folders]
+    return [{split: [plain(rows), str(rows.features)] for split, rows in splits.items()} for splits in loaded]
+
+
+@pytest.fixture(scope="module")
+def written(hub, folders) -> dict:
+    """Return what the process saw that pushed."""
+    return run(hub, WRITER, *folders)
+
+
+@pytest.fixture(scope="module")
+def read(hub, written) -> dict:
+    """Return what a process loads that has neither a cache nor a token."""
+    return run(hub, READER, written["urls"][0].split("/")[-1], home="reader", signed_in=False)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_pushed_folder_is_loaded_as_it_was(read, expected):
+    assert [len(rows) for rows, _ in read["new"].values()] == [4, 3, 3]
+    assert sum(row["image"] is not None for rows, _ in read["new"].values() for row in rows) > 3
+    assert read["new"] == read["streamed"] == expected[1]
+
+
+def test_a_push_replaces_all_files_in_one_commit(hub, written, read, folders, expected):
+    commits = hub.repositories["dataset", "user/posts"].history()
+    assert [len(commit.files) - 1 for commit in commits] == [len(files(folder)) for folder in folders[::-1]] + [0]
+    for commit, folder, url in zip(commits, folders[::-1], written["urls"][1::-1], strict=False):
+        pushed = hub.files("dataset", "user/posts", commit.oid)
+        assert {name: content for name, content in pushed.items() if name != ".gitattributes"} == files(folder)
+        assert url == f"{hub.endpoint}/datasets/user/posts/commit/{commit.oid}"
+    assert written["urls"][2] == written["urls"][1]
+    assert read["old"] == expected[0] and len(expected[0]["train"][0]) == 6
+    names = ["test-00000-of-00001", "train-00000-of-00001", "validation-00000-of-00001"]
+    assert read["found"] == [f"datasets/user/posts/data/{name}.parquet" for name in names]
+
+
+def test_push_to_hub_of_datasets(written, read, expected):
+    assert read["other"] == read["draft"] == expected[0]
+    assert written["branches"] == ["main", "draft"]
+
+
+def test_a_private_data_set_is_hidden(hub, written, read):
+    assert hub.repositories["dataset", "user/hidden"].private and written["hidden"] == 3
+    assert "'user/hidden' doesn't exist on the Hub or cannot be accessed" in read["hidden"]
+
+
+def test_models(hub):
+    assert run(hub, MODEL) == [True] * 4
+    blobs = hub.repositories["model", "user/bert"].at("main").files
+    assert blobs["model.safetensors"].lfs and not blobs["config.json"].lfs
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "environment", "advice"),
+    [
+        ("user/posts", {"signed_in": False}, "`hf auth login`, or set HF_TOKEN"),
+        ("user/posts", {"HF_TOKEN": "hf_wrong"}, "`hf auth login`, or set HF_TOKEN"),
+        ("other/posts", {}, "a token that may write to other/posts"),
+        ("user/posts", {"HF_HUB_OFFLINE": "1"}, "unset it"),
+        ("user/posts", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_a_push_that_fails_says_what_to_do(hub, written, folders, repo_id, environment, advice):
+    before = len(hub.repositories["dataset", "user/posts"].commits)
+    _, is_os_error, message = run(hub, FAILING, folders[0], repo_id, **environment)
+    assert is_os_error and message.startswith(f"{repo_id} was not pushed") and advice in message
+    assert len(hub.repositories["dataset", "user/posts"].commits) == before
+
+
+def test_a_push_that_makes_no_sense_is_refused(hub, written, folders, tmp_path):
+    is_value_error, _, message = run(hub, FAILING, folders[0], "user/posts", "private")
+    assert is_value_error and "user/posts is public" in message
+    with pytest.raises(ValueError, match="'my posts' cannot be the name of a data set, write user/name"):
+        push_folder(folders[0], "my posts")
+    with pytest.raises(ValueError, match="is not a finished data set"):
+        push_folder(tmp_path, "user/posts")
+
+
+def test_the_server_refuses_what_the_hub_refuses():
+    def ask(method: str, path: str, body=None, token: str = "hf_testing", **headers):
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            return urllib.request.urlopen(
+                urllib.request.Request(hub.endpoint + path, data=data, headers=headers, method=method)
+            )
+        except urllib.error.HTTPError as error:
+            return error
+
+    def commit(*lines, token: str = "hf_testing"):
+        body = b"\n".join(json.dumps({"key": key, "value": value}).encode() for key, value in lines)
+        return ask("POST", "/api/datasets/user/data/commit/main", body, token)
+
+    with HubServer() as hub:
+        assert (
+            ask("POST", "/api/repos/create", {"name": "data", "organization": "user", "type": "dataset"}).status == 200
+        )
+        assert ask("POST", "/api/repos/create", {"name": "data", "organization": None, "type": "dataset"}).status == 409
+        header = ("header", {"summary": "a file", "description": ""})
+        addition = ("file", {"path": "a.txt", "content": "YWJjZGVm", "encoding": "base64"})
+        assert commit(header, addition, token="").status == 401
+        assert commit(header, addition).status == 200
+        assert commit(("header", {"summary": "late", "parentCommit": "0" * 40}), addition).status == 412
+        assert commit(header, ("deletedFile", {"path": "b.txt"})).headers["X-Error-Code"] == "EntryNotFound"
+        oid = hashlib.sha256(b"content").hexdigest()
+        assert commit(header, ("lfsFile", {"path": "a.bin", "oid": oid, "size": 7})).status == 400
+        assert ask("PUT", f"/lfs/{oid}", b"content", token="").status == 403
+        batch = {"objects": [{"oid": oid, "size": 7}]}
+        assert (
+            "actions" in json.load(ask("POST", "/datasets/user/data.git/info/lfs/objects/batch", batch))["objects"][0]
+        )
+        assert ask("PUT", f"/lfs/{oid}", b"another", token="").status == 400
+        assert ask("PUT", f"/lfs/{oid}", b"content", token="").status == 200
+        answer = json.load(ask("POST", "/datasets/user/data.git/info/lfs/objects/batch", batch))
+        assert answer["objects"] == batch["objects"]
+
+        page = "/datasets/user/data/resolve/main/a.txt"
+        whole, head, part = ask("GET", page), ask("HEAD", page), ask("GET", page, Range="bytes=2-3")
+        assert whole.read() == b"abcdef" and head.headers["Content-Length"] == "6" and head.read() == b""
+        assert part.status == 206 and part.read() == b"cd" and part.headers["Content-Range"] == "bytes 2-3/6"
+        assert ask("GET", page, Range="bytes=6-").status == 416
+        assert ask("GET", page, token="wrong").status == 401
+        for path, code in (("data/resolve/main/b.txt", "Entry"), ("data/resolve/no/a.txt", "Revision"), ("no", "Repo")):
+            address = f"/datasets/user/{path}" if "/" in path else f"/api/datasets/user/{path}"
+            assert ask("GET", address).headers["X-Error-Code"] == f"{code}NotFound"
+        assert hub.unknown_requests == []
+        assert ask("GET", "/api/models").status == 404
+        assert hub.unknown_requests == [("GET", "/api/models")] and hub.requests[-1] == ("GET", "/api/models")

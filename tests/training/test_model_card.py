@@ -1,0 +1,128 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
+from tiny import tiny_config, tiny_processor
+
+from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainingArguments, MultimodalTokenClassificationPipeline
+from modeling_i2srm.training.arguments import ModelArguments
+from modeling_i2srm.training.mner import MNER
+from modeling_i2srm.training.report import write_model_card
+from modeling_i2srm.training.run import RunResult
+
+TEST = {"lenient_f1": 0.70004, "strict_f1": 0.6, "lenient_f1_PER": 0.8, "lenient_precision": 0.123, "loss": 1.0}
+COUNTS = {"posts": 10, "truncated_posts": 2, "words_lost": 31, "labels_lost": 4}
+
+
+def write(folder: Path, *, dataset="user/posts", model=None, training=None, **result):
+    result = {"test": TEST, "validation": {"lenient_f1": 0.75}, "blanked": {"lenient_f1": 0.65}, **result}
+    write_model_card(
+        folder / "run",
+        task=MNER,
+        dataset=dataset,
+        model_args=ModelArguments(**(model or {})),
+        training_args=I2SRMTrainingArguments(str(folder), use_cpu=True, report_to="none", **(training or {})),
+        config=tiny_config(num_objects=2),
+        result=RunResult(folder / "run", truncation={"train": COUNTS}, **result),
+        seconds=61.7,
+    )
+    return ModelCard.load(folder / "run" / "README.md")
+
+
+def rows(card: ModelCard, section: str) -> dict[str, list[str]]:
+    """The rows of a section's table by their first cell."""
+    text = card.text.split(f"## {section}\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert len({len(line) for line in lines}) <= 1  # else it is no table
+    return {first: rest for first, *rest in lines}
+
+
+def test_metadata_is_what_the_hub_reads(tmp_path):
+    data = write(tmp_path).data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "token-classification")
+    assert data.datasets == ["user/posts"] and {"i2srm", "mner", "multimodal"} <= set(data.tags)
+    assert data.base_model == ["FacebookAI/roberta-large", "microsoft/resnet-50"]
+    results = {(r.dataset_split, r.metric_name): (r.metric_type, r.metric_value) for r in data.eval_results}
+    expected = {("test", "lenient f1"): 0.7, ("test", "strict f1"): 0.6, ("validation", "lenient f1"): 0.75}
+    assert results == {name: ("f1", value) for name, value in expected.items()}
+    header = (tmp_path / "run" / "README.md").read_text().split("---\n")[1]
+    assert yaml.safe_load(header)["model-index"][0]["name"].endswith("on posts")
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "encoders"),
+    [
+        ({"text_encoder": "a/t", "vision_encoder": "b/v"}, ["a/t", "b/v"], "a/t and b/v"),
+        ({"text_encoder": "a/t", "vision_encoder": "LOCAL"}, ["a/t"], "a/t and LOCAL"),
+        ({"text_encoder": "LOCAL", "vision_encoder": "LOCAL"}, None, "LOCAL and LOCAL"),
+        ({"from_scratch": True}, None, "bert and resnet from scratch"),
+        ({"model_name_or_path": "user/first"}, ["user/first"], "user/first"),
+        ({"model_name_or_path": "user/first", "from_scratch": True}, ["user/first"], "user/first"),
+        ({"model_name_or_path": "LOCAL"}, None, "LOCAL"),
+    ],
+)
+def test_base_models_are_those_that_were_trained_on(tmp_path, model, base, encoders):
+    model = {name: str(tmp_path) if value == "LOCAL" else value for name, value in model.items()}
+    card = write(tmp_path, model=model)
+    assert card.data.base_model == base
+    assert rows(card, "Recipe")["encoders"] == [encoders.replace("LOCAL", str(tmp_path))]
+
+
+def test_tables_of_results_and_data(tmp_path):
+    card = write(tmp_path)
+    assert rows(card, "Results") == {
+        "metric": ["validation", "test", "test, pictures absent"],
+        "---": ["---"] * 3,
+        "lenient f1": ["75.00", "70.00", "65.00"],
+        "lenient f1 PER": ["-", "80.00", "-"],
+        "strict f1": ["-", "60.00", "-"],
+    }
+    assert rows(card, "Data")["train"] == ["10", "2", "31", "4"]
+    assert "`user/posts`" in card.text and "trained on text and pictures" in card.text
+    table = rows(write(tmp_path, validation={}, blanked={}), "Results")
+    assert table.pop("metric") == ["test"] and table.pop("---") == ["---"]
+    assert table == {"lenient f1": ["70.00"], "lenient f1 PER": ["80.00"], "strict f1": ["60.00"]}
+
+
+def test_a_run_without_evaluation_or_pictures(tmp_path):
+    dataset = tmp_path / "my_posts"
+    dataset.mkdir()
+    card = write(tmp_path, dataset=str(dataset), model={"use_images": False}, test={}, validation={}, blanked={})
+    assert "Not evaluated." in card.text and not card.data.eval_results and card.data.datasets is None
+    assert "`my_posts`" in card.text and str(tmp_path) not in card.text
+    assert "trained on text alone" in card.text
+
+
+@pytest.mark.parametrize(
+    ("training", "fusion", "head"),
+    [({}, "0.001", "0.001"), ({"fusion_learning_rate": 0.0, "head_learning_rate": 0.05}, "0.0", "0.05")],
+)
+def test_recipe(tmp_path, training, fusion, head):
+    settings = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3, "seed": 9}
+    table = rows(write(tmp_path, training={**settings, "num_train_epochs": 7, **training}), "Recipe")
+    expected = {"learning rate": "0.001", "learning rate of the fusion parts": fusion, "epochs": "7", "seed": "9"}
+    expected |= {"learning rate of classifier and CRF": head, "batch size": "12 (1 processes)", "object crops": "2"}
+    expected |= {"AttnMixup": "True", "seconds, all told": "62"}
+    assert {name: table[name] for name in expected} == {name: [value] for name, value in expected.items()}
+
+
+def test_the_usage_example_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", write(tmp_path).text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    I2SRMForTokenClassification(tiny_config()).save_pretrained("run")
+    tiny_processor().save_pretrained("run")
+    Image.new("RGB", (50, 50), "red").save("kobe.jpg")
+    monkeypatch.setattr(
+        MultimodalTokenClassificationPipeline, "postprocess", lambda self, outputs: len(outputs["post"].words)
+    )
+    exec(code.replace(", trust_remote_code=True", ""), {})
+    assert "trust_remote_code=True" in code and capsys.readouterr().out == "4\n"
+
+
+@pytest.mark.parametrize(("pushed", "path"), [(True, "user/tagger"), (False, "run")])
+def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, pushed, path):
+    card = write(tmp_path, training={"hub_model_id": "user/tagger", "push_to_hub": pushed})
+    assert f'model="{path}"' in card.text
