@@ -246,6 +246,7 @@ def test_markers_are_added_to_pretrained_encoders(posts, tmp_path):
     assert processor.image_processor.crop_size["height"] == 32
 
 
+@pytest.mark.slow  # tests/training/test_run.py has the same of entities
 def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
     command = [sys.executable, str(ROOT / "examples/run_mre.py"), *settings(posts, tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
