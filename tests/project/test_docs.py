@@ -39,6 +39,7 @@ INTERNAL = {
     "support.faults",
     "support.figure_style",
     "support.html_page",
+    "support.markdown",
     "support.parquet_rows",
     "support.picture_paths",
     "support.precision",
