@@ -57,13 +57,13 @@ def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str) -
     pairs = Counter((record["gold"], record["predicted"]) for record in records)
     names = [name for name in names if any(name in pair for pair in pairs)]
     totals = Counter(record["gold"] for record in records)
-    shares = [[100 * pairs[gold, found] / max(totals[gold], 1) for found in names] for gold in names]
+    shares = [[100 * pairs[gold, predicted] / max(totals[gold], 1) for predicted in names] for gold in names]
     side = 2.5 + 0.42 * len(names)
     figure, (axes,) = new_figure(side + 1, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for y, gold in enumerate(names):
-        for x, found in enumerate(names):
-            if count := pairs[gold, found]:
+        for x, predicted in enumerate(names):
+            if count := pairs[gold, predicted]:
                 colour = "white" if shares[y][x] > 60 else "black"
                 axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
     plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs

@@ -76,7 +76,7 @@ def mner_compute_metrics(names: list[str]) -> ComputeMetrics:
     metric = MNERMetric(keep_in_memory=True)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        tag_ids = prediction.predictions[0]  # beside it are their scores
+        tag_ids = prediction.predictions[0]  # the second array holds their scores
         predicted, gold = tag_sequences(tag_ids, prediction.label_ids, names)
         return metric.compute(predictions=predicted, references=gold)
 

@@ -86,11 +86,16 @@ Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations i
 
 @dataclass
 class RunResult:
-    """What one training run gave: metrics of the test and validation split, truncation counts and file names.
+    """The results of one training run.
 
-    `mismatched` are metrics of the test split with wrong pictures, by KIND:PERCENT; `data` is what the data set's
-    report says that belongs beside every result, such as warnings; `skipped_steps` are those whose loss or gradients
-    were not finite.
+    Args:
+        test, validation: metrics of the splits, by name.
+        blanked: metrics of the test split without pictures.
+        mismatched: metrics of the test split with wrong pictures, by KIND:PERCENT.
+        truncation: what was cut off, by split.
+        data: what the report of the data set says about every result, such as warnings.
+        records: of predictions.jsonl.
+        skipped_steps: number of steps whose loss or gradients were not finite.
     """
 
     output_dir: Path
@@ -105,7 +110,7 @@ class RunResult:
 
     @property
     def mark(self) -> dict:
-        """What is written beside the metrics in every file."""
+        """What every file of metrics also holds."""
         return {"data": self.data} if self.data else {}
 
 
@@ -177,16 +182,16 @@ def write_model_card(
 
 def _data(dataset: str, result: RunResult) -> str:
     name = Path(dataset).name if Path(dataset).exists() else dataset
-    said = [
+    notes = [
         f"{what}: {result.data[key]}"
         for key, what in (("edition", "Edition"), ("objects", "Crops"))
         if key in result.data
     ]
-    said += [f"**{warning}**" for warning in result.data.get("warnings", [])]
+    notes += [f"**{warning}**" for warning in result.data.get("warnings", [])]
     rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
     names = next(iter(result.truncation.values()), {"posts": 0})
     header = ["split", *(name.replace("_", " ") for name in names)]
-    return "\n\n".join([f"`{name}`", *said, markdown_table(header, rows)])
+    return "\n\n".join([f"`{name}`", *notes, markdown_table(header, rows)])
 
 
 def _results(task: Task, result: RunResult) -> str:

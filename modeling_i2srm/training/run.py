@@ -1,4 +1,4 @@
-"""What the training scripts share: data, model, training, evaluation, prediction and reports."""
+"""A training run in its steps: prepare the data, build the model, encode, fit, evaluate, publish."""
 
 import copy
 import errno
@@ -71,7 +71,11 @@ def setup_logging(training_args: I2SRMTrainingArguments) -> None:
 
 
 def checkpoint_to_resume(training_args: I2SRMTrainingArguments, overwrite: bool) -> str | None:
-    """Find out where to go on, and refuse to mix two runs in one folder."""
+    """The checkpoint to resume from, if any.
+
+    Raises:
+        ValueError: the folder holds another run, or the checkpoint is incomplete.
+    """
     output_dir, wanted = Path(training_args.output_dir or ""), training_args.resume_from_checkpoint
     with training_args.main_process_first(local=False, desc="looking for checkpoints"):
         if training_args.should_save:
@@ -79,7 +83,7 @@ def checkpoint_to_resume(training_args: I2SRMTrainingArguments, overwrite: bool)
         if wanted in ("last", "true", "True", True):
             last = last_whole_checkpoint(output_dir, training_args.should_log, training_args.load_best_model_at_end)
             if last is None:
-                logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
+                logger.warning(f"no checkpoint in {output_dir} to resume from: the run starts from the beginning")
             return last
         if wanted:
             check_whole(wanted, training_args.load_best_model_at_end)
@@ -87,7 +91,7 @@ def checkpoint_to_resume(training_args: I2SRMTrainingArguments, overwrite: bool)
         if earlier := find_checkpoints(output_dir):
             if not overwrite:
                 raise ValueError(
-                    f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, "
+                    f"{output_dir} holds checkpoints of an earlier run; resume it with --resume_from_checkpoint last, "
                     "start over with --overwrite true, or choose another --output_dir"
                 )
             if training_args.should_save:
@@ -333,7 +337,7 @@ def evaluate(
 
 
 def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: RunResult, seconds: float) -> None:
-    """Write the model card, and push the folder to the Hub if asked to."""
+    """Write the model card, and push the folder to the Hub with `--push_to_hub`."""
     push = arguments.training.push_to_hub
     if trainer.is_world_process_zero():
         write_model_card(
@@ -398,7 +402,7 @@ def without_prefix(metrics: dict, prefix: str) -> dict:
 
 
 def run_task(task: Task, arguments: Arguments) -> dict:
-    """Run a task, and its text-only twin if asked for; print the table and write results.json.
+    """Run a task, and with `--compare_text_only` its text-only twin; print the table and write results.json.
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
@@ -408,7 +412,7 @@ def run_task(task: Task, arguments: Arguments) -> dict:
         the steps that were not finite.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, with what was saved and how to go on.
+        Interrupted: after SIGINT or SIGTERM, with what was saved and how to resume.
         RunError: a disk that is full or cannot be written to, numbers that are not finite, or another process that
             ended; with what to do.
     """
@@ -445,8 +449,7 @@ def text_only_twin(arguments: Arguments) -> Arguments:
 
 
 def run_script(task: Task, argv: list[str] | None = None) -> None:
-    """Run a task as the command line says; what ends it from outside, or is wrong with what it was given, is said in
-    one message (`faults.run_script`)."""
+    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`)."""
 
     def run() -> None:
         arguments = parse_arguments(argv)

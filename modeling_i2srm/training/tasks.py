@@ -1,4 +1,4 @@
-"""What differs between the tasks: labels, encoding, metrics, and what is said of predictions."""
+"""What differs between the tasks: labels, encoding, metrics, and records of predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Task(ABC):
         """The label names of a data set.
 
         Raises:
-            ValueError: the column of labels is no such column; with the call that makes it one.
+            ValueError: the column of labels has another type; the message shows the call that converts it.
         """
 
     @abstractmethod
@@ -86,7 +86,7 @@ class EntityTask(Task):
     compute_metrics = staticmethod(mner_compute_metrics)
 
     def label_names(self, features: Features, dataset: str) -> list[str]:
-        """The tag names of a data set, O first; raises `ValueError` for anything that is no BIO scheme."""
+        """The tag names of a data set, O first; raises `ValueError` for other schemes than BIO."""
         tags = features["ner_tags"]
         label = getattr(tags, "feature", None)
         if not isinstance(label, ClassLabel):
