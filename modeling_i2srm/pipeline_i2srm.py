@@ -20,7 +20,7 @@ ON_IMAGE_ERROR = (None, "warn", "raise")
 
 
 class PostPipeline(Pipeline):
-    """What both pipelines share: reading posts, their pictures, and running rows of many posts together."""
+    """The base of the pipelines: it reads posts and their pictures, and runs rows of many posts together."""
 
     _load_processor = True
     _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
@@ -62,7 +62,7 @@ class PostPipeline(Pipeline):
 
     def load(self, post: Post | str | Mapping, **options) -> Post:
         """A post with its pictures read; `options` are those of `Post.load_pictures`. A `Post` is ready as it is."""
-        if not isinstance(post, Post):
+        if not hasattr(post, "load_pictures"):  # another checkpoint's code has a Post of its own
             post = read_post(post, self.keys, self.example)
             post.load_pictures(self.processor, **options)
         return post
@@ -260,18 +260,18 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         spans = [find_entities([names[tag] for tag in ids]) for ids in tags]
         wanted = [
             [
-                (start, ids[start:end] if kind == own else tags_of(kind, end - start, names))
-                for start, end, own in found
-                for kind in (types if return_all_scores else [own])
+                (start, ids[start:end] if kind == tagged else tags_of(kind, end - start, names))
+                for start, end, tagged in entities
+                for kind in (types if return_all_scores else [tagged])
             ]
-            for ids, found in zip(tags, spans, strict=True)
+            for ids, entities in zip(tags, spans, strict=True)
         ]
         all_scores = self.model.span_scores(emissions, mask, wanted)
-        for post, found, scores in zip(posts, spans, map(iter, all_scores), strict=True):
+        for post, entities, scores in zip(posts, spans, map(iter, all_scores), strict=True):
             post.answers = []
-            for start, end, own in found:
-                of_types = {kind: next(scores) for kind in (types if return_all_scores else [own])}
-                post.answers.append({"entity": own, "score": of_types[own], "words": (start, end)})
+            for start, end, tagged in entities:
+                of_types = {kind: next(scores) for kind in (types if return_all_scores else [tagged])}
+                post.answers.append({"entity": tagged, "score": of_types[tagged], "words": (start, end)})
                 if return_all_scores:
                     post.answers[-1]["scores"] = of_types
 
@@ -448,9 +448,9 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
         return self.encode(post, [row])
 
 
-def options(**given) -> dict:
+def options(**values) -> dict:
     """The options that are not `None`."""
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def check_threshold(name: str, value):
@@ -458,8 +458,8 @@ def check_threshold(name: str, value):
         raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
 
 
-def check_sub_tokens(**given):
-    for name, value in options(**given).items():
+def check_sub_tokens(**values):
+    for name, value in options(**values).items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
 

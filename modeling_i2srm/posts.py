@@ -12,7 +12,7 @@ from .words import Word, split_text
 
 logger = logging.get_logger(__name__)
 
-# Columns of our data sets that a post may have beside its own keys.
+# Columns of our data sets that a post may have beside its own keys. Only the id is used.
 COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
 
 

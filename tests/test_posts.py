@@ -1,8 +1,12 @@
 """What kind of post or row a dict is."""
 
-import pytest
-from tiny import noise, tiny_processor
+import importlib.util
+import sys
 
+import pytest
+from tiny import noise, tiny_pipeline, tiny_processor
+
+from modeling_i2srm import posts as posts_module
 from modeling_i2srm.data.collator import I2SRMDataCollator
 from modeling_i2srm.posts import Post, kind_of, read_post
 from modeling_i2srm.words import Word
@@ -54,3 +58,15 @@ def test_which_posts_need_crops():
     needs = [Post("", [], image="a.jpg", objects=objects).needs_crops for objects in (None, [], (), ["b.jpg"], "b.jpg")]
     assert needs == [True, True, True, False, False]
     assert not Post("", [], objects=[]).needs_crops
+
+
+def test_pipelines_take_posts_of_the_code_of_another_checkpoint(monkeypatch):
+    name = "modeling_i2srm.posts_of_another_checkpoint"
+    spec = importlib.util.spec_from_file_location(name, posts_module.__file__)
+    other = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, other)
+    spec.loader.exec_module(other)
+    pipe, image = tiny_pipeline("entities"), noise()
+    post = other.read_post({"text": "Kobe lands in Paris", "image": image}, KEYS, "")
+    assert not isinstance(post, Post)
+    assert pipe([post]) == pipe([{"text": "Kobe lands in Paris", "image": image}])

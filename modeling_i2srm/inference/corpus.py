@@ -381,13 +381,13 @@ class ShardWorker:
         return extractions
 
 
-def check_id(given, default: str) -> str:
+def check_id(value, default: str) -> str:
     """The id of a post as a text."""
-    if given is None or given == "":
+    if value is None or value == "":
         return default
-    if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise ValueError(f"id={given!r:.100} is neither a text nor a whole number; e.g. {EXAMPLE}")
-    return str(given)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"id={value!r:.100} is neither a text nor a whole number; e.g. {EXAMPLE}")
+    return str(value)
 
 
 def explain(error: Exception) -> str:
