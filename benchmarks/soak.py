@@ -37,6 +37,7 @@ from transformers import BertTokenizer, pipeline
 
 from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMProcessor
 from modeling_i2srm.processing_i2srm import resnet_image_processor
+from modeling_i2srm.words import split_text
 
 TASKS = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
 HEADS = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
@@ -126,9 +127,9 @@ def make_post(number: int, pictures: list[bytes]) -> dict:
 def answer(pipes: dict, post: dict) -> list:
     """What the pipelines say of a post; of relations, that of its first and its last word."""
     answers = [pipes["ner"](post)]
-    words = pipes["ner"].processor.split_posts(post["text"], None)[0][0]
+    words = split_text(post["text"])
     if len(words) > 1:
-        head, tail = (words[i][1:] for i in (0, -1))
+        head, tail = ((words[i].start, words[i].end) for i in (0, -1))
         answers.append(pipes["re"]({**post, "head": head, "tail": tail}, top_k=None, skip_long_pairs=True))
     return answers
 

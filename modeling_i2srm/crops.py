@@ -8,6 +8,10 @@ and `picture`, which is `picture.crop(box)`.
 
 from collections.abc import Callable
 
+import torch
+
+from .posts import Post
+
 PARTS = ("box", "score", "label", "picture")
 EXAMPLE = 'cropper=ObjectCropper(load_detector("facebook/detr-resnet-50"))'
 
@@ -18,6 +22,19 @@ def check_cropper(cropper) -> None:
         raise ValueError(f"cropper={cropper!r:.200} cannot be called with pictures and texts; e.g. {EXAMPLE}")
 
 
+def add_crops(posts: list[Post], cropper: Callable) -> None:
+    """Let a cropper find the objects of the posts whose picture is at hand at full size, all of them in one call.
+
+    Raises:
+        ValueError: as of `find_crops`.
+    """
+    waiting = [post for post in posts if post.whole is not None]
+    answers = find_crops(cropper, [post.whole for post in waiting], [post.source for post in waiting])
+    for post, crops in zip(waiting, answers, strict=True):
+        post.crops, post.objects, post.whole = crops, [crop.picture for crop in crops], None
+
+
+@torch.no_grad()
 def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
     """The crops of each picture, all pictures in one call; without pictures the cropper is not called.
 
@@ -26,20 +43,20 @@ def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
     """
     if not pictures:
         return []
-    found = cropper(pictures, texts)
-    if not isinstance(found, (list, tuple)) or not all(isinstance(crops, (list, tuple)) for crops in found):
-        raise ValueError(f"the cropper gave {found!r:.200}, expected a list of crops for each picture, e.g. [[], []]")
-    if len(found) != len(pictures):
+    answer = cropper(pictures, texts)
+    if not isinstance(answer, (list, tuple)) or not all(isinstance(crops, (list, tuple)) for crops in answer):
+        raise ValueError(f"the cropper gave {answer!r:.200}, expected a list of crops for each picture, e.g. [[], []]")
+    if len(answer) != len(pictures):
         raise ValueError(
-            f"the cropper gave crops of {len(found)} pictures, expected {len(pictures)}, as many as it got"
+            f"the cropper gave crops of {len(answer)} pictures, expected {len(pictures)}, as many as it got"
         )
-    for crop in (crop for crops in found for crop in crops):
+    for crop in (crop for crops in answer for crop in crops):
         if lacking := [name for name in PARTS if not hasattr(crop, name)]:
             raise ValueError(
                 f"the cropper gave {crop!r:.200} without {', '.join(lacking)}, expected crops with {', '.join(PARTS)}, "
                 'e.g. ObjectCrop((10, 20, 110, 90), 0.9, "dog", picture.crop((10, 20, 110, 90)))'
             )
-    return [list(crops) for crops in found]
+    return [list(crops) for crops in answer]
 
 
 def describe_crop(crop) -> dict:
@@ -53,4 +70,4 @@ def describe_crop(crop) -> dict:
     return {"box": (left, top, right, bottom), "score": float(crop.score), "label": str(crop.label)}
 
 
-__all__ = ["check_cropper", "describe_crop", "find_crops"]
+__all__ = ["add_crops", "check_cropper", "describe_crop", "find_crops"]

@@ -1,166 +1,97 @@
 """Pipelines: a post in, its entities, the relations of pairs of them, or its own label, with scores out."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import replace
+from itertools import islice
 from numbers import Real
 
 import torch
 from transformers import Pipeline
-from transformers.utils import logging
 
 from .checks import check_finite
 from .crf import entity_type
-from .crops import check_cropper, describe_crop, find_crops
-from .pictures import PictureError, is_url
-from .words import EntityPairError, check_span, split_pair
-
-logger = logging.get_logger(__name__)
+from .crops import add_crops, check_cropper, describe_crop
+from .posts import Post, read_post
+from .words import EntityPairError, Word, check_span, split_pair
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
 ON_IMAGE_ERROR = (None, "warn", "raise")
-# Columns of our data sets; taken, used or not.
-COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
-
-
-@dataclass
-class PreparedPost:
-    """A post on its way through a pipeline."""
-
-    text: str
-    words: list[tuple[str, int, int]]  # (word, start, end), character offsets into the text
-    rows: list[dict | None]  # windows of a long post, or entity pairs, without padding
-    owners: list[int] = field(default_factory=list)  # the window that each word is read from
-    # pixel_values or visual_features, and image_mask; empty without any
-    pictures: dict[str, torch.Tensor] = field(default_factory=dict)
-    image_errors: dict[str, str] = field(default_factory=dict)
-    uncropped: tuple | None = None  # the picture, the same at full size, and the text or tokens: a cropper is to look
-    objects: list[dict] | None = None  # box, score and label of the crops that a cropper found, if one has looked
-    found: list = field(default_factory=list)  # what the model says: entities or (N,) scores of each row
 
 
 class PostPipeline(Pipeline):
-    """What both pipelines share: reading posts, their pictures, and running rows of many posts together."""
+    """The base of the pipelines: it reads posts and their pictures, and runs rows of many posts together."""
 
     _load_processor = True
     _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
     keys: tuple[str, ...]  # of a post
     example: str
 
-    def __call__(self, inputs=None, **kwargs):
+    def __init__(self, *args, cropper: Callable | bool | None = None, **kwargs):
+        check_cropper(cropper)
+        self.cropper = cropper if callable(cropper) else None
+        super().__init__(*args, **kwargs)
+
+    def __call__(self, inputs=None, cropper=None, **kwargs):
         post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
         inputs = post or inputs
-        if isinstance(inputs, (Mapping, str)):
-            return super().__call__(inputs, **kwargs)
-        if isinstance(inputs, (list, tuple)):
-            return super().__call__(list(inputs), **kwargs) if inputs else []
-        # A data set or generator: answers as they come.
-        if isinstance(inputs, torch.utils.data.Dataset):  # may have no __iter__
-            return super().__call__(inputs, **kwargs)
-        if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+        single, listed = isinstance(inputs, (Mapping, str, Post)), isinstance(inputs, (list, tuple))
+        dataset = isinstance(inputs, torch.utils.data.Dataset)  # may have no __iter__
+        if not (single or dataset) and (isinstance(inputs, bytes) or not isinstance(inputs, Iterable)):
             raise ValueError(f"{inputs!r:.200} is no post; e.g. {self.example}")
-        return iter(super().__call__((post for post in inputs), **kwargs))
+        check_cropper(cropper)
+        cropper = self.cropper if cropper is None else cropper
+        if listed and not inputs:
+            return []
+        if callable(cropper):
+            posts = self.read_with_crops([inputs] if single else inputs, cropper, **kwargs)
+            answers = super().__call__(posts, **{**kwargs, "num_workers": 0})  # a cropper runs in this process
+            return next(iter(answers)) if single else list(answers) if listed else iter(answers)
+        if single or dataset:
+            return super().__call__(inputs, **kwargs)
+        if listed:
+            return super().__call__(list(inputs), **kwargs)
+        return iter(super().__call__((post for post in inputs), **kwargs))  # answers as they come
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save model and processor into one folder, which `pipeline(..., trust_remote_code=True)` loads."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
-    def check_post(self, post) -> dict:
-        """The parts of a post; a text alone is a post without pictures."""
-        if isinstance(post, str):
-            post = {"text": post}
-        if not isinstance(post, Mapping):
-            raise ValueError(f"{post!r:.200} is no post: give a dict with {', '.join(self.keys)}, e.g. {self.example}")
-        if unknown := [str(name) for name in post if name not in (*self.keys, *COLUMNS)]:
-            raise ValueError(
-                f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(self.keys)}; e.g. {self.example}"
-            )
-        post = {name: post.get(name) for name in self.keys}
-        text, tokens = post["text"], post["tokens"]
-        if (text is None) == (tokens is None):
-            raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {self.example}")
-        if tokens is None and not isinstance(text, str):
-            raise ValueError(f"text={text!r:.200} is no str; e.g. {self.example}")
-        if tokens is not None:
-            listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
-            post["tokens"] = list(tokens) if listed else tokens
-            if not listed or not all(isinstance(word, str) for word in post["tokens"]):
-                raise ValueError(
-                    f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
-                )
+    def load(self, post: Post | str | Mapping, **options) -> Post:
+        """A post with its pictures read; `options` are those of `Post.load_pictures`. A `Post` is ready as it is."""
+        if not hasattr(post, "load_pictures"):  # another checkpoint's code has a Post of its own
+            post = read_post(post, self.keys, self.example)
+            post.load_pictures(self.processor, **options)
         return post
 
-    def split(self, post: dict) -> tuple[str, list[tuple[str, int, int]]]:
-        """The text of a checked post, for tokens the words with single spaces between, and its words."""
-        text, tokens = post["text"], post["tokens"]
-        words = self.processor.split_posts(text, tokens)[0][0] if text or tokens else []
-        if not words:
-            given = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
-            raise ValueError(f"{given} has no words; e.g. {self.example}")
-        return (text if tokens is None else " ".join(tokens)), words
+    def read_with_crops(self, posts: Iterable, cropper: Callable, **call) -> Iterator[Post]:
+        """Read posts in batches and let a cropper find the objects of those that need crops.
 
-    def load_pictures(
-        self,
-        post: dict,
-        on_image_error: str | None = None,
-        allow_private_addresses: bool | None = None,
-        for_cropper: bool = False,
-    ) -> tuple:
-        """Load the picture and the crops of a post; those that cannot be read, where that is allowed, are `None`.
-
-        Returns:
-            The picture, the list of crops, the errors by "image", "objects[0]" ..., and, for a cropper, the picture at
-            full size if the post has no crops of its own, else `None`.
+        Args:
+            call: options of a call of the pipeline; default those that it was made with.
         """
-        errors = {}
+        settings = {"batch_size": self._batch_size or 1, **self._preprocess_params, **options(**call)}
+        reading = {name: settings.get(name) for name in ("on_image_error", "allow_private_addresses")}
+        check_on_image_error(reading["on_image_error"])
+        indexed = isinstance(posts, torch.utils.data.Dataset) and isinstance(posts, Sized)
+        posts = map(posts.__getitem__, range(len(posts))) if indexed else iter(posts)
+        while batch := list(islice(posts, settings["batch_size"])):
+            batch = [self.load(post, for_cropper=True, **reading) for post in batch]
+            add_crops(batch, cropper)
+            yield from batch
 
-        def load(picture, name: str, read: Callable = self.processor.load_picture):
-            if picture is None:
-                return None
-            try:
-                return read(picture, allow_private_addresses)
-            except PictureError as error:
-                allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
-                if not allowed or error.is_machines_fault:
-                    raise
-                logger.warning(f"{name}: {error}; the post is read without it")
-                errors[name] = str(error)
-                return None
-
-        crops = post["objects"]
-        if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
-            raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
-        crops = [] if crops is None else list(crops)
-        if for_cropper and not crops:
-            whole, image = load(post["image"], "image", self.processor.load_whole) or (None, None)
-            return image, [], errors, whole
-        return load(post["image"], "image"), [load(c, f"objects[{i}]") for i, c in enumerate(crops)], errors, None
-
-    def encode_pictures(self, post: dict, **options) -> dict:
-        """What a `PreparedPost` holds of the pictures of a post; `options` as of `load_pictures`."""
-        image, crops, errors, whole = self.load_pictures(post, **options)
-        if whole is not None:
-            return {"image_errors": errors, "uncropped": (image, whole, text_or_tokens(post))}
-        return {"image_errors": errors, "pictures": self.encode(image, crops)}
-
-    def encode(self, image, crops: list) -> dict[str, torch.Tensor]:
-        """The pixel_values (1+M, 3, H, W) and image_mask (1+M,) of a post; empty without any picture."""
-        return {name: tensor[0] for name, tensor in self.processor.encode_pictures([image], [crops]).items()}
-
-    def crop(self, posts: list[PreparedPost], cropper: Callable):
-        """Let a cropper find the objects of the posts that wait for it, all in one call, and encode their pictures."""
-        waiting = [post for post in posts if post.uncropped is not None]
-        images, pictures, texts = (list(values) for values in zip(*(post.uncropped for post in waiting), strict=True))
-        for post, image, crops in zip(waiting, images, find_crops(cropper, pictures, texts), strict=True):
-            post.objects = [describe_crop(crop) for crop in crops[: self.processor.num_objects]]
-            post.pictures, post.uncropped = self.encode(image, [crop.picture for crop in crops]), None
+    def encode(self, post: Post, rows: list[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
+        """What `preprocess` returns: a copy of a post with its rows, and its pictures as tensors alone."""
+        tensors = self.processor.encode_pictures([post.image], [post.objects])
+        pictures = {name: tensor[0] for name, tensor in tensors.items()}
+        return {"post": replace(post, rows=rows, owners=owners or [], pictures=pictures, image=None, objects=None)}
 
     def batches(
-        self, posts: list[PreparedPost], together: int = ROWS_TOGETHER
-    ) -> Iterable[tuple[list[tuple[PreparedPost, int]], dict[str, torch.Tensor]]]:
+        self, posts: list[Post], together: int = ROWS_TOGETHER
+    ) -> Iterable[tuple[list[tuple[Post, int]], dict[str, torch.Tensor]]]:
         """Yield the rows of posts, in order, as (a list of (post, number of the row), the model's inputs)."""
         self.model.eval()  # a model that is being trained would give another answer each time
         rows = [(post, i) for post in range(len(posts)) for i, row in enumerate(posts[post].rows) if row is not None]
@@ -182,23 +113,28 @@ class PostPipeline(Pipeline):
             batch |= {name: tensor[[post for post, _ in part]] for name, tensor in pictures.items()}
             yield [(posts[post], i) for post, i in part], batch
 
-    def run_rows(self, posts: list[PreparedPost]) -> Iterable[tuple[PreparedPost, int, torch.Tensor]]:
+    def run_rows(self, posts: list[Post]) -> Iterable[tuple[Post, int, torch.Tensor]]:
         """Yield the logits of each row, in order, as (post, number of the row, (T, N) or (N,) float32)."""
         for rows, batch in self.batches(posts, max(ROWS_TOGETHER, len(posts))):
             for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
                 yield *row, scores
 
-    def _forward(self, model_inputs, cropper=None, **kwargs):
+    def _forward(self, model_inputs, **kwargs):
         posts = model_inputs["post"]  # a list where posts come in batches
-        listed = posts if isinstance(posts, list) else [posts]
-        if any(post.uncropped is not None for post in listed):
-            self.crop(listed, cropper)
-        self.answer(listed, **kwargs)
+        self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
         return {"post": posts}
 
-    def answer(self, posts: list[PreparedPost], **kwargs):
-        """Fill in what the model finds in each post."""
+    def answer(self, posts: list[Post], **kwargs):
+        """Fill in the `answers` of each post."""
         raise NotImplementedError
+
+    def note_pictures(self, answer: dict, post: Post) -> dict:
+        """Add to an answer which pictures it was made without, and which crops of a cropper the model saw."""
+        if post.image_errors:
+            answer["image_errors"] = dict(post.image_errors)
+        if post.crops is not None:
+            answer["objects"] = [describe_crop(crop) for crop in post.crops[: self.processor.num_objects]]
+        return answer
 
 
 class MultimodalTokenClassificationPipeline(PostPipeline):
@@ -225,8 +161,8 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             that fails.
         cropper: finds the objects of posts that have a picture and no objects (`None` or an empty list): an
             `ObjectCropper`, or any callable as crops.py says. Objects that are given win; a post without a picture gets
-            none. The pictures of a batch go to it together, at full size. `False`: not the one that the pipeline was
-            made with.
+            none. The pictures of a batch go to it together, at full size, and are read in this process, whatever
+            `num_workers` says. `False`: not the one that the pipeline was made with.
         batch_size: posts that go through the model together.
 
     Returns:
@@ -263,7 +199,6 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         max_length=None,
         on_image_error=None,
         allow_private_addresses=None,
-        cropper=None,
     ):
         if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
             raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
@@ -273,7 +208,6 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             raise ValueError(f'ignore_labels={ignore_labels!r} is no list, e.g. ignore_labels=["{ignore_labels}"]')
         check_sub_tokens(stride=stride, max_length=max_length)
         check_on_image_error(on_image_error)
-        check_cropper(cropper)
         strategy = options(aggregation_strategy=aggregation_strategy)
         all_scores = options(return_all_scores=return_all_scores)
         return (
@@ -282,23 +216,21 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                 max_length=max_length,
                 on_image_error=on_image_error,
                 allow_private_addresses=allow_private_addresses,
-                **for_cropper(cropper),
             ),
-            {**strategy, **all_scores, **options(cropper=cropper)},
+            {**strategy, **all_scores},
             {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
         )
 
     def preprocess(self, inputs, stride=None, max_length=None, **picture_options):
-        post = self.check_post(inputs)
-        text, words = self.split(post)
-        rows, owners = self.processor.encode_windows([word for word, _, _ in words], max_length, stride)
-        return {"post": PreparedPost(text, words, rows, owners, **self.encode_pictures(post, **picture_options))}
+        post = self.load(inputs, **picture_options)
+        rows, owners = self.processor.encode_windows([word.text for word in post.words], max_length, stride)
+        return self.encode(post, rows, owners)
 
     def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
         self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
 
     @staticmethod
-    def collect(posts: list[PreparedPost], rows: Iterable[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
+    def collect(posts: list[Post], rows: Iterable[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
         """The emissions (B, W, N) of the words of posts, each from the window that owns it, and their mask (B, W)."""
         words = {id(post): [None] * len(post.words) for post in posts}
         for post, number, logits in rows:
@@ -318,7 +250,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         names = self.model.config.id2label
         if aggregation_strategy == "none":
             for post, ids, marginals in zip(posts, tags, self.model.marginals(emissions, mask).cpu(), strict=True):
-                post.found = [
+                post.answers = [
                     {"entity": names[tag], "score": float(row[tag]), "words": (word, word + 1), "index": word}
                     | ({"scores": {names[i]: float(p) for i, p in enumerate(row)}} if return_all_scores else {})
                     for word, (tag, row) in enumerate(zip(ids, marginals, strict=False))
@@ -328,31 +260,31 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         spans = [find_entities([names[tag] for tag in ids]) for ids in tags]
         wanted = [
             [
-                (start, ids[start:end] if kind == own else tags_of(kind, end - start, names))
-                for start, end, own in found
-                for kind in (types if return_all_scores else [own])
+                (start, ids[start:end] if kind == tagged else tags_of(kind, end - start, names))
+                for start, end, tagged in entities
+                for kind in (types if return_all_scores else [tagged])
             ]
-            for ids, found in zip(tags, spans, strict=True)
+            for ids, entities in zip(tags, spans, strict=True)
         ]
         all_scores = self.model.span_scores(emissions, mask, wanted)
-        for post, found, scores in zip(posts, spans, map(iter, all_scores), strict=True):
-            post.found = []
-            for start, end, own in found:
-                of_types = {kind: next(scores) for kind in (types if return_all_scores else [own])}
-                post.found.append({"entity": own, "score": of_types[own], "words": (start, end)})
+        for post, entities, scores in zip(posts, spans, map(iter, all_scores), strict=True):
+            post.answers = []
+            for start, end, tagged in entities:
+                of_types = {kind: next(scores) for kind in (types if return_all_scores else [tagged])}
+                post.answers.append({"entity": tagged, "score": of_types[tagged], "words": (start, end)})
                 if return_all_scores:
-                    post.found[-1]["scores"] = of_types
+                    post.answers[-1]["scores"] = of_types
 
     def postprocess(self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)):
         post = model_outputs["post"]
         answers = []
-        for entity in post.found:
+        for entity in post.answers:
             if entity["score"] < threshold or entity["entity"] in ignore_labels:
                 continue
             first, last = entity.pop("words")
-            start, end = post.words[first][1], post.words[last - 1][2]
+            start, end = post.words[first].start, post.words[last - 1].end
             entity |= {"word": post.text[start:end], "start": start, "end": end}
-            answers.append(flag(entity, post))
+            answers.append(self.note_pictures(entity, post))
         return answers
 
 
@@ -396,29 +328,40 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         max_length=None,
         on_image_error=None,
         allow_private_addresses=None,
-        cropper=None,
     ):
         if top_k not in (None, ...) and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1):
             raise ValueError(f"top_k={top_k!r} must be a number of relations, or None for all, e.g. top_k=3")
         check_sub_tokens(max_length=max_length)
         check_on_image_error(on_image_error)
-        check_cropper(cropper)
         return (
             options(
                 skip_long_pairs=skip_long_pairs,
                 max_length=max_length,
                 on_image_error=on_image_error,
                 allow_private_addresses=allow_private_addresses,
-                **for_cropper(cropper),
             ),
-            options(cropper=cropper),
+            {},
             {} if top_k is ... else {"top_k": top_k},
         )
 
     def preprocess(self, inputs, skip_long_pairs=False, max_length=None, **picture_options):
-        post = self.check_post(inputs)
-        text, words = self.split(post)
-        head, tail, pairs = post["head"], post["tail"], post["pairs"]
+        post = self.load(inputs, **picture_options)
+        rows, known, tokens, pieces = [], None, [], []
+        for words, head, tail in self.find_pairs(post):
+            if words is not known:
+                known, tokens = words, [word.text for word in words]
+                pieces = self.processor.sub_tokens(tokens)
+            try:
+                rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length, pieces=pieces))
+            except EntityPairError:
+                if not skip_long_pairs:
+                    raise
+                rows.append(None)
+        return self.encode(post, rows)
+
+    def find_pairs(self, post: Post) -> Iterator[tuple[list[Word], object, object]]:
+        """Yield the words, and head and tail as spans of words, of each pair of a post."""
+        head, tail, pairs = post.head, post.tail, post.pairs
         if not (head is None) == (tail is None) == (pairs is not None):
             raise ValueError(
                 f"head={head!r}, tail={tail!r}, pairs={repr(pairs)[:60]}: give head and tail, or pairs, "
@@ -430,53 +373,42 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             raise ValueError(
                 f"pairs={repr(pairs)[:60]} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
             ) from None
-        starts = {start: word for word, (_, start, _) in enumerate(words)}
-        ends = {end: word for word, (_, _, end) in enumerate(words, start=1)}
-        rows, known, tokens, pieces = [], None, [], []
+        starts = {word.start: n for n, word in enumerate(post.words)}
+        ends = {word.end: n for n, word in enumerate(post.words, start=1)}
         for head, tail in pairs:
-            own_words = words
-            if post["tokens"] is None:
-                spans = [check_span(span, n, len(text), "characters") for span, n in ((head, "head"), (tail, "tail"))]
+            words = post.words
+            if post.tokens is None:
+                both = (head, "head"), (tail, "tail")
+                spans = [check_span(span, name, len(post.text), "characters") for span, name in both]
                 if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
                     head, tail = ((starts[start], ends[end]) for start, end in spans)
                 else:
-                    own_words, head, tail = split_pair(text, head, tail)
-            if own_words is not known:
-                known, tokens = own_words, [word for word, _, _ in own_words]
-                pieces = self.processor.sub_tokens(tokens)
-            try:
-                rows.append(self.processor.encode_pair(tokens, head, tail, max_length=max_length, pieces=pieces))
-            except EntityPairError:
-                if not skip_long_pairs:
-                    raise
-                rows.append(None)
-        prepared = PreparedPost(text, words, rows, **self.encode_pictures(post, **picture_options))
-        return {"post": prepared, "listed": post["pairs"] is not None}
-
-    def _forward(self, model_inputs, **kwargs):
-        return {**super()._forward(model_inputs, **kwargs), "listed": model_inputs["listed"]}
+                    words, head, tail = split_pair(post.text, head, tail)
+            yield words, head, tail
 
     def answer(self, posts):
         for post in posts:
-            post.found = [None] * len(post.rows)
+            post.answers = [None] * len(post.rows)
         for post, number, logits in self.run_rows(posts):
             logits = logits.cpu()
             check_finite(logits[None], names=lambda post=post: [post.text])
-            post.found[number] = logits.softmax(-1)
+            post.answers[number] = logits.softmax(-1)
 
     def postprocess(self, model_outputs, top_k=0):
         post, names = model_outputs["post"], self.model.config.id2label
         answers = []
-        for row, scores in zip(post.rows, post.found, strict=True):
+        for row, scores in zip(post.rows, post.answers, strict=True):
             if scores is None:
                 answers.append(None)
                 continue
             best = scores.argsort(descending=True, stable=True)[: len(scores) if top_k in (None, -1) else max(top_k, 1)]
             left_out = row["num_truncated_words"]
             notes = {"words_left_out": left_out} if left_out else {}
-            ranked = [flag({"label": names[i], "score": float(scores[i]), **notes}, post) for i in best.tolist()]
+            ranked = [
+                self.note_pictures({"label": names[i], "score": float(scores[i]), **notes}, post) for i in best.tolist()
+            ]
             answers.append(ranked[0] if top_k == 0 else ranked)
-        return answers if model_outputs["listed"] else answers[0]
+        return answers if post.pairs is not None else answers[0]
 
 
 class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipeline):
@@ -511,27 +443,14 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
         return super()._sanitize_parameters(top_k=top_k, skip_long_pairs=None, max_length=max_length, **picture_options)
 
     def preprocess(self, inputs, max_length=None, **picture_options):
-        post = self.check_post(inputs)
-        text, words = self.split(post)
-        row = self.processor.encode_tokens([word for word, _, _ in words], max_length=max_length)
-        return {
-            "post": PreparedPost(text, words, [row], **self.encode_pictures(post, **picture_options)),
-            "listed": False,
-        }
+        post = self.load(inputs, **picture_options)
+        row = self.processor.encode_tokens([word.text for word in post.words], max_length=max_length)
+        return self.encode(post, [row])
 
 
-def options(**given) -> dict:
+def options(**values) -> dict:
     """The options that are not `None`."""
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def for_cropper(cropper) -> dict:
-    """What reading pictures has to know of a cropper: with one they are read at full size too."""
-    return {} if cropper is None else {"for_cropper": cropper is not False}
-
-
-def text_or_tokens(post: dict) -> str | list[str]:
-    return post["text"] if post["tokens"] is None else post["tokens"]
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def check_threshold(name: str, value):
@@ -539,8 +458,8 @@ def check_threshold(name: str, value):
         raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
 
 
-def check_sub_tokens(**given):
-    for name, value in options(**given).items():
+def check_sub_tokens(**values):
+    for name, value in options(**values).items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
 
@@ -548,12 +467,6 @@ def check_sub_tokens(**given):
 def check_on_image_error(on_image_error):
     if on_image_error not in ON_IMAGE_ERROR:
         raise ValueError(f"on_image_error={on_image_error!r} is none of {', '.join(map(repr, ON_IMAGE_ERROR))}")
-
-
-def flag(answer: dict, post: PreparedPost) -> dict:
-    """Say in an answer which pictures it was made without, and with which crops that a cropper found."""
-    answer |= {"image_errors": dict(post.image_errors)} if post.image_errors else {}
-    return answer | ({} if post.objects is None else {"objects": [dict(found) for found in post.objects]})
 
 
 def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:

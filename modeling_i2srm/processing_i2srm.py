@@ -13,9 +13,10 @@ from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
-from .crops import check_cropper, find_crops
+from .crops import add_crops, check_cropper
 from .loading import loading
 from .pictures import limit_aspect, load_picture, read_bytes
+from .posts import check_labels, kind_of, one_per_post, split_posts
 from .words import MARKERS, best_windows, check_span, mark_pair, overlapping_windows, split_pair, split_text
 
 logger = logging.get_logger(__name__)
@@ -190,55 +191,29 @@ class I2SRMProcessor(ProcessorMixin):
             raise ValueError(f"label2id={label2id!r:.200} is no dict; e.g. label2id=model.config.label2id")
         if not isinstance(text, str) and hasattr(text, "__iter__"):
             text = list(text)
-        posts, single = self.split_posts(text, tokens)
+        posts, single = split_posts(text, tokens)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
-        pairs = head is not None
-        if pairs != (tail is not None) or (pairs and ner_tags is not None) or (relation is not None and not pairs):
-            raise ValueError(
-                "give head and tail (and relation), or ner_tags, or none of them, e.g. "
-                "processor(..., head=(0, 1), tail=(3, 4))"
-            )
-        posts_have_labels = label is not None
-        if posts_have_labels and (pairs or ner_tags is not None):
-            raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
-        images, objects, ner_tags, head, tail, relation, label = (
-            self._one_per_post(values, name, len(posts), single)
-            for name, values in (
-                ("images", images),
-                ("objects", objects),
-                ("ner_tags", ner_tags),
-                ("head", head),
-                ("tail", tail),
-                ("relation", relation),
-                ("label", label),
-            )
-        )
-        found = [[] for _ in posts]
+        labels = {"ner_tags": ner_tags, "head": head, "tail": tail, "relation": relation, "label": label}
+        labels = {name: values for name, values in labels.items() if values is not None}
+        check_labels(labels)
+        columns = {
+            name: one_per_post(values, name, len(posts), single)
+            for name, values in {"images": images, "objects": objects, **labels}.items()
+        }
         check_cropper(cropper)
-        if callable(cropper):
-            texts = [[word for word, _, _ in post] for post in posts] if text is None else [text] if single else text
-            images, objects, found = self.find_objects(images, objects, texts, cropper)
-        options = {"label2id": label2id, "max_length": max_length}
-        if pairs and text is not None:
-            texts = [text] if single else text
-            marked = [split_pair(*values) for values in zip(texts, head, tail, strict=True)]
-            posts, head, tail = (list(values) for values in zip(*marked, strict=True))
-        if pairs:
-            rows = [
-                self.encode_pair([word for word, _, _ in post], *labels, **options)
-                for post, *labels in zip(posts, head, tail, relation, strict=True)
-            ]
-        elif posts_have_labels:
-            rows = [
-                self.encode_post([word for word, _, _ in post], one, **options)
-                for post, one in zip(posts, label, strict=True)
-            ]
-        else:
-            rows = [
-                self.encode_tokens([word for word, _, _ in post], tags, **options)
-                for post, tags in zip(posts, ner_tags, strict=True)
-            ]
+        for post, post.image, post.objects in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
+            if callable(cropper) and post.needs_crops:
+                post.whole, post.image = self.load_whole(post.image)
+        add_crops(posts, cropper)
+        kind = kind_of({"tokens": tokens, **labels})
+        rows = []
+        for post, *values in zip(posts, *columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            if kind == "pair" and text is not None:
+                post.words, row["head"], row["tail"] = split_pair(post.text, row["head"], row["tail"])
+            row["tokens"] = [word.text for word in post.words]
+            rows.append(self.encode_row(row, label2id, max_length, kind))
         first_words = [row.pop("first_word", 0) for row in rows]
         truncated = [row.pop("num_truncated_words") for row in rows]
         if any(truncated) and not return_word_offsets:
@@ -246,68 +221,19 @@ class I2SRMProcessor(ProcessorMixin):
                 f"{sum(truncated)} words of {sum(map(bool, truncated))} of {len(rows)} posts are beyond max_length and "
                 "were cut off; see return_word_offsets=True"
             )
-        features = {**self.pad(rows, pad_to_multiple_of), **self.encode_pictures(images, objects)}
+        pictures = self.encode_pictures([post.image for post in posts], [post.objects for post in posts])
+        features = {**self.pad(rows, pad_to_multiple_of), **pictures}
         if return_word_offsets:
             kept = [
-                post[first : first + len(post) - cut]
+                post.words[first : first + len(post.words) - cut]
                 for post, first, cut in zip(posts, first_words, truncated, strict=True)
             ]
-            features["words"] = [[word for word, _, _ in post] for post in kept]
-            features["word_offsets"] = [[(start, end) for _, start, end in post] for post in kept]
+            features["words"] = [[word.text for word in words] for words in kept]
+            features["word_offsets"] = [[(word.start, word.end) for word in words] for words in kept]
             features["num_truncated_words"] = truncated
         if return_objects:
-            features["objects"] = found
+            features["objects"] = [(post.crops or [])[: self.num_objects] for post in posts]
         return BatchFeature(features)
-
-    @staticmethod
-    def split_posts(text, tokens) -> tuple[list[list[tuple[str, int, int]]], bool]:
-        """Each post's words as (word, start, end) in characters, and whether it was a single post; of the two arguments
-        one is `None`."""
-        if (text is None) == (tokens is None):
-            raise ValueError(
-                'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
-                'processor(tokens=["Kobe", "lands", "in", "Paris"])'
-            )
-        if text is not None:
-            single = isinstance(text, str)
-            texts = text if isinstance(text, list) else [text]
-            for item in texts:
-                if not isinstance(item, str):
-                    raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
-            return [split_text(item) for item in texts], single
-        if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
-            raise ValueError(f"tokens={tokens!r} is no list of words; call processor(text=...) or (tokens=[...])")
-        tokens = list(tokens)
-        single = len(tokens) > 0 and isinstance(tokens[0], str)
-        posts = []
-        for words in [tokens] if single else tokens:
-            if isinstance(words, str) or not hasattr(words, "__iter__"):
-                raise ValueError(f'tokens holds {words!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
-            post, start = [], 0
-            for word in words:
-                if not isinstance(word, str):
-                    raise ValueError(f'tokens holds {word!r}, expected words, e.g. tokens=["Kobe", "lands"]')
-                post.append((word, start, start + len(word)))
-                start += len(word) + 1
-            posts.append(post)
-        return posts, single
-
-    @staticmethod
-    def _one_per_post(values, name: str, count: int, single: bool) -> list:
-        if values is None:
-            return [None] * count
-        # A list with one picture for one post is taken as a batch of one.
-        if single and not (name == "images" and isinstance(values, (list, tuple))):
-            return [values]
-        if not is_listing(values) or len(values) != count:
-            got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
-            example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
-            absent = "" if name in ("head", "tail") else ", with None where there is none"
-            raise ValueError(
-                f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}{absent}, e.g. "
-                f"{name}={example}"
-            )
-        return list(values)
 
     @cached_property
     def _word_prefix(self) -> str:
@@ -333,6 +259,40 @@ class I2SRMProcessor(ProcessorMixin):
         if not 3 <= limit <= own:
             raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
         return limit
+
+    def encode_row(
+        self,
+        row: Mapping,
+        label2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        kind: str | None = None,
+    ) -> dict:
+        """Encode the words of a row of a data set, without padding, as its columns say.
+
+        Args:
+            row: tokens or text, and ner_tags, or head, tail and relation, or label.
+            kind: default `kind_of(row)`.
+
+        Returns:
+            As of `encode_pair`, `encode_post` or `encode_tokens`; a row that is encoded already as it is.
+        """
+        kind = kind_of(row) if kind is None else kind
+        if kind == "encoded":
+            return dict(row)
+        options = {"label2id": label2id, "max_length": max_length}
+        head, tail = row.get("head"), row.get("tail")
+        if "tokens" in row:
+            tokens = row["tokens"]
+        elif kind == "pair":
+            words, head, tail = split_pair(row["text"], head, tail)
+            tokens = [word.text for word in words]
+        else:
+            tokens = [word.text for word in split_text(row["text"])]
+        if kind == "pair":
+            return self.encode_pair(tokens, head, tail, row.get("relation"), **options)
+        if kind == "labelled":
+            return self.encode_post(tokens, row.get("label"), **options)
+        return self.encode_tokens(tokens, row.get("ner_tags"), **options)
 
     def encode_tokens(
         self,
@@ -562,26 +522,6 @@ class I2SRMProcessor(ProcessorMixin):
         if min_side is None or min(whole.size) < 2 * min_side:  # it would not be decoded at a part of its size
             return whole, limit_aspect(whole)
         return whole, self.load_picture(picture)
-
-    def find_objects(self, images: list, objects: list, texts: list, cropper: Callable) -> tuple[list, list, list]:
-        """Let a cropper find the objects of posts that have a picture and no crops.
-
-        Args:
-            images, objects, texts: of each post, as in a call; texts are words where posts have tokens.
-            cropper: as crops.py says.
-
-        Returns:
-            The images, read where the cropper looked; the objects, pictures; and of each post the crops found, at most
-            `num_objects`, as the cropper gave them.
-        """
-        images, objects, found, whole = list(images), list(objects), [[] for _ in images], {}
-        for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
-            if image is not None and (crops is None or (is_listing(crops) and not len(crops))):
-                whole[post], images[post] = self.load_whole(image)
-        all_crops = find_crops(cropper, list(whole.values()), [texts[post] for post in whole])
-        for post, crops in zip(whole, all_crops, strict=True):
-            objects[post], found[post] = [crop.picture for crop in crops], crops[: self.num_objects]
-        return images, objects, found
 
     def _min_side(self) -> int | None:
         """The shorter side, in pixels, that a JPEG must keep when it is decoded at a part of its size."""

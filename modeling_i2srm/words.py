@@ -2,6 +2,7 @@
 
 import operator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import regex
 
@@ -14,20 +15,31 @@ WORD = regex.compile(
 )
 
 
-def split_text(text: str) -> list[tuple[str, int, int]]:
-    """Split raw text into (word, start, end), character offsets with the end exclusive; only white space is left out.
+class Word(NamedTuple):
+    """A word of a post, with its character offsets in the text, the end exclusive."""
 
-    >>> split_text("RT @ann: Paris, 3.5 km")
-    [('RT', 0, 2), ('@ann', 3, 7), (':', 7, 8), ('Paris', 9, 14), (',', 14, 15), ('3.5', 16, 19), ('km', 20, 22)]
+    text: str
+    start: int
+    end: int
+
+
+def split_text(text: str) -> list[Word]:
+    """Split raw text into words; only white space is left out.
+
+    >>> split_text("@ann: Paris")
+    [Word(text='@ann', start=0, end=4), Word(text=':', start=4, end=5), Word(text='Paris', start=6, end=11)]
+    >>> [word.text for word in split_text("RT @ann: Paris, 3.5 km")]
+    ['RT', '@ann', ':', 'Paris', ',', '3.5', 'km']
     """
-    return [(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
+    return [Word(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
 
 
-def split_pair(text: str, head, tail) -> tuple[list[tuple[str, int, int]], tuple[int, int], tuple[int, int]]:
+def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
     """Split raw text so that two spans of characters begin and end at words.
 
-    >>> split_pair("Kobe in #Paris!", (0, 4), (9, 14))
-    ([('Kobe', 0, 4), ('in', 5, 7), ('#', 8, 9), ('Paris', 9, 14), ('!', 14, 15)], (0, 1), (3, 4))
+    >>> words, head, tail = split_pair("Kobe in #Paris!", (0, 4), (9, 14))
+    >>> [word.text for word in words], head, tail
+    (['Kobe', 'in', '#', 'Paris', '!'], (0, 1), (3, 4))
 
     Returns:
         The words as `split_text` gives them, and the spans in words.
@@ -38,17 +50,17 @@ def split_pair(text: str, head, tail) -> tuple[list[tuple[str, int, int]], tuple
     spans = [check_span(span, name, len(text), "characters") for name, span in (("head", head), ("tail", tail))]
     cuts = sorted({0, len(text), *spans[0], *spans[1]})
     words = [
-        (word, start + offset, end + offset)
+        Word(word, start + offset, end + offset)
         for offset, stop in zip(cuts, cuts[1:], strict=False)
         for word, start, end in split_text(text[offset:stop])
     ]
-    found = []
+    in_words = []
     for name, (start, end) in zip(("head", "tail"), spans, strict=True):
-        inside = [i for i, (_, word_start, word_end) in enumerate(words) if start <= word_start and word_end <= end]
+        inside = [i for i, word in enumerate(words) if start <= word.start and word.end <= end]
         if not inside:
             raise ValueError(f"{name}={(start, end)} holds no word: {text[start:end]!r}; e.g. {CALLS['characters']}")
-        found.append((inside[0], inside[-1] + 1))
-    return words, *found
+        in_words.append((inside[0], inside[-1] + 1))
+    return words, *in_words
 
 
 # head start, head end, tail start, tail end (docs/concepts/method.md, section 7)
@@ -223,6 +235,7 @@ __all__ = [
     "MARKERS",
     "EntityPairError",
     "MarkedPair",
+    "Word",
     "best_windows",
     "check_span",
     "mark_pair",

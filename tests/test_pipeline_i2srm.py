@@ -31,8 +31,8 @@ from transformers.pipelines.pt_utils import KeyDataset
 from transformers.pipelines.token_classification import AggregationStrategy
 from transformers.utils import logging as transformers_logging
 
-from modeling_i2srm.pictures import PictureError, load_picture
-from modeling_i2srm.pipeline_i2srm import find_entities, is_url, tags_of
+from modeling_i2srm.pictures import PictureError, is_url, load_picture
+from modeling_i2srm.pipeline_i2srm import find_entities, tags_of
 from modeling_i2srm.support.detectors import ObjectCropper, ObjectDetector
 from modeling_i2srm.words import EntityPairError, split_text
 
@@ -451,6 +451,38 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(request, pipe_name):
     assert_same(pipe(posts, cropper=cropper), pipe(posts, cropper=cropper, batch_size=5))
     many = pipe(posts[0], cropper=Corners(count=2))  # more than the model sees
     assert len((many if isinstance(many, dict) else many[0])["objects"]) == 3
+
+
+class Indexed(torch.utils.data.Dataset):
+    """A data set that has no __iter__ and no end for those who try one."""
+
+    def __init__(self, rows: list):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, place):
+        return self.rows[place % len(self.rows)]
+
+
+def test_data_sets_and_generators_are_cropped_batch_by_batch(ner):
+    posts = [{"text": text, "image": noise(i)} for i, text in enumerate(SENTENCES)]
+    expected = ner(posts, cropper=Corners())
+    for rows in (Indexed(posts), Dataset.from_list(posts), (post for post in posts)):
+        cropper = Corners()
+        answers = ner(rows, cropper=cropper, batch_size=3, num_workers=2)
+        assert len(cropper.asked) <= 1 and not isinstance(answers, list)  # the others as they are asked for
+        assert_same(list(answers), expected)
+        assert [len(sizes) for sizes, _ in cropper.asked] == [3, 1]
+
+
+def test_gradients_are_off_in_a_cropper(ner):
+    def cropper(pictures, texts):
+        assert not torch.is_grad_enabled()
+        return [[] for _ in pictures]
+
+    assert all(entity["objects"] == [] for entity in ner({"text": SENTENCES[0], "image": noise()}, cropper=cropper))
 
 
 @pytest.mark.parametrize("pipe_name", ["ner", "relate"])

@@ -7,8 +7,8 @@ from transformers.utils import logging
 
 from ..checks import is_listing
 from ..pictures import PictureError
+from ..posts import kind_of
 from ..processing_i2srm import I2SRMProcessor
-from ..words import split_text
 from .feature_cache import VisualFeatureCache
 
 logger = logging.get_logger(__name__)
@@ -78,26 +78,17 @@ class I2SRMDataCollator:
         for place, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise ValueError(f"row {place} is {row!r:.100}, expected a dict; {example}")
-            if not {"tokens", "input_ids", "text"} & row.keys():
+            if kind_of(row) is None:
                 raise ValueError(
                     f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
                 )
 
     def _text(self, row: dict) -> dict:
-        if "input_ids" not in row:
-            post = row.get("id", "?")
-            if row.get("head") is not None or row.get("tail") is not None:
-                row = self.processor.encode_pair(row["tokens"], row.get("head"), row.get("tail"), row.get("relation"))
-            elif "ner_tags" in row:
-                row = self.processor.encode_tokens(row["tokens"], row["ner_tags"])
-            else:
-                words = row["tokens"] if "tokens" in row else [word for word, _, _ in split_text(row["text"])]
-                encode = self.processor.encode_post if "label" in row else self.processor.encode_tokens
-                row = encode(words, row.get("label"))
-            if lost := row["num_truncated_words"]:
-                self.truncated_words += lost
-                logger.warning(f"post {post}: {lost} words do not fit and are left out; raise max_length")
-        return {name: row[name] for name in TEXT_COLUMNS if name in row}
+        encoded = self.processor.encode_row(row)
+        if kind_of(row) != "encoded" and (lost := encoded["num_truncated_words"]):
+            self.truncated_words += lost
+            logger.warning(f"post {row.get('id', '?')}: {lost} words do not fit and are left out; raise max_length")
+        return {name: encoded[name] for name in TEXT_COLUMNS if name in encoded}
 
     def _pictures(self, row: dict):
         image = self._load(row.get("image"), row, "image")

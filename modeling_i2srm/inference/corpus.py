@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -29,7 +29,8 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from ..pictures import PictureError
-from ..pipeline_i2srm import COLUMNS, check_on_image_error, check_threshold
+from ..pipeline_i2srm import check_on_image_error, check_threshold
+from ..posts import COLUMNS, Post
 from ..support.atomic_files import check_writable, replacing, write_json
 from ..support.detectors import ObjectCropper, load_detector
 from ..support.faults import LOST_PROCESS, RunError, first_line, lost_process
@@ -51,7 +52,7 @@ from .corpus_files import (
     read_manifest,
     receipt_path,
 )
-from .extraction import Extraction, Extractor, LoadedPost
+from .extraction import Extraction, Extractor
 
 DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
@@ -134,17 +135,6 @@ class CorpusArguments:
             check_threshold("detector_threshold", self.detector_threshold)
         if self.image_dir is not None and not Path(self.image_dir).is_dir():
             raise ValueError(f"--image_dir {self.image_dir} is no folder; e.g. --image_dir pictures")
-
-
-@dataclass
-class Row:
-    """A row on its way: the post, with its pictures read, or the reason why it is none; then what was found in it."""
-
-    number: int
-    id: str
-    post: LoadedPost | None = None
-    reason: str | None = None
-    extraction: Extraction | None = None
 
 
 def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = None) -> dict:
@@ -290,30 +280,28 @@ class ShardWorker:
         """Write the part of a shard and then its receipt."""
         counts, errors, seen = Counter(), [], 0
         with replacing(output / shard.part) as file:
-            for rows in self.batches(shard):
-                self.extract([row for row in rows if row.post is not None])
-                for row in rows:
-                    if row.reason is not None:
-                        name = self.inputs[shard.input]["path"]
-                        errors.append({"input": name, "row": row.number, "id": row.id, "reason": row.reason})
+            for records, posts in self.batches(shard):
+                for record, post, extraction in zip(records, posts, self.extract(records, posts), strict=True):
+                    if extraction is None:
+                        errors.append(record)
                         continue
-                    counts.update(count(row))
-                    file.write(row.extraction.to_json() + "\n")
-                progress(len(rows))
-                seen += len(rows)
+                    counts.update(count(post, extraction))
+                    file.write(extraction.to_json() + "\n")
+                progress(len(records))
+                seen += len(records)
         receipt = {"bytes": (output / shard.part).stat().st_size, **{name: counts[name] for name in COUNTS}}
         write_json(receipt_path(output, shard.part), {**receipt, "errors": errors})
         progress(shard.stop - shard.start - seen)  # empty lines
 
-    def batches(self, shard: Shard) -> Iterator[list[Row]]:
-        """Yield the rows of a shard in batches, pictures read."""
+    def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict], tuple[Post | None]]]:
+        """Yield the rows of a shard in batches, as of `prepare`."""
         rows, waiting = self.read(shard), deque()
         while True:
             while len(waiting) <= BATCHES_AHEAD and (batch := list(islice(rows, self.arguments.batch_size))):
                 waiting.append([self.pool.submit(self.prepare, shard, *row) for row in batch])
             if not waiting:
                 return
-            yield [future.result() for future in waiting.popleft()]
+            yield tuple(zip(*(future.result() for future in waiting.popleft()), strict=True))
 
     def read(self, shard: Shard) -> Iterator[tuple[int, bytes | dict]]:
         path = Path(self.inputs[shard.input]["path"])
@@ -325,24 +313,28 @@ class ShardWorker:
             self.parquet = ParquetRows(path, KEYS)
         return self.parquet.read(shard.start, shard.stop)
 
-    def prepare(self, shard: Shard, number: int, values: bytes | dict) -> Row:
-        """Check a row and read its pictures."""
+    def prepare(self, shard: Shard, number: int, values: bytes | dict) -> tuple[dict, Post | None]:
+        """Check a row and read its pictures.
+
+        Returns:
+            What errors.jsonl says of the row if it is bad, and its post, `None` if it is.
+        """
         entry = self.inputs[shard.input]
-        row = Row(number, f"{entry['name']}-{number}")
+        record = {"input": entry["path"], "row": number, "id": f"{entry['name']}-{number}", "reason": None}
         try:
             if isinstance(values, bytes):
                 values = json.loads(values.decode())
             if not isinstance(values, dict):
                 raise ValueError(f"{values!r:.100} is no post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
-            row.id = check_id(values.get("id"), row.id)
-            post = self.load(values, Path(self.arguments.image_dir or Path(entry["path"]).parent))
-            row.post = replace(post, id=row.id)
+            record["id"] = check_id(values.get("id"), record["id"])
+            folder = Path(self.arguments.image_dir or Path(entry["path"]).parent)
+            return record, self.load({**values, "id": record["id"]}, folder)
         except BAD_POST as error:
-            row.reason = explain(error)
-        return row
+            record["reason"] = explain(error)
+            return record, None
 
-    def load(self, values: dict, folder: Path) -> LoadedPost:
+    def load(self, values: dict, folder: Path) -> Post:
         """The post that a row is, with its pictures read."""
         if unknown := [name for name in values if name not in (*KEYS, *COLUMNS)]:
             raise ValueError(
@@ -364,35 +356,38 @@ class ShardWorker:
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post = self.extractor.load({**values, **located})
-        return replace(post, image_errors=errors | post.image_errors)
+        post.image_errors = errors | post.image_errors
+        return post
 
-    def extract(self, rows: list[Row]):
-        """Fill in what is found in posts, or the reason; where a batch fails, its posts are tried one by one."""
-        if not rows:
-            return
+    def extract(self, records: Sequence[dict], posts: Sequence[Post | None]) -> list[Extraction | None]:
+        """Extract from the posts of rows; where one cannot be, its record gets the reason.
+
+        Where a batch fails, its posts are tried one by one.
+        """
+        good = [n for n, post in enumerate(posts) if post is not None]
+        extractions = [None] * len(posts)
         try:
-            found = self.extractor.extract([row.post for row in rows])
+            answers = self.extractor.extract([posts[n] for n in good]) if good else []
         except BAD_POST as error:
-            if len(rows) == 1:
-                rows[0].reason = explain(error)
-                return
-            for row in rows:
-                self.extract([row])
-            return
-        for row, extraction in zip(rows, found, strict=True):
+            if len(posts) == 1:
+                records[0]["reason"] = explain(error)
+                return extractions
+            return [self.extract(records[n : n + 1], posts[n : n + 1])[0] for n in range(len(posts))]
+        for n, extraction in zip(good, answers, strict=True):
             for name in ("entities", "relations", "objects"):
                 parts = getattr(extraction, name)
                 setattr(extraction, name, [replace(part, score=round(part.score, DECIMALS)) for part in parts])
-            row.extraction = extraction
+            extractions[n] = extraction
+        return extractions
 
 
-def check_id(given, default: str) -> str:
+def check_id(value, default: str) -> str:
     """The id of a post as a text."""
-    if given is None or given == "":
+    if value is None or value == "":
         return default
-    if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise ValueError(f"id={given!r:.100} is neither a text nor a whole number; e.g. {EXAMPLE}")
-    return str(given)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"id={value!r:.100} is neither a text nor a whole number; e.g. {EXAMPLE}")
+    return str(value)
 
 
 def explain(error: Exception) -> str:
@@ -403,17 +398,17 @@ def explain(error: Exception) -> str:
     return f"{kind}{error}"[:500]
 
 
-def count(row: Row) -> dict[str, int]:
+def count(post: Post, extraction: Extraction) -> dict[str, int]:
     """What a post adds to the counts of its part."""
     return {
         "posts": 1,
-        "entities": len(row.extraction.entities),
-        "relations": len(row.extraction.relations),
-        "posts_without_picture": row.post.post["image"] is None and not any(row.post.post["objects"]),
-        "pictures_failed": len(row.extraction.image_errors),
-        "pairs_left_out": row.extraction.pairs_left_out,
-        "objects": len(row.extraction.objects),
-        "pictures_without_object": row.post.found == [],
+        "entities": len(extraction.entities),
+        "relations": len(extraction.relations),
+        "posts_without_picture": post.image is None and not any(post.objects),
+        "pictures_failed": len(extraction.image_errors),
+        "pairs_left_out": extraction.pairs_left_out,
+        "objects": len(extraction.objects),
+        "pictures_without_object": post.crops == [],
     }
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..pipeline_i2srm import COLUMNS, MultimodalTokenClassificationPipeline
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
+from ..posts import COLUMNS
 from ..support import detectors
 from ..support.atomic_files import replacing, write_json
 from ..version import __version__

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from ..crops import check_cropper
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, PreparedPost, entity_types, tags_of
-from .extraction import Entity, Extraction, Extractor, LoadedPost, Relation
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, entity_types, tags_of
+from ..posts import Post
+from .extraction import Entity, Extraction, Extractor, Relation, read_entities, spans_in_words
 
 TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...
 
@@ -231,20 +232,19 @@ def explain(
         extractor = copy.copy(extractor)
         extractor.cropper = cropper or None
     loaded = extractor.load(post)
-    extractor.crop([loaded])
-    extraction = loaded.start()
+    [extraction] = extractor.start([loaded])
     entities, pictures = explain_entities(extractor, loaded, extraction)
     relations = explain_relations(extractor, loaded, extraction)
     return Explanation(extraction, pictures, entities, relations)
 
 
 def explain_entities(
-    extractor: Extractor, loaded: LoadedPost, extraction: Extraction
+    extractor: Extractor, loaded: Post, extraction: Extraction
 ) -> tuple[list[EntityExplanation], list[str]]:
     """Fill in the entities of a loaded post; return why they are some, and the names of the pictures seen."""
     ner = extractor.ner
     with ner.device_placement():
-        full, masked = mask_each(ner, ner.preprocess(loaded.post, **preprocessing(ner))["post"])
+        full, masked = mask_each(ner, ner.preprocess(loaded, **preprocessing(ner))["post"])
         rows, shares = [], []
         with eager_attention(ner.model):
             # One window at a time: the weights of all layers and heads are large.
@@ -255,9 +255,8 @@ def explain_entities(
         ner.read([full], *ner.collect([full], rows))
         # What the pipeline leaves out is left out here.
         options = {**ner._postprocess_params, "aggregation_strategy": "simple", "threshold": extractor.threshold}
-        extraction.entities = [Entity(**entity) for entity in ner.postprocess({"post": full}, **options)]
-        starts, ends = ({word[side]: n for n, word in enumerate(full.words)} for side in (1, 2))
-        spans = [(starts[entity.start], ends[entity.end] + 1) for entity in extraction.entities]
+        extraction.entities = read_entities(ner.postprocess({"post": full}, **options))
+        spans = spans_in_words(full, extraction.entities)
         without = without_pictures(ner, list(masked.values()), spans)
     names = [name for name in masked if name != ALL]
     slots = [1 + int(slot) for slot in full.pictures["image_mask"].nonzero()] if full.pictures else []
@@ -274,25 +273,25 @@ def explain_entities(
     return explanations, names
 
 
-def explain_relations(extractor: Extractor, loaded: LoadedPost, extraction: Extraction) -> list[RelationExplanation]:
+def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction) -> list[RelationExplanation]:
     """Fill in the relations of a loaded post whose entities are known; return why they are some."""
     pairs = extractor.candidates(extraction.entities)
     if extractor.re is None or not pairs:
         return []
     re = extractor.re
     with re.device_placement():
-        asked = {**loaded.post, "pairs": extractor.spans(loaded.post, extraction, loaded.words, pairs)}
+        asked = extractor.with_pairs(loaded, extraction.entities, pairs)
         prepared = re.preprocess(asked, **preprocessing(re), skip_long_pairs=True)
         full, masked = mask_each(re, prepared["post"])
         re.answer([full, *masked.values()])
-    extractor.add_relations(extraction, pairs, re.postprocess({"post": full, "listed": True}))
+    extractor.add_relations(extraction, pairs, re.postprocess({"post": full}))
     names, explanations = re.model.config.id2label, []
     ids = {label: i for i, label in names.items()}
     for relation in extraction.relations:
         row = pairs.index((relation.head, relation.tail))
         without = []
         for name, post in masked.items():
-            scores = post.found[row]
+            scores = post.answers[row]
             best = int(scores.argmax())
             own = float(scores[ids[relation.label]])
             without.append(RelationWithout(name, names[best], float(scores[best]), own))
@@ -302,7 +301,7 @@ def explain_relations(extractor: Extractor, loaded: LoadedPost, extraction: Extr
 
 def preprocessing(pipe: PostPipeline) -> dict:
     """The options with which a pipeline reads posts, but for those that are set here."""
-    return {k: v for k, v in pipe._preprocess_params.items() if k not in ("for_cropper", "skip_long_pairs")}
+    return {name: value for name, value in pipe._preprocess_params.items() if name != "skip_long_pairs"}
 
 
 @contextmanager
@@ -343,7 +342,7 @@ def picture_shares(model, attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return torch.stack(layers)
 
 
-def mask_each(pipe: PostPipeline, post: PreparedPost) -> tuple[PreparedPost, dict[str, PreparedPost]]:
+def mask_each(pipe: PostPipeline, post: Post) -> tuple[Post, dict[str, Post]]:
     """A post with the features of its pictures, and copies of it without each and, of more than one, without all."""
     pipe.model.eval()  # before the features are computed
     if not post.pictures:
@@ -358,14 +357,14 @@ def mask_each(pipe: PostPipeline, post: PreparedPost) -> tuple[PreparedPost, dic
     if len(present) > 1:
         masks[ALL] = torch.zeros_like(mask)
     full, *masked = (
-        replace(post, pictures={"visual_features": features, "image_mask": seen}, found=[])
+        replace(post, pictures={"visual_features": features, "image_mask": seen}, answers=[])
         for seen in (mask, *masks.values())
     )
     return full, dict(zip(masks, masked, strict=True))
 
 
 def without_pictures(
-    ner: MultimodalTokenClassificationPipeline, posts: list[PreparedPost], spans: list[tuple[int, int]]
+    ner: MultimodalTokenClassificationPipeline, posts: list[Post], spans: list[tuple[int, int]]
 ) -> list[list[dict]]:
     """What the model says of the words of spans in each of the posts, as the fields of `Without`."""
     if not posts:
@@ -377,8 +376,8 @@ def without_pictures(
     asked = [(first, tags_of(kind, last - first, names)) for first, last in spans for kind in types]
     answers = []
     for post, probabilities in zip(posts, ner.model.span_scores(emissions, mask, [asked] * len(posts)), strict=True):
-        words = [entity["words"] for entity in post.found]
-        entities = [Entity(**entity) for entity in ner.postprocess({"post": post})]
+        words = [entity["words"] for entity in post.answers]
+        entities = read_entities(ner.postprocess({"post": post}))
         answers.append([])
         for number, (first, last) in enumerate(spans):
             scores = dict(zip(types, probabilities[number * len(types) :], strict=False))

@@ -6,14 +6,14 @@ import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice
 
 from PIL import Image
 from transformers import pipeline
 
 from ..configuration_i2srm import NO_RELATION, I2SRMConfig
-from ..crops import check_cropper, describe_crop, find_crops
+from ..crops import add_crops, check_cropper, describe_crop
 from ..loading import CheckpointError
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
 from ..pictures import load_picture
@@ -22,8 +22,8 @@ from ..pipeline_i2srm import (
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_threshold,
-    text_or_tokens,
 )
+from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
 
@@ -133,32 +133,7 @@ class Extraction:
         >>> extraction.crops(post["image"])  # doctest: +SKIP
         """
         whole = load_picture(picture, **options) if self.objects else None
-        return [whole.crop(found.box) for found in self.objects]
-
-
-@dataclass
-class LoadedPost:
-    """A post that is ready for an `Extractor`, its pictures read.
-
-    Args:
-        post: its text, tokens, image and objects.
-        text, words: as of `PostPipeline.split`.
-        id, image_errors: as of `Extraction`.
-        whole: the picture at full size, as long as the cropper has not looked at it.
-        found: what the cropper found; `None` where it has not looked.
-    """
-
-    post: dict
-    text: str
-    words: list[tuple[str, int, int]]
-    id: str | None
-    image_errors: dict[str, str]
-    whole: Image.Image | None = None
-    found: list[FoundObject] | None = None
-
-    def start(self) -> Extraction:
-        """What will be found in the post: no entities and relations as yet."""
-        return Extraction(self.text, [], [], self.id, dict(self.image_errors), objects=list(self.found or []))
+        return [whole.crop(one.box) for one in self.objects]
 
 
 class Extractor:
@@ -199,8 +174,8 @@ class Extractor:
         check_on_image_error(on_image_error)
         check_cropper(cropper)
         self.ner, self.re, self.on_image_error = ner, re, on_image_error
-        own = [pipe._forward_params.get("cropper") for pipe in (ner, re) if pipe is not None]
-        self.cropper = next(filter(callable, own if cropper is None else [cropper]), None)
+        croppers = [pipe.cropper for pipe in (ner, re) if pipe is not None] if cropper is None else [cropper]
+        self.cropper = next(filter(callable, croppers), None)
         self.allow_private_addresses = allow_private_addresses
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
@@ -249,8 +224,8 @@ class Extractor:
             return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
             raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
-        found = self._stream(posts, batch_size)
-        return list(found) if isinstance(posts, (list, tuple)) else found
+        extractions = self._stream(posts, batch_size)
+        return list(extractions) if isinstance(posts, (list, tuple)) else extractions
 
     def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
         posts = iter(posts)
@@ -262,42 +237,35 @@ class Extractor:
         """Most crops of a post that a model sees."""
         return max(pipe.processor.num_objects for pipe in (self.ner, self.re) if pipe is not None)
 
-    def load(self, post: str | dict) -> LoadedPost:
+    def load(self, post: str | dict) -> Post:
         """A post with its pictures read."""
-        name = post.get("id") if isinstance(post, Mapping) else None
-        post = self.ner.check_post(post)
-        text, words = self.ner.split(post)
-        options = self.on_image_error, self.allow_private_addresses, self.cropper is not None
-        image, crops, errors, whole = self.ner.load_pictures(post, *options)
-        post = {"text": post["text"], "tokens": post["tokens"], "image": image, "objects": crops}
-        return LoadedPost(post, text, words, None if name is None else str(name), errors, whole)
+        options = {"on_image_error": self.on_image_error, "allow_private_addresses": self.allow_private_addresses}
+        return self.ner.load(post, **options, for_cropper=self.cropper is not None)
 
-    def crop(self, posts: list[LoadedPost]):
-        """Let the cropper find the objects of the posts at which it has to look, all in one call."""
-        waiting = [loaded for loaded in posts if loaded.whole is not None]
-        texts = [text_or_tokens(loaded.post) for loaded in waiting]
-        found = find_crops(self.cropper, [loaded.whole for loaded in waiting], texts)
-        for loaded, crops in zip(waiting, found, strict=True):
-            loaded.post["objects"], loaded.whole = [crop.picture for crop in crops], None
-            loaded.found = [FoundObject(**describe_crop(crop)) for crop in crops[: self.num_objects]]
+    def start(self, posts: list[Post]) -> list[Extraction]:
+        """Let the cropper find the objects of loaded posts; return extractions without entities and relations."""
+        add_crops(posts, self.cropper)
+        extractions = []
+        for post in posts:
+            objects = [FoundObject(**describe_crop(crop)) for crop in (post.crops or [])[: self.num_objects]]
+            extractions.append(Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects))
+        return extractions
 
-    def extract(self, posts: list[LoadedPost]) -> list[Extraction]:
+    def extract(self, posts: list[Post]) -> list[Extraction]:
         """Extract from posts that are loaded, all of them together."""
-        self.crop(posts)
-        extractions = [loaded.start() for loaded in posts]
+        extractions = self.start(posts)
         # Whatever the pipelines were made with, these options are needed here.
         needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
-        answers = self.ner([loaded.post for loaded in posts], batch_size=len(posts), cropper=False, **needed)
+        answers = self.ner(posts, batch_size=len(posts), cropper=False, **needed)
         for extraction, entities in zip(extractions, answers, strict=True):
-            extraction.entities = [Entity(**entity) for entity in entities]
+            extraction.entities = read_entities(entities)
         if self.re is not None:
             asked = []
-            for loaded, extraction in zip(posts, extractions, strict=True):
+            for post, extraction in zip(posts, extractions, strict=True):
                 pairs = self.candidates(extraction.entities)
                 extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
                 if pairs:
-                    spans = self.spans(loaded.post, extraction, loaded.words, pairs)
-                    asked.append((extraction, pairs, {**loaded.post, "pairs": spans}))
+                    asked.append((extraction, pairs, self.with_pairs(post, extraction.entities, pairs)))
             rows = [post for _, _, post in asked]
             answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
             for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
@@ -340,13 +308,12 @@ class Extractor:
         return [label for label, asked in self.labels.items() if asked is None or asked == types]
 
     @staticmethod
-    def spans(post: dict, extraction: Extraction, words: list, pairs: list) -> list:
-        """The pairs as spans: characters of a text, words of tokens."""
-        spans = [(entity.start, entity.end) for entity in extraction.entities]
-        if post["tokens"] is not None:
-            starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
-            spans = [(starts[start], ends[end] + 1) for start, end in spans]
-        return [(spans[head], spans[tail]) for head, tail in pairs]
+    def with_pairs(post: Post, entities: list[Entity], pairs: list[tuple[int, int]]) -> Post:
+        """A copy of a post with the pairs as spans: characters of a text, words of tokens."""
+        spans = [(entity.start, entity.end) for entity in entities]
+        if post.tokens is not None:
+            spans = spans_in_words(post, entities)
+        return replace(post, pairs=[(spans[head], spans[tail]) for head, tail in pairs])
 
     def add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
         """Take the relations that the answers to pairs hold."""
@@ -357,6 +324,19 @@ class Extractor:
             label, score = best["label"], best["score"]
             if label in self._allowed(extraction.entities, head, tail) and score >= self.relation_threshold:
                 extraction.relations.append(Relation(head, tail, label, score))
+
+
+def read_entities(answers: list[dict]) -> list[Entity]:
+    """The entities of a post from the answers of a pipeline, which may also say what its pictures were."""
+    names = [part.name for part in fields(Entity)]
+    return [Entity(**{name: answer[name] for name in names}) for answer in answers]
+
+
+def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
+    """First word and last word + 1 of each entity."""
+    starts = {word.start: n for n, word in enumerate(post.words)}
+    ends = {word.end: n for n, word in enumerate(post.words, start=1)}
+    return [(starts[entity.start], ends[entity.end]) for entity in entities]
 
 
 def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
@@ -381,4 +361,4 @@ def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrained
     return model
 
 
-__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "LoadedPost", "Relation"]
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Relation"]

@@ -627,8 +627,7 @@ def test_a_batch_that_fails_is_not_cropped_again(tmp_path, extractor):
             raise ValueError("too many")
         return ner(posts, **options)
 
-    fail_once.processor, fail_once.check_post, fail_once.split = ner.processor, ner.check_post, ner.split
-    fail_once.load_pictures, fail_once.model = ner.load_pictures, ner.model
+    fail_once.processor, fail_once.load, fail_once.model = ner.processor, ner.load, ner.model
     cropping.ner = fail_once
     extract_corpus(arguments(path, tmp_path / "out", **given), cropping)
     assert failed == [4, 4]

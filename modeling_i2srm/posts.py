@@ -1,0 +1,242 @@
+"""Posts: what kind of post or row a dict is, and the class that holds a post until a model has answered."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from transformers.utils import logging
+
+from .checks import is_listing
+from .pictures import PictureError, is_url
+from .words import Word, split_text
+
+logger = logging.get_logger(__name__)
+
+# Columns of our data sets that a post may have beside its own keys. Only the id is used.
+COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
+
+
+@dataclass
+class Post:
+    """A post from the dict that a user gives to the answer of a model.
+
+    Args:
+        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        words: the words of the text.
+        tokens: the words of a post given as tokens, else `None`.
+        id: of the post, if it has one.
+        head, tail, pairs: the entities that a relation is asked of, as they are given.
+        image, objects: the picture and the crops: at first as they are given, then as PIL images.
+        image_errors: why pictures could not be read, by "image", "objects[0]" ...; these are `None`.
+        whole: the picture at full size, until a cropper has looked at it.
+        crops: the crops of a cropper, as it gave them; `None` where none has looked.
+        rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
+        owners: the row that each word is read from.
+        pictures: pixel_values (1+M, 3, H, W) or visual_features (1+M, F), and image_mask (1+M,); empty without any.
+        answers: of a model: entities, or (N,) scores of each row.
+    """
+
+    text: str
+    words: list[Word]
+    tokens: list[str] | None = None
+    id: str | None = None
+    head: object = None
+    tail: object = None
+    pairs: object = None
+    image: object = None
+    objects: object = None
+    image_errors: dict[str, str] = field(default_factory=dict)
+    whole: object = None
+    crops: list | None = None
+    rows: list[dict | None] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    pictures: dict[str, torch.Tensor] = field(default_factory=dict)
+    answers: list = field(default_factory=list)
+
+    @property
+    def source(self) -> str | list[str]:
+        """The text, or the tokens of a post given as such."""
+        return self.text if self.tokens is None else self.tokens
+
+    @property
+    def needs_crops(self) -> bool:
+        """Whether a cropper looks at the post: it has a picture and no crops."""
+        return self.image is not None and (self.objects is None or is_listing(self.objects) and not len(self.objects))
+
+    def load_pictures(
+        self,
+        processor,
+        on_image_error: str | None = None,
+        allow_private_addresses: bool | None = None,
+        for_cropper: bool = False,
+    ) -> None:
+        """Read the picture and the crops; those that cannot be read, where that is allowed, become `None`.
+
+        Args:
+            processor: an `I2SRMProcessor`.
+            on_image_error, allow_private_addresses: as of the pipelines.
+            for_cropper: also keep the picture at full size, if a cropper looks at it.
+
+        Raises:
+            PictureError: a picture cannot be read, and that is not allowed.
+        """
+
+        def load(picture, name: str, read: Callable = processor.load_picture):
+            if picture is None:
+                return None
+            try:
+                return read(picture, allow_private_addresses)
+            except PictureError as error:
+                allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
+                if not allowed or error.is_machines_fault:
+                    raise
+                logger.warning(f"{name}: {error}; the post is read without it")
+                self.image_errors[name] = str(error)
+                return None
+
+        if for_cropper and self.needs_crops:
+            self.whole, self.image = load(self.image, "image", processor.load_whole) or (None, None)
+        else:
+            self.image = load(self.image, "image")
+        self.objects = [load(crop, f"objects[{i}]") for i, crop in enumerate(self.objects or [])]
+
+
+def kind_of(row: Mapping) -> str | None:
+    """What a row of a data set is to a model, by its columns; `None` if it has no text.
+
+    "encoded": it has input_ids. "pair": it has a head or a tail. "labelled": it has a label, and no ner_tags. "words":
+    any other; its words may have ner_tags.
+
+    >>> kind_of({"tokens": ["Kobe"], "ner_tags": [1]}), kind_of({"text": "what a day", "label": 2})
+    ('words', 'labelled')
+    """
+    if "input_ids" in row:
+        return "encoded"
+    if not {"tokens", "text"} & row.keys():
+        return None
+    if row.get("head") is not None or row.get("tail") is not None:
+        return "pair"
+    return "labelled" if "label" in row and "ner_tags" not in row else "words"
+
+
+def check_labels(labels: Mapping) -> None:
+    """Raise a `ValueError` unless the labels of a call are of one kind: of words, of pairs or of whole posts."""
+    pairs = "head" in labels
+    if pairs != ("tail" in labels) or (pairs and "ner_tags" in labels) or (not pairs and "relation" in labels):
+        raise ValueError(
+            "give head and tail (and relation), or ner_tags, or none of them, e.g. "
+            "processor(..., head=(0, 1), tail=(3, 4))"
+        )
+    if "label" in labels and (pairs or "ner_tags" in labels):
+        raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
+
+
+def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
+    """Check a text, or a dict of the parts of a post, and split it into words; pictures stay as they are given.
+
+    Args:
+        keys: that a post may have beside `COLUMNS`.
+        example: a correct call, for messages.
+
+    Raises:
+        ValueError: not a post; unknown keys; not one of text and tokens; no words; objects that are not a list.
+    """
+    if isinstance(post, str):
+        post = {"text": post}
+    if not isinstance(post, Mapping):
+        raise ValueError(f"{post!r:.200} is no post: give a dict with {', '.join(keys)}, e.g. {example}")
+    if unknown := [str(name) for name in post if name not in (*keys, *COLUMNS)]:
+        raise ValueError(f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(keys)}; e.g. {example}")
+    text, tokens, crops = post.get("text"), post.get("tokens"), post.get("objects")
+    if (text is None) == (tokens is None):
+        raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {example}")
+    if tokens is None and not isinstance(text, str):
+        raise ValueError(f"text={text!r:.200} is no str; e.g. {example}")
+    if tokens is not None:
+        listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
+        words = list(tokens) if listed else []
+        if not listed or not all(isinstance(word, str) for word in words):
+            raise ValueError(
+                f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
+            )
+        tokens = words
+    posts = split_posts(text, tokens)[0] if text or tokens else []
+    if not posts or not posts[0].words:
+        value = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
+        raise ValueError(f"{value} has no words; e.g. {example}")
+    if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
+        raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
+    name = post.get("id")
+    posts[0].id = None if name is None else str(name)
+    posts[0].objects = None if crops is None else list(crops)
+    for part in {"image", "head", "tail", "pairs"} & set(keys):
+        setattr(posts[0], part, post.get(part))
+    return posts[0]
+
+
+def split_posts(text, tokens) -> tuple[list[Post], bool]:
+    """Split one text or a list of texts, or the tokens of one post or of several, into words.
+
+    Returns:
+        The posts, and whether it is a single one that was given without a list around it.
+
+    Raises:
+        ValueError: not one of the two arguments, or something else than texts or words.
+    """
+    if (text is None) == (tokens is None):
+        raise ValueError(
+            'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
+            'processor(tokens=["Kobe", "lands", "in", "Paris"])'
+        )
+    if text is not None:
+        texts = text if isinstance(text, list) else [text]
+        for item in texts:
+            if not isinstance(item, str):
+                raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
+        return [Post(item, split_text(item)) for item in texts], isinstance(text, str)
+    if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+        raise ValueError(f"tokens={tokens!r} is no list of words; call processor(text=...) or (tokens=[...])")
+    tokens = list(tokens)
+    single = len(tokens) > 0 and isinstance(tokens[0], str)
+    posts = []
+    for names in [tokens] if single else tokens:
+        if isinstance(names, str) or not hasattr(names, "__iter__"):
+            raise ValueError(f'tokens holds {names!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
+        words, start = [], 0
+        for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f'tokens holds {name!r}, expected words, e.g. tokens=["Kobe", "lands"]')
+            words.append(Word(name, start, start + len(name)))
+            start += len(name) + 1
+        names = [word.text for word in words]
+        posts.append(Post(" ".join(names), words, names))
+    return posts, single
+
+
+def one_per_post(values, name: str, count: int, single: bool) -> list:
+    """The values of an argument as a list of one a post; of one that is `None`, a `None` each.
+
+    Args:
+        name: of the argument, for the message.
+        count, single: as of `split_posts`.
+
+    Raises:
+        ValueError: not as many values as posts.
+    """
+    if values is None:
+        return [None] * count
+    # A list with one picture for one post is taken as a batch of one.
+    if single and not (name == "images" and isinstance(values, (list, tuple))):
+        return [values]
+    if not is_listing(values) or len(values) != count:
+        got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
+        example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
+        absent = "" if name in ("head", "tail") else ", with None where there is none"
+        raise ValueError(
+            f"{count} post{'s' * (count > 1)}, but {name} is {got}: give a list of {count}{absent}, e.g. "
+            f"{name}={example}"
+        )
+    return list(values)
+
+
+__all__ = ["COLUMNS", "Post", "check_labels", "kind_of", "one_per_post", "read_post", "split_posts"]
