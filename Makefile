@@ -99,10 +99,11 @@ fuzz: $(VENV)/.dev  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all t
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
 
 .PHONY: lint
-lint: $(VENV)/.dev  ## check style, and that no archive, binary or large file is tracked
+lint: $(VENV)/.dev  ## check style and words, and that no archive, binary or large file is tracked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/tracked_files.py
+	$(BIN)/python tests/plain_words.py
 
 .PHONY: format
 format: $(VENV)/.dev  ## fix style
