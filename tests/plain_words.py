@@ -28,7 +28,7 @@ GAP = r"""(?:\s|#|"\s*f?")+"""  # also the end of a line of a comment or of a st
 def find_phrases(text: str) -> list[tuple[int, str, str]]:
     """The phrases of a text that PHRASES names, as (line from 1, phrase, what to write instead), in their order."""
     places = [
-        (match.start(), " ".join(re.sub(r'[#"]', " ", match[0]).split()), better)
+        (match.start(), re.sub(GAP, " ", match[0]), better)
         for phrase, better in PHRASES.items()
         for match in re.finditer(rf"\b(?:{phrase})\b".replace(" ", GAP), text, re.IGNORECASE)
     ]
