@@ -93,7 +93,7 @@ def detectors(tmp_path) -> Path:
 
 
 def looks(detectors: Path) -> list[str]:
-    """What the detectors were asked, a line a call or, of `Asked`, a picture."""
+    """The recorded inputs of the detectors, one line per call or, for `Asked`, per picture."""
     return detectors.with_suffix(".log").read_text().splitlines()
 
 

@@ -1,4 +1,4 @@
-"""The MNRE script: every row is kept as it stands, spans and relations too, and its released crops are warned of."""
+"""The MNRE script: every row is kept unchanged, spans and relations, too, and it warns of the released crops."""
 
 import ast
 import json

@@ -51,7 +51,7 @@ def test_tracked_files_are_checked_and_old_changes_are_left_alone(tmp_path, caps
     assert plain_words.main(tmp_path) == 0
     git("add", "notes.md", folder=tmp_path)
     assert plain_words.main(tmp_path) == 1
-    assert capsys.readouterr().err == 'notes.md:2: "gone on with": write resumed\n'
+    assert capsys.readouterr().err == 'notes.md:2: "gone on with" -> resumed\n'
 
 
 def test_a_tree_without_git_is_not_checked(tmp_path, capsys):
