@@ -223,7 +223,7 @@ def count_posts(numbers: list[int | None], detections: Detections) -> dict:
 
 def describe(settings: CropSettings) -> str:
     """Describe how crops were made, for the report, the card and every result."""
-    seen = "only the picture"
+    seen = "the picture only"
     if settings.phrases:
         seen = f"the picture and the phrases of the text ({settings.phrases})"
     least = "" if settings.threshold is None else f", score {settings.threshold} or more"

@@ -104,8 +104,8 @@ def leave_signals_to_parent():
 def stop_on_sigterm():
     """Make SIGTERM raise `Interrupted`, as Ctrl-C does.
 
-    Call it after the process group is initialized: meanwhile Python runs no handlers, and SIGTERM could not end the
-    process.
+    Call it after the process group is initialized: while torch connects the processes no Python handler runs, and
+    SIGTERM could not end the process.
     """
 
     def stop(signum, _frame):
