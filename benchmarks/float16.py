@@ -7,8 +7,8 @@ from unittest import mock
 
 import torch
 
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_script
+from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 

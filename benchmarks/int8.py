@@ -33,9 +33,8 @@ from modeling_i2srm import (
     I2SRMTrainer,
     I2SRMTrainingArguments,
 )
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.mre import MRE
-from modeling_i2srm.training.run import encode_split, load_splits
+from modeling_i2srm.data.dataset import encode_split, load_splits
+from modeling_i2srm.training.tasks import MNER, MRE
 
 LENGTH, SIDE = 42, 224  # tokens a post and side of a picture of the model at base size
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

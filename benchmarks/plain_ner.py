@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from modeling_i2srm import I2SRMProcessor
+from modeling_i2srm.data.dataset import encode_split, load_splits
 from modeling_i2srm.training.metrics import MNERMetric, tag_sequences
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.run import encode_split, load_splits
+from modeling_i2srm.training.tasks import MNER
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--dataset", required=True)

@@ -41,8 +41,8 @@ from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache
 from modeling_i2srm.data.dataset import encode_split, train_tokenizer  # noqa: E402
 from modeling_i2srm.data.feature_cache import read_picture  # noqa: E402
 from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
-from modeling_i2srm.training.mner import MNER  # noqa: E402
 from modeling_i2srm.training.sampling import LengthGroupedSampler  # noqa: E402
+from modeling_i2srm.training.tasks import MNER  # noqa: E402
 
 AXES = {
     "batch": (1, 2, 4, 8, 16, 32, 64, 128),

@@ -17,8 +17,8 @@ from modeling_i2srm.inference.corpus import extract_corpus
 from modeling_i2srm.onnx.session import OnnxSession
 from modeling_i2srm.support.checkpoint_code import update_checkpoint_code
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER
 
 FOLDER = Path(__file__).parent / "artifacts"
 # Digests of a corpus run and of a feature cache hold configurations, to which another transformers may add fields.
@@ -52,7 +52,7 @@ def test_a_saved_checkpoint_takes_the_present_code(folder, tmp_path):
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_run_goes_through_the_same_losses(folder, resumed):
     settings = {"resume_from_checkpoint": "last"} if resumed else {}
-    results = run_task(MNER, *parse_arguments(make_artifacts.command_line("run" if resumed else "new_run", **settings)))
+    results = run_task(MNER, parse_arguments(make_artifacts.command_line("run" if resumed else "new_run", **settings)))
     expected = json.loads(Path("losses.json").read_text())
     losses = make_artifacts.run_losses("run" if resumed else "new_run", results)
     assert [entry["step"] for entry in losses["steps"]] == [entry["step"] for entry in expected["steps"]]

@@ -280,7 +280,10 @@ def real_sub_tokens(folder, kind: str) -> dict[str, list[int]]:
     return dict(zip(words, sub_tokens, strict=True))
 
 
-@pytest.mark.parametrize(("kind", "max_length"), [("trained", 80), ("trained", 32), ("small", 80)])
+TRAINED = [pytest.param("trained", length, marks=pytest.mark.slow) for length in (80, 32)]
+
+
+@pytest.mark.parametrize(("kind", "max_length"), [*TRAINED, ("small", 80)])
 def test_every_row_of_mnre(shared_data, kind, max_length):
     rows, processor = real_rows(shared_data), real_processor(shared_data, kind)
     sub_tokens, vocabulary = real_sub_tokens(shared_data, kind), processor.tokenizer.get_vocab()

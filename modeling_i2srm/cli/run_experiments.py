@@ -18,9 +18,8 @@ from pathlib import Path
 from ..studies.run import run_study
 from ..studies.settings import STUDIES
 from ..support import faults
-from ..training.mner import MNER
-from ..training.mre import MRE
 from ..training.run import end_processes
+from ..training.tasks import MNER, MRE
 
 TASKS = {"mner": MNER, "mre": MRE}
 

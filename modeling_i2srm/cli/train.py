@@ -1,11 +1,7 @@
 """The training scripts, one for each task."""
 
-from ..training.classification import CLASSIFICATION
-from ..training.mner import MNER
-from ..training.mre import MRE
 from ..training.run import run_script
-
-TASKS = {task.name: task for task in (MNER, MRE, CLASSIFICATION)}
+from ..training.tasks import TASKS
 
 
 def main(task: str):

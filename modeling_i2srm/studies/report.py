@@ -8,7 +8,8 @@ import numpy as np
 
 from ..data.mismatch import KINDS, Mismatch
 from ..support.figure_style import COLOURS, GREY, new_figure, styled
-from ..training.run import Task, predictions_name
+from ..training.run import predictions_name
+from ..training.tasks import Task
 from .settings import Study
 from .significance import adjusted, compare, post_counts
 

@@ -18,9 +18,10 @@ from tqdm.auto import tqdm
 from ..configuration_i2srm import I2SRMConfig
 from ..support.atomic_files import placing, replacing, write_json
 from ..support.faults import Interrupted
-from ..training.arguments import json_to_argv, parse_arguments
+from ..training.arguments import Arguments, json_to_argv, parse_arguments
 from ..training.checkpoints import find_checkpoints, remove
-from ..training.run import Task, run_task, setup_logging
+from ..training.run import run_task, setup_logging
+from ..training.tasks import Task
 from ..version import __version__
 from .report import describe, draw_study, study_table, summarize
 from .settings import STUDIES, Setting
@@ -97,7 +98,7 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
             overrides = {"output_dir": "-", **setting.overrides, **ALWAYS, "seed": seed}
             words = [*argv, *command_line(overrides)]
             try:
-                decisive = decisive_settings(task, *parse_arguments(words))
+                decisive = decisive_settings(task, parse_arguments(words))
             except ValueError as error:
                 raise ValueError(f"setting {setting.name!r}: {error}") from error
             text = json.dumps(decisive, sort_keys=True, default=str)
@@ -116,31 +117,31 @@ def command_line(settings: dict) -> list[str]:
 
 
 @cache
-def default_arguments(use_cpu: bool) -> tuple:
+def default_arguments(use_cpu: bool) -> Arguments:
     """Default arguments for a device, which must be that of the run: the first parsed arguments choose the backend."""
     return parse_arguments(["--dataset", "-", "--output_dir", "-", "--use_cpu", str(use_cpu)])
 
 
-def decisive_settings(task: Task, model_args, config_args, data_args, training_args) -> dict:
+def decisive_settings(task: Task, arguments: Arguments) -> dict:
     """All that the result of a run depends on: non-default settings, contents of folders, version, processes."""
-    decisive = {"task": task.name, "version": __version__, "processes": training_args.world_size}
+    decisive = {"task": task.name, "version": __version__, "processes": arguments.training.world_size}
     config_defaults = {f.name: f.default for f in dataclasses.fields(I2SRMConfig)}
     config_defaults["semantic_loss_weight"] = task.model_class.default_semantic_loss_weight
-    if training_args.use_cpu:
+    if arguments.training.use_cpu:
         decisive["use_cpu"] = True
-    defaults = default_arguments(training_args.use_cpu)
-    for group, default in zip((model_args, config_args, data_args, training_args), defaults, strict=True):
+    defaults = default_arguments(arguments.training.use_cpu)
+    for group, default in zip(arguments, defaults, strict=True):
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
             standard = getattr(default, field.name)
-            if group is config_args and value == config_defaults[field.name]:
+            if group is arguments.config and value == config_defaults[field.name]:
                 continue
             if field.init and field.name not in INCIDENTAL and value != standard:
                 decisive[field.name] = value
-    if data_args.cache_visual_features is None:
+    if arguments.cache.cache_visual_features is None:
         decisive.pop("visual_cache_dtype", None)
-    elif model_args.use_images:
-        decisive["cached_features"] = data_args.visual_cache_dtype
+    elif arguments.model.use_images:
+        decisive["cached_features"] = arguments.cache.visual_cache_dtype
     for name in FOLDERS:
         if name in decisive:
             decisive[name] = identity(decisive[name], name == "dataset")
@@ -194,9 +195,9 @@ def run_study(
         Interrupted: after a signal; the same command resumes the study.
     """
     runs = plan(study, task, argv, seeds, names)
-    _, _, data_args, training_args = parse_arguments(runs[0].argv)
-    setup_logging(training_args)
-    folder = Path(output_dir) / f"{study}-{Path(data_args.dataset).name}"
+    first_run = parse_arguments(runs[0].argv)
+    setup_logging(first_run.training)
+    folder = Path(output_dir) / f"{study}-{Path(first_run.data.dataset).name}"
     stored = Path(output_dir) / "cache"
     todo = from_first(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
     first = not distributed_group() or distributed.get_rank() == 0
@@ -234,16 +235,16 @@ def write_study(folder: Path, study: str, task: Task, records: list[dict], comma
 def train(run: Run, task: Task, folder: Path, keep_models: bool):
     """Train and evaluate one run, and write run.json at its end."""
     arguments = parse_arguments(run.argv)
-    arguments[3].output_dir = str(folder)
+    arguments.training.output_dir = str(folder)
     try:
         with redirect_stdout(io.StringIO()):  # the tables and examples of each run
-            results = run_task(task, *arguments)
+            results = run_task(task, arguments)
     except ValueError as error:
         raise ValueError(f"setting {run.setting.name!r}, seed {run.seed}: {error}") from error
     except Interrupted as error:
         raise Interrupted(error.signum, f"{error}; or give the same command of run_experiments.py again") from None
     gc.collect()
-    if arguments[3].should_save:
+    if arguments.training.should_save:
         write_json(folder / "run.json", {"decisive": run.decisive, "results": results}, default=str)
         if not keep_models:
             for checkpoint in find_checkpoints(folder):

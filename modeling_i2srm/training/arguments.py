@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from transformers import HfArgumentParser
 
@@ -45,7 +45,7 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What to train and evaluate on."""
+    """Which data set to train and evaluate on, and how its rows are encoded."""
 
     dataset: str | None = field(default=None, metadata={"help": "Folder of Parquet files, or Hub id."})
     image_dir: str | None = field(
@@ -56,6 +56,25 @@ class DataArguments:
         },
     )
     max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
+    skip_long_pairs: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
+        },
+    )
+    balance_relations: bool = field(
+        default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
+    )
+
+    def __post_init__(self):
+        if self.dataset is None:
+            raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
+
+
+@dataclass
+class SampleArguments:
+    """Which rows of the splits are used, and whether some get wrong pictures."""
+
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
     train_fraction: float | None = field(
         default=None, metadata={"help": "Train on this share of these rows, drawn with the seed, e.g. 0.1."}
@@ -72,18 +91,18 @@ class DataArguments:
         default=None,
         metadata={"help": "Predict the test split with wrong pictures, too, e.g. shuffled:50 shuffled:100 noised:100."},
     )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
-    )
-    skip_long_pairs: bool = field(
-        default=False,
-        metadata={
-            "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
-        },
-    )
-    balance_relations: bool = field(
-        default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
-    )
+
+    def __post_init__(self):
+        for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
+            Mismatch.parse(text)
+        if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
+            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
+
+
+@dataclass
+class FeatureCacheArguments:
+    """Whether and how the features of a frozen backbone are stored."""
+
     cache_visual_features: str | None = field(
         default=None,
         metadata={"help": "Folder for the features of a frozen backbone: each picture is computed once, for all runs."},
@@ -92,15 +111,16 @@ class DataArguments:
         default="bfloat16",
         metadata={"help": "How they are stored; bfloat16 is the fastest, float32 exact and twice as large."},
     )
-    overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
 
-    def __post_init__(self):
-        if self.dataset is None:
-            raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
-        for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
-            Mismatch.parse(text)
-        if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
-            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
+
+@dataclass
+class RunArguments:
+    """When a run stops early, and what happens to an earlier one in its folder."""
+
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
 
 
 def _config_arguments() -> type:
@@ -152,17 +172,34 @@ def json_to_argv(path: str) -> list[str]:
     return argv
 
 
-def parse_arguments(argv: list[str] | None = None):
-    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins.
+class Arguments(NamedTuple):
+    """All arguments of a training script."""
 
-    Returns:
-        `ModelArguments`, `ConfigArguments`, `DataArguments`, `I2SRMTrainingArguments`.
-    """
+    model: ModelArguments
+    config: Any  # a `ConfigArguments`, made from the fields of `I2SRMConfig`
+    data: DataArguments
+    samples: SampleArguments
+    cache: FeatureCacheArguments
+    run: RunArguments
+    training: I2SRMTrainingArguments
+
+
+def parse_arguments(argv: list[str] | None = None) -> Arguments:
+    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0].endswith(".json"):
         argv = json_to_argv(argv[0]) + argv[1:]
-    parser = HfArgumentParser((ModelArguments, ConfigArguments, DataArguments, I2SRMTrainingArguments))
-    return parser.parse_args_into_dataclasses(argv)
+    kinds = (ModelArguments, ConfigArguments, DataArguments, SampleArguments, FeatureCacheArguments, RunArguments)
+    return Arguments(*HfArgumentParser((*kinds, I2SRMTrainingArguments)).parse_args_into_dataclasses(argv))
 
 
-__all__ = ["DataArguments", "ModelArguments", "config_overrides", "parse_arguments"]
+__all__ = [
+    "Arguments",
+    "DataArguments",
+    "FeatureCacheArguments",
+    "ModelArguments",
+    "RunArguments",
+    "SampleArguments",
+    "config_overrides",
+    "parse_arguments",
+]

@@ -1,6 +1,8 @@
 """What a training run leaves to read and to look at: model card, curves, and lines on its speed."""
 
 from collections import Counter
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -78,13 +80,16 @@ Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations i
 """
 
 
-def write_model_card(output_dir: Path, task, dataset: str, model_args, training_args, config, result, seconds):
+def write_model_card(
+    output_dir: Path, task, dataset: str, model_args, training_args, config, result, seconds, hub_model_id=None
+):
     """Write README.md into the folder of a run.
 
     Args:
-        task: the `Task` of `modeling_i2srm.training.run`.
+        task: the `Task`.
         result: the `RunResult` of `modeling_i2srm.training.run`.
         seconds: how long the run took.
+        hub_model_id: the repository that the run is pushed to.
     """
     title, pipeline_tag, pipeline, post, limit = TASKS[task.name]
     dataset_name = Path(dataset).name
@@ -116,7 +121,7 @@ def write_model_card(output_dir: Path, task, dataset: str, model_args, training_
         model_name=f"{title} on {dataset_name}",
         eval_results=metrics or None,
     )
-    path = training_args.hub_model_id if training_args.push_to_hub else Path(output_dir).name
+    path = hub_model_id or Path(output_dir).name
     pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
     card = TEMPLATE.format(
         metadata=card_data.to_yaml(),
@@ -307,6 +312,58 @@ def describe_precision(args) -> str:
         return "bfloat16 autocast"
     ask = "--bf16 true" + (" --use_cpu true" if args.device.type == "cpu" else "")  # without it transformers refuses
     return "float32" + (f"; bfloat16 is faster here for encoders of base size and up: {ask}" if fast else "")
+
+
+def print_results(task, results: dict, records: list[dict], folder: Path, warnings: list[str]):
+    """Print the table of a run, the warnings of its data, some predictions, and the files that it wrote.
+
+    Args:
+        task: the `Task`.
+        results: as results.json has them.
+        records: of predictions.jsonl.
+    """
+    print(results_table(results, task.main_metrics, task.type_metrics))
+    for warning in warnings:
+        print(f"WARNING: {warning}")
+    for record in example_records(records, task.describe):
+        print(record)
+    print_files(folder)
+
+
+def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
+    """A plain-text table: a row a metric (the main ones, then per label), a column a run, in per cent."""
+    columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
+    if not columns:
+        return "no test predictions (--do_predict)"
+    rows = list(main_metrics)
+    for metric in type_metrics:
+        rows += sorted(name for name in results[columns[0]] if name.startswith(f"{metric}_"))
+    width = max(map(len, rows)) + 2
+    lines = ["", "test".ljust(width) + "".join(name.replace("_", " ").rjust(18) for name in columns)]
+    for row in rows:
+        values = [results[name].get(row) for name in columns]
+        lines.append(row.ljust(width) + "".join(("-" if v is None else f"{100 * v:.2f}").rjust(18) for v in values))
+    return "\n".join([*lines, ""])
+
+
+def example_records(records: list[dict], describe: Callable, count: int = 3) -> list[str]:
+    """The first posts with a prediction to show, and what is predicted."""
+    described = ((record, text) for record in records if (text := describe(record)))
+    return [f"  {' '.join(record['tokens'])}\n    -> {text}" for record, text in islice(described, count)]
+
+
+def print_files(output_dir: Path):
+    print()
+    for what, name in (
+        ("checkpoint", "model.safetensors"),
+        ("model card", "README.md"),
+        ("training curves", "training_curves.png"),
+        ("predictions", "predictions.jsonl"),
+        ("confusion", "confusion.png"),
+        ("results", "results.json"),
+    ):
+        if (output_dir / name).exists():
+            print(f"{what + ':':18}{output_dir / name}")
 
 
 __all__ = [

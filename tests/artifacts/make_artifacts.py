@@ -50,8 +50,8 @@ from modeling_i2srm.onnx.export import export_checkpoint  # noqa: E402
 from modeling_i2srm.prepare.builder import write_parquet  # noqa: E402
 from modeling_i2srm.prepare.visual_posts import VisualPosts  # noqa: E402
 from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
-from modeling_i2srm.training.mner import MNER  # noqa: E402
 from modeling_i2srm.training.run import run_task  # noqa: E402
+from modeling_i2srm.training.tasks import MNER  # noqa: E402
 
 TASKS = {
     "ner": "multimodal-token-classification",
@@ -136,7 +136,7 @@ def run_losses(output_dir: str, results: dict) -> dict:
 
 
 def write_run():
-    results = run_task(MNER, *parse_arguments(command_line("whole_run")))
+    results = run_task(MNER, parse_arguments(command_line("whole_run")))
     write_json(Path("losses.json"), run_losses("whole_run", results))
     Path("run").mkdir()
     shutil.move("whole_run/checkpoint-7", "run/checkpoint-7")

@@ -78,12 +78,14 @@ def test_a_whole_run_fills_the_cache_once():
     }
 
 
+@pytest.mark.slow
 def test_an_unknown_side_is_refused():
     command = [sys.executable, str(BENCHMARKS / "train.py"), "--size", "tiny", "--sides", "cached:fp8"]
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "unknown side 'cached:fp8'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_data_path():
     result = run("data.py", "--rounds", "1", "--posts", "200", "--loader_posts", "8")
     pictures = result["picture"]

@@ -20,8 +20,7 @@ from tiny import (
 
 from modeling_i2srm.data.dataset import encode_split, posts_pieces
 from modeling_i2srm.prepare.builder import mre_features
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.mre import MRE
+from modeling_i2srm.training.tasks import MNER, MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZERS = [bert_tokenizer, roberta_tokenizer, sentencepiece_tokenizer, slow_tokenizer, bertweet_tokenizer]

@@ -34,9 +34,8 @@ from modeling_i2srm.prepare.visual_relations import VisualRelations
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.support.precision import bf16_is_fast
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.mre import MRE
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER, MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = Image(decode=False)
@@ -494,7 +493,7 @@ def train(task, data, output_dir, **settings) -> tuple[dict, list, list]:
     """Results, predictions and the history of losses."""
     defaults = {"num_train_epochs": 2, "logging_steps": 1, "freeze_vision": True, "save_strategy": "no"}
     arguments = run_arguments(data[task.name], output_dir, **{**defaults, **settings})
-    results = run_task(task, *parse_arguments(arguments))
+    results = run_task(task, parse_arguments(arguments))
     records = [json.loads(line) for line in (output_dir / "predictions.jsonl").read_text().splitlines()]
     history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
     return results, records, [entry["loss"] for entry in history if "loss" in entry]

@@ -9,7 +9,7 @@ from tiny import (
 from modeling_i2srm import I2SRMProcessor
 from modeling_i2srm.data.dataset import encode_split, load_splits
 from modeling_i2srm.prepare.builder import mner_features
-from modeling_i2srm.training.mner import MNER
+from modeling_i2srm.training.tasks import MNER
 
 TRICKY = [
     "",

@@ -13,9 +13,9 @@ import torch  # noqa: E402
 from accelerate.state import DistributedType, PartialState  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
-from modeling_i2srm.training import mner  # noqa: E402
 from modeling_i2srm.training import run as training  # noqa: E402
 from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
+from modeling_i2srm.training.tasks import MNER  # noqa: E402
 
 
 class ParameterBytes(TrainerCallback):
@@ -36,5 +36,5 @@ torch.distributed.init_process_group("gloo")
 PartialState._prepare_backend = lambda self, *arguments: ("gloo", DistributedType.MULTI_GPU)
 PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
 training.I2SRMTrainer = Trainer
-training.run_task(mner.MNER, *parse_arguments())
+training.run_task(MNER, parse_arguments())
 training.end_processes()

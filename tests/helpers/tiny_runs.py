@@ -3,8 +3,8 @@
 from tiny import run_arguments
 
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER
 
 
 def command_line(posts, output_dir, **settings) -> list[str]:
@@ -20,4 +20,4 @@ def command_line(posts, output_dir, **settings) -> list[str]:
 
 
 def run(posts, output_dir, **settings) -> dict:
-    return run_task(MNER, *parse_arguments(command_line(posts, output_dir, **settings)))
+    return run_task(MNER, parse_arguments(command_line(posts, output_dir, **settings)))

@@ -27,8 +27,8 @@ from modeling_i2srm.prepare.known_files import TWEETS
 from modeling_i2srm.prepare.visual_relations import VisualRelations
 from modeling_i2srm.studies.audit import audit_crops, read_folder, verdict
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mre import MRE
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MRE
 
 ROOT = Path(__file__).parents[2]
 DETECTORS = '''
@@ -385,7 +385,7 @@ def test_results_made_with_these_crops_carry_no_mark(tmp_path, detectors):
     marked = {}
     for name in ("mnre", "cropped"):
         given = run_arguments(tmp_path / name, tmp_path / "runs" / name, max_steps=1, save_strategy="no")
-        run_task(MRE, *parse_arguments(given))
+        run_task(MRE, parse_arguments(given))
         folder = tmp_path / "runs" / name
         said = json.loads((folder / "results.json").read_text())["data"]
         marked[name] = (said["objects"] == "released", mnre.LEAK in said.get("warnings", []))

@@ -41,9 +41,8 @@ from modeling_i2srm.inference.extraction import MAX_PAIRS, Entity, Extractor
 from modeling_i2srm.loading import CheckpointError
 from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.prepare import mnre, posts, twitter2015
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.mre import MRE
 from modeling_i2srm.training.run import run_script
+from modeling_i2srm.training.tasks import MNER, MRE
 from modeling_i2srm.words import split_text
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bad_inputs"))

@@ -35,8 +35,8 @@ from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.prepare.visual_relations import VisualRelations
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts
@@ -175,7 +175,7 @@ def run_small(words: list[str]) -> None:
         return
     path, arguments = script
     if path.name == "run_mner.py":
-        run_task(MNER, *parse_arguments([*arguments, *SMALL.split()]))
+        run_task(MNER, parse_arguments([*arguments, *SMALL.split()]))
     else:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [str(path), *arguments])

@@ -20,8 +20,7 @@ from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.studies import run as experiments
 from modeling_i2srm.studies.run import plan, run_study, write_study
 from modeling_i2srm.studies.settings import STUDIES
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.mre import MRE
+from modeling_i2srm.training.tasks import MNER, MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,11 +113,11 @@ def test_a_study_from_command_line_to_picture_and_none_of_it_twice(posts, tmp_pa
 def test_a_study_that_was_killed_goes_on_with_the_run_that_it_was_at(posts, tmp_path, monkeypatch):
     trained, run_task, parent = [], experiments.run_task, os.getpid()
 
-    def watched(task, *arguments):
-        trained.append(arguments[3].seed)
+    def watched(task, arguments):
+        trained.append(arguments.training.seed)
         if trained == [1, 2] and os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return run_task(task, *arguments)
+        return run_task(task, arguments)
 
     monkeypatch.setattr(experiments, "run_task", watched)
     arguments = ("seeds", MNER, words(posts, use_images=False), [1, 2], tmp_path)

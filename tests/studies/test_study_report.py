@@ -10,7 +10,7 @@ from benchmarks import study_report as report
 from modeling_i2srm.studies.run import write_study
 from modeling_i2srm.studies.settings import STUDIES
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mre import MRE
+from modeling_i2srm.training.tasks import MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,8 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.checkpoints import find_checkpoints, what_is_torn
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER
 
 ROUNDS = int(os.environ.get("I2SRM_KILLS", 8))
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")]
@@ -35,7 +35,7 @@ def train(posts: str, output_dir: Path, **settings):
     defaults = {"num_train_epochs": 3, "logging_steps": 1, "metric_for_best_model": "lenient_f1"}
     defaults |= {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
     defaults |= {"load_best_model_at_end": True, "save_total_limit": 2, "resume_from_checkpoint": "last"}
-    run_task(MNER, *parse_arguments(run_arguments(posts, output_dir, **{**defaults, **settings})))
+    run_task(MNER, parse_arguments(run_arguments(posts, output_dir, **{**defaults, **settings})))
 
 
 def result(output_dir: Path) -> dict:

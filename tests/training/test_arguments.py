@@ -7,7 +7,15 @@ from config_fields import FIELDS, OTHERS
 from tiny import RESNET, text_config
 
 from modeling_i2srm import I2SRMConfig, I2SRMTrainingArguments
-from modeling_i2srm.training.arguments import DataArguments, ModelArguments, config_overrides, parse_arguments
+from modeling_i2srm.training.arguments import (
+    DataArguments,
+    FeatureCacheArguments,
+    ModelArguments,
+    RunArguments,
+    SampleArguments,
+    config_overrides,
+    parse_arguments,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples" / "configs"
 EVERY_FIELD = {**OTHERS, "text_config": text_config(), "vision_config": RESNET}
@@ -34,11 +42,14 @@ each_way = pytest.mark.parametrize("way", ["command line", "json", "both"])
 
 
 def test_defaults(tmp_path):
-    model, config, data, training = parse("command line", tmp_path)
+    arguments = parse("command line", tmp_path)
+    model, config, data, training = arguments.model, arguments.config, arguments.data, arguments.training
     assert model == ModelArguments() and data == DataArguments(dataset="data/posts")
     assert (model.text_encoder, model.vision_encoder) == ("FacebookAI/roberta-large", "microsoft/resnet-50")
     assert model.use_images and not model.from_scratch and data.max_length == 128
     assert config_overrides(config) == {}
+    assert arguments.samples == SampleArguments() and arguments.cache == FeatureCacheArguments()
+    assert arguments.run == RunArguments()
     assert type(training) is I2SRMTrainingArguments and not training.remove_unused_columns
     assert training.vision_learning_rate is training.fusion_learning_rate is training.head_learning_rate is None
 
@@ -69,9 +80,8 @@ def test_the_fields_of_the_parts_do_not_clash_and_are_all_explained(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    names = [
-        f.name for kind in (ModelArguments, DataArguments, I2SRMTrainingArguments) for f in dataclasses.fields(kind)
-    ]
+    kinds = (ModelArguments, DataArguments, SampleArguments, FeatureCacheArguments, RunArguments)
+    names = [f.name for kind in (*kinds, I2SRMTrainingArguments) for f in dataclasses.fields(kind)]
     assert len({*names, *FIELDS}) == len(names) + len(FIELDS)
     assert [name for name in names + sorted(FIELDS) if f"--{name}" not in text and name != "_n_gpu"] == []
     for words in ("object crops a post (M); a post has 1 + M pictures. [model default: 3]", "Stop after this many"):
@@ -82,8 +92,9 @@ def test_the_fields_of_the_parts_do_not_clash_and_are_all_explained(capsys):
 def test_the_configurations_of_the_examples_are_read(file, tmp_path):
     settings = json.loads(file.read_text())
     parsed = parse_arguments([str(file), "--output_dir", str(tmp_path), "--use_cpu", "true", "--report_to", "none"])
-    given = {**config_overrides(parsed[1]), **vars(parsed[0]), **vars(parsed[2])}
-    assert parsed[3].output_dir == str(tmp_path)
+    others = (part for part in parsed if part is not parsed.config and part is not parsed.training)
+    given = config_overrides(parsed.config) | {name: value for part in others for name, value in vars(part).items()}
+    assert parsed.training.output_dir == str(tmp_path)
     own = [name for name in settings if name in given]
     assert {"dataset", "max_length"} <= set(own)
     assert {name: given[name] for name in own} == {name: settings[name] for name in own}

@@ -20,9 +20,9 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import make_posts
 from modeling_i2srm.prepare.visual_topics import LABELS, VisualTopics
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.classification import CLASSIFICATION
 from modeling_i2srm.training.metrics import ClassificationMetric
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import CLASSIFICATION
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def posts(tmp_path_factory) -> str:
 
 def run(posts, output_dir, **changes) -> dict:
     settings = {"num_train_epochs": 5, "save_strategy": "no", "learning_rate": 1e-2, **changes}
-    return run_task(CLASSIFICATION, *parse_arguments(run_arguments(posts, output_dir, **settings)))
+    return run_task(CLASSIFICATION, parse_arguments(run_arguments(posts, output_dir, **settings)))
 
 
 def test_a_run_learns_from_the_pictures(posts, tmp_path, capsys):
@@ -141,6 +141,7 @@ def test_the_topics_of_the_visual_posts(tmp_path):
 
 def test_the_quickstarts_settings_are_read():
     path = Path(__file__).parents[2] / "examples/configs/quickstart_topics.json"
-    _, config, data, training = parse_arguments([str(path), "--use_cpu", "true"])
+    arguments = parse_arguments([str(path), "--use_cpu", "true"])
+    config, data, training = arguments.config, arguments.data, arguments.training
     assert (data.dataset, training.metric_for_best_model) == ("data/visual_topics", "macro_f1")
     assert CLASSIFICATION.main_metrics[0] == "macro_f1" and not config.freeze_vision

@@ -6,8 +6,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from tiny import TAGS, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.run import encode_split
+from modeling_i2srm.data.dataset import encode_split
+from modeling_i2srm.training.tasks import MNER
 
 OTHER_ORDER = ["O", "B-PER", "B-LOC", "I-LOC", "I-PER"]
 

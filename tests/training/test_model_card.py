@@ -9,15 +9,15 @@ from tiny import tiny_config, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainingArguments, MultimodalTokenClassificationPipeline
 from modeling_i2srm.training.arguments import ModelArguments
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.report import write_model_card
 from modeling_i2srm.training.run import RunResult
+from modeling_i2srm.training.tasks import MNER
 
 TEST = {"lenient_f1": 0.70004, "strict_f1": 0.6, "lenient_f1_PER": 0.8, "lenient_precision": 0.123, "loss": 1.0}
 COUNTS = {"posts": 10, "truncated_posts": 2, "words_lost": 31, "labels_lost": 4}
 
 
-def write(folder: Path, *, dataset="user/posts", model=None, training=None, **result):
+def write(folder: Path, *, dataset="user/posts", model=None, training=None, hub_model_id=None, **result):
     result = {"test": TEST, "validation": {"lenient_f1": 0.75}, "blanked": {"lenient_f1": 0.65}, **result}
     write_model_card(
         folder / "run",
@@ -28,6 +28,7 @@ def write(folder: Path, *, dataset="user/posts", model=None, training=None, **re
         config=tiny_config(num_objects=2),
         result=RunResult(folder / "run", truncation={"train": COUNTS}, **result),
         seconds=61.7,
+        hub_model_id=hub_model_id,
     )
     return ModelCard.load(folder / "run" / "README.md")
 
@@ -122,7 +123,7 @@ def test_the_usage_example_runs(tmp_path, monkeypatch, capsys):
     assert "trust_remote_code=True" in code and capsys.readouterr().out == "4\n"
 
 
-@pytest.mark.parametrize(("pushed", "path"), [(True, "user/tagger"), (False, "run")])
-def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, pushed, path):
-    card = write(tmp_path, training={"hub_model_id": "user/tagger", "push_to_hub": pushed})
+@pytest.mark.parametrize(("hub_model_id", "path"), [("user/tagger", "user/tagger"), (None, "run")])
+def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, hub_model_id, path):
+    card = write(tmp_path, hub_model_id=hub_model_id)
     assert f'model="{path}"' in card.text

@@ -16,10 +16,12 @@ from tiny import bert_tokenizer, run_arguments, text_config, tiny_processor
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from modeling_i2srm.data.dataset import encode_split
 from modeling_i2srm.prepare.builder import mre_features
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mre import MRE
-from modeling_i2srm.training.run import balanced_weights, encode_split, run_task
+from modeling_i2srm.training.build import balanced_weights
+from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["None", "/per/per/peer", "/per/loc/lives_in"]
@@ -68,7 +70,7 @@ def settings(posts, output_dir, **changes) -> list[str]:
 
 
 def run(posts, output_dir, **changes) -> dict:
-    return run_task(MRE, *parse_arguments(settings(posts, output_dir, **changes)))
+    return run_task(MRE, parse_arguments(settings(posts, output_dir, **changes)))
 
 
 def test_the_task():
@@ -244,6 +246,7 @@ def test_markers_are_added_to_pretrained_encoders(posts, tmp_path):
     assert processor.image_processor.crop_size["height"] == 32
 
 
+@pytest.mark.slow  # tests/training/test_run.py has the same of entities
 def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
     command = [sys.executable, str(ROOT / "examples/run_mre.py"), *settings(posts, tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -252,9 +255,8 @@ def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
 
 
 def test_the_published_recipe_is_read():
-    model_args, _, data_args, training_args = parse_arguments(
-        [str(ROOT / "examples/configs/mnre.json"), "--use_cpu", "true"]
-    )
+    arguments = parse_arguments([str(ROOT / "examples/configs/mnre.json"), "--use_cpu", "true"])
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     assert (model_args.text_encoder, data_args.max_length) == ("FacebookAI/roberta-large", 80)
     assert (training_args.num_train_epochs, training_args.per_device_train_batch_size) == (25, 16)
     assert (training_args.learning_rate, training_args.warmup_steps) == (3e-5, 0.06)

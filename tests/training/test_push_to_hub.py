@@ -29,7 +29,9 @@ print(pipe.task, pipe({**post, "head": (0, 4), "tail": (14, 19)} if "relation" i
     ("script", "posts", "pipeline", "metric"),
     [
         ("run_mner.py", VisualPosts, "multimodal-token-classification", "lenient f1"),
-        ("run_mre.py", VisualRelations, "multimodal-relation-classification", "micro f1"),
+        pytest.param(
+            *("run_mre.py", VisualRelations, "multimodal-relation-classification", "micro f1"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_run_is_pushed_with_its_card_and_used_from_there(tmp_path, script, posts, pipeline, metric):

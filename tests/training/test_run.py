@@ -18,8 +18,8 @@ from tiny_runs import command_line, run
 from transformers import AutoProcessor, TrainingArguments
 
 from modeling_i2srm import I2SRMForTokenClassification
-from modeling_i2srm.training.mner import MNER
-from modeling_i2srm.training.run import load_splits
+from modeling_i2srm.data.dataset import load_splits
+from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 ROOT = Path(__file__).resolve().parents[2]

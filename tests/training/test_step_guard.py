@@ -14,8 +14,8 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.support.faults import RunError
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.mner import MNER
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 ACCUMULATED = {"max_grad_norm": 0.0, "gradient_accumulation_steps": 2}
@@ -30,7 +30,7 @@ def posts(tmp_path_factory) -> str:
 
 def run(posts, output_dir, **settings) -> dict:
     settings = {"num_train_epochs": 2, "logging_steps": 1, "save_steps": 2, "eval_strategy": "no", **settings}
-    return run_task(MNER, *parse_arguments(run_arguments(posts, output_dir, **settings)))
+    return run_task(MNER, parse_arguments(run_arguments(posts, output_dir, **settings)))
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""The model of a training run and its processor: from a checkpoint, from pretrained encoders, or from scratch."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from datasets import DatasetDict
+from transformers import AutoConfig
+
+from ..configuration_i2srm import I2SRMConfig
+from ..data.dataset import train_tokenizer
+from ..processing_i2srm import I2SRMProcessor, resnet_image_processor
+from ..words import MARKERS
+from .arguments import Arguments, config_overrides
+from .tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A data set as it was loaded: splits, names of labels, and what its report says about every result."""
+
+    splits: DatasetDict
+    names: list[str]
+    report: dict
+
+
+def build_model(task: Task, arguments: Arguments, data: RawData, checkpoint: str | None = None):
+    """The model and its processor: from a checkpoint, from pretrained encoders, or from scratch.
+
+    Args:
+        checkpoint: of a run that is resumed; a tokenizer that was trained is read from there.
+
+    Raises:
+        ValueError: arguments that do not go together, or labels other than those of the checkpoint.
+    """
+    overrides = config_overrides(arguments.config)
+    if arguments.data.balance_relations and "train" in data.splits:
+        overrides["class_weights"] = balanced_weights(data.splits["train"]["relation"], len(data.names))
+    if arguments.model.model_name_or_path:
+        model, processor = model_of_checkpoint(task, arguments.model.model_name_or_path, data.names, overrides)
+    elif arguments.model.from_scratch:
+        model, processor = model_from_scratch(task, arguments, data, overrides, checkpoint)
+    else:
+        model, processor = model_of_encoders(task, arguments, data.names, overrides)
+    count = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    pictures = arguments.model.use_images
+    logger.info(f"{type(model).__name__}: {count:,} parameters, {trained:,} trained; pictures {pictures}")
+    return model, processor
+
+
+def label_maps(names: list[str]) -> dict[str, dict]:
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def num_objects(overrides: dict) -> dict[str, int]:
+    """What the configuration says of the number of crops, for a processor."""
+    return {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
+
+
+def model_of_checkpoint(task: Task, path: str, names: list[str], overrides: dict):
+    """The model of a checkpoint; of one with another head only `I2SRMModel` is taken."""
+    if fixed := {"text_config", "vision_config"} & overrides.keys():
+        raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
+    config = I2SRMConfig.from_pretrained(path, **overrides)
+    if task.model_class.__name__ not in (config.architectures or []):
+        config = I2SRMConfig.from_pretrained(path, **overrides, **label_maps(names))
+    elif list(config.id2label.values()) != names:
+        raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
+    model = task.model_class.from_pretrained(path, config=config)
+    return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects(overrides)))
+
+
+def model_of_encoders(task: Task, arguments: Arguments, names: list[str], overrides: dict):
+    """A new model with the pretrained encoders that the arguments name."""
+    if "text_config" in overrides:
+        raise ValueError("--text_config is that of a new text encoder: leave it out or add --from_scratch true")
+    options = arguments.model
+    encoders = options.text_encoder, None if "vision_config" in overrides else options.vision_encoder
+    model = task.model_class.from_encoders(*encoders, **label_maps(names), **overrides)
+    settings = {"max_length": arguments.data.max_length, **num_objects(overrides)}
+    processor = I2SRMProcessor.from_encoders(*encoders, **settings)
+    if "vision_config" in overrides:
+        processor.image_processor = resnet_image_processor(options.image_size)
+    return with_markers(task, model, processor)
+
+
+def model_from_scratch(task: Task, arguments: Arguments, data: RawData, overrides: dict, checkpoint: str | None):
+    """A new model with new encoders, and a tokenizer that is trained on the training split."""
+    if "text_config" not in overrides or "vision_config" not in overrides:
+        raise ValueError(
+            'from_scratch needs both, e.g. --text_config \'{"model_type": "bert", ...}\' --vision_config ...'
+        )
+    max_length = arguments.data.max_length
+    text_config = AutoConfig.for_model(**overrides.pop("text_config"))
+    if checkpoint is None:
+        tokens = data.splits["train"]["tokens"] if "train" in data.splits else ()
+        tokenizer = train_tokenizer(tokens, arguments.model.vocab_size, max_length)
+    else:
+        tokenizer = I2SRMProcessor.from_pretrained(checkpoint).tokenizer
+    if task.entity_markers:
+        tokenizer.add_tokens(list(MARKERS), special_tokens=True)
+    text_config.vocab_size, text_config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+    config = I2SRMConfig(text_config=text_config, **label_maps(data.names), **overrides)
+    image_processor = resnet_image_processor(arguments.model.image_size)
+    processor = I2SRMProcessor(image_processor, tokenizer, max_length=max_length, **num_objects(overrides))
+    return task.model_class(config), processor
+
+
+def with_markers(task: Task, model, processor: I2SRMProcessor):
+    """A model and its processor with the entity markers and their embeddings, where the task needs them."""
+    if task.entity_markers:
+        processor.add_entity_markers()
+        if len(processor.tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(processor.tokenizer))
+    return model, processor
+
+
+def balanced_weights(labels: list[int], count: int) -> list[float]:
+    """Weights that let each of the labels that occur count as much as another, with mean 1 over the rows."""
+    numbers = Counter(labels)
+    return [len(labels) / (len(numbers) * numbers[label]) if numbers[label] else 1.0 for label in range(count)]
+
+
+__all__ = ["RawData", "build_model"]

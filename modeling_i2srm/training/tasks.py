@@ -1,0 +1,275 @@
+"""What differs between the tasks: labels, encoding, metrics, and what is said of predictions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features
+from transformers.trainer_utils import PredictionOutput
+
+from ..configuration_i2srm import NO_RELATION
+from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
+from ..pipeline_i2srm import find_entities
+from ..pretrained_model import I2SRMPreTrainedModel
+from ..processing_i2srm import I2SRMProcessor
+from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
+from .report import draw_confusion
+
+
+class Task(ABC):
+    """A task of the training scripts.
+
+    Args:
+        name: e.g. "mner"; used in file names and the model card.
+        model_class: the model with its head.
+        text_columns: the columns that `encode` reads; also the columns that a data set must have.
+        main_metrics: metrics shown first in the table and in the model card.
+        type_metrics: metrics that are there for each label too, as NAME_LABEL.
+        entity_markers: whether the tokenizer needs them.
+        plain_text: whether a column "text" will do for "tokens".
+        compute_metrics: label names -> the trainer's compute_metrics.
+    """
+
+    name: ClassVar[str]
+    model_class: ClassVar[type[I2SRMPreTrainedModel]]
+    text_columns: ClassVar[tuple[str, ...]]
+    main_metrics: ClassVar[tuple[str, ...]]
+    type_metrics: ClassVar[tuple[str, ...]]
+    compute_metrics: ClassVar[Callable]
+    entity_markers: ClassVar[bool] = False
+    plain_text: ClassVar[bool] = False
+
+    @abstractmethod
+    def label_names(self, features: Features, dataset: str) -> list[str]:
+        """The label names of a data set.
+
+        Raises:
+            ValueError: the column of labels is no such column; with the call that makes it one.
+        """
+
+    @abstractmethod
+    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+        """A row as the collator takes it.
+
+        Args:
+            max_length: most sub-tokens.
+            pieces: the sub-tokens of the words, where they are known.
+        """
+
+    def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
+        """The number of labels that truncation cuts off with the last words."""
+        return 0
+
+    @abstractmethod
+    def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
+        """A dict a row for predictions.jsonl."""
+
+    @abstractmethod
+    def describe(self, record: dict) -> str | None:
+        """What such a dict says, in a line of words; `None` if nothing was predicted."""
+
+    def draw(self, records: list[dict], names: list[str], path: Path) -> None:  # noqa: B027  # entities have no picture
+        """Draw the predictions to a PNG."""
+
+
+class EntityTask(Task):
+    """Multimodal named entity recognition."""
+
+    name = "mner"
+    model_class = I2SRMForTokenClassification
+    text_columns = ("tokens", "ner_tags")
+    main_metrics = ("lenient_f1", "strict_f1")
+    type_metrics = ("lenient_f1", "strict_f1")
+    compute_metrics = staticmethod(mner_compute_metrics)
+
+    def label_names(self, features: Features, dataset: str) -> list[str]:
+        """The tag names of a data set, O first; raises `ValueError` for anything that is no BIO scheme."""
+        tags = features["ner_tags"]
+        label = getattr(tags, "feature", None)
+        if not isinstance(label, ClassLabel):
+            raise ValueError(
+                f"{dataset}: column 'ner_tags' is {tags}, expected a list of ClassLabel; e.g. "
+                'dataset.cast_column("ner_tags", List(ClassLabel(names=["O", "B-PER", "I-PER"])))'
+            )
+        wrong = [name for name in label.names if name != "O" and not name.startswith(("B-", "I-"))]
+        if wrong or label.names[0] != "O":
+            raise ValueError(
+                f"{dataset}: tag names {label.names} are no BIO scheme (wrong: {wrong or label.names[0]!r}); expected "
+                "O first, then B- and I- of each type, e.g. ['O', 'B-PER', 'I-PER']"
+            )
+        return list(label.names)
+
+    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+        return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length, pieces=pieces)
+
+    def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
+        """Gold entities that truncation cuts off, whole or in part (B- or a change of type starts one)."""
+        kept = len(row["tokens"]) - words_lost
+        return sum(end > kept for _, end, _ in find_entities([names[tag] for tag in row["ner_tags"]]))
+
+    def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
+        """A dict a post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities.
+
+        Words beyond the longest length were not seen: they are tagged O with the score `None`.
+        """
+        tag_ids, scores = output.predictions
+        predicted, _ = tag_sequences(tag_ids, output.label_ids, names)
+        words = output.label_ids != -100
+        records = []
+        columns = zip(row_ids(split), split["tokens"], split["ner_tags"], strict=True)
+        for i, (post, tokens, gold) in enumerate(columns):
+            missing = len(tokens) - len(predicted[i])
+            tags = predicted[i] + ["O"] * missing
+            tag_scores = [round(float(score), 4) for score in scores[i][words[i]]]
+            entities = [
+                {
+                    "entity": entity,
+                    "word": " ".join(tokens[start:end]),
+                    "start": start,
+                    "end": end,
+                    "score": min(tag_scores[start:end]),
+                }
+                for start, end, entity in find_entities(tags)
+            ]
+            records.append(
+                {
+                    "id": post,
+                    "tokens": tokens,
+                    "gold": [names[tag] for tag in gold],
+                    "predicted": tags,
+                    "scores": tag_scores + [None] * missing,
+                    "entities": entities,
+                }
+            )
+        return records
+
+    def describe(self, record: dict) -> str | None:
+        """The entities of a post, in a line of words."""
+        entities = (f"{entity['word']} = {entity['entity']} ({entity['score']:.2f})" for entity in record["entities"])
+        return ", ".join(entities) or None
+
+
+class RelationTask(Task):
+    """Multimodal relation extraction: the relation of a given pair of entities."""
+
+    name = "mre"
+    model_class = I2SRMForRelationClassification
+    text_columns = ("tokens", "head", "tail", "relation")
+    main_metrics = ("micro_f1", "micro_precision", "micro_recall", "macro_f1", "accuracy")
+    type_metrics = ("f1",)
+    compute_metrics = staticmethod(mre_compute_metrics)
+    entity_markers = True
+
+    def label_names(self, features: Features, dataset: str) -> list[str]:
+        """The relations of a data set, None first; raises `ValueError` for anything else."""
+        label = features["relation"]
+        if not isinstance(label, ClassLabel):
+            raise ValueError(
+                f"{dataset}: column 'relation' is {label}, expected a ClassLabel; e.g. "
+                'dataset.class_encode_column("relation"), or cast_column with ClassLabel(names=["None", "peer"])'
+            )
+        if label.names[0] != NO_RELATION:
+            raise ValueError(
+                f"{dataset}: the relations are {label.names}; expected {NO_RELATION!r}, for no relation, first: it is "
+                'left out of the F1, e.g. ["None", "/per/per/peer"]'
+            )
+        return list(label.names)
+
+    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+        labels = row["head"], row["tail"], row["relation"]
+        return processor.encode_pair(row["tokens"], *labels, max_length=max_length, pieces=pieces)
+
+    def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
+        """A dict a pair: id, tokens, head, tail, gold and predicted relation, its score, and that of each relation."""
+        return label_records(split, output, names, ("tokens", "head", "tail"), "relation")
+
+    def describe(self, record: dict) -> str | None:
+        """A pair that is predicted to be related, in a line of words."""
+        if record["predicted"] == NO_RELATION:
+            return None
+        head, tail = (" ".join(record["tokens"][record[e]["start"] : record[e]["end"]]) for e in ("head", "tail"))
+        return f"{head}, {tail}: {record['predicted']} ({record['score']:.2f}; gold: {record['gold']})"
+
+    def draw(self, records: list[dict], names: list[str], path: Path) -> None:
+        draw_confusion(records, names, path)
+
+
+class ClassificationTask(Task):
+    """One label a post, e.g. its sentiment."""
+
+    name = "classification"
+    model_class = I2SRMForSequenceClassification
+    text_columns = ("tokens", "label")
+    main_metrics = ("macro_f1", "accuracy")
+    type_metrics = ("f1",)
+    compute_metrics = staticmethod(classification_compute_metrics)
+    plain_text = True
+
+    def label_names(self, features: Features, dataset: str) -> list[str]:
+        """The labels of a data set; raises `ValueError` for anything but a ClassLabel of two or more."""
+        label = features["label"]
+        if not isinstance(label, ClassLabel):
+            raise ValueError(
+                f"{dataset}: column 'label' is {label}, expected a ClassLabel; e.g. "
+                'dataset.class_encode_column("label")'
+            )
+        if len(label.names) < 2:
+            raise ValueError(f"{dataset}: the labels are {label.names}, expected two or more")
+        return list(label.names)
+
+    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+        return processor.encode_post(row["tokens"], row["label"], max_length=max_length, pieces=pieces)
+
+    def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
+        """A dict a post: id, tokens, gold and predicted label, its score, and the score of each label."""
+        return label_records(split, output, names, ("tokens",), "label")
+
+    def describe(self, record: dict) -> str:
+        """The label of a post, in a line of words."""
+        return f"{record['predicted']} ({record['score']:.2f}; gold: {record['gold']})"
+
+    def draw(self, records: list[dict], names: list[str], path: Path) -> None:
+        draw_confusion(records, names, path, labels="labels", rows="posts")
+
+
+def row_ids(split: Dataset) -> list[str]:
+    """The column id, or the numbers of the rows."""
+    return split["id"] if "id" in split.column_names else [str(i) for i in range(len(split))]
+
+
+def label_records(
+    split: Dataset, output: PredictionOutput, names: list[str], columns: tuple[str, ...], label: str
+) -> list[dict]:
+    """A dict a row: id, the columns, gold and predicted label, its score, and the score of each label.
+
+    Args:
+        split: the data set.
+        output: what the trainer predicted, logits (N, num_labels).
+        label: the column of the gold labels.
+    """
+    logits = np.asarray(output.predictions, dtype=np.float64)
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    scores /= scores.sum(-1, keepdims=True)
+    records = []
+    values = zip(row_ids(split), *(split[name] for name in (*columns, label)), scores, strict=True)
+    for row_id, *kept, gold, row in values:
+        best = int(row.argmax())
+        records.append(
+            {
+                "id": row_id,
+                **dict(zip(columns, kept, strict=True)),
+                "gold": names[gold],
+                "predicted": names[best],
+                "score": round(float(row[best]), 4),
+                "scores": {name: round(float(score), 4) for name, score in zip(names, row, strict=True)},
+            }
+        )
+    return records
+
+
+MNER, MRE, CLASSIFICATION = EntityTask(), RelationTask(), ClassificationTask()
+TASKS: dict[str, Task] = {task.name: task for task in (MNER, MRE, CLASSIFICATION)}
+
+__all__ = ["CLASSIFICATION", "MNER", "MRE", "TASKS", "ClassificationTask", "EntityTask", "RelationTask", "Task"]
