@@ -26,14 +26,14 @@ parser.add_argument("--detector", help="detector that makes crops if the post ha
 parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
-parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
+parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
 parser.add_argument("--output", default="explanation.html", help=".html file to write (default %(default)s)")
 
 
 def read_post(arguments: argparse.Namespace) -> dict:
     """Read the post that the command line names."""
     if (arguments.text is None) == (arguments.dataset is None):
-        raise ValueError('give a post, --text "..." and perhaps --image, or --dataset and --row')
+        raise ValueError('give a post: --text "..." and optionally --image, or --dataset and --row')
     if arguments.dataset is None:
         return {"text": arguments.text, "image": arguments.image, "objects": arguments.objects}
     if arguments.image is not None or arguments.objects is not None:

@@ -46,7 +46,7 @@ parser.add_argument("--model", nargs="+", required=True, help="checkpoints with 
 parser.add_argument("--names", nargs="+", help="their names in the table (default: their folders)")
 parser.add_argument("--dataset", required=True, help="Parquet folder or Hub id, with the columns of the training data")
 parser.add_argument("--split", default="test", help="default: %(default)s")
-parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
+parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
 parser.add_argument("--output", default="modality_gap", help="path of the files to write, without their endings")
 parser.add_argument(
     "--picture", choices=("png", "svg"), default="png", help="kind of the picture (default %(default)s)"

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 # load_dataset reads the Parquet files and README.md, and ignores the others.
 FILES = ["README.md", "dataset_info.json", "report.json", "data/*.parquet"]
 SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN, with a token that may write to {}"
-ADVICE = {401: SIGN_IN, 403: SIGN_IN, 412: "somebody changed {} meanwhile, push again"}
+ADVICE = {401: SIGN_IN, 403: SIGN_IN, 412: "{} was changed meanwhile, push again"}
 
 
 def push_folder(folder: str | Path, repo_id: str, private: bool = False) -> str:

@@ -169,7 +169,7 @@ STUDIES: dict[str, Study] = {
         "log",
     ),
     "text_encoder": varied(
-        "What does another text encoder give?",
+        "How much does the text encoder matter?",
         "text_encoder",
         (
             "FacebookAI/roberta-large",
@@ -183,7 +183,7 @@ STUDIES: dict[str, Study] = {
         "FacebookAI/roberta-large",
     ),
     "vision_encoder": varied(
-        "What does another vision encoder give?",
+        "How much does the vision encoder matter?",
         "vision_encoder",
         (
             "microsoft/resnet-50",
@@ -229,7 +229,7 @@ STUDIES: dict[str, Study] = {
         None,
         "test posts with wrong pictures (%)",
     ),
-    "seeds": Study("How much does the seed decide?", (Setting(FULL, {}, reference=None),)),
+    "seeds": Study("How much do results vary over seeds?", (Setting(FULL, {}, reference=None),)),
 }
 
 __all__ = ["STUDIES", "Setting", "Study"]
