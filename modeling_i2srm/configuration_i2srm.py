@@ -267,7 +267,7 @@ class I2SRMConfig(PreTrainedConfig):
         for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name}={value} must be between 0 and 1")
+                raise ValueError(f"{name}={value} must be in [0, 1]")
         if self.mixup_alpha <= 0:
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
         check_labels(self.id2label)

@@ -32,7 +32,7 @@ def test_a_phrase_inside_of_other_words_is_not_found():
         ("modeling_i2srm/data/dataset.py", True),
         ("tests/artifacts/ner/crf.py", False),
         ("tests/plain_words.py", False),
-        ("docs/architecture.png", False),
+        ("docs/figures/architecture.png", False),
     ],
 )
 def test_which_files_are_checked(path, checked):
