@@ -123,6 +123,10 @@ figures: $(VENV)/.detector  ## draw the figures in docs/ again
 docs: $(VENV)/.docs  ## build the documentation into site/, with every warning an error; open site/index.html
 	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
+.PHONY: records
+records: $(VENV)/.dev  ## write the tables of the documentation from the records of measurements in benchmarks/records
+	$(BIN)/python benchmarks/records.py write
+
 REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 
 .PHONY: report

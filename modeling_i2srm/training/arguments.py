@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from transformers import HfArgumentParser
@@ -21,7 +22,7 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "An I2SRM checkpoint to go on from, instead of the encoders (folder or Hub id)."},
+        metadata={"help": "An I2SRM checkpoint to start from, instead of the encoders (folder or Hub id)."},
     )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
@@ -47,12 +48,12 @@ class ModelArguments:
 class DataArguments:
     """Which data set to train and evaluate on, and how its rows are encoded."""
 
-    dataset: str | None = field(default=None, metadata={"help": "Folder of Parquet files, or Hub id."})
+    dataset: str = field(default="", metadata={"help": "Folder of Parquet files, or Hub id (required)."})
     image_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder that paths to pictures in the data set may lead into, / for any. Default: only its own "
-            "folder and the caches of downloads. Pictures whose bytes are in the data set have none."
+            "help": "Folder in which picture paths of the data set may point, / for any. Default: the folder of the "
+            "data set and the caches of downloads. Pictures that are stored as bytes have no path."
         },
     )
     max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
@@ -67,7 +68,7 @@ class DataArguments:
     )
 
     def __post_init__(self):
-        if self.dataset is None:
+        if not self.dataset:
             raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
 
 
@@ -125,11 +126,11 @@ class RunArguments:
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    own = [f for f in dataclasses.fields(I2SRMConfig) if f.name in inspect.get_annotations(I2SRMConfig)]
-    fields = []
-    for f in own:
-        kind = str if f.name.endswith("_config") else f.type
-        described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__, re.MULTILINE)
+    config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in inspect.get_annotations(I2SRMConfig)]
+    fields: list[tuple] = []
+    for f in config_fields:
+        kind: Any = str if f.name.endswith("_config") else f.type
+        described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__ or "", re.MULTILINE)
         text = described[1] if described else "see I2SRMConfig"
         help_text = f"{text} [model default: {f.default}]".replace("%", "%%")
         fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))
@@ -139,19 +140,19 @@ def _config_arguments() -> type:
 ConfigArguments = _config_arguments()
 
 
-def config_overrides(arguments) -> dict:
+def config_overrides(arguments: object) -> dict:
     """The fields of `ConfigArguments` that were set, with JSON texts read."""
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    overrides = {name: value for name, value in vars(arguments).items() if value is not None}
     for name in ("text_config", "vision_config"):
-        if name in given:
+        if name in overrides:
             example = f"""e.g. --{name} '{{"model_type": "{"bert" if name == "text_config" else "resnet"}"}}'"""
             try:
-                given[name] = json.loads(given[name])
+                overrides[name] = json.loads(overrides[name])
             except json.JSONDecodeError as error:
-                raise ValueError(f"--{name} {given[name]!r} is no JSON ({error}); {example}") from None
-            if not isinstance(given[name], dict) or "model_type" not in given[name]:
-                raise ValueError(f"--{name} {given[name]!r} is no dict with a model_type; {example}")
-    return given
+                raise ValueError(f"--{name} {overrides[name]!r} is no JSON ({error}); {example}") from None
+            if not isinstance(overrides[name], dict) or "model_type" not in overrides[name]:
+                raise ValueError(f"--{name} {overrides[name]!r} is no dict with a model_type; {example}")
+    return overrides
 
 
 def json_to_argv(path: str) -> list[str]:
@@ -183,14 +184,20 @@ class Arguments(NamedTuple):
     run: RunArguments
     training: I2SRMTrainingArguments
 
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.training.output_dir or "")
+
 
 def parse_arguments(argv: list[str] | None = None) -> Arguments:
     """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0].endswith(".json"):
         argv = json_to_argv(argv[0]) + argv[1:]
-    kinds = (ModelArguments, ConfigArguments, DataArguments, SampleArguments, FeatureCacheArguments, RunArguments)
-    return Arguments(*HfArgumentParser((*kinds, I2SRMTrainingArguments)).parse_args_into_dataclasses(argv))
+    kinds: list[Any] = [ModelArguments, ConfigArguments, DataArguments, SampleArguments, FeatureCacheArguments]
+    kinds += [RunArguments, I2SRMTrainingArguments]
+    parser = HfArgumentParser(kinds)
+    return Arguments(*parser.parse_args_into_dataclasses(argv))
 
 
 __all__ = [

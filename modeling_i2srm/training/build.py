@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
+from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor, resnet_image_processor
 from ..words import MARKERS
 from .arguments import Arguments, config_overrides
@@ -26,7 +27,9 @@ class RawData:
     report: dict
 
 
-def build_model(task: Task, arguments: Arguments, data: RawData, checkpoint: str | None = None):
+def build_model(
+    task: Task, arguments: Arguments, data: RawData, checkpoint: str | None = None
+) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
     """The model and its processor: from a checkpoint, from pretrained encoders, or from scratch.
 
     Args:
@@ -51,16 +54,18 @@ def build_model(task: Task, arguments: Arguments, data: RawData, checkpoint: str
     return model, processor
 
 
-def label_maps(names: list[str]) -> dict[str, dict]:
+def label_maps(names: list[str]) -> dict:
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
-def num_objects(overrides: dict) -> dict[str, int]:
+def num_objects(overrides: dict) -> dict:
     """What the configuration says of the number of crops, for a processor."""
     return {"num_objects": overrides["num_objects"]} if "num_objects" in overrides else {}
 
 
-def model_of_checkpoint(task: Task, path: str, names: list[str], overrides: dict):
+def model_of_checkpoint(
+    task: Task, path: str, names: list[str], overrides: dict
+) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
     """The model of a checkpoint; of one with another head only `I2SRMModel` is taken."""
     if fixed := {"text_config", "vision_config"} & overrides.keys():
         raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
@@ -73,13 +78,16 @@ def model_of_checkpoint(task: Task, path: str, names: list[str], overrides: dict
     return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects(overrides)))
 
 
-def model_of_encoders(task: Task, arguments: Arguments, names: list[str], overrides: dict):
+def model_of_encoders(
+    task: Task, arguments: Arguments, names: list[str], overrides: dict
+) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
     """A new model with the pretrained encoders that the arguments name."""
     if "text_config" in overrides:
         raise ValueError("--text_config is that of a new text encoder: leave it out or add --from_scratch true")
     options = arguments.model
-    encoders = options.text_encoder, None if "vision_config" in overrides else options.vision_encoder
-    model = task.model_class.from_encoders(*encoders, **label_maps(names), **overrides)
+    text_encoder, vision_encoder = options.text_encoder, options.vision_encoder
+    encoders = (text_encoder, None if "vision_config" in overrides else vision_encoder)
+    model = task.model_class.from_encoders(encoders[0], encoders[1], **label_maps(names), **overrides)
     settings = {"max_length": arguments.data.max_length, **num_objects(overrides)}
     processor = I2SRMProcessor.from_encoders(*encoders, **settings)
     if "vision_config" in overrides:
@@ -87,7 +95,9 @@ def model_of_encoders(task: Task, arguments: Arguments, names: list[str], overri
     return with_markers(task, model, processor)
 
 
-def model_from_scratch(task: Task, arguments: Arguments, data: RawData, overrides: dict, checkpoint: str | None):
+def model_from_scratch(
+    task: Task, arguments: Arguments, data: RawData, overrides: dict, checkpoint: str | None
+) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
     """A new model with new encoders, and a tokenizer that is trained on the training split."""
     if "text_config" not in overrides or "vision_config" not in overrides:
         raise ValueError(
@@ -109,11 +119,13 @@ def model_from_scratch(task: Task, arguments: Arguments, data: RawData, override
     return task.model_class(config), processor
 
 
-def with_markers(task: Task, model, processor: I2SRMProcessor):
+def with_markers(
+    task: Task, model: I2SRMPreTrainedModel, processor: I2SRMProcessor
+) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
     """A model and its processor with the entity markers and their embeddings, where the task needs them."""
     if task.entity_markers:
         processor.add_entity_markers()
-        if len(processor.tokenizer) > model.get_input_embeddings().num_embeddings:
+        if len(processor.tokenizer) > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(len(processor.tokenizer))
     return model, processor
 

@@ -1,16 +1,20 @@
 """Metrics, as `evaluate.Metric` subclasses that need no download."""
 
+from collections.abc import Callable
+
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import ArrayLike
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
 from transformers import EvalPrediction
 
+from ..checks import IGNORE
 from ..configuration_i2srm import NO_RELATION
 
-IGNORE = -100
+ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 class MNERMetric(evaluate.Metric):
@@ -57,7 +61,7 @@ class MNERMetric(evaluate.Metric):
 _REPORT_NAMES = {"f1": "f1-score"}
 
 
-def tag_sequences(tag_ids, labels, names: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+def tag_sequences(tag_ids: ArrayLike, labels: ArrayLike, names: list[str]) -> tuple[list[list[str]], list[list[str]]]:
     """Predicted and gold tag names of each sentence from id arrays (N, T); positions labelled -100 are left out."""
     predicted, gold = [], []
     for tags, row in zip(np.asarray(tag_ids), np.asarray(labels), strict=True):
@@ -67,12 +71,12 @@ def tag_sequences(tag_ids, labels, names: list[str]) -> tuple[list[list[str]], l
     return predicted, gold
 
 
-def mner_compute_metrics(names: list[str]):
+def mner_compute_metrics(names: list[str]) -> ComputeMetrics:
     """The `compute_metrics` of an `I2SRMTrainer` for tags with these names."""
     metric = MNERMetric(keep_in_memory=True)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        tag_ids, _ = prediction.predictions
+        tag_ids = prediction.predictions[0]  # the second array holds their scores
         predicted, gold = tag_sequences(tag_ids, prediction.label_ids, names)
         return metric.compute(predictions=predicted, references=gold)
 
@@ -159,17 +163,17 @@ class ClassificationMetric(evaluate.Metric):
         return scores
 
 
-def mre_compute_metrics(names: list[str]):
+def mre_compute_metrics(names: list[str]) -> ComputeMetrics:
     """The `compute_metrics` of an `I2SRMTrainer` for relations with these names."""
     return compute_best_labels(MREMetric(keep_in_memory=True), names)
 
 
-def classification_compute_metrics(names: list[str]):
+def classification_compute_metrics(names: list[str]) -> ComputeMetrics:
     """The `compute_metrics` of an `I2SRMTrainer` for labels of posts with these names."""
     return compute_best_labels(ClassificationMetric(keep_in_memory=True), names)
 
 
-def compute_best_labels(metric: evaluate.Metric, names: list[str]):
+def compute_best_labels(metric: evaluate.Metric, names: list[str]) -> ComputeMetrics:
     """A `compute_metrics` that gives a metric the names of the best and of the gold labels."""
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,17 +1,21 @@
-"""What a training run leaves to read and to look at: model card, curves, and lines on its speed."""
+"""What a training run says: its results, the model card, and lines on how it reads its data and computes its steps."""
 
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import TrainingArguments
 
+from ..configuration_i2srm import I2SRMConfig
 from ..support.atomic_files import placing
-from ..support.figure_style import new_figure, styled
+from ..support.markdown import markdown_table
 from ..support.precision import bf16_is_fast
-from .trainer import I2SRMTrainer, reads_pictures
+from .arguments import ModelArguments
+from .tasks import Task
+from .trainer import I2SRMTrainer, I2SRMTrainingArguments, reads_pictures
 
 USAGE = """\
 ```python
@@ -22,7 +26,7 @@ print(pipe({post}))
 ```"""
 
 # name: title, the Hub's task, pipeline, a post, limit
-TASKS = {
+CARDS = {
     "mner": (
         "Multimodal named entity recognition",
         "token-classification",
@@ -80,9 +84,47 @@ Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations i
 """
 
 
+@dataclass
+class RunResult:
+    """The results of one training run.
+
+    Args:
+        test, validation: metrics of the splits, by name.
+        blanked: metrics of the test split without pictures.
+        mismatched: metrics of the test split with wrong pictures, by KIND:PERCENT.
+        truncation: what was cut off, by split.
+        data: what the report of the data set says about every result, such as warnings.
+        records: of predictions.jsonl.
+        skipped_steps: number of steps whose loss or gradients were not finite.
+    """
+
+    output_dir: Path
+    test: dict = field(default_factory=dict)
+    validation: dict = field(default_factory=dict)
+    blanked: dict = field(default_factory=dict)
+    mismatched: dict[str, dict] = field(default_factory=dict)
+    truncation: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    records: list[dict] = field(default_factory=list)
+    skipped_steps: int = 0
+
+    @property
+    def mark(self) -> dict:
+        """What every file of metrics also holds."""
+        return {"data": self.data} if self.data else {}
+
+
 def write_model_card(
-    output_dir: Path, task, dataset: str, model_args, training_args, config, result, seconds, hub_model_id=None
-):
+    output_dir: Path,
+    task: Task,
+    dataset: str,
+    model_args: ModelArguments,
+    training_args: I2SRMTrainingArguments,
+    config: I2SRMConfig,
+    result: RunResult,
+    seconds: float,
+    hub_model_id: str | None = None,
+) -> None:
     """Write README.md into the folder of a run.
 
     Args:
@@ -91,7 +133,7 @@ def write_model_card(
         seconds: how long the run took.
         hub_model_id: the repository that the run is pushed to.
     """
-    title, pipeline_tag, pipeline, post, limit = TASKS[task.name]
+    title, pipeline_tag, pipeline, post, limit = CARDS[task.name]
     dataset_name = Path(dataset).name
     metrics = [
         EvalResult(
@@ -138,26 +180,21 @@ def write_model_card(
         ModelCard(card).save(temporary)
 
 
-def _table(header: list[str], rows: list[list]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _data(dataset: str, result) -> str:
+def _data(dataset: str, result: RunResult) -> str:
     name = Path(dataset).name if Path(dataset).exists() else dataset
-    said = [
+    notes = [
         f"{what}: {result.data[key]}"
         for key, what in (("edition", "Edition"), ("objects", "Crops"))
         if key in result.data
     ]
-    said += [f"**{warning}**" for warning in result.data.get("warnings", [])]
+    notes += [f"**{warning}**" for warning in result.data.get("warnings", [])]
     rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
     names = next(iter(result.truncation.values()), {"posts": 0})
     header = ["split", *(name.replace("_", " ") for name in names)]
-    return "\n\n".join([f"`{name}`", *said, _table(header, rows)])
+    return "\n\n".join([f"`{name}`", *notes, markdown_table(header, rows)])
 
 
-def _results(task, result) -> str:
+def _results(task: Task, result: RunResult) -> str:
     columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
     columns = {name: values for name, values in columns.items() if values}
     known = {name for values in columns.values() for name in values}
@@ -169,14 +206,17 @@ def _results(task, result) -> str:
         [name.replace("_", " "), *(f"{100 * v[name]:.2f}" if name in v else "-" for v in columns.values())]
         for name in names
     ]
-    return "In per cent.\n\n" + _table(["metric", *columns], rows)
+    return "In per cent.\n\n" + markdown_table(["metric", *columns], rows)
 
 
-def _recipe(model_args, training_args, config, seconds: float) -> str:
+def _recipe(
+    model_args: ModelArguments, training_args: I2SRMTrainingArguments, config: I2SRMConfig, seconds: float
+) -> str:
     if model_args.model_name_or_path:
         encoders = model_args.model_name_or_path
     elif model_args.from_scratch:
-        encoders = f"{config.text_config.model_type} and {config.vision_config.model_type} from scratch"
+        kinds = [getattr(part, "model_type", "?") for part in (config.text_config, config.vision_config)]
+        encoders = f"{' and '.join(kinds)} from scratch"
     else:
         encoders = f"{model_args.text_encoder} and {model_args.vision_encoder}"
     rates = {part: getattr(training_args, f"{part}_learning_rate") for part in ("fusion", "head")}
@@ -184,7 +224,7 @@ def _recipe(model_args, training_args, config, seconds: float) -> str:
     effective = (
         training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
-    rows = [
+    rows: list[list] = [
         ["encoders", encoders],
         ["epochs", training_args.num_train_epochs],
         ["batch size", f"{effective} ({training_args.world_size} processes)"],
@@ -198,74 +238,7 @@ def _recipe(model_args, training_args, config, seconds: float) -> str:
         ["object crops", config.num_objects],
         ["seconds, all told", round(seconds)],
     ]
-    return _table(["setting", "value"], rows)
-
-
-LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
-
-
-def draw_training_curves(log_history: list[dict], path: str | Path):
-    """Draw the losses and the validation F1 of a trainer's log history to a PNG."""
-    with styled():
-        draw_curves(log_history).savefig(path)
-
-
-def draw_curves(log_history: list[dict]):
-    """The figure of `draw_training_curves`."""
-    figure, (losses, scores) = new_figure(9, 4, columns=2)
-    for name in LOSSES:
-        points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
-        if points and any(value for _, value in points):
-            losses.plot(*zip(*points, strict=True), label=name.replace("_", " "))
-    losses.set(xlabel="step", ylabel="training loss (mean since the last log)", title="Loss and its parts")
-    metrics = sorted({name for entry in log_history for name in entry if name.startswith("eval_") and "f1" in name})
-    for name in metrics:
-        points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
-        overall = name.endswith("_f1")
-        label = name.removeprefix("eval_").replace("_", " ").replace("$", r"\$")
-        if overall or name.startswith("eval_lenient"):  # of relations there are too many for a curve each
-            scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
-    scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
-    for axes in (losses, scores):
-        if axes.lines:
-            axes.legend()
-    return figure
-
-
-def draw_confusion(
-    records: list[dict], names: list[str], path: str | Path, labels: str = "relations", rows: str = "pairs"
-):
-    """Draw how often each gold label was predicted as each other one to a PNG, in per cent of the gold label.
-
-    Args:
-        records: dicts with "gold" and "predicted".
-        names: the labels in their order; those that do not occur are left out.
-        labels, rows: what they and the records are called.
-    """
-    with styled(axes_grid=False):
-        draw_matrix(records, names, labels, rows).savefig(path)
-
-
-def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str):
-    """The figure of `draw_confusion`."""
-    pairs = Counter((record["gold"], record["predicted"]) for record in records)
-    names = [name for name in names if any(name in pair for pair in pairs)]
-    totals = Counter(record["gold"] for record in records)
-    shares = [[100 * pairs[gold, found] / max(totals[gold], 1) for found in names] for gold in names]
-    side = 2.5 + 0.42 * len(names)
-    figure, (axes,) = new_figure(side + 1, side)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for y, gold in enumerate(names):
-        for x, found in enumerate(names):
-            if count := pairs[gold, found]:
-                colour = "white" if shares[y][x] > 60 else "black"
-                axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
-    plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
-    axes.set_xticks(range(len(names)), names, rotation=90, **plain)
-    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
-    axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")
-    figure.colorbar(image, label=f"share of the gold {labels} (%)", shrink=0.8)
-    return figure
+    return markdown_table(["setting", "value"], rows)
 
 
 def describe_run(trainer: I2SRMTrainer) -> list[str]:
@@ -300,7 +273,7 @@ def describe_pictures(trainer: I2SRMTrainer) -> str:
     )
 
 
-def describe_precision(args) -> str:
+def describe_precision(args: TrainingArguments) -> str:
     if args.fp16 and args.device.type == "cpu":
         return "float32: accelerate passes over --fp16 true on the CPU, and would heed --bf16 true"
     if args.fp16:
@@ -314,15 +287,14 @@ def describe_precision(args) -> str:
     return "float32" + (f"; bfloat16 is faster here for encoders of base size and up: {ask}" if fast else "")
 
 
-def print_results(task, results: dict, records: list[dict], folder: Path, warnings: list[str]):
+def print_results(task: Task, results: dict, records: list[dict], folder: Path, warnings: list[str]) -> None:
     """Print the table of a run, the warnings of its data, some predictions, and the files that it wrote.
 
     Args:
-        task: the `Task`.
         results: as results.json has them.
         records: of predictions.jsonl.
     """
-    print(results_table(results, task.main_metrics, task.type_metrics))
+    print(resultsmarkdown_table(results, task.main_metrics, task.type_metrics))
     for warning in warnings:
         print(f"WARNING: {warning}")
     for record in example_records(records, task.describe):
@@ -330,7 +302,7 @@ def print_results(task, results: dict, records: list[dict], folder: Path, warnin
     print_files(folder)
 
 
-def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
+def resultsmarkdown_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
     """A plain-text table: a row a metric (the main ones, then per label), a column a run, in per cent."""
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
     if not columns:
@@ -352,7 +324,8 @@ def example_records(records: list[dict], describe: Callable, count: int = 3) -> 
     return [f"  {' '.join(record['tokens'])}\n    -> {text}" for record, text in islice(described, count)]
 
 
-def print_files(output_dir: Path):
+def print_files(output_dir: Path) -> None:
+    """Print where the files of a run are."""
     print()
     for what, name in (
         ("checkpoint", "model.safetensors"),
@@ -367,8 +340,8 @@ def print_files(output_dir: Path):
 
 
 __all__ = [
+    "RunResult",
     "describe_run",
-    "draw_confusion",
-    "draw_training_curves",
+    "print_results",
     "write_model_card",
 ]

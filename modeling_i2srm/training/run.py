@@ -1,4 +1,4 @@
-"""What the training scripts share: data, model, training, evaluation, prediction and reports."""
+"""A training run in its steps: prepare the data, build the model, encode, fit, evaluate, publish."""
 
 import copy
 import errno
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -42,9 +43,10 @@ from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, 
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
 from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
-from .report import describe_run, draw_training_curves, print_results, write_model_card
+from .figures import draw_training_curves
+from .report import RunResult, describe_run, print_results, write_model_card
 from .tasks import Task
-from .trainer import I2SRMTrainer, picture_workers
+from .trainer import I2SRMTrainer, I2SRMTrainingArguments, picture_workers
 
 logger = logging.getLogger(__name__)
 
@@ -58,32 +60,7 @@ class EncodedData:
     truncation: dict[str, dict] = field(default_factory=dict)
 
 
-@dataclass
-class RunResult:
-    """What one training run gave: metrics of the test and validation split, truncation counts and file names.
-
-    `mismatched` are metrics of the test split with wrong pictures, by KIND:PERCENT; `data` is what the data set's
-    report says that belongs beside every result, such as warnings; `skipped_steps` are those whose loss or gradients
-    were not finite.
-    """
-
-    output_dir: Path
-    test: dict = field(default_factory=dict)
-    validation: dict = field(default_factory=dict)
-    blanked: dict = field(default_factory=dict)
-    mismatched: dict[str, dict] = field(default_factory=dict)
-    truncation: dict = field(default_factory=dict)
-    data: dict = field(default_factory=dict)
-    records: list[dict] = field(default_factory=list)
-    skipped_steps: int = 0
-
-    @property
-    def mark(self) -> dict:
-        """What is written beside the metrics in every file."""
-        return {"data": self.data} if self.data else {}
-
-
-def setup_logging(training_args):
+def setup_logging(training_args: I2SRMTrainingArguments) -> None:
     """Log from the main process at the level of the arguments, warnings from the others."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     level = training_args.get_process_log_level()
@@ -93,18 +70,20 @@ def setup_logging(training_args):
     datasets.utils.logging.set_verbosity(max(level, logging.WARNING))
 
 
-def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
-    """Find out where to go on, and refuse to mix two runs in one folder."""
-    output_dir, wanted = Path(training_args.output_dir), training_args.resume_from_checkpoint
+def checkpoint_to_resume(training_args: I2SRMTrainingArguments, overwrite: bool) -> str | None:
+    """The checkpoint to resume from, if any.
+
+    Raises:
+        ValueError: the folder holds another run, or the checkpoint is incomplete.
+    """
+    output_dir, wanted = Path(training_args.output_dir or ""), training_args.resume_from_checkpoint
     with training_args.main_process_first(local=False, desc="looking for checkpoints"):
         if training_args.should_save:
             tidy(output_dir)
         if wanted in ("last", "true", "True", True):
-            last = last_whole_checkpoint(
-                training_args.output_dir, training_args.should_log, training_args.load_best_model_at_end
-            )
+            last = last_whole_checkpoint(output_dir, training_args.should_log, training_args.load_best_model_at_end)
             if last is None:
-                logger.warning(f"no checkpoint in {output_dir} to resume from: starting anew")
+                logger.warning(f"no checkpoint in {output_dir} to resume from: the run starts from the beginning")
             return last
         if wanted:
             check_whole(wanted, training_args.load_best_model_at_end)
@@ -112,7 +91,7 @@ def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
         if earlier := find_checkpoints(output_dir):
             if not overwrite:
                 raise ValueError(
-                    f"{output_dir} holds checkpoints of an earlier run; go on with --resume_from_checkpoint last, "
+                    f"{output_dir} holds checkpoints of an earlier run; resume it with --resume_from_checkpoint last, "
                     "start over with --overwrite true, or choose another --output_dir"
                 )
             if training_args.should_save:
@@ -122,23 +101,22 @@ def checkpoint_to_resume(training_args, overwrite: bool) -> str | None:
 
 
 @contextmanager
-def explaining_faults(training_args) -> Iterator[None]:
+def explaining_faults(output_dir: Path) -> Iterator[None]:
     """Say what to do where a run is ended from outside: by a signal, the disk, or the end of another process."""
     try:
         yield
     except KeyboardInterrupt as error:
         signum = getattr(error, "signum", signal.SIGINT)
         name = signal.Signals(signum).name
-        raise Interrupted(signum, f"stopped by {name}; {how_to_resume(training_args.output_dir)}") from None
+        raise Interrupted(signum, f"stopped by {name}; {how_to_resume(output_dir)}") from None
     except (OSError, RuntimeError) as error:
         if lost_process(error):
-            advice = how_to_resume(training_args.output_dir)
-            raise RunError(f"{LOST_PROCESS} ({first_line(error)}); {advice}") from error
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}); {how_to_resume(output_dir)}") from error
         if isinstance(error, OSError) and error.errno in (*NO_SPACE, errno.EROFS):
-            where = error.filename or f"{training_args.output_dir} or {datasets.config.HF_DATASETS_CACHE}"
+            where = error.filename or f"{output_dir} or {datasets.config.HF_DATASETS_CACHE}"
             raise RunError(
                 f"{error.strerror}: {where}. All that was saved before is kept. See to it that there is room and that "
-                f"it can be written to, then {how_to_resume(training_args.output_dir)}"
+                f"it can be written to, then {how_to_resume(output_dir)}"
             ) from error
         raise
 
@@ -147,10 +125,11 @@ def room_for_a_checkpoint(trainer: I2SRMTrainer) -> int:
     """The bytes that a checkpoint takes at least."""
     if trainer.args.save_strategy == "no":
         return 0
-    size = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    size = sum(p.numel() * p.element_size() for p in parameters)
     adam = getattr(trainer.args.optim, "value", trainer.args.optim) in ("adamw_torch", "adamw_torch_fused")
     if adam and not trainer.args.save_only_model:
-        size += sum(2 * p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
+        size += sum(2 * p.numel() * p.element_size() for p in parameters if p.requires_grad)
     return size
 
 
@@ -160,7 +139,8 @@ def open_feature_cache(
     """The cache of visual features for a model that is about to be trained, or resumed from a checkpoint."""
     if checkpoint is not None:  # the trainer will load all of it; the features have to be those of its backbone
         resumed = type(model).from_pretrained(checkpoint)
-        model.base_model.vision_encoder.load_state_dict(resumed.base_model.vision_encoder.state_dict())
+        weights = resumed.base_model.get_submodule("vision_encoder").state_dict()
+        model.base_model.get_submodule("vision_encoder").load_state_dict(weights)
     try:
         return VisualFeatureCache.for_model(folder, model, processor, dtype)
     except OSError as error:
@@ -177,8 +157,8 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     splits = encode_data(task, arguments, data, processor)
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
     trainer = make_trainer(task, arguments, data.names, splits, model, processor, cache)
-    skipped = fit(trainer, checkpoint) if training.do_train else 0
-    result = evaluate(task, trainer, splits, data, blank=arguments.model.use_images)
+    skipped = fit(trainer, arguments.output_dir, checkpoint) if training.do_train else 0
+    result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
     result.skipped_steps = skipped
     publish(task, arguments, trainer, result, time.perf_counter() - started)
     return result
@@ -192,7 +172,7 @@ def prepare_data(task: Task, arguments: Arguments) -> RawData:
     """
     training, path = arguments.training, arguments.data.dataset
     if training.should_save:
-        check_writable(training.output_dir, "--output_dir")
+        check_writable(arguments.output_dir, "--output_dir")
     set_seed(training.seed)
     if arguments.data.balance_relations and "relation" not in task.text_columns:
         raise ValueError("--balance_relations is for examples/run_mre.py: leave it out")
@@ -261,6 +241,13 @@ def cache_features(
     return EncodedData(splits, mismatched, data.truncation), cache
 
 
+class RunTrainer(I2SRMTrainer):
+    """The trainer of a script: README.md is what `write_model_card` writes, also on the Hub."""
+
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
+        """Leave README.md alone."""
+
+
 def make_trainer(
     task: Task,
     arguments: Arguments,
@@ -273,7 +260,7 @@ def make_trainer(
     """The trainer of a run; it logs how it reads its data and computes its steps."""
     training, patience = arguments.training, arguments.run.early_stopping_patience
     validation = data.splits.get("validation")
-    trainer = I2SRMTrainer(
+    trainer = RunTrainer(
         model=model,
         args=training,
         data_collator=I2SRMDataCollator(processor, use_images=arguments.model.use_images, feature_cache=cache),
@@ -289,7 +276,7 @@ def make_trainer(
     return trainer
 
 
-def fit(trainer: I2SRMTrainer, checkpoint: str | None) -> int:
+def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> int:
     """Train, and save the model, its state and the curves.
 
     Returns:
@@ -299,7 +286,7 @@ def fit(trainer: I2SRMTrainer, checkpoint: str | None) -> int:
         Interrupted: after SIGINT or SIGTERM; a checkpoint is saved first.
     """
     if trainer.args.should_save:
-        check_writable(trainer.args.output_dir, "--output_dir", room_for_a_checkpoint(trainer))
+        check_writable(output_dir, "--output_dir", room_for_a_checkpoint(trainer))
     with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.signum:  # in the last step
@@ -309,17 +296,19 @@ def fit(trainer: I2SRMTrainer, checkpoint: str | None) -> int:
     trainer.save_metrics("train", trained.metrics)
     trainer.save_state()
     if trainer.is_world_process_zero():
-        draw_training_curves(trainer.state.log_history, Path(trainer.args.output_dir) / "training_curves.png")
+        draw_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
     return len(trainer.skipped_steps)
 
 
-def evaluate(task: Task, trainer: I2SRMTrainer, data: EncodedData, raw: RawData, blank: bool) -> RunResult:
+def evaluate(
+    task: Task, trainer: I2SRMTrainer, data: EncodedData, raw: RawData, output_dir: Path, blank: bool
+) -> RunResult:
     """Evaluate the validation split, and predict the test split: as it is, without pictures, and with wrong ones.
 
     Args:
         blank: whether to predict without pictures too.
     """
-    result = RunResult(Path(trainer.args.output_dir), truncation=data.truncation, data=raw.report)
+    result = RunResult(output_dir, truncation=data.truncation, data=raw.report)
     if "validation" in data.splits:
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics | result.mark)
@@ -328,8 +317,9 @@ def evaluate(task: Task, trainer: I2SRMTrainer, data: EncodedData, raw: RawData,
         return result
     split = data.splits["test"]
     output = predict_in_order(trainer, split, "test")
-    trainer.save_metrics("test", output.metrics | result.mark)
-    result.test = without_prefix(output.metrics, "test_")
+    metrics = output.metrics or {}
+    trainer.save_metrics("test", metrics | result.mark)
+    result.test = without_prefix(metrics, "test_")
     result.records = task.prediction_records(split, output, raw.names)
     write_predictions(trainer, result.records, result.output_dir / predictions_name())
     if trainer.is_world_process_zero():
@@ -337,17 +327,17 @@ def evaluate(task: Task, trainer: I2SRMTrainer, data: EncodedData, raw: RawData,
     if blank:
         pictures = [name for name in ("image", "objects", "picture_keys") if name in split.column_names]
         output = predict_in_order(trainer, split.remove_columns(pictures), "blanked")
-        result.blanked = without_prefix(output.metrics, "blanked_")
+        result.blanked = without_prefix(output.metrics or {}, "blanked_")
     for text, wrong in data.mismatched.items():
         output = predict_in_order(trainer, wrong, text)
-        result.mismatched[text] = without_prefix(output.metrics, f"{text}_")
+        result.mismatched[text] = without_prefix(output.metrics or {}, f"{text}_")
         records = task.prediction_records(wrong, output, raw.names)
         write_predictions(trainer, records, result.output_dir / predictions_name(text))
     return result
 
 
-def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: RunResult, seconds: float):
-    """Write the model card, and push the folder to the Hub if asked to."""
+def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: RunResult, seconds: float) -> None:
+    """Write the model card, and push the folder to the Hub with `--push_to_hub`."""
     push = arguments.training.push_to_hub
     if trainer.is_world_process_zero():
         write_model_card(
@@ -362,7 +352,6 @@ def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: Run
             hub_model_id=trainer.hub_model_id if push else None,
         )
     if push:
-        trainer.create_model_card = lambda **kwargs: None  # it would replace ours
         trainer.push_to_hub()
 
 
@@ -392,7 +381,7 @@ def predictions_name(mismatch: str | None = None) -> str:
     return "predictions.jsonl" if mismatch is None else f"predictions-{mismatch.replace(':', '-')}.jsonl"
 
 
-def write_predictions(trainer: I2SRMTrainer, records: list[dict], path: Path):
+def write_predictions(trainer: I2SRMTrainer, records: list[dict], path: Path) -> None:
     if trainer.is_world_process_zero():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -404,8 +393,8 @@ def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOu
     """The predictions for a split of `longest_first`, put back into the order the rows had before."""
     back = np.argsort(order)
     values = output.predictions
-    values = tuple(value[back] for value in values) if isinstance(values, tuple) else values[back]
-    return output._replace(predictions=values, label_ids=output.label_ids[back])
+    ordered: Any = tuple(value[back] for value in values) if isinstance(values, tuple) else values[back]
+    return output._replace(predictions=ordered, label_ids=np.asarray(output.label_ids)[back])
 
 
 def without_prefix(metrics: dict, prefix: str) -> dict:
@@ -413,7 +402,7 @@ def without_prefix(metrics: dict, prefix: str) -> dict:
 
 
 def run_task(task: Task, arguments: Arguments) -> dict:
-    """Run a task, and its text-only twin if asked for; print the table and write results.json.
+    """Run a task, and with `--compare_text_only` its text-only twin; print the table and write results.json.
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
@@ -423,7 +412,7 @@ def run_task(task: Task, arguments: Arguments) -> dict:
         the steps that were not finite.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, with what was saved and how to go on.
+        Interrupted: after SIGINT or SIGTERM, with what was saved and how to resume.
         RunError: a disk that is full or cannot be written to, numbers that are not finite, or another process that
             ended; with what to do.
     """
@@ -434,10 +423,10 @@ def run_task(task: Task, arguments: Arguments) -> dict:
         runs["text_only"] = text_only_twin(arguments)
     done = {}
     for name, settings in runs.items():
-        with explaining_faults(settings.training):
+        with explaining_faults(settings.output_dir):
             done[name] = run_training(task, settings)
     main = next(iter(done.values()))
-    results = {name: {**run.test, "validation": run.validation} for name, run in done.items()}
+    results: dict = {name: {**run.test, "validation": run.validation} for name, run in done.items()}
     results |= {"pictures_blanked": main.blanked} if main.blanked else {}
     results |= {"mismatched": main.mismatched} if main.mismatched else {}
     results |= {"truncation": main.truncation, **main.mark}
@@ -454,16 +443,15 @@ def run_task(task: Task, arguments: Arguments) -> dict:
 def text_only_twin(arguments: Arguments) -> Arguments:
     """The arguments of the same run without pictures, in the folder text_only of its own."""
     training = copy.copy(arguments.training)
-    training.output_dir = str(Path(training.output_dir) / "text_only")
+    training.output_dir = str(arguments.output_dir / "text_only")
     training.push_to_hub = False
     return arguments._replace(model=replace(arguments.model, use_images=False), training=training)
 
 
-def run_script(task: Task, argv: list[str] | None = None):
-    """Run a task as the command line says; what ends it from outside, or is wrong with what it was given, is said in
-    one message (`faults.run_script`)."""
+def run_script(task: Task, argv: list[str] | None = None) -> None:
+    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`)."""
 
-    def run():
+    def run() -> None:
         arguments = parse_arguments(argv)
         faults.stop_on_sigterm()
         run_task(task, arguments)
@@ -472,7 +460,7 @@ def run_script(task: Task, argv: list[str] | None = None):
     faults.run_script(run, f"run_{task.name}.py")
 
 
-def end_processes():
+def end_processes() -> None:
     """Leave the process group together and with no trainer left that uses it; else some runs abort at exit."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         gc.collect()

@@ -23,7 +23,7 @@ class LengthGroupedSampler(Sampler):
     def __init__(self, lengths: list[int], batch_size: int, seed: int):
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class LengthGroupedSampler(Sampler):
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
-def row_lengths(rows, length_column: str = "length") -> list[int] | None:
+def row_lengths(rows: object, length_column: str = "length") -> list[int] | None:
     """The length of every row, read from one column so that no picture is touched; `None` where that is not known.
 
     Args:

@@ -1,4 +1,4 @@
-"""What differs between the tasks: labels, encoding, metrics, and what is said of predictions."""
+"""What differs between the tasks: labels, encoding, metrics, and records of predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,13 +9,14 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features
 from transformers.trainer_utils import PredictionOutput
 
+from ..checks import IGNORE
 from ..configuration_i2srm import NO_RELATION
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
 from ..pipeline_i2srm import find_entities
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
+from .figures import draw_confusion
 from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
-from .report import draw_confusion
 
 
 class Task(ABC):
@@ -46,7 +47,7 @@ class Task(ABC):
         """The label names of a data set.
 
         Raises:
-            ValueError: the column of labels is no such column; with the call that makes it one.
+            ValueError: the column of labels has another type; the message shows the call that converts it.
         """
 
     @abstractmethod
@@ -85,7 +86,7 @@ class EntityTask(Task):
     compute_metrics = staticmethod(mner_compute_metrics)
 
     def label_names(self, features: Features, dataset: str) -> list[str]:
-        """The tag names of a data set, O first; raises `ValueError` for anything that is no BIO scheme."""
+        """The tag names of a data set, O first; raises `ValueError` for other schemes than BIO."""
         tags = features["ner_tags"]
         label = getattr(tags, "feature", None)
         if not isinstance(label, ClassLabel):
@@ -114,9 +115,10 @@ class EntityTask(Task):
 
         Words beyond the longest length were not seen: they are tagged O with the score `None`.
         """
-        tag_ids, scores = output.predictions
-        predicted, _ = tag_sequences(tag_ids, output.label_ids, names)
-        words = output.label_ids != -100
+        tag_ids, scores = (np.asarray(values) for values in output.predictions)  # (N, T)
+        labels = np.asarray(output.label_ids)
+        predicted, _ = tag_sequences(tag_ids, labels, names)
+        words = labels != IGNORE
         records = []
         columns = zip(row_ids(split), split["tokens"], split["ner_tags"], strict=True)
         for i, (post, tokens, gold) in enumerate(columns):

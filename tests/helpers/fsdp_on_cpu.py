@@ -26,7 +26,7 @@ class ParameterBytes(TrainerCallback):
             print(f"process {args.process_index}: {here} of {sum(p.nbytes for p in parameters)} bytes", flush=True)
 
 
-class Trainer(training.I2SRMTrainer):
+class Trainer(training.RunTrainer):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.add_callback(ParameterBytes())
@@ -35,6 +35,6 @@ class Trainer(training.I2SRMTrainer):
 torch.distributed.init_process_group("gloo")
 PartialState._prepare_backend = lambda self, *arguments: ("gloo", DistributedType.MULTI_GPU)
 PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
-training.I2SRMTrainer = Trainer
+training.RunTrainer = Trainer
 training.run_task(MNER, parse_arguments())
 training.end_processes()

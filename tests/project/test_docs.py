@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from pages import FENCE, PAGES, ROOT, name_of
 
+from benchmarks.records import read_records, resolve_values
+
+VALUES = resolve_values(read_records())
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # What users need not know: no page of the reference shows these modules.
 INTERNAL = {
@@ -39,6 +42,7 @@ INTERNAL = {
     "support.faults",
     "support.figure_style",
     "support.html_page",
+    "support.markdown",
     "support.parquet_rows",
     "support.picture_paths",
     "support.precision",
@@ -144,8 +148,7 @@ def test_public_names_have_docstrings():
 
 def test_what_pictures_add_is_one_range_and_that_of_the_published_table():
     """Of the systems with pictures and BERT-base, against BERT-CRF."""
-    table = (ROOT / "docs/measured/results.md").read_text().partition("## Published, for comparison")[2]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    rows = VALUES["published"]
     scores = {
         row[0]: [re.match(r"[\d.]+", cell) for cell in row[3:5]] for row in rows if row[1].startswith("BERT-base")
     }
@@ -167,12 +170,12 @@ def test_what_pictures_add_is_one_range_and_that_of_the_published_table():
 
 
 def test_the_medians_of_speed_are_those_of_the_runs():
-    performance = (ROOT / "docs/measured/performance.md").read_text()
     medians = []
-    for runs, median in re.findall(r"^\| .+ \| ([\d.*, ]+) \| \*\*([\d.]+)\*\* \|$", performance, re.MULTILINE):
+    for _, runs, median in VALUES["training-speed-runs"][1:]:
         runs = [float(run.strip(" *")) for run in runs.split(",")]
-        assert float(median) == pytest.approx(statistics.median(runs), abs=0.0051) and runs == sorted(runs)
-        medians.append((float(median), runs[0], runs[-1]))
+        median = float(median.strip("*"))
+        assert median == pytest.approx(statistics.median(runs), abs=0.0051) and runs == sorted(runs)
+        medians.append((median, runs[0], runs[-1]))
     (plain, *least), (fast, *most), _ = medians
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"then {plain:.1f} times as fast as the published recipe on the CPU, in bf16 {fast:.1f} times" in readme

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from modeling_i2srm.training.report import draw_confusion, draw_training_curves
+from modeling_i2srm.training.figures import draw_confusion, draw_training_curves
 
 LOSS = [
     {"step": step, "loss": 9 / step, "task_loss": 5 / step, "mixup_loss": 4 / step, "semantic_loss": 0.0}

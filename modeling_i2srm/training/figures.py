@@ -1,0 +1,77 @@
+"""Pictures of a training run: losses and scores over the steps, and confusion of labels."""
+
+from collections import Counter
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..support.figure_style import new_figure, styled
+
+LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
+
+
+def draw_training_curves(log_history: list[dict], path: str | Path) -> None:
+    """Draw the losses and the validation F1 of a trainer's log history to a PNG."""
+    with styled():
+        draw_curves(log_history).savefig(path)
+
+
+def draw_curves(log_history: list[dict]) -> Figure:
+    """The figure of `draw_training_curves`."""
+    figure, (losses, scores) = new_figure(9, 4, columns=2)
+    for name in LOSSES:
+        points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
+        if points and any(value for _, value in points):
+            losses.plot(*zip(*points, strict=True), label=name.replace("_", " "))
+    losses.set(xlabel="step", ylabel="training loss (mean since the last log)", title="Loss and its parts")
+    metrics = sorted({name for entry in log_history for name in entry if name.startswith("eval_") and "f1" in name})
+    for name in metrics:
+        points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
+        overall = name.endswith("_f1")
+        label = name.removeprefix("eval_").replace("_", " ").replace("$", r"\$")
+        if overall or name.startswith("eval_lenient"):  # of relations there are too many for a curve each
+            scores.plot(*zip(*points, strict=True), label=label, linewidth=2 if overall else 1, marker=".")
+    scores.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
+    for axes in (losses, scores):
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+def draw_confusion(
+    records: list[dict], names: list[str], path: str | Path, labels: str = "relations", rows: str = "pairs"
+) -> None:
+    """Draw how often each gold label was predicted as each other one to a PNG, in per cent of the gold label.
+
+    Args:
+        records: dicts with "gold" and "predicted".
+        names: the labels in their order; those that do not occur are left out.
+        labels, rows: what they and the records are called.
+    """
+    with styled(axes_grid=False):
+        draw_matrix(records, names, labels, rows).savefig(path)
+
+
+def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str) -> Figure:
+    """The figure of `draw_confusion`."""
+    pairs = Counter((record["gold"], record["predicted"]) for record in records)
+    names = [name for name in names if any(name in pair for pair in pairs)]
+    totals = Counter(record["gold"] for record in records)
+    shares = [[100 * pairs[gold, predicted] / max(totals[gold], 1) for predicted in names] for gold in names]
+    side = 2.5 + 0.42 * len(names)
+    figure, (axes,) = new_figure(side + 1, side)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for y, gold in enumerate(names):
+        for x, predicted in enumerate(names):
+            if count := pairs[gold, predicted]:
+                colour = "white" if shares[y][x] > 60 else "black"
+                axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
+    plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
+    axes.set_xticks(range(len(names)), names, rotation=90, **plain)
+    axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
+    axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")
+    figure.colorbar(image, label=f"share of the gold {labels} (%)", shrink=0.8)
+    return figure
+
+
+__all__ = ["draw_confusion", "draw_training_curves"]
