@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM = false
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
-# Exact versions: constraints.txt pins every package, pip and build tools included. A changed lock makes the environment anew.
+# Exact versions: constraints.txt pins every package, pip and build tools included. A changed lock creates the environment again.
 PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 BUILD = --build-constraint constraints.txt  # pip's own environments for building; seqeval has no wheel
 CHECK = $(BIN)/python tests/version_lock.py check
@@ -48,7 +48,7 @@ quickstart-mre: $(VENV)/.train  ## the same for relations between two entities
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
 .PHONY: quickstart-topics
-quickstart-topics: $(VENV)/.train  ## the same for one label a post
+quickstart-topics: $(VENV)/.train  ## the same for one label per post
 	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_classification.py examples/configs/quickstart_topics.json
@@ -99,10 +99,11 @@ fuzz: $(VENV)/.dev  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all t
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
 
 .PHONY: lint
-lint: $(VENV)/.dev  ## check style, and that no archive, binary or large file is tracked
+lint: $(VENV)/.dev  ## check style and words, and that no archive, binary or large file is tracked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/tracked_files.py
+	$(BIN)/python tests/plain_words.py
 
 .PHONY: format
 format: $(VENV)/.dev  ## fix style

@@ -1,4 +1,4 @@
-"""Measures what crops and splits give away: crop counts that follow the labels, posts that stand in two splits.
+"""Measures leaks of a data set: crop counts that depend on the labels, posts that are in two splits.
 
     python dataset_scripts/audit.py --data_dir RAW
     python dataset_scripts/audit.py --parquet data/mnre data/my_posts --output audit.json

@@ -1,4 +1,4 @@
-"""Crops of objects that know nothing of the labels, for any data set in Parquet files.
+"""Make crops of objects that do not depend on the labels, for any data set in Parquet files.
 
     python dataset_scripts/crop_objects.py --dataset data/mnre --detector facebook/detr-resnet-50 \\
         --output data/mnre_objects

@@ -1,4 +1,4 @@
-"""MNRE: relations between entities of tweets with pictures, from the files that circulate to Parquet.
+"""MNRE: relations between entities of tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/mnre.py --data_dir RAW --output_dir data/mnre
 

@@ -1,4 +1,4 @@
-"""Twitter-2017: named entities in tweets with pictures, from the files that circulate to Parquet.
+"""Twitter-2017: named entities in tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/twitter2017.py --data_dir RAW --output_dir data/twitter2017
 

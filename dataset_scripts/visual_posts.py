@@ -1,4 +1,4 @@
-"""Visual posts: a small made-up data set in which most names can only be typed by looking at the picture.
+"""Visual posts: a small made-up data set in which only the picture shows the type of most names.
 
     python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 

@@ -1,4 +1,4 @@
-"""Visual relations: a small made-up data set in which most relations can only be told by looking at the picture.
+"""Visual relations: a small made-up data set in which only the picture shows most relations.
 
     python dataset_scripts/visual_relations.py --output_dir data/visual_relations
 

@@ -1,4 +1,4 @@
-"""Visual topics: what kind of thing is a post about? The visual posts, with one label a post instead of tags.
+"""Visual topics: what kind of thing is a post about? The visual posts, with one label per post instead of tags.
 
     python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 

@@ -225,7 +225,7 @@ def main(arguments: list[str] | None = None):
     except (RuntimeError, ValueError, OSError) as error:
         parser.exit(2, f"app.py: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "app.py: stopped; the same command goes on\n")
+        parser.exit(130, "app.py: stopped; the same command starts or resumes it\n")
     Demo(extractor, title).build().launch(inbrowser=not arguments.no_browser, **launch_options())
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# In the repository the scripts lie beside the folder of the demo, in a Space inside of it.
+# In the repository the scripts are next to the folder of the demo, in a Space inside of it.
 ROOT = HERE if (HERE / "dataset_scripts").is_dir() else HERE.parent
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", "examples/configs/accelerate/cpu.yaml"]
 RESUME = ["--resume_from_checkpoint", "last"]

@@ -1,4 +1,4 @@
-"""Explain what is found in a post: where the attention went, and what is said without each of its pictures.
+"""Explain the answers for a post: what the model attends to, and how the answers change without each picture.
 
     python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
     python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9

@@ -1,4 +1,4 @@
-"""Export a checkpoint of entities or relations to ONNX and compare the file with torch.
+"""Export a checkpoint for entities or relations to ONNX and compare the file with torch.
 
     python examples/export_onnx.py --model runs/quickstart --output ner.onnx
 

@@ -1,4 +1,4 @@
-"""Extract entities and relations from whole corpora, on any number of processes; a run that was cut off goes on.
+"""Extract entities and relations from corpora, on any number of processes; interrupted runs can be resumed.
 
     accelerate launch examples/extract.py --input posts.jsonl --output out --ner NER_MODEL --re RELATION_MODEL
     accelerate launch examples/extract.py --input data/visual_posts --output out --ner runs/quickstart

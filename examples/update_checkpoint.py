@@ -1,4 +1,4 @@
-"""Write the present code into checkpoints that were saved by an older version.
+"""Update the code in checkpoints that an older version saved.
 
     python examples/update_checkpoint.py runs/my_posts
     python examples/update_checkpoint.py runs/quickstart runs/quickstart/checkpoint-*

@@ -14,7 +14,7 @@ SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "el
 
 NO_RELATION = "None"  # label of a pair without a relation
 
-# Every Auto class that a checkpoint folder loads with, whichever model was saved into it.
+# The Auto classes that load a checkpoint, whichever model was saved into it.
 AUTO_MAP = {
     "AutoConfig": "configuration_i2srm.I2SRMConfig",
     "AutoModel": "modeling_i2srm.I2SRMModel",
@@ -23,10 +23,10 @@ AUTO_MAP = {
     "AutoProcessor": "processing_i2srm.I2SRMProcessor",
 }
 
-# Heads that share an Auto class; a checkpoint of one of them loads with it, every other with that of `AUTO_MAP`.
+# Heads that share an Auto class: it loads the head that was saved.
 SEQUENCE_CLASSIFIERS = ("I2SRMForRelationClassification", "I2SRMForSequenceClassification")
 
-# The pipeline of each head, as a saved configuration names it. Where the package is installed they are registered.
+# The pipeline of each head, as a saved configuration names it for remote code; the installed package registers them.
 CUSTOM_PIPELINES = {
     "I2SRMForTokenClassification": {
         "multimodal-token-classification": {
@@ -53,7 +53,7 @@ CUSTOM_PIPELINES = {
 
 
 def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
-    """The names of `count` evenly spaced stages of a backbone, the last one included and the stem left out.
+    """The names of `count` evenly spaced stages of a backbone, with the last stage and without the stem.
 
     A ResNet gives stage1..stage4; a 12-block DINOv2 gives stage3, stage6, stage9, stage12.
     """
@@ -63,7 +63,7 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
 
 
 def check_labels(id2label):
-    """Raise a `ValueError` unless `id2label` is `None` or names the labels 0, 1, 2 ... with a text each."""
+    """Raise a `ValueError` unless `id2label` is `None` or maps 0, 1, 2 ... to distinct names."""
     if id2label is None:
         return
     example = 'e.g. id2label={0: "O", 1: "B-PER", 2: "I-PER"}'
@@ -76,7 +76,7 @@ def check_labels(id2label):
 
 
 def check_class_weights(weights, num_labels: int | None = None):
-    """Raise a `ValueError` unless `weights` is `None` or a list of finite positive numbers, one a label."""
+    """Raise a `ValueError` unless `weights` is `None` or a list of finite positive numbers, one per label."""
     if weights is None:
         return
     if not isinstance(weights, (list, tuple)):
@@ -88,13 +88,13 @@ def check_class_weights(weights, num_labels: int | None = None):
             )
     if num_labels is not None and len(weights) != num_labels:
         raise ValueError(
-            f"{len(weights)} class_weights, but {num_labels} labels: give one each, "
+            f"{len(weights)} class_weights, but {num_labels} labels: give one per label, "
             f"e.g. class_weights=[1.0] * {num_labels}, or class_weights=None"
         )
 
 
 class I2SRMConfig(PreTrainedConfig):
-    """Configuration of `I2SRMModel` and its heads: two encoder configurations and the parts between them.
+    """Configuration of `I2SRMModel` and its heads: those of the two encoders, and the settings of the fusion parts.
 
     Sections and equation numbers are those of docs/concepts/method.md; the method is I2SRM (arXiv 2310.06326).
 
@@ -104,8 +104,8 @@ class I2SRMConfig(PreTrainedConfig):
         vision_config: configuration (or its dict) of any `AutoBackbone`; default a ResNet-50.
         vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones.
         freeze_vision: keep the backbone fixed, in eval mode and without gradients.
-        num_objects: object crops a post (M); a post has 1 + M pictures.
-        prompt_length: prompt slots a picture (P).
+        num_objects: object crops per post (M); a post has up to 1 + M pictures.
+        prompt_length: prompt slots per picture (P).
         prompt_hidden_size: width of the prompt projector.
         semantic_loss_weight: weight of the KL term; `None` means the task's default (NER 1.0, relations and posts 0.5).
         semantic_loss_detach_text: stop the KL gradient at the text side.
@@ -114,7 +114,7 @@ class I2SRMConfig(PreTrainedConfig):
         attn_mixup_interpolation: interpolate pairs of samples (needs `attn_mixup`).
         attn_mixup_heads: heads of the attention across samples; must divide the text hidden size.
         attn_mixup_dropout: dropout of that layer.
-        attn_mixup_gather: let AttnMixup see the samples of all training processes; else each process mixes its own.
+        attn_mixup_gather: apply AttnMixup to the samples of all training processes; else each process mixes its own.
         mixup_alpha: parameter of Beta(alpha, alpha) from which the interpolation weight is drawn.
         mixup_delta: share of the original and attended rows that enter the pool for mixing.
         mixup_ratio: share of the unmixed rows that are scored; 1 - ratio of the mixed rows are.
@@ -175,9 +175,9 @@ class I2SRMConfig(PreTrainedConfig):
         check_labels(self.id2label)
         super().__post_init__(**kwargs)
         self.auto_map = {**AUTO_MAP, **(getattr(self, "auto_map", None) or {})}
-        if self.architectures is None:  # Auto classes with several heads walk through it
+        if self.architectures is None:  # Auto classes with several heads iterate over it
             self.architectures = []
-        # Remote code is told its pipelines here; the package's own are registered, and need no trust_remote_code.
+        # Only for remote code: the installed package registers its pipelines, which then need no trust_remote_code.
         self.custom_pipelines = self._pipelines() if __name__.startswith("transformers_modules.") else {}
         self._check()
         if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
@@ -187,17 +187,17 @@ class I2SRMConfig(PreTrainedConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As of `PreTrainedConfig`; raises `CheckpointError`, which names folder, file and reason."""
+        """As in `PreTrainedConfig`; raises `CheckpointError`, which names folder, file and reason."""
         with loading("configuration", pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As of `PreTrainedConfig`, for a configuration of I2SRM alone; overrides are checked as its fields are."""
+        """As in `PreTrainedConfig`, for configurations of I2SRM only; overrides are validated like fields."""
         if not isinstance(config_dict, dict) or config_dict.get("model_type") != cls.model_type:
-            given = config_dict.get("model_type") if isinstance(config_dict, dict) else config_dict
+            model_type = config_dict.get("model_type") if isinstance(config_dict, dict) else config_dict
             raise ValueError(
-                f"a configuration with model_type={given!r:.100}, expected {cls.model_type!r}; to start from "
+                f"a configuration with model_type={model_type!r:.100}, expected {cls.model_type!r}; to start from "
                 'pretrained encoders: I2SRMForTokenClassification.from_encoders("FacebookAI/roberta-large", '
                 '"microsoft/resnet-50")'
             )
@@ -207,7 +207,7 @@ class I2SRMConfig(PreTrainedConfig):
         return loaded
 
     def _pipelines(self) -> dict:
-        """The pipelines of the heads that a checkpoint was saved from; of all if it has none."""
+        """The pipelines of the checkpoint's heads; those of all heads if it was saved without one."""
         heads = [head for head in CUSTOM_PIPELINES if head in (self.architectures or CUSTOM_PIPELINES)]
         return {task: dict(about) for head in heads for task, about in CUSTOM_PIPELINES[head].items()}
 
@@ -215,10 +215,10 @@ class I2SRMConfig(PreTrainedConfig):
         return {**super().to_dict(), "auto_map": self._auto_map(), "custom_pipelines": self._pipelines()}
 
     def _auto_map(self) -> dict:
-        """The Auto classes, AutoModelForSequenceClassification for the head that the checkpoint has."""
+        """`AUTO_MAP` with AutoModelForSequenceClassification set to the head of the checkpoint."""
         name = "AutoModelForSequenceClassification"
         wanted = next((head for head in SEQUENCE_CLASSIFIERS if head in (self.architectures or ())), None)
-        module, _, _ = self.auto_map[name].rpartition(".")  # may name the repository that it comes from
+        module, _, _ = self.auto_map[name].rpartition(".")  # a value may begin with the name of its repository
         return {**self.auto_map, name: f"{module}.{wanted or SEQUENCE_CLASSIFIERS[0]}"}
 
     @staticmethod
@@ -267,15 +267,15 @@ class I2SRMConfig(PreTrainedConfig):
         for name in ("mixup_delta", "mixup_ratio", "attn_mixup_dropout", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name}={value} must lie in [0, 1]")
+                raise ValueError(f"{name}={value} must be in [0, 1]")
         if self.mixup_alpha <= 0:
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
         check_labels(self.id2label)
-        # Their number is checked by the model that uses them: a tagger may start from a checkpoint of relations.
+        # The model that uses them checks their number: a tagger may start from a checkpoint of relations.
         check_class_weights(self.class_weights)
 
     def _check_kinds(self):
-        """Raise a `ValueError` for a field whose value is of another kind than the field: "false" would be true."""
+        """Raise a `ValueError` for a value of a wrong type: the text "false", for instance, would count as true."""
         annotations = inspect.get_annotations(I2SRMConfig)
         for field in dataclasses.fields(self):
             kind, value = annotations.get(field.name), getattr(self, field.name)

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be loaded: one message that names the folder, the file and the reason."""
+"""Errors of checkpoints that cannot be loaded: one message that names the folder, the file and the reason."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 
 class CheckpointError(OSError, ValueError, RuntimeError):
-    """A checkpoint that cannot be loaded. Transformers raises one of its bases, depending on what is wrong."""
+    """A checkpoint cannot be loaded. The bases are the errors that transformers raises in such cases."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -18,7 +18,7 @@ class CheckpointError(OSError, ValueError, RuntimeError):
 
 @contextmanager
 def loading(what: str, name_or_path) -> Iterator[None]:
-    """Turn what fails inside into a `CheckpointError` that says what of which checkpoint, and why.
+    """Turn errors of the block into a `CheckpointError` that names the part, the checkpoint and the reason.
 
     >>> with loading("model", "/no/such/folder"):
     ...     raise OSError("Repo id must be in the form ...")
@@ -44,7 +44,7 @@ def _reason(name_or_path, error: Exception) -> str:
         if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
             return f"the folder holds no config.json, only {', '.join(sorted(os.listdir(path))[:8]) or 'nothing'}"
     elif path.is_file():
-        return "it is a file; give the folder it lies in"
+        return "it is a file; give its folder"
     elif path.is_absolute() or str(name_or_path).startswith(".") or str(name_or_path).count("/") != 1:
         if not str(name_or_path).replace("-", "").isalnum():  # such as bert-base-uncased
             return "there is no such folder"
@@ -52,7 +52,7 @@ def _reason(name_or_path, error: Exception) -> str:
 
 
 def _broken_file(folder: Path) -> str | None:
-    """The first file of a folder that is cut or something else than its name says."""
+    """The first truncated or damaged file of a folder, as a message."""
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         try:
             if path.suffix == ".json":
@@ -61,7 +61,7 @@ def _broken_file(folder: Path) -> str | None:
                 with safe_open(path, "pt"):
                     pass
         except (SafetensorError, ValueError, RecursionError, OSError) as error:
-            return f"{path.name} ({path.stat().st_size} bytes) is cut or broken ({error}); copy it anew"
+            return f"{path.name} ({path.stat().st_size} bytes) is truncated or damaged ({error}); copy it again"
     return None
 
 

@@ -5,7 +5,7 @@
     make test-latest                                                   # the latest versions on one Python
     python tests/matrix.py --cells py3.11-latest -- tests/test_crf.py
 
-A cell is a virtual environment, .venv-matrix/py3.N-KIND, made anew and removed afterwards (--keep leaves it):
+A cell is a virtual environment, .venv-matrix/py3.N-KIND, created and removed afterwards (--keep leaves it):
 
     lowest   constraints-lowest.txt, the lowest versions that setup.cfg allows; on the lowest Python only
     locked   constraints.txt, what make test installs

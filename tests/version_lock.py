@@ -66,7 +66,7 @@ def list_requirements(name: str, extra: str) -> set[str]:
 
 
 def list_installed() -> dict[str, str]:
-    """Package -> version of what is installed in this environment; local versions such as +cpu are cut off."""
+    """Package -> version of what is installed in this environment; without local versions such as +cpu."""
     return {canonical(one.metadata["Name"]): one.version.partition("+")[0] for one in distributions()}
 
 

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explanation.png"))
     args = parser.parse_args(arguments)
     if absent := [str(folder) for folder in (args.ner, args.re, args.dataset) if not folder.is_dir()]:
-        print(f"{args.output} is left as it is, for want of {', '.join(absent)}: make quickstart quickstart-mre")
+        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart quickstart-mre")
         return
     from datasets import load_dataset
 

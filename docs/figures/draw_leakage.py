@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None):
     except FileNotFoundError as error:
         if args.data_dir:
             sys.exit(f"{parser.prog}: {error}")
-        print(f"{args.output} is left as it is, for want of data: {error}")
+        print(f"{args.output} is not drawn again, as data is missing: {error}")
         return
     with styled(axes_grid=False):
         draw(splits, args.output)

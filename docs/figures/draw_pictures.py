@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None):
     args = parser.parse_args(arguments)
     files = {title: (args.runs / run / "results.json", metric) for title, (run, metric) in RUNS.items()}
     if absent := [str(path) for path, _ in files.values() if not path.is_file()]:
-        print(f"{args.output} is left as it is, for want of {', '.join(absent)}: make quickstart quickstart-mre")
+        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart quickstart-mre")
         return
     figure, panels = pyplot.subplots(1, len(files), figsize=(9, 2.4), layout="constrained", sharex=True)
     for panel, (title, (path, metric)) in zip(panels, files.items(), strict=True):

@@ -1,9 +1,10 @@
-"""Explain what is found in a post: where the attention went, and what is said without each of its pictures.
+"""Explain the answers for a post: what the model attends to, and how the answers change without each picture.
 
     python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
     python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
 
-Prints the lines and draws the post as an HTML page. A post without crops gets those of what --detector finds.
+Prints the explanation and draws the post as an HTML page. A post without crops gets those of the objects that
+--detector detects.
 """
 
 import argparse
@@ -16,23 +17,23 @@ from ..inference.html import draw_post
 from ..support.detectors import ObjectCropper, load_detector
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--ner", required=True, help="checkpoint of the entities, a folder or Hub id")
-parser.add_argument("--re", help="checkpoint of the relations; without it none are looked for")
-parser.add_argument("--text", help="the post")
+parser.add_argument("--ner", required=True, help="checkpoint for entities, a folder or Hub id")
+parser.add_argument("--re", help="checkpoint for relations, a folder or Hub id (default: no relations)")
+parser.add_argument("--text", help="text of the post")
 parser.add_argument("--image", help="its picture, a path or URL")
 parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")
-parser.add_argument("--detector", help="where a post has no crops: a detector that finds them, a folder or Hub id")
+parser.add_argument("--detector", help="detector that makes crops if the post has none, a folder or Hub id")
 parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
-parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
+parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
 parser.add_argument("--output", default="explanation.html", help=".html file to write (default %(default)s)")
 
 
 def read_post(arguments: argparse.Namespace) -> dict:
-    """The post that the command line names."""
+    """Read the post that the command line names."""
     if (arguments.text is None) == (arguments.dataset is None):
-        raise ValueError('give a post, --text "..." and perhaps --image, or --dataset and --row')
+        raise ValueError('give a post: --text "..." and optionally --image, or --dataset and --row')
     if arguments.dataset is None:
         return {"text": arguments.text, "image": arguments.image, "objects": arguments.objects}
     if arguments.image is not None or arguments.objects is not None:

@@ -1,8 +1,8 @@
-"""Export a checkpoint of entities or relations to ONNX and compare the file with torch.
+"""Export a checkpoint for entities or relations to ONNX and compare the file with torch.
 
     python examples/export_onnx.py --model runs/quickstart --output ner.onnx
 
-Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. Which head it is, the checkpoint's config.json says.
+Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The checkpoint's config.json names the head.
 """
 
 import argparse
@@ -18,7 +18,7 @@ parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help="ONNX operat
 
 def main(arguments: list[str] | None = None):
     arguments = parser.parse_args(arguments)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of a missing torchvision
     try:
         difference = export_checkpoint(arguments.model, arguments.output, arguments.opset)
     except (ValueError, RuntimeError, OSError) as error:

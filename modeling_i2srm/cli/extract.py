@@ -1,39 +1,39 @@
-"""Extract entities and relations from whole corpora, on any number of processes; a run that was cut off goes on.
+"""Extract entities and relations from corpora, on any number of processes; interrupted runs can be resumed.
 
     accelerate launch examples/extract.py --input posts.jsonl --output out --ner NER_MODEL --re RELATION_MODEL
     accelerate launch examples/extract.py --input data/visual_posts --output out --ner runs/quickstart
     torchrun --nproc_per_node 2 examples/extract.py settings.json --use_cpu true         # two processes on the CPU
 
-Arguments come from a JSON file, from the command line, or from both (the command line wins). Killed or stopped by a
-full disk, the same command goes on; the results are the same as if nothing had happened.
+Arguments come from a JSON file, from the command line, or from both (the command line wins). The same command resumes a
+run that was killed or stopped by a full disk; the results are those of an uninterrupted run.
 
-Inputs are JSONL files, a post a line, Parquet files, or folders of them. Keys of a line, or columns:
+Inputs are JSONL files with one post per line, Parquet files, or folders of them. Keys of a line, or columns:
 
-  text      the post. Or:
+  text      the text of the post. Or:
   tokens    its words, a list
-  image     its picture: a path, or a URL; in Parquet also the bytes                                        (optional)
-  objects   crops of the picture, a list of such                                                            (optional)
+  image     its picture: a path or URL; in Parquet also the bytes                                           (optional)
+  objects   crops of the picture, a list of paths, URLs or bytes                                            (optional)
   id        a name of the post; default FILE-ROW, rows counted from 1                                       (optional)
 
-ner_tags, head, tail and relation, columns of data sets for training, are passed over; other keys are errors, unless
+ner_tags, head, tail and relation, columns of data sets for training, are ignored; other keys are errors, unless
 --ignore names them. An example: {"id": "7", "text": "Kobe lands in Paris", "image": "pictures/7.jpg"}
 
 Paths are relative to the folder of the file, and a row whose path leads out of it (.., an absolute path, a link) is an
-error; --image_dir names another folder, / for every path there is. URLs of this machine and the networks around it are
-not read without --allow_private_addresses true.
+error; --image_dir names another folder, / for any path. URLs of this machine and of private networks are not read
+without --allow_private_addresses true.
 
-With --detector the posts that have a picture and no crops of their own get the crops of what it finds, once a picture
-for both models; --max_objects and --detector_threshold bound them.
+With --detector, posts that have a picture and no crops get crops of the detected objects, computed once per picture for
+both models; --max_objects and --detector_threshold limit them.
 
 Results, in the folder of --output:
 
-  part-00000.jsonl ...    a post a line, in the order of the input: text, entities (type, score, word, start, end),
+  part-00000.jsonl ...    one post per line, in the order of the input: text, entities (type, score, word, start, end),
                           relations (head and tail by position in entities, label, score), id, image_errors,
-                          pairs_left_out, objects (what --detector found: box in pixels of the upright picture, score,
-                          label)
-  errors.jsonl            rows that are no posts or cannot be read: input, row, id, reason
-  summary.json            counts of all parts, and posts a second
-  manifest.json, done/    what the run needs to go on
+                          pairs_left_out, objects (detections of --detector: box in pixels of the upright picture,
+                          score, label)
+  errors.jsonl            rows that are not posts or cannot be read: input, row, id, reason
+  summary.json            counts of all parts, and posts per second
+  manifest.json, done/    the state from which a run is resumed
 """
 
 import argparse
@@ -51,7 +51,7 @@ from ..training.run import end_processes
 
 
 def parse_arguments(argv: list[str]) -> CorpusArguments:
-    """Read the arguments of the command line and of the JSON file that it may begin with."""
+    """Read the arguments of the command line, which may begin with a JSON file of arguments."""
     if argv and argv[0].endswith(".json"):
         argv = json_to_argv(argv[0]) + argv[1:]
     parser = HfArgumentParser(
@@ -61,7 +61,7 @@ def parse_arguments(argv: list[str]) -> CorpusArguments:
 
 
 def setup_logging(is_main_process: bool):
-    """Log what is decided, once; pictures that fail are counted and stand in the results."""
+    """Log decisions in the main process only, and no pictures that fail: the results list and count them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("modeling_i2srm").setLevel(logging.INFO if is_main_process else logging.WARNING)
     logging.getLogger("modeling_i2srm.pipeline_i2srm").setLevel(logging.ERROR)
@@ -76,7 +76,7 @@ def extract(argv: list[str]):
         stop_on_sigterm()
         summary = extract_corpus(arguments)
     except KeyboardInterrupt as error:
-        message = "interrupted; finished parts are kept, and the same command goes on with the others"
+        message = "interrupted; finished parts are kept, and the same command resumes the run"
         raise Interrupted(getattr(error, "signum", signal.SIGINT), message) from None
     except (ValueError, OSError) as error:
         raise RunError(str(error)) from error

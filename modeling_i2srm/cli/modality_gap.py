@@ -3,9 +3,9 @@
     python examples/modality_gap.py --model runs/quickstart runs/no_kl --names "with KL" "without KL" \
         --dataset data/visual_posts --output gap
 
-Before the first model stands the same model untrained: with its configuration and new parameters, and with the
-pretrained encoders of --text_encoder and --vision_encoder if it started from such. What the columns mean is said in
-modeling_i2srm/studies/modality_gap.py.
+The first row is an untrained model with the configuration of the first one: its parameters are new, except for the
+pretrained encoders of --text_encoder and --vision_encoder, if given. modeling_i2srm/studies/modality_gap.py explains
+the columns.
 """
 
 import argparse
@@ -43,11 +43,11 @@ COLUMNS = {
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", nargs="+", required=True, help="checkpoints with a head, folders or Hub ids")
-parser.add_argument("--names", nargs="+", help="what to call them (default: their folders)")
-parser.add_argument("--dataset", required=True, help="Parquet folder or Hub id, with the columns that they train on")
+parser.add_argument("--names", nargs="+", help="their names in the table (default: their folders)")
+parser.add_argument("--dataset", required=True, help="Parquet folder or Hub id, with the columns of the training data")
 parser.add_argument("--split", default="test", help="default: %(default)s")
-parser.add_argument("--image_dir", help="folder that paths to pictures in the data set may lead into; default its own")
-parser.add_argument("--output", default="modality_gap", help="files to write, without .json and the picture's ending")
+parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
+parser.add_argument("--output", default="modality_gap", help="path of the files to write, without their endings")
 parser.add_argument(
     "--picture", choices=("png", "svg"), default="png", help="kind of the picture (default %(default)s)"
 )
@@ -60,7 +60,7 @@ parser.add_argument("--seed", type=int, default=0, help="of new parameters and o
 
 
 def load(name: str) -> tuple:
-    """The model of a checkpoint, with the head that its configuration names, and its processor."""
+    """Load a checkpoint with the head that its configuration names, and its processor."""
     architectures = PreTrainedConfig.get_config_dict(name)[0].get("architectures") or ["none"]
     heads = {head.__name__: head for head in HEADS}
     if architectures[0] not in heads:
@@ -71,7 +71,7 @@ def load(name: str) -> tuple:
 
 
 def table(gaps: dict[str, ModalityGap]) -> str:
-    """A row a model; * where W is new."""
+    """A table with one row per model; * where W is new."""
     names = [name + ("" if gap.projection_trained else " *") for name, gap in gaps.items()]
     width = max(map(len, names)) + 2
     lines = [" " * width + "".join(title.rjust(13) for title in COLUMNS.values())]
@@ -90,7 +90,7 @@ def table(gaps: dict[str, ModalityGap]) -> str:
 def run(arguments: argparse.Namespace) -> dict[str, ModalityGap]:
     names = arguments.names or [Path(model).name for model in arguments.model]
     if len(names) != len(arguments.model) or len({"untrained", *names}) != 1 + len(names):
-        raise ValueError(f"--names {' '.join(names)}: give each of the {len(arguments.model)} models one of its own")
+        raise ValueError(f"--names {' '.join(names)}: give {len(arguments.model)} different names, one per model")
     rows = load_dataset(arguments.dataset, split=arguments.split)
     check_picture_paths(arguments.dataset, {arguments.split: rows}, arguments.image_dir)
     options = {"batch_size": arguments.batch_size, "max_posts": arguments.max_posts, "seed": arguments.seed}

@@ -1,12 +1,12 @@
-"""Run a study: a table, a picture and a test of each setting against the full model.
+"""Run a study: a table, a figure and a significance test of each setting against the full model.
 
     accelerate launch examples/run_experiments.py STUDY --task mner|mre --dataset DATA --seeds 1 2 3
     accelerate launch examples/run_experiments.py ablation examples/configs/quickstart.json --task mner
     accelerate launch examples/run_experiments.py text_encoder examples/configs/mnre.json --task mre \\
         --settings FOLDER_OR_HUB_ID ANOTHER
 
-All other arguments are those of run_mner.py and run_mre.py, from a JSON file, the command line, or both. A study that
-was stopped goes on with the same command; runs are kept by their settings, and studies share them.
+All other arguments are those of run_mner.py and run_mre.py, from a JSON file, the command line, or both. The same
+command resumes a study that was stopped; runs are cached by their settings, and studies share them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TASKS = {"mner": MNER, "mre": MRE}
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments of this script, and those of the runs."""
+    """Parse the arguments of this script; return them and those of the runs."""
     studies = "\n".join(f"  {name:16}{study.question}" for name, study in STUDIES.items())
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\nstudies:\n{studies}",
@@ -33,11 +33,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
         usage="run_experiments.py STUDY [settings.json] --task mner|mre [options] [--NAME VALUE ...]",
     )
-    parser.add_argument("study", metavar="STUDY", choices=STUDIES, help="one of those above")
+    parser.add_argument("study", metavar="STUDY", choices=STUDIES, help="one of the studies above")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--settings", nargs="+", help="only these of the study, or other values of what it varies")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/experiments"), help="of all studies")
+    parser.add_argument("--settings", nargs="+", help="only these, or other values of the study's argument")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/experiments"), help="folder of all studies")
     parser.add_argument("--keep_models", action="store_true", help="keep the weights of finished runs")
     settings = [argv.pop(1)] if len(argv) > 1 and argv[1].endswith(".json") else []
     arguments, rest = parser.parse_known_args(argv)

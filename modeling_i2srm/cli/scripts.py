@@ -1,4 +1,4 @@
-"""How the scripts of dataset_scripts/ and examples/ start."""
+"""The start of the scripts in dataset_scripts/ and examples/."""
 
 import sys
 from importlib import import_module
@@ -8,7 +8,7 @@ print_traceback = sys.excepthook
 
 
 def run(module: str, *arguments):
-    """Call `main` of a module of this package; where a package is not installed, end in one line that says what to do.
+    """Call `main` of a module of this package; if an extra is missing, exit with one line that says what to install.
 
     Args:
         module: its name below modeling_i2srm, e.g. "prepare.mnre".
@@ -19,7 +19,7 @@ def run(module: str, *arguments):
 
 
 def report(kind, error, traceback):
-    """Name the missing package and what installs it; other errors are printed as ever."""
+    """Print the missing package and how to install it; other errors are printed with their traceback."""
     missing = error
     while isinstance(missing, ModuleNotFoundError) and missing.name is None and "pip install" not in str(missing):
         missing = missing.__cause__  # transformers wraps it

@@ -1,10 +1,10 @@
-"""Write the present code into checkpoints that were saved by an older version.
+"""Update the code in checkpoints that an older version saved.
 
     python examples/update_checkpoint.py runs/my_posts
     python examples/update_checkpoint.py runs/quickstart runs/quickstart/checkpoint-*
 
-A checkpoint carries the code of its model. Code saved by version 0.1.0 does not run with transformers 5.40 or later:
-there the argument through which it hands the pictures to the text encoder is gone. This replaces the .py files of a
+A checkpoint carries the code of its model. Code saved by version 0.1.0 does not run with transformers 5.40 or later,
+which no longer has the argument that passes the visual prompts to the text encoder. This replaces the .py files of a
 checkpoint and the entries that name them in config.json and processor_config.json. Weights, tokenizer and all other
 settings stay as they are. Download a Hub repository into a folder first.
 """

@@ -1,4 +1,4 @@
-"""A data set as the training scripts read it: loaded, checked and encoded."""
+"""Loads a data set for the training scripts, checks its columns and encodes its text."""
 
 import json
 import logging
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 DOES_NOT_FIT = -1
 LISTS = (datasets.List, datasets.LargeList)
-# Settings of a tokenizer that say where it was loaded from or saved to.
-WHERE_IT_IS_FROM = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
+# Settings of a tokenizer that say where it was loaded from or saved to; they do not change what it computes.
+PROVENANCE_KEYS = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
 
 
 def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = False) -> DatasetDict:
     """Load a data set and check its columns; pictures stay as bytes until the collator reads them.
 
-    With `plain_text` a column "text" will do where there are no "tokens": it is split into words.
+    With `plain_text`, a data set without a column "tokens" may have a column "text", which is split into words.
     """
     try:
         splits = datasets.load_dataset(path)
     except MemoryError:
         raise
-    except Exception as error:  # as many kinds as there are readers
+    except Exception as error:  # each reader raises its own kinds
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise ValueError(
             f"cannot read the data set {path!r}: {reason:.500}; expected a folder of Parquet files that a script of "
@@ -67,7 +67,7 @@ def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = Fal
 
 
 def with_words(where: str, split: Dataset) -> Dataset:
-    """A split with the words of its column "text" as "tokens"; raises `ValueError` for what is no text."""
+    """Split the column "text" into words, in a new column "tokens"; raise `ValueError` for a row without text."""
     if getattr(split.features["text"], "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"{where}: column 'text' is {split.features['text']}, expected strings")
     refuse_first(where, split, "text", range(len(split)), pc.is_null(split.data.column("text").combine_chunks()))
@@ -77,11 +77,11 @@ def with_words(where: str, split: Dataset) -> Dataset:
         remove_columns=["text"],
         desc="splitting texts into words",
     )
-    return datasets.concatenate_datasets([split, words], axis=1)  # so that pictures are not written again
+    return datasets.concatenate_datasets([split, words], axis=1)  # does not write the pictures again
 
 
 def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
-    """Raise a `ValueError` that names the first row without a value, with a word that is none, or an unknown label."""
+    """Raise a `ValueError` that names the first row with a missing value, an invalid word or an unknown label."""
     tokens = split.features["tokens"]
     if not isinstance(tokens, LISTS) or getattr(tokens.feature, "dtype", None) not in ("string", "large_string"):
         raise ValueError(
@@ -101,12 +101,12 @@ def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
 
 
 def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array, expected: str = ""):
-    """Raise a `ValueError` for the first wrong value; `rows` are the rows of the values."""
+    """Raise a `ValueError` that names the first wrong value; `rows[i]` is the row of value i."""
     if (first := pc.index(wrong, True).as_py()) < 0:
         return
     row = int(rows[first]) if isinstance(rows, range) else rows[first].as_py()
     raise ValueError(
-        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; mend it or "
+        f"{where}, row {row}{post_name(split, row)}: {column} is {split[column][row]!r:.200}{expected}; correct it or "
         "leave it out, e.g. dataset.select(rows)"
     )
 
@@ -128,7 +128,7 @@ def encode_split(
     skip_long_pairs: bool = False,
     length_column: str = "length",
 ):
-    """Add the encoded text to a split and count what truncation loses; datasets caches the encoded text.
+    """Tokenize the text of a split and count what truncation loses; datasets caches the result.
 
     Args:
         task: the `Task`.
@@ -136,14 +136,14 @@ def encode_split(
         length_column: name of the column with the number of sub-tokens, by which batches are grouped.
 
     Returns:
-        the split with input_ids and the like and their length, and a dict posts, truncated_posts, words_lost,
-        labels_lost, and for pairs pairs_skipped.
+        the split with input_ids, the task's other inputs and their length; and a dict of the counts posts,
+        truncated_posts, words_lost, labels_lost, and for pairs pairs_skipped.
 
     Raises:
-        ValueError: pairs that do not fit, unless they are to be skipped.
+        ValueError: a pair does not fit into `max_length`, and `skip_long_pairs` is false.
     """
     text = split.select_columns(list(task.text_columns))
-    known = {}  # the sub-tokens of the words so far
+    known = {}  # word -> its sub-tokens, for the words seen so far
 
     def encode(columns: dict, numbers: list[int]) -> dict:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -161,7 +161,7 @@ def encode_split(
         encode,
         with_indices=True,
         batched=True,
-        batch_size=100,  # more live objects at a time keep Python's garbage collector busy
+        batch_size=100,  # with more live objects Python's garbage collector takes longer
         remove_columns=list(task.text_columns),
         new_fingerprint=encoding_fingerprint(task, text, processor, max_length, length_column),
         desc=f"encoding {name}",
@@ -190,12 +190,12 @@ def encode_split(
     level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
     logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     split = split.remove_columns([column for column in encoded.column_names if column in split.column_names])
-    # Side by side, so that pictures are not written again.
+    # Joining columns does not write the pictures again.
     return datasets.concatenate_datasets([split, encoded], axis=1), counts
 
 
 def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict) -> list[list[list[int]]]:
-    """The sub-tokens of the words of many posts; those of the words not in `known` in one call, and added to it."""
+    """The sub-tokens of each word of each post; words that are not in `known` are tokenized in one call and added."""
     new = list(dict.fromkeys(word for post in posts for word in post if word not in known))
     known.update(zip(new, processor.sub_tokens(new), strict=True))
     return [[known[word] for word in post] for post in posts]
@@ -204,18 +204,18 @@ def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict)
 def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
     try:
         return task.encode(processor, row, max_length, pieces)
-    except EntityPairError:  # another row in its place, with a number of words that none has
-        stand_in = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
-        return stand_in | {"num_truncated_words": DOES_NOT_FIT}
+    except EntityPairError:  # a dummy row with an impossible number of lost words marks the pair
+        dummy = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
+        return dummy | {"num_truncated_words": DOES_NOT_FIT}
 
 
 def encoding_fingerprint(task, text: Dataset, processor: I2SRMProcessor, max_length: int, length_column: str) -> str:
-    """What decides on the encoded text, as a name for the file in which datasets caches it.
+    """A hash of all that the encoded text depends on; datasets names its cache file after it.
 
-    datasets' own would come from the processor as it stands in memory, which also holds what it has computed so far:
-    another file for a processor that has been used, and for a slow tokenizer, with its caches, another one every time.
+    The default fingerprint of datasets hashes the processor in memory, including its caches: it changes when a
+    processor has been used, and with a slow tokenizer it is new every time.
     """
-    processor.sub_tokens(["?"])  # takes off the truncation and padding a tokenizer may have been saved with
+    processor.sub_tokens(["?"])  # switches off the truncation and padding that a tokenizer may have been saved with
     known = [text._fingerprint, str(text.features), task.name, str(max_length), length_column, __version__]
     with tempfile.TemporaryDirectory() as folder:
         processor.tokenizer.save_pretrained(folder)
@@ -223,20 +223,20 @@ def encoding_fingerprint(task, text: Dataset, processor: I2SRMProcessor, max_len
             content = path.read_bytes()
             if path.name == "tokenizer_config.json":
                 settings = json.loads(content)
-                content = json.dumps({name: settings[name] for name in sorted(settings.keys() - WHERE_IT_IS_FROM)})
+                content = json.dumps({name: settings[name] for name in sorted(settings.keys() - PROVENANCE_KEYS)})
             known += [path.name, content]
     return Hasher.hash(known)
 
 
 def longest_first(split: Dataset, length_column: str) -> tuple[Dataset, list[int]]:
-    """A split with its longest rows first, so that rows of one length share a batch, and the rows' places before."""
+    """Sort a split by length, longest rows first, so that batches need little padding; also the rows' old indices."""
     lengths = split[length_column][:]
     order = sorted(range(len(split)), key=lambda row: -lengths[row])  # a stable sort
     return split.select(order), order
 
 
 def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
-    """Train a byte-level BPE tokenizer on the words of a data set (the same words give the same tokenizer)."""
+    """Train a byte-level BPE tokenizer on the words of a data set; the same words give the same tokenizer."""
     tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
         (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
     )
@@ -245,22 +245,22 @@ def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTok
 
 
 def check_picture_paths(path: str, splits: dict[str, Dataset], image_dir: str | None = None):
-    """Check that the pictures of a data set are bytes or lie with it, so that no row has another file of yours read.
+    """Check that no row of a data set makes the loader read a file outside of the data set.
 
     Args:
-        path: the folder or Hub id that it was loaded from. A path may lead into that folder, and into the caches of
-            datasets and the Hub, where what is downloaded lies.
+        path: the folder or Hub id that it was loaded from. Pictures may be files in that folder, or in the caches of
+            datasets and the Hub, which hold downloads.
         splits: with columns image and objects, decoded or not.
-        image_dir: another folder that paths may lead into.
+        image_dir: another folder that pictures may be files in.
 
     Raises:
-        ValueError: how many paths lead elsewhere, and the first of them.
+        ValueError: paths lead elsewhere; names their number and the first of them.
     """
-    given = [path, image_dir, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE]
-    roots = [os.path.realpath(root) for root in given if root is not None and os.path.isdir(root)]
+    allowed = [path, image_dir, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE]
+    roots = [os.path.realpath(root) for root in allowed if root is not None and os.path.isdir(root)]
     for name, split in splits.items():
-        paths = [found for column in ("image", "objects") for found in paths_of(split, column)]
-        if outside := [found for found in paths if not any(map(Path(os.path.realpath(found)).is_relative_to, roots))]:
+        files = [file for column in ("image", "objects") for file in paths_of(split, column)]
+        if outside := [file for file in files if not any(map(Path(os.path.realpath(file)).is_relative_to, roots))]:
             raise ValueError(
                 f"{path}: {len(outside)} pictures of the {name} split are paths that lead out of it, e.g. "
                 f"{outside[0][:300]!r}; for paths into another folder: --image_dir DIR, or --image_dir / for any"
@@ -268,33 +268,33 @@ def check_picture_paths(path: str, splits: dict[str, Dataset], image_dir: str | 
 
 
 def paths_of(split: Dataset, column: str) -> list[str]:
-    """The paths of those pictures in a column that have no bytes, each once; URLs are looked at when they are read."""
+    """The distinct paths of the pictures in a column that have no bytes; without URLs, which are checked when read."""
     if column not in split.column_names:
         return []
-    found = {}
+    paths = {}
     for values in split.data.column(column).chunks:
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values = pc.list_flatten(values)
         if pa.types.is_string(values.type):
-            found |= dict.fromkeys(values.drop_null().to_pylist())
+            paths |= dict.fromkeys(values.drop_null().to_pylist())
         elif pa.types.is_struct(values.type) and {"bytes", "path"} <= {field.name for field in values.type}:
             alone = pc.and_(pc.is_null(pc.struct_field(values, "bytes")), pc.is_valid(pc.struct_field(values, "path")))
-            found |= dict.fromkeys(pc.struct_field(values, "path").filter(alone).to_pylist())
-    return [path for path in found if "://" not in path]
+            paths |= dict.fromkeys(pc.struct_field(values, "path").filter(alone).to_pylist())
+    return [path for path in paths if "://" not in path]
 
 
-SAID = {"edition": str, "objects": str, "warnings": list}
+SHOWN = {"edition": str, "objects": str, "warnings": list}
 
 
 def read_data_report(dataset: str) -> dict:
-    """Read what the report.json of a data set says that belongs beside every result.
+    """Read those entries of a data set's report.json that have to be shown with every result.
 
     Args:
         dataset: a folder or a data set on the Hub, as for `datasets.load_dataset`.
 
     Returns:
-        a dict with those of edition, objects and warnings (a list of sentences) that are there; empty for data without
-        a report, and for one on the Hub that cannot be reached.
+        a dict with edition, objects and warnings (a list of sentences), each where the report has it; empty for data
+        without a report, and for a data set on the Hub that cannot be reached.
     """
     path = Path(dataset) / "report.json"
     if not Path(dataset).exists():
@@ -308,7 +308,7 @@ def read_data_report(dataset: str) -> dict:
         return {}
     if not isinstance(report, dict):
         return {}
-    return {name: report[name] for name, type in SAID.items() if isinstance(report.get(name), type) and report[name]}
+    return {name: report[name] for name, type in SHOWN.items() if isinstance(report.get(name), type) and report[name]}
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The features of a frozen backbone on disk: each distinct picture is computed once, for all runs and tasks."""
+"""Caches the features of a frozen backbone on disk: each distinct picture is computed once, for all runs and tasks."""
 
 import copy
 import hashlib
@@ -33,14 +33,14 @@ from ..version import __version__
 logger = logging.getLogger(__name__)
 
 
-FORMAT = 1  # raise it when the same picture, backbone and processor give other features than before
+FORMAT = 1  # increase it when a change of the code changes features
 KEY_BYTES = 16
 KEY = rf"[0-9a-f]{{{2 * KEY_BYTES}}}"
 SHARD_PICTURES = 512
-STALE_SECONDS = 3600  # writing a shard takes seconds: an older temporary file is that of a killed run
+STALE_SECONDS = 3600  # writing a shard takes seconds, so an older temporary file was left by a killed run
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}  # and their names in safetensors
 
-# What a backbone's configuration says that does not change its features.
+# Settings of a backbone's configuration that do not change its features.
 INCIDENTAL = (
     "_name_or_path",
     "architectures",
@@ -56,19 +56,19 @@ INCIDENTAL = (
 
 
 class VisualFeatureCache:
-    """A folder of features, by the content of their pictures; memory-mapped, so it may be larger than the memory.
+    """A folder of picture features, looked up by a hash of the picture; memory-mapped, so it may exceed the memory.
 
     A folder belongs to one backbone, one picture recipe and one dtype. It holds manifest.json, for people, and shards
-    `*.safetensors` with `features` (N, F) and `keys` (N, 16) uint8. Shards appear whole or not at all, and several
-    processes may write at a time. A file that is no whole shard of this cache is left out with a warning.
+    `*.safetensors` with `features` (N, F) and `keys` (N, 16) uint8. Shards are written atomically, by several
+    processes at a time if need be. A damaged or foreign file is skipped with a warning.
 
     Args:
-        folder: of one backbone; made if it is not there. `for_model` finds it.
-        size: F, numbers a picture.
-        dtype: "bfloat16" (2 bytes a number), "float16" (2, up to 65,504) or "float32" (4).
+        folder: of one backbone, created if missing. `for_model` chooses it.
+        size: F, values per picture.
+        dtype: "bfloat16" (2 bytes per value), "float16" (2, up to 65,504) or "float32" (4).
 
     Raises:
-        ValueError: an unknown dtype, a size that is none, a folder that is a file.
+        ValueError: an unknown dtype, an invalid size, or a folder that is a file.
 
     Example:
 
@@ -81,13 +81,13 @@ class VisualFeatureCache:
 
     def __init__(self, folder: str | os.PathLike, size: int, dtype: str = "bfloat16"):
         if dtype not in DTYPES:
-            raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}; e.g. dtype='bfloat16'")
+            raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}; e.g. dtype='bfloat16'")
         check_whole_number("size", size, 1)
         if not isinstance(folder, (str, os.PathLike)) or Path(folder).is_file():
-            raise ValueError(f"folder={folder!r} is no folder, e.g. VisualFeatureCache('features', size={size})")
+            raise ValueError(f"folder={folder!r} is not a folder, e.g. VisualFeatureCache('features', size={size})")
         self.folder, self.size, self.dtype = Path(folder), size, dtype
         self._shards: list[Path] = []
-        self._seen: set[str] = set()  # names of shards, and of files that are none
+        self._seen: set[str] = set()  # names of shards, and of files that are not shards
         self._places: dict[str, tuple[int, int]] = {}  # key -> shard, row
         self._mapped: dict[int, torch.Tensor] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class VisualFeatureCache:
 
     @classmethod
     def for_model(cls, directory: str | os.PathLike, model, processor: I2SRMProcessor, dtype: str = "bfloat16"):
-        """The cache of a model's backbone and a processor's picture recipe, in a folder of its own in `directory`.
+        """Open the cache of a model's backbone and a processor's picture recipe, a sub-folder of `directory`.
 
         Args:
             directory: shared by any number of backbones, recipes, tasks and runs.
@@ -119,7 +119,7 @@ class VisualFeatureCache:
         manifest = {
             **description,
             "feature_size": cache.size,
-            "bytes_a_picture": cache.bytes_a_picture,
+            "bytes_a_picture": cache.bytes_per_picture,
             "made_with": {
                 "modeling_i2srm": __version__,
                 "torch": torch.__version__,
@@ -140,11 +140,12 @@ class VisualFeatureCache:
         return {**self.__dict__, "_mapped": {}}  # a worker process maps the shards itself
 
     @property
-    def bytes_a_picture(self) -> int:
+    def bytes_per_picture(self) -> int:
+        """Bytes on disk per picture: its features and its key."""
         return self.size * getattr(torch, self.dtype).itemsize + KEY_BYTES
 
     def refresh(self) -> None:
-        """Take in the shards that were written since, also by others."""
+        """Read the names and keys of shards that were added to the folder since, by this process or others."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._seen:
                 continue
@@ -152,7 +153,7 @@ class VisualFeatureCache:
             try:
                 keys, _ = self._open(path)
             except ValueError as error:
-                logger.warning(f"{error}; it is left out and its pictures are computed anew: delete it")
+                logger.warning(f"{error}; it is skipped and its pictures are computed again: delete it")
                 continue
             for row, key in enumerate(keys):
                 self._places.setdefault(key, (len(self._shards), row))
@@ -162,14 +163,14 @@ class VisualFeatureCache:
         """Write features (N, F) of N pictures as one shard.
 
         Raises:
-            ValueError: features that are not finite, or not in the dtype or of the size of the cache; a wrong key.
+            ValueError: features that are not finite or do not have the dtype and size of the cache; an invalid key.
         """
         if tuple(features.shape) != (len(keys), self.size):
             raise ValueError(
                 f"features of shape {tuple(features.shape)} for {len(keys)} keys, expected (N, {self.size})"
             )
         if wrong := [key for key in keys if not re.fullmatch(KEY, key)]:
-            raise ValueError(f"key {wrong[0]!r} is none: expected {2 * KEY_BYTES} hexadecimal digits")
+            raise ValueError(f"key {wrong[0]!r} is invalid: expected {2 * KEY_BYTES} hexadecimal digits")
         stored = features.to("cpu", getattr(torch, self.dtype)).contiguous()
         if not stored.isfinite().all():
             if features.isfinite().all():
@@ -177,13 +178,13 @@ class VisualFeatureCache:
                     f"features of up to {features.abs().max():.4g} do not fit into {self.dtype}; use "
                     "--visual_cache_dtype bfloat16 or float32"
                 )
-            raise ValueError("the backbone gives features that are not finite: are its weights whole?")
+            raise ValueError("the backbone gives features that are not finite: are its weights damaged?")
         codes = torch.frombuffer(bytearray.fromhex("".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
         self._write(f"{uuid.uuid4().hex}.safetensors", save({"features": stored, "keys": codes}))
         self.refresh()
 
     def read(self, keys: list[str]) -> torch.Tensor:
-        """The features (N, F) of pictures that are in the cache; raises KeyError for another."""
+        """The features (N, F) of pictures by their keys; raises KeyError for one that is not in the cache."""
         if missing := [key for key in keys if key not in self._places]:
             raise KeyError(
                 f"{len(missing)} pictures are not in the cache {self.folder}, e.g. {missing[0]!r}: fill it first"
@@ -197,11 +198,11 @@ class VisualFeatureCache:
         return features
 
     def encode(self, posts: list[list[str | None]], pictures: int) -> dict[str, torch.Tensor]:
-        """The inputs of a model that stand for the pictures of a batch.
+        """Build the model inputs that replace pixel_values.
 
         Args:
             posts: the keys of each post: that of the main picture or `None`, then those of the crops.
-            pictures: K, the pictures a post has room for.
+            pictures: K, the most pictures per post.
 
         Returns:
             visual_features (B, K, F), zeros where absent, and image_mask (B, K); empty if no post has a picture.
@@ -213,15 +214,15 @@ class VisualFeatureCache:
         if not slots:
             return {}
         rows, columns = zip(*slots, strict=True)
-        found = self.read([posts[post][slot] for post, slot in slots])
-        features = found.new_zeros(len(posts), pictures, self.size)
-        features[rows, columns] = found
+        values = self.read([posts[post][slot] for post, slot in slots])
+        features = values.new_zeros(len(posts), pictures, self.size)
+        features[rows, columns] = values
         image_mask = torch.zeros(len(posts), pictures, dtype=torch.long)
         image_mask[rows, columns] = 1
         return {"visual_features": features, "image_mask": image_mask}
 
     def drop_leftovers(self) -> None:
-        """Delete the temporary files of runs that were killed while they wrote."""
+        """Delete temporary files that killed runs left behind."""
         for path in self.folder.glob("*.tmp"):
             try:
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
@@ -230,12 +231,12 @@ class VisualFeatureCache:
                 pass
 
     def _write(self, name: str, data: bytes) -> None:
-        """Write a file so that it is there whole or not at all."""
+        """Write a file atomically."""
         with placing(self.folder / name) as temporary:
             temporary.write_bytes(data)
 
     def _open(self, path: Path) -> tuple[list[str], torch.Tensor]:
-        """The keys of a shard and its features, mapped: only what is looked at is read."""
+        """The keys of a shard and its features, memory-mapped."""
         try:
             with safe_open(path, "pt") as shard:
                 parts = {name: shard.get_slice(name) for name in shard.keys()}
@@ -243,21 +244,21 @@ class VisualFeatureCache:
                 count = kinds.get("keys", (None, [0]))[1][0]
                 expected = {"features": (DTYPES[self.dtype], [count, self.size]), "keys": ("U8", [count, KEY_BYTES])}
                 if kinds != expected:
-                    raise ValueError(f"{path} is no shard of this cache: it holds {kinds}, expected {expected}")
+                    raise ValueError(f"{path} is not a shard of this cache: it holds {kinds}, expected {expected}")
                 codes = shard.get_tensor("keys").numpy().tobytes().hex()
                 features = shard.get_tensor("features")
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is no whole shard ({error})") from error
+            raise ValueError(f"{path} is a damaged shard ({error})") from error
         length = 2 * KEY_BYTES
         return [codes[start : start + length] for start in range(0, len(codes), length)], features
 
 
 def describe(model, processor: I2SRMProcessor, dtype: str) -> dict:
-    """All that the features of a picture depend on, but for the picture; equal only if the features are.
+    """Describe all that features depend on besides the picture; caches are shared where descriptions are equal.
 
     Returns:
         A dict for JSON: format, dtype, the backbone's class, configuration and digest of its weights, the processor's
-        settings. The head, the text encoder, the tokenizer and the number of crops have no part in it.
+        settings. Features do not depend on the head, the text encoder, the tokenizer and the number of crops.
     """
     encoder = model.base_model.vision_encoder
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
@@ -286,16 +287,16 @@ def cache_pictures(
     strict_pictures: bool = False,
     progress: bool = True,
 ) -> dict[str, Dataset]:
-    """Put the features of all pictures of a data set into a cache, and their keys in the place of the pictures.
+    """Compute the features of all pictures of a data set into a cache, and replace the pictures by their keys.
 
-    Only what the cache lacks is computed. In a process group every process calls this and computes its share. All
-    pictures are read anew each time, so that an edited file gets a new key.
+    Only features that the cache lacks are computed. In a process group every process calls this and computes its
+    share. All picture files are read and hashed each time, so that an edited file gets a new key.
 
     Args:
         cache: of `VisualFeatureCache.for_model`, for this model and processor.
         splits: data sets with the columns image and objects, by name.
-        model: an I2SRM model; its backbone computes where it lies, in bfloat16 if the cache is in bfloat16 and the
-            device is fast at that, else in float32.
+        model: an I2SRM model; its backbone computes on the model's device, in bfloat16 if the cache is in bfloat16 and
+            the device is fast at that, else in float32.
         batch_size: pictures at a time.
         num_workers: processes that decode pictures; 0 decodes in this one.
         strict_pictures: raise for an unreadable picture. Otherwise it counts as absent, with a warning that names the
@@ -308,9 +309,9 @@ def cache_pictures(
 
     Raises:
         PictureError: an unreadable picture, with `strict_pictures`.
-        RunError: the folder is full or cannot be written to; what it holds is kept.
-        RuntimeError: processes of a group that do not see one folder.
-        ValueError: features that do not fit into the dtype of the cache.
+        RunError: the disk is full or the folder cannot be written to; features written so far are kept.
+        RuntimeError: the processes of a group do not share the folder.
+        ValueError: features do not fit into the dtype of the cache.
 
     Example:
 
@@ -324,8 +325,8 @@ def cache_pictures(
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if in_group else (0, 1)
     progress = progress and rank == 0
 
-    def first(value):
-        """What the first process says; it decides for all, as a file or the cache may change between two looks."""
+    def from_first(value):
+        """Broadcast the value of the first process: files and cache may change between two processes' reads."""
         shared = [value]
         if in_group:
             distributed.broadcast_object_list(shared)
@@ -333,8 +334,8 @@ def cache_pictures(
 
     cache.drop_leftovers()
     rows = {name: picture_rows(split) for name, split in splits.items()}
-    posts, places, unreadable = first(read_keys(rows, processor, progress) if rank == 0 else None)
-    asked = set()
+    posts, places, unreadable = from_first(read_keys(rows, processor, progress) if rank == 0 else None)
+    attempted = set()
     while True:
         if strict_pictures and unreadable:
             (name, index, slot), reason = min((places[key], reason) for key, reason in unreadable.items())
@@ -345,46 +346,46 @@ def cache_pictures(
         wanted = {key for split in chosen.values() for keys in split for key in keys if key is not None}
         cache.refresh()
         lacking = sorted(key for key in wanted if key not in cache)
-        missing = first(lacking)
-        if asked.intersection(lacking) or (lacking and not missing):
+        missing = from_first(lacking)
+        if attempted.intersection(lacking) or (lacking and not missing):
             raise RuntimeError(
                 f"{len(lacking)} pictures that other processes computed are not in {cache.folder}: give a folder that "
                 "all machines of the run share, e.g. --cache_visual_features /shared/features"
             )
         if not missing:
             break
-        asked.update(missing)
-        check_writable(cache.folder, "--cache_visual_features", len(missing) * cache.bytes_a_picture)
+        attempted.update(missing)
+        check_writable(cache.folder, "--cache_visual_features", len(missing) * cache.bytes_per_picture)
         share = sorted((places[key], key) for key in missing[rank::processes])
-        reasons = [fill(cache, share, rows, model, processor, batch_size, num_workers, progress)]
+        reasons = fill(cache, share, rows, model, processor, batch_size, num_workers, progress)
+        gathered = [reasons] * processes
         if in_group:
-            own, reasons = reasons[0], [None] * processes
-            distributed.all_gather_object(reasons, own)
-        # A crop that cannot be decoded makes room for the next one of its post, which may be missing, too.
-        unreadable.update(pair for found in reasons for pair in found.items())
+            distributed.all_gather_object(gathered, reasons)
+        # The next crop of a post replaces one that cannot be decoded, and the cache may lack that one, too.
+        unreadable.update(pair for reasons in gathered for pair in reasons.items())
 
     if rank == 0:
-        found = [
+        failed = [
             (key, name_of(rows[name][index], slot))
             for name, split in posts.items()
             for index, keys in enumerate(split)
             for slot, key in enumerate(keys)
             if key in unreadable
         ]
-        for key, picture in found:
+        for key, picture in failed:
             logger.warning(f"{picture} is unreadable and counts as absent: {unreadable[key]}")
-        computed = len(wanted & asked)
+        computed = len(wanted & attempted)
         logger.info(
             f"visual features: {sum(key is not None for split in posts.values() for keys in split for key in keys)} "
             f"pictures, {len(wanted)} distinct ones used: {len(wanted) - computed} found, {computed} computed; "
-            f"{len(found)} unreadable; {time.perf_counter() - started:.1f} s; "
-            f"{len(wanted) * cache.bytes_a_picture / 1e6:.1f} MB in {cache.folder}: delete the folder to drop it"
+            f"{len(failed)} unreadable; {time.perf_counter() - started:.1f} s; "
+            f"{len(wanted) * cache.bytes_per_picture / 1e6:.1f} MB in {cache.folder}: delete the folder to drop it"
         )
     return {name: with_keys(split, chosen[name]) for name, split in splits.items()}
 
 
 def picture_rows(split: Dataset) -> Dataset | list[dict]:
-    """The columns of a split that have to do with pictures."""
+    """A split without the columns that do not concern pictures."""
     columns = [name for name in ("id", "image", "objects") if name in split.column_names]
     return split.select_columns(columns) if columns else [{}] * len(split)
 
@@ -395,12 +396,12 @@ def pictures_of(row: Mapping) -> list:
 
 
 def read_picture(picture, processor: I2SRMProcessor) -> tuple:
-    """The key of a picture as it is now, and its bytes or image, from which the processor may load it.
+    """Read a picture and hash it: its key, and its bytes or image, from which the processor may load it.
 
-    The key is a digest of the bytes of the file, or of the pixels of a picture that is no file.
+    The key is a digest of the bytes of the file, or of the pixels of a picture that is not a file.
 
     Raises:
-        PictureError: there is nothing to read.
+        PictureError: the picture cannot be read.
     """
     content = read_bytes(picture, allow_private_addresses=processor.allow_private_addresses)
     if content is None:
@@ -412,7 +413,7 @@ def read_picture(picture, processor: I2SRMProcessor) -> tuple:
 
 
 def read_keys(rows: dict, processor: I2SRMProcessor, progress: bool) -> tuple[dict, dict, dict]:
-    """The keys of each post's pictures by split, where each key is found first, and what is unreadable and why."""
+    """The keys of each post's pictures by split, the first place of each key, and the reason of each unreadable one."""
     posts, places, unreadable = {}, {}, {}
     for name, split in rows.items():
         posts[name] = []
@@ -433,7 +434,7 @@ def read_keys(rows: dict, processor: I2SRMProcessor, progress: bool) -> tuple[di
 
 
 def choose(keys: list[str | None], unreadable: dict[str, str], num_objects: int) -> list[str | None]:
-    """The keys of a post that its batch will hold: the main picture's or `None`, and the first readable crops'."""
+    """The keys of the pictures that the model sees: that of the main picture or `None`, and of the first crops."""
     main, *crops = (None if key in unreadable else key for key in keys)
     return [main, *[key for key in crops if key is not None][:num_objects]]
 
@@ -465,7 +466,7 @@ class MissingPictures(torch.utils.data.Dataset):
 
 @contextmanager
 def folded_backbone(base: nn.Module):
-    """Have a copy of the backbone compute, with batch-norm folded."""
+    """Replace the backbone by a copy with folded batch-norm inside of the block."""
     encoder = base.vision_encoder
     base.vision_encoder = fold_batch_norm(copy.deepcopy(encoder))
     try:
@@ -485,13 +486,13 @@ def fill(
     num_workers: int,
     progress: bool,
 ) -> dict[str, str]:
-    """Compute and store the features of a share of the pictures, a shard at a time; return why some are unreadable."""
+    """Compute and store the features of this process's pictures, shard by shard; return why some are unreadable."""
     base = model.base_model
     device = base.vision_encoder.device
     # float16 keeps more digits than bfloat16 computes.
     in_bf16 = cache.dtype == "bfloat16" and bf16_is_fast(device)
     logger.info(f"computing {len(share)} pictures in {'bfloat16' if in_bf16 else 'float32'} on {device}")
-    # A generator of its own, so that a run draws the same random numbers whether or not it has to compute.
+    # A separate generator, so that training draws the same random numbers whether or not features are computed.
     loader = DataLoader(
         MissingPictures(share, rows, processor),
         batch_size,
@@ -509,7 +510,7 @@ def fill(
                 raise RunError(
                     f"features could not be written to {cache.folder} ({error.strerror or error}). Those of "
                     f"{len(cache)} pictures are kept there: free space, or give another --cache_visual_features; the "
-                    "same command goes on with the other pictures"
+                    "same command continues with the other pictures"
                 ) from error
             keys.clear(), features.clear()
 
@@ -519,9 +520,9 @@ def fill(
     ):
         for batch in loader:
             unreadable.update((key, reason) for key, _, reason in batch if reason is not None)
-            read = [(key, found) for key, found, reason in batch if reason is None]
+            read = [(key, picture) for key, picture, reason in batch if reason is None]
             if read:
-                pixels = torch.stack([found for _, found in read]).to(device, memory_format=torch.channels_last)
+                pixels = torch.stack([picture for _, picture in read]).to(device, memory_format=torch.channels_last)
                 with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
                     computed = base.get_visual_features(pixels[:, None])[:, 0]
                 keys += [key for key, _ in read]
@@ -534,7 +535,7 @@ def fill(
 
 
 def with_keys(split: Dataset, keys: list[list[str | None]]) -> Dataset:
-    """A split with the keys of its pictures instead of the pictures."""
+    """Replace the pictures of a split by their keys."""
     column = Dataset.from_dict({"picture_keys": keys}, Features({"picture_keys": List(Value("string"))}))
     kept = split.remove_columns([name for name in ("image", "objects") if name in split.column_names])
     return concatenate_datasets([kept, column], axis=1)

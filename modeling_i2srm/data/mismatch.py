@@ -1,4 +1,4 @@
-"""Posts whose pictures are wrong, absent or noisy, to measure how far a model is misled by them."""
+"""Exchanges, removes or adds noise to the pictures of posts, to measure how far wrong pictures mislead a model."""
 
 import io
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from ..pictures import PictureError, load_picture
 KINDS = ("shuffled", "blanked", "noised")
 PICTURE_COLUMNS = ("image", "objects")
 NOISE = 64  # standard deviation, in levels of 0 to 255
-NOISY_SIDE = 256  # larger pictures are made this small first, so that the noise is not averaged away
+NOISY_SIDE = 256  # larger pictures are reduced to this side first, so that resizing does not average the noise away
 
 
 class Mismatch(NamedTuple):
-    """What is done to the pictures of a part of the posts.
+    """A change of the pictures of some posts.
 
     Args:
-        kind: "shuffled" (each of these posts gets pictures and crops of another one of them), "blanked" (none at all)
-            or "noised" (Gaussian noise of 64 levels of 255 over each pixel and channel).
+        kind: "shuffled" (the chosen posts exchange their pictures and crops), "blanked" (they lose them) or "noised"
+            (Gaussian noise with a standard deviation of 64 of 255 levels is added to each pixel and channel).
         percent: of the posts that have a picture or crop, 0 to 100.
 
     Example:
@@ -43,7 +43,7 @@ class Mismatch(NamedTuple):
         except ValueError:
             share = -1.0
         if kind not in KINDS or not 0 <= share <= 100:
-            raise ValueError(f"{text!r} is no KIND:PERCENT with KIND of {', '.join(KINDS)}, e.g. shuffled:50")
+            raise ValueError(f"{text!r} is not KIND:PERCENT with KIND of {', '.join(KINDS)}, e.g. shuffled:50")
         return cls(kind, share)
 
     def __str__(self) -> str:
@@ -51,11 +51,12 @@ class Mismatch(NamedTuple):
 
 
 def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
-    """A split in which a part of the posts have other pictures than their own; texts and order stay.
+    """Change the pictures of some posts of a split; texts and order stay.
 
     Args:
-        split: with the columns image and objects, or one of them; without both it comes back as it is.
-        seed: decides which posts, which pictures they get, and the noise. More per cent take in the posts of fewer.
+        split: with the columns image and objects, or one of them; without both it is returned unchanged.
+        seed: of the chosen posts, the exchange and the noise. The posts chosen at one percentage are among those chosen
+            at a higher one.
     """
     columns = [name for name in PICTURE_COLUMNS if name in split.column_names]
     pictures = split.select_columns(columns)
@@ -66,7 +67,7 @@ def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
         return split
     if mismatch.kind == "shuffled":
         order = np.arange(len(split))
-        order[chosen] = np.roll(chosen, 1)  # the next one in a random order: nobody keeps its own
+        order[chosen] = np.roll(chosen, 1)  # the pictures of the next one in a random order: no post keeps its own
         pictures = pictures.select(order)
     else:
         wanted, change = set(chosen.tolist()), blank if mismatch.kind == "blanked" else noise
@@ -93,7 +94,7 @@ def noise(row: dict, generator: np.random.Generator) -> dict:
 
 
 def noisy(picture, generator: np.random.Generator):
-    """A picture with noise, as the bytes of a PNG; what cannot be read stays as it is, to be counted by its reader."""
+    """A picture with noise, as a PNG; an unreadable one stays as it is, and whoever reads it later counts it."""
     if picture is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Export models to ONNX: one file with the graph, the weights, the labels and the scores that decoding needs.
+"""Export models to ONNX: one file with the graph, the weights, the labels and the transition scores for decoding.
 
 Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The file is used with `modeling_i2srm/onnx/session.py`.
 """
@@ -31,10 +31,10 @@ TEXT_AXES, PICTURE_AXES = {0: "batch", 1: "length"}, {0: "batch", 1: "pictures"}
 
 
 class Graph(nn.Module):
-    """What is exported: logits of inputs that are tensors alone, the backbone seeing only the pictures that are there.
+    """The module that is traced: tensors in, logits out, and absent pictures are not computed.
 
-    In a graph `I2SRMModel.get_visual_features` computes absent pictures too, as it may not look at the mask's values;
-    here they are taken out before and put back as zeros after.
+    In a traced graph `I2SRMModel.get_visual_features` cannot branch on the mask and would compute absent pictures; here
+    they are removed before the backbone and put back as zeros after it.
     """
 
     def __init__(self, model: nn.Module):
@@ -44,7 +44,7 @@ class Graph(nn.Module):
     def forward(self, input_ids, attention_mask, pixel_values, image_mask, head_mask=None, tail_mask=None):
         """Shapes as for the models; image_mask is not optional."""
         present = image_mask.flatten().nonzero()[:, 0]  # (S,) of the B*K pictures
-        # For tracing alone, which stops where a size might be 0 or 1; the graph itself takes none and one as well.
+        # Only tracing needs this: it stops where a size might be 0 or 1. The graph accepts both.
         torch._check(present.shape[0] > 1)
         pictures = pixel_values.flatten(0, 1)[present]  # (S, 3, H, W)
         features = self.model.base_model.get_visual_features(pictures[:, None])[:, 0]  # (S, F)
@@ -60,26 +60,26 @@ class Graph(nn.Module):
 
 
 def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET):
-    """Write a model with a head as an ONNX file with free batch size, length and number of pictures.
+    """Write a model with a head as an ONNX file with dynamic batch size, length and number of pictures.
 
     The graph takes input_ids, attention_mask (B, T), pixel_values (B, K, 3, H, W), image_mask (B, K) with 1 <= K <= 1+M
     and, for relations, head_mask, tail_mask (B, T); the pixels are float32, the rest int64. It gives logits, (B, T, N)
-    or (B, N). Absent pictures (image_mask 0) are not computed; posts without any picture are given one that is
-    absent. Token types are 0, as the processor makes them. The metadata entry "i2srm" is a JSON with the labels, the
-    most pictures a post, and for entities the start (N,), transitions (N, N) [from, to] and end (N,) scores of Viterbi
-    decoding, null = never.
+    or (B, N). Absent pictures (image_mask 0) are not computed; a post without pictures is passed with one absent
+    picture. Token types are 0, as the processor makes them. The metadata entry "i2srm" is a JSON with the labels, the
+    most pictures per post, and for entities the start (N,), transitions (N, N) [from, to] and end (N,) scores of
+    Viterbi decoding, null = never.
 
     Args:
         model: an `I2SRMForTokenClassification` or `I2SRMForRelationClassification` in float32.
-        path: the file; weights beyond 1.5 GB go into `path`.data beside it.
+        path: the file; weights beyond 1.5 GB go into `path`.data next to it.
         image_size: side, or (height, width), of the pictures that the processor makes.
         opset: ONNX operator set.
 
     Raises:
-        TypeError: another kind of model.
-        ValueError: weights that are not float32, or an operator set or picture size that cannot be written.
+        TypeError: a model of another class.
+        ValueError: weights that are not float32, or an unsupported operator set or picture size.
     """
-    # By name: a model loaded with trust_remote_code has a class of its own.
+    # By name: a model loaded with trust_remote_code has another class of the same name.
     if type(model).__name__ not in HEADS:
         raise TypeError(
             f"a {type(model).__name__} cannot be exported, only {' and '.join(HEADS)}, e.g. "
@@ -121,7 +121,7 @@ def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224
 
 
 def metadata(model) -> dict:
-    """What an exported file says of itself: "labels", "max_pictures" and, for entities, "viterbi"."""
+    """The metadata of an exported file: "labels", "max_pictures" and, for entities, "viterbi"."""
     config = model.config
     count = config.num_labels
     labels = [config.id2label[i] for i in range(count)]
@@ -146,12 +146,12 @@ def metadata(model) -> dict:
 
 
 def without_infinity(scores: list[float]) -> list[float | None]:
-    """Scores as JSON can say them, `None` for -inf."""
+    """Scores for JSON, which has no infinity: `None` for -inf."""
     return [None if score == -math.inf else score for score in scores]
 
 
 def random_inputs(model, batch: int, length: int, pictures: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-    """Inputs of the exported graph, the same at every call: every picture is there, every second post is shorter."""
+    """Random inputs of the exported graph, the same at every call; no absent picture, every second post is shorter."""
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.randint(5, model.config.text_config.vocab_size, (batch, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
@@ -170,14 +170,14 @@ def random_inputs(model, batch: int, length: int, pictures: int, size: tuple[int
 
 
 def largest_difference(model, session: OnnxSession) -> float:
-    """The largest absolute difference between onnxruntime's logits and torch's.
+    """The largest absolute difference between the logits of onnxruntime and of torch.
 
-    Compared on random posts with all, some and none of their pictures present and with no picture given, of several
-    batch sizes, lengths and numbers of pictures. For entities the tags have to be decoded alike too.
+    They are compared on random posts of several batch sizes, lengths and numbers of pictures: with all, some and none
+    of the pictures present, and without pixel_values. For entities the decoded tags must be equal, too.
 
     Args:
-        model: what was exported.
-        session: the file.
+        model: the model that was exported.
+        session: the exported file.
 
     Raises:
         RuntimeError: numpy and torch decode the same emissions differently.
@@ -195,19 +195,19 @@ def largest_difference(model, session: OnnxSession) -> float:
 
 @torch.no_grad()
 def difference(model, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> float:
-    """As `largest_difference`, for the text and pictures of one batch."""
+    """`largest_difference` for one batch."""
     largest = 0.0
     full = inputs["image_mask"]
     some = torch.arange(full.numel(), device=full.device).view_as(full) % 2
     text = {name: values for name, values in inputs.items() if name not in ("pixel_values", "image_mask")}
-    for given in (
+    for variant in (
         inputs,
         {**inputs, "image_mask": some},
         {**inputs, "image_mask": torch.zeros_like(full)},
         text,
     ):
-        expected = model(**given).logits.cpu()
-        logits = session(**{name: values.cpu() for name, values in given.items()})
+        expected = model(**variant).logits.cpu()
+        logits = session(**{name: values.cpu() for name, values in variant.items()})
         largest = max(largest, float((torch.from_numpy(logits) - expected).abs().max()))
         if session.scores:
             words = inputs["attention_mask"].cpu().index_fill(1, torch.tensor([0]), 0)  # all but the first token
@@ -217,13 +217,13 @@ def difference(model, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> 
 
 
 def load_model(name_or_path: str):
-    """Load the checkpoint of a head, whichever its configuration names.
+    """Load a checkpoint with the head that its configuration names.
 
     Args:
         name_or_path: local folder or Hub id.
 
     Raises:
-        ValueError: a checkpoint without one of the two heads.
+        ValueError: the checkpoint has neither of the two heads.
     """
     config, _ = PreTrainedConfig.get_config_dict(name_or_path)
     names = config.get("architectures") or []

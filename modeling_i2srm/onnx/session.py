@@ -1,6 +1,6 @@
-"""Use an exported model with onnxruntime and numpy alone.
+"""Run an exported model with onnxruntime and numpy only.
 
-This file needs nothing else of the package and may be copied to where torch is not installed.
+This file imports nothing else of the package and may be copied to a machine without torch.
 """
 
 import json
@@ -8,12 +8,12 @@ import json
 import numpy as np
 import onnxruntime
 
-METADATA = "i2srm"  # the entry of the ONNX file's metadata that says what logits mean
-EXTRA_INPUTS = ("token_type_ids", "word_mask")  # what the processor gives beside the inputs of the graph
+METADATA = "i2srm"  # the entry of the ONNX file's metadata with labels and decoding scores
+EXTRA_INPUTS = ("token_type_ids", "word_mask")  # of the processor, besides the inputs of the graph
 
 
 def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray) -> list[int]:
-    """The best tag sequence of one sentence, the same as `LinearChainCRF.viterbi` gives.
+    """The best tag sequence of one sentence, the same that `LinearChainCRF.viterbi` returns.
 
     Args:
         emissions: (W, N) scores of the words.
@@ -57,7 +57,7 @@ class OnnxSession:
 
     Args:
         path: the ONNX file.
-        threads: threads an operation may use; default what onnxruntime chooses.
+        threads: most threads per operation; by default onnxruntime chooses.
 
     Raises:
         ValueError: the file was not written by `export_onnx`.
@@ -87,7 +87,7 @@ class OnnxSession:
         self.max_pictures: int = metadata["max_pictures"]
         self.scores = {name: np.array(values, np.float32) for name, values in metadata.get("viterbi", {}).items()}
         for scores in self.scores.values():
-            scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null says never
+            scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null means -inf
         self.shapes = {graph_input.name: graph_input.shape for graph_input in self.session.get_inputs()}
 
     def __call__(self, **inputs) -> np.ndarray:
@@ -96,9 +96,9 @@ class OnnxSession:
         Args:
             input_ids, attention_mask: (B, T); the mask defaults to ones.
             pixel_values: (B, K, 3, H, W), the main picture first, K <= 1+M; without it no post has a picture.
-            image_mask: (B, K) 1 = present; default all that are given. Absent pictures are not computed.
+            image_mask: (B, K) 1 = present; default 1 for all of pixel_values. Absent pictures are not computed.
             head_mask, tail_mask: (B, T), 1 on the tokens of the entity (relations only).
-            token_type_ids, word_mask: what the processor also gives; not needed here.
+            token_type_ids, word_mask: further outputs of the processor; not used here.
 
         Returns:
             (B, T, N) emissions of every token, or (B, N) scores of the relation, float32.
@@ -126,7 +126,7 @@ class OnnxSession:
             for name in self.shapes
         }
         logits = self.session.run(["logits"], feed)[0]
-        if logits.ndim == 2:  # of tokens only those count that are decoded
+        if logits.ndim == 2:  # `decode` checks the emissions of words
             check_finite(logits)
         return logits
 
@@ -149,32 +149,31 @@ class OnnxSession:
                 raise ValueError("image_mask names pictures, but pixel_values is not given")
             pixels = np.zeros((batch, 1, *self.shapes["pixel_values"][2:]), np.float32)
             return {"pixel_values": pixels, "image_mask": np.zeros((batch, 1), np.int64)}
-        given = arrays["pixel_values"].shape[:2]
-        if len(given) < 2 or given[0] != batch or not 1 <= given[1] <= self.max_pictures:
+        shape = arrays["pixel_values"].shape[:2]
+        if len(shape) < 2 or shape[0] != batch or not 1 <= shape[1] <= self.max_pictures:
             raise ValueError(
                 f"pixel_values of shape {arrays['pixel_values'].shape} for {batch} posts: expected "
                 f"(batch, pictures, 3, height, width) with 1 to {self.max_pictures} pictures, "
-                "e.g. pixel_values[:, None] for one picture a post"
+                "e.g. pixel_values[:, None] for one picture per post"
             )
-        if mask is not None and mask.shape != given:
+        if mask is not None and mask.shape != shape:
             raise ValueError(
-                f"image_mask of shape {mask.shape} for {given[0]} posts with {given[1]} pictures each: expected {given}"
+                f"image_mask of shape {mask.shape} for {shape[0]} posts with {shape[1]} pictures each: expected {shape}"
             )
-        return {"image_mask": np.ones(given, np.int64) if mask is None else mask}
+        return {"image_mask": np.ones(shape, np.int64) if mask is None else mask}
 
     def decode(self, logits: np.ndarray, word_mask) -> list[list[int]]:
-        """The best tag ids of each sentence's words, the same as `I2SRMForTokenClassification.decode` gives.
+        """The best tag ids of each sentence's words, the same that `I2SRMForTokenClassification.decode` returns.
 
         Args:
             logits: (B, T, N) emissions.
             word_mask: (B, T), 1 on the first sub-token of each word.
 
         Returns:
-            One list a sentence, one tag id a word.
+            One list per sentence, one tag id per word.
 
         Raises:
-            ValueError: the model classifies relations, shapes that do not fit, or logits of words that are NaN or
-                infinite.
+            ValueError: the model classifies relations, the shapes do not fit, or logits of words are NaN or infinite.
         """
         if not self.scores:
             raise ValueError("a relation has no tags to decode: use session.labels[int(logits[0].argmax())]")

@@ -1,1 +1,1 @@
-"""Raw data -> Parquet: a module for each data set, and what they share."""
+"""Raw data -> Parquet: one module per data set, and the modules that they share."""

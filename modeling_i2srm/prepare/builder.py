@@ -1,7 +1,7 @@
-"""What all data set scripts share: the schema of the rows, how raw posts become rows, and how they are written.
+"""The base class of the data set scripts: the schema of the rows, raw posts -> rows, and how rows are written.
 
-A script subclasses [`PostsBuilder`] (or `datasets.GeneratorBasedBuilder`), as a data set loading script always did, and
-hands the class to [`write_parquet`]. The folder that comes out is read with `datasets.load_dataset("path/to/folder")`.
+A script subclasses [`PostsBuilder`] (or `datasets.GeneratorBasedBuilder`) and passes the class to [`write_parquet`].
+`datasets.load_dataset("path/to/folder")` reads the resulting folder.
 """
 
 import json
@@ -67,14 +67,14 @@ def mre_features(relations: list[str]) -> datasets.Features:
 
 MNER_FEATURES = mner_features(NER_TAGS)
 WRITTEN = {"data", "dataset_info.json", "report.json", "README.md"}
-LEAST_CROPS = 0.1  # of those in an index; splits and data sets share up to a twentieth of their crops' names by chance
+LEAST_CROPS = 0.1  # share of an index; splits and data sets share up to a twentieth of their crops' names by chance
 NO_CROP = "no crop was found; every post is without crops"
-AHEAD = 32  # posts whose pictures are read before it is their turn
+AHEAD = 32  # posts whose pictures are read in advance
 
 
 @dataclass
 class RawPost:
-    """A post before its pictures are read: the values of its other columns, and where its picture and crops lie."""
+    """A post before its pictures are read: the values of its other columns, and the files of its picture and crops."""
 
     columns: dict
     image: str | None = None
@@ -90,15 +90,15 @@ class RawPost:
 
 @dataclass
 class RawData:
-    """What was found on disk.
+    """The parsed raw files of a data set.
 
     Args:
         splits: The posts of each split.
         problems: Raw lines that could not be read.
-        irregularities: For each split, how often what was out of the ordinary.
+        irregularities: The counts of oddities, for each split.
         pictures: The picture folder of each split.
-        about: What the report says of the data as a whole: layout, edition, checksums, warnings.
-        reasons: Why files that are there cannot be used, filled in as they are read.
+        about: Entries of the report about the data as a whole: layout, edition, checksums, warnings.
+        reasons: Why existing files cannot be used; filled while they are read.
     """
 
     splits: dict[str, list[RawPost]]
@@ -111,16 +111,16 @@ class RawData:
 
 @dataclass
 class FreshConfig(datasets.BuilderConfig):
-    """Configuration whose cache folder depends on what the rows are made from as well as on the parameters.
+    """Configuration whose cache folder depends on the contents of the raw files as well as on the parameters.
 
-    `datasets` names the cache folder after the parameters alone, and so would serve the old rows after a raw file was
+    `datasets` names the cache folder after the parameters only, and would return the old rows after a raw file was
     edited.
     """
 
     version: datasets.Version = datasets.Version("1.0.0")
 
     def raw_fingerprint(self) -> str:
-        """Return a string that changes whenever the same parameters would give other rows."""
+        """Return a hash that changes whenever the raw files do."""
         raise NotImplementedError
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
@@ -133,13 +133,12 @@ class PostsConfig(FreshConfig):
     """Where the raw files are (`data_dir`) and how they are read.
 
     Args:
-        image_dir: The folder of the pictures, where it is not in `data_dir`.
+        image_dir: The folder of the pictures, if it is not in `data_dir`.
         objects: "none" for no crops, "released" for those that come with the data, or a folder with the crops of
             picture `NAME.jpg` in `NAME/`, in natural order of their names.
         max_pixels: Larger pictures are left out.
-        strict: Whether a raw line that cannot be read is an error.
-        num_proc: How many pictures are decoded at a time, in threads (decoding runs beside Python); the rows are the
-            same for any number.
+        strict: Raise an error for a raw line that cannot be read.
+        num_proc: The number of threads that decode pictures (Pillow releases the GIL); it does not change the rows.
     """
 
     image_dir: str | None = None
@@ -158,14 +157,14 @@ class PostsConfig(FreshConfig):
         return Path(self.data_dir)
 
     def relative(self, path: Path | None) -> str:
-        """Return a path as the report shows it, without what lies outside of the data."""
+        """Return a path for the report: relative to the data, or only its name outside of it."""
         if path is None:
             return "none"
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
 
     @property
     def objects_said(self) -> str:
-        """Which crops are used, as the report says it."""
+        """The kind of crops, as the report names it."""
         return self.objects if self.objects in ("none", "released") else "own"
 
     def raw_fingerprint(self) -> str:
@@ -175,7 +174,7 @@ class PostsConfig(FreshConfig):
 
 
 class PostsBuilder(datasets.GeneratorBasedBuilder):
-    """Builder of posts that lie on disk; a subclass says in `read_raw` how they are found and parsed."""
+    """Builder of posts from raw files; a subclass finds and parses them in `read_raw`."""
 
     BUILDER_CONFIG_CLASS = PostsConfig
     NAME: str
@@ -193,7 +192,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
             raise ValueError(
                 f"{len(self.raw.problems)} lines cannot be read:\n{shown}"
                 + (f"\n  and {more} more" if more > 0 else "")
-                + "\nMend them, or leave out strict to have them listed in the report and the other lines read."
+                + "\nCorrect them, or leave out strict: then the report lists them and the other lines are read."
             )
         generators = []
         for split, posts in self.raw.splits.items():
@@ -203,9 +202,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
                 self.raw.about["warnings"].append(f"{split}: {NO_CROP}")
             if not posts:
                 shown = "".join(f"\n  {problem}" for problem in self.raw.problems[:20])
-                raise ValueError(
-                    f"the {split} split has no posts that could be read, and load_dataset needs some{shown}"
-                )
+                raise ValueError(f"the {split} split has no readable posts, and load_dataset needs at least one{shown}")
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs={"posts": posts}))
         return generators
 
@@ -228,10 +225,10 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
 
 
 def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator[tuple[RawPost, dict]]:
-    """Yield posts in their order, each with what [`read_picture`] returned for its files, by their path.
+    """Yield posts in their order, each with the results of [`read_picture`] for its files, by path.
 
-    The files of the next posts are read meanwhile. Posts that share a picture stand close together in MNRE, so that
-    nearly every file is read once.
+    The files of the next posts are read in advance. Posts of MNRE that share a picture are close together, so that
+    nearly every file is read only once.
     """
     futures, uses, waiting = {}, Counter(), deque()
 
@@ -258,13 +255,13 @@ def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator
 
 
 def add_crops(posts: list[RawPost], keys: list[str | int], index: Path, root: Path) -> Counter:
-    """Give posts the crops that come with the data.
+    """Add the released crops to posts; return how many posts the index lacks.
 
     Args:
         posts: The posts of a split.
-        keys: What the index calls each post: the name of its picture, or its row number.
-        index: The file that says which crops belong to which post.
-        root: Where the folder of the crops is looked for.
+        keys: The key of each post in the index: the name of its picture, or its row number.
+        index: The file that lists the crops of each post.
+        root: The folder in or below which the folder of the crops is searched.
     """
     crops = read_crop_index(index)
     names = {name for names in crops.values() for name in names}
@@ -278,7 +275,7 @@ def add_crops(posts: list[RawPost], keys: list[str | int], index: Path, root: Pa
 
 
 def add_own_crops(posts: list[RawPost], folder: Path):
-    """Give posts the crops of a folder that holds `NAME/*` for picture `NAME.jpg`."""
+    """Add the crops of a user's folder to posts: `NAME/*` for picture `NAME.jpg`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of crops {folder}; choose --objects none, released or a folder")
     for post in posts:
@@ -290,12 +287,12 @@ def add_own_crops(posts: list[RawPost], folder: Path):
 
 
 def is_text(word: str) -> bool:
-    """Say whether a string can be stored: escapes in a literal can make lone surrogates."""
+    """Whether a string can be stored as UTF-8: escapes in a literal can produce lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 def unique(ids: list[str]) -> list[str]:
-    """Return ids of which later ones that repeat got a number."""
+    """Return the ids with a number appended to repetitions."""
     seen, result = Counter(ids), {}
     for id in ids:
         number = 1
@@ -306,20 +303,19 @@ def unique(ids: list[str]) -> list[str]:
 
 
 def write_parquet(builder_class: type[datasets.GeneratorBasedBuilder], output_dir: str | Path, **config):
-    """Run a builder and leave its splits as Parquet files, pictures embedded, in `output_dir`.
+    """Run a builder and write its splits as Parquet files, pictures embedded, to `output_dir`.
 
-    Everything is made in a temporary folder beside `output_dir` and moved there at the end: a run that fails leaves
-    what was there before, and one that was killed is simply started again. A folder that holds anything other than an
-    earlier result is refused, never replaced. The files are called `data/train-00000-of-00001.parquet` and so on, the
-    first layout `load_dataset` looks for.
+    The write is atomic: everything is made in a temporary folder next to `output_dir` and moved at the end, so that a
+    run that fails or is killed leaves an earlier result as it was. A folder that holds anything else is refused, never
+    replaced. The files are named `data/train-00000-of-00001.parquet` and so on, as `load_dataset` expects.
 
     Args:
-        builder_class: The builder; what its `make_report` returns goes to `report.json` and into `README.md`.
-        output_dir: The folder to make.
+        builder_class: The builder; its `make_report` returns the contents of `report.json` and `README.md`.
+        output_dir: The folder to write.
         **config: `data_dir` and the fields of the builder's configuration.
 
     Returns:
-        The builder after its run: `builder.info` has the number of rows of each split, `builder.report` the report.
+        The builder: `builder.info` has the number of rows of each split, `builder.report` the report.
     """
     output_dir = Path(output_dir).resolve()
     check_replaceable(output_dir)
@@ -347,12 +343,12 @@ def write_parquet(builder_class: type[datasets.GeneratorBasedBuilder], output_di
 
 
 def publish(new: Path, output_dir: Path, info: datasets.DatasetInfo, report: dict, work: Path) -> dict:
-    """Add report, card and `dataset_info.json` to a folder of rows, and move it to where it belongs.
+    """Add report, card and `dataset_info.json` to a folder of rows, and move it to `output_dir`.
 
     Args:
         new: the folder, with `data/*.parquet`.
-        output_dir: where it is moved to; an earlier result that is there goes to `work`.
-        report: may hold names of files and columns that are no text.
+        output_dir: the destination; an earlier result is moved to `work`.
+        report: names of files and columns in it may be invalid UTF-8.
 
     Returns:
         The report as it was written.
@@ -374,7 +370,7 @@ def publish(new: Path, output_dir: Path, info: datasets.DatasetInfo, report: dic
 
 @contextmanager
 def work_folder(output_dir: Path) -> Iterator[Path]:
-    """Make a folder beside `output_dir`, remove it in the end, and remove those that killed runs left behind."""
+    """A temporary folder next to `output_dir`; those that killed runs left behind are removed, too."""
     prefix = f".{output_dir.name}-{socket.gethostname()}-"
     for left in list(output_dir.parent.iterdir()):
         owner = left.name.removeprefix(prefix).partition("-")[0]
@@ -385,7 +381,7 @@ def work_folder(output_dir: Path) -> Iterator[Path]:
 
 
 def is_running(pid: int) -> bool:
-    """Say whether a process of this machine may still be running."""
+    """Whether a process of this machine may still be running."""
     if os.name != "posix":
         return True  # on Windows os.kill would end it
     try:

@@ -20,7 +20,7 @@ def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse
     name = builder_class.NAME
     parser.add_argument("--data_dir", type=Path, required=True, help="folder that holds the raw files")
     parser.add_argument("--output_dir", type=Path, default=Path("data") / name, help="default: %(default)s")
-    parser.add_argument("--image_dir", type=Path, help="folder that holds the pictures, where they are not in data_dir")
+    parser.add_argument("--image_dir", type=Path, help="folder that holds the pictures, if it is not in data_dir")
     parser.add_argument("--num_proc", type=int, default=1, help="pictures decoded at a time (default: 1)")
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="leave out larger pictures")
     parser.add_argument("--strict", action="store_true", help="fail where a raw line cannot be read")
@@ -30,13 +30,13 @@ def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse
 
 
 def run(builder_class: type[PostsBuilder], description: str, pictures: str, arguments: list[str] | None):
-    """Run the script of a benchmark: download if asked to, build, report, push if asked to.
+    """Run the script of a benchmark: download (optional), build, report, push (optional).
 
     Args:
         builder_class: The builder.
         description: The text of `--help`.
-        pictures: How to come by the pictures, which no address gives; may contain `{data_dir}`.
-        arguments: By default those of the command line.
+        pictures: How to get the pictures, which have no download URL; may contain `{data_dir}`.
+        arguments: Default: those of the command line.
     """
     parser = make_parser(builder_class, description)
     parser.add_argument(
@@ -58,7 +58,7 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
 
 
 def finish(parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config):
-    """Build, report and push what parsed arguments ask for; errors of input end the script with their message alone."""
+    """Build, report and push as the arguments say; errors of input end the script with one message."""
     if args.num_proc < 1:
         parser.error(f"--num_proc {args.num_proc}: give 1 or more")
     try:

@@ -1,4 +1,4 @@
-"""Reads the text files of Twitter-2015 and Twitter-2017: one token and tag a line, an `IMGID:` line before each post.
+"""Reads the text files of Twitter-2015 and Twitter-2017: one token and tag per line, an `IMGID:` line before each post.
 
 IMGID:1015799
 RT<tab>O
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass
 class ConllPost:
-    """A post of the file: the name of its picture, its tokens and their tags, and the line it begins at."""
+    """A post of the file: the name of its picture, its tokens and tags, and its first line."""
 
     image_id: str | None
     tokens: list[str]
@@ -43,7 +43,7 @@ class ConllPost:
 
 @dataclass
 class ConllFile:
-    """What a file holds: its posts, the lines that could not be read, and how often what was out of the ordinary."""
+    """The contents of a file: its posts, the lines that could not be read, and the counts of oddities."""
 
     posts: list[ConllPost]
     problems: list[Problem]
@@ -51,18 +51,18 @@ class ConllFile:
 
 
 def read_conll(path: str | Path, tag_names: Collection[str] | None = None, columns: bool = False) -> ConllFile:
-    """Read the posts of a file with every token and every tag as they stand, except that OTHER is spelt MISC.
+    """Read the posts of a file; tokens and tags stay as they are, except that OTHER becomes MISC.
 
-    Only the line feed ends a line and only the last tab of a line parts token and tag: tokens may be, or hold, any
+    Only the line feed ends a line and only the last tab of a line separates token and tag: tokens may be or contain any
     other white space (one token of Twitter-2015 is a lone U+00A0), so nothing is stripped. An `I-` tag without its
     `B-` stays. Tokens without an `IMGID:` line before them are a post without a picture. A line that cannot be read is
-    left out of its post and listed among the problems; a post without any token is listed too.
+    left out of its post and listed among the problems; a post without any token is listed, too.
 
     Args:
         path: The file, in UTF-8.
         tag_names: The tags that may occur; by default O and any `B-` and `I-`.
-        columns: Read lines of two or more columns, parted by tabs or spaces, whose first is the token and last the tag,
-            OTHER as any other.
+        columns: Read lines of two or more columns, separated by tabs or spaces: the first is the token, the last the
+            tag, and OTHER stays OTHER.
     """
     path = Path(path)
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -122,10 +122,10 @@ def read_conll(path: str | Path, tag_names: Collection[str] | None = None, colum
 
 
 def count_entities(tags: Sequence[str]) -> tuple[Counter, Counter]:
-    """Count the entities of a post per type, first strictly (a `B-` each), then leniently.
+    """Count the entities of a post per type, first strictly (one per `B-`), then leniently.
 
-    The lenient count is the one of conlleval and of seqeval's default: an `I-` after another type, or after none,
-    begins an entity too.
+    The lenient count is that of conlleval and seqeval's default: an `I-` after another type or after `O` begins an
+    entity, too.
     """
     strict, lenient = Counter(), Counter()
     previous = None

@@ -1,20 +1,20 @@
-"""Crops of objects that know nothing of the labels, for any data set in Parquet files.
+"""Make crops of objects that do not depend on the labels, for any data set in Parquet files.
 
     python dataset_scripts/crop_objects.py --dataset data/mnre --detector facebook/detr-resnet-50 \\
         --output data/mnre_objects
     python dataset_scripts/audit.py --parquet data/mnre_objects
 
-A detector looks at each distinct picture once, and at nothing else; a zero-shot detector (Grounding DINO, OWLv2 ...)
-also gets the phrases of the post's text. Entities and labels are not read before all crops are made. The data set is
-written again, with the crops in the column objects, in place of those it had, and beside them a column object_boxes:
+A detector runs once on each distinct picture and sees nothing else; a zero-shot detector (Grounding DINO, OWLv2 ...)
+also gets the phrases of the post's text. Entities and labels are not read before all crops are made. OUTPUT is a copy
+of the data set in which the column objects holds the new crops, and the column object_boxes for each crop:
 
   box      left, top, right, bottom, in pixels of the upright picture
-  score    what the detector gave
-  label    the class or the phrase that it found
+  score    the score of the detection
+  label    the class or the phrase that was detected
 
 OUTPUT.png shows 20 posts, their boxes and crops. --detector takes a folder or Hub id of transformers, or FILE.py:NAME
-for a detector of your own (examples/own_detector.py). Killed at any moment, the same command goes on, and the result
-is the same as if nothing had happened.
+for a detector of your own (examples/own_detector.py). The same command resumes a run that was killed at any moment; the
+result is that of an uninterrupted run.
 """
 
 import argparse
@@ -49,14 +49,14 @@ from .crop_shards import (
     BOX,
     PICTURE,
     CropSettings,
-    Found,
+    Detections,
     Look,
     Work,
     cut_shards,
     picture_bytes,
     plan_looks,
-    run_here,
-    run_there,
+    run_in_processes,
+    run_shards,
 )
 from .crop_sheet import write_sheet
 from .mnre import LEAK
@@ -75,25 +75,27 @@ BOXES = datasets.List(
     }
 )
 ROWS = 32  # in memory at a time, with their pictures
-SHOWN = 20  # posts of the contact sheet
+SHOWN = 20  # posts on the contact sheet
 
 
 class Dataset:
-    """A data set in Parquet files: its splits, its columns, and what its report says."""
+    """A data set in Parquet files: its splits, its columns and its report."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         if not folder.is_dir():
             raise ValueError(
-                f"--dataset {folder} is no folder; one of the Hub is fetched with `hf download USER/NAME --repo-type "
-                "dataset --local-dir data/NAME`, then give --dataset data/NAME"
+                f"--dataset {folder} is not a folder; download a data set of the Hub with `hf download USER/NAME "
+                "--repo-type dataset --local-dir data/NAME`, then give --dataset data/NAME"
             )
         with TemporaryDirectory() as cache:
             builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
-        found = {str(split): [Path(path) for path in paths] for split, paths in builder.config.data_files.items()}
-        self.splits = {split: paths for split, paths in found.items() if paths}
+        splits = {str(split): [Path(path) for path in paths] for split, paths in builder.config.data_files.items()}
+        self.splits = {split: paths for split, paths in splits.items() if paths}
         if wrong := [path for path in self.files if path.suffix != ".parquet"]:
-            raise ValueError(f"--dataset {folder} holds {wrong[0].name}, no Parquet file; see dataset_scripts/posts.py")
+            raise ValueError(
+                f"--dataset {folder} holds {wrong[0].name}, not a Parquet file; see dataset_scripts/posts.py"
+            )
         schema = pq.read_schema(self.files[0])
         self.features = builder.info.features or datasets.Features.from_arrow_schema(schema)
         if not isinstance(self.features.get("image"), datasets.Image):
@@ -109,11 +111,11 @@ class Dataset:
 
     @property
     def license(self) -> str | None:
-        """What the data set card says of the licence, which dataset_info.json does not hold."""
+        """The licence as the data set card states it; dataset_info.json does not hold it."""
         card = self.folder / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        said = re.search(r"^## Licence\n\n(.*?)\n\n## ", text, re.DOTALL | re.MULTILINE)
-        return said[1] if said else self.info.license
+        section = re.search(r"^## Licence\n\n(.*?)\n\n## ", text, re.DOTALL | re.MULTILINE)
+        return section[1] if section else self.info.license
 
     @property
     def files(self) -> list[Path]:
@@ -125,19 +127,19 @@ class Dataset:
 
 
 def fingerprint(detector: Detector, name: str) -> str:
-    """Return the sha256 of a detector's weights or, of one's own, of the file that makes it."""
+    """Return the sha256 of a detector's weights, or of the Python file of a user-defined detector."""
     digest = hashlib.sha256()
     if isinstance(model := getattr(detector, "model", None), torch.nn.Module):
         for key, tensor in sorted(model.state_dict().items()):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    elif (own := OWN.fullmatch(name)) and Path(own["place"]).is_file():
-        digest.update(hash_file(Path(own["place"])).encode())
+    elif (match := OWN.fullmatch(name)) and Path(match["place"]).is_file():
+        digest.update(hash_file(Path(match["place"])).encode())
     return digest.hexdigest()
 
 
 def check_work(work: Path, manifest: dict, overwrite: bool):
-    """Make the folder of an unfinished run, or check that it is this run's."""
+    """Create the folder of an unfinished run, or check that the one there has the same settings."""
     path = work / "manifest.json"
     if overwrite:
         shutil.rmtree(work, ignore_errors=True)
@@ -151,17 +153,17 @@ def check_work(work: Path, manifest: dict, overwrite: bool):
                 f"{name}: {old[name]} there, {new[name]} here" for name in new if old.get(name) != new[name]
             )
             raise ValueError(
-                f"{work} holds an unfinished run with other settings ({differs or there['version']}): give those to go "
-                "on with it, or --overwrite to begin anew"
+                f"{work} holds an unfinished run with other settings ({differs or there['version']}): give those to "
+                "resume it, or --overwrite to start again"
             )
-    for left in work.rglob(".*.tmp"):  # of a run that was killed
+    for left in work.rglob(".*.tmp"):  # a killed run left it
         left.unlink(missing_ok=True)
     (work / "shards").mkdir(parents=True, exist_ok=True)
     write_json(path, manifest)
 
 
 def detect(work: Work, looks: list[Look], detector: Detector, processes: int):
-    """Have the detector look at all pictures that no shard has yet."""
+    """Run the detector on all pictures that are in no shard yet."""
     shards = dict(cut_shards(looks))
     left = {number: some for number, some in shards.items() if not work.path(number).is_file()}
     logger.info(
@@ -170,20 +172,23 @@ def detect(work: Work, looks: list[Look], detector: Detector, processes: int):
     seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     with tqdm(total=sum(map(len, left.values())), unit=" pictures", mininterval=seconds) as bar:
         if processes > 1:
-            run_there(work, processes, left, bar.update)
+            run_in_processes(work, processes, left, bar.update)
         else:
-            run_here(work, detector, left, bar.update)
+            run_shards(work, detector, left, bar.update)
 
 
-def new_tables(dataset: Dataset, split: str, rows: list[list[int | None]], found: Found) -> Iterator[pa.Table]:
-    """Yield the rows of a split with the crops in place of those they had; pictures that are paths become bytes."""
+def new_tables(
+    dataset: Dataset, split: str, rows: list[list[int | None]], detections: Detections
+) -> Iterator[pa.Table]:
+    """Yield the rows of a split with the new crops; pictures that are paths become bytes."""
     schema = dataset.features.arrow_schema
     for path in dataset.splits[split]:
         numbers, start = rows[dataset.files.index(path)], 0
         with pq.ParquetFile(path, pre_buffer=False) as file:
             kept = [name for name in file.schema_arrow.names if name not in ("objects", "object_boxes")]
             for batch in file.iter_batches(ROWS, columns=kept):
-                here = [None if number is None else found[number] for number in numbers[start : start + len(batch)]]
+                here = numbers[start : start + len(batch)]
+                here = [None if number is None else detections[number] for number in here]
                 start += len(batch)
                 columns = {name: batch.column(name) for name in kept}
                 pictures = [embed(value, dataset.folder) for value in batch.column("image").to_pylist()]
@@ -194,7 +199,7 @@ def new_tables(dataset: Dataset, split: str, rows: list[list[int | None]], found
 
 
 def embed(picture: dict | None, root: Path) -> dict | None:
-    """Return a picture with its bytes where it was a path that can be read."""
+    """Return a picture with its bytes if it is a path that can be read."""
     if picture is None or picture["bytes"] is not None:
         return picture
     try:
@@ -203,11 +208,11 @@ def embed(picture: dict | None, root: Path) -> dict | None:
         return picture
 
 
-def count_posts(numbers: list[int | None], found: Found) -> dict:
+def count_posts(numbers: list[int | None], detections: Detections) -> dict:
     """Count the posts of a split by their picture and by their crops."""
     pictures, crops = Counter(present=0, absent=0, unreadable=0, distinct=len(set(numbers) - {None})), Counter(all=0)
     for number in numbers:
-        one = None if number is None else found[number]
+        one = None if number is None else detections[number]
         unreadable = one is not None and one["reason"] is not None
         pictures["absent" if one is None else "unreadable" if unreadable else "present"] += 1
         count = len(one["boxes"]) if one else 0
@@ -217,8 +222,8 @@ def count_posts(numbers: list[int | None], found: Found) -> dict:
 
 
 def describe(settings: CropSettings) -> str:
-    """Return how crops were made, for the report, the card and every result."""
-    seen = "the picture alone"
+    """Describe how crops were made, for the report, the card and every result."""
+    seen = "the picture only"
     if settings.phrases:
         seen = f"the picture and the phrases of the text ({settings.phrases})"
     least = "" if settings.threshold is None else f", score {settings.threshold} or more"
@@ -229,27 +234,27 @@ def describe(settings: CropSettings) -> str:
     )
 
 
-def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, list], found: Found) -> dict:
-    """Return the report of the data set with what it says of crops replaced."""
-    report, said = dict(dataset.report), describe(CropSettings(**manifest["settings"]))
+def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, list], detections: Detections) -> dict:
+    """Return the report of the data set with new entries about crops."""
+    report, method = dict(dataset.report), describe(CropSettings(**manifest["settings"]))
     splits = {}
     for split, numbers in rows.items():
-        counts = count_posts(numbers, found)
+        counts = count_posts(numbers, detections)
         before = report.get("splits", {}).get(split) or {"posts": len(numbers)}
         irregular = {k: v for k, v in before.get("irregularities", {}).items() if "crop index" not in k}
         splits[split] = {**before, **counts} | ({"irregularities": irregular} if irregular else {})
     unread = [
-        {"split": split, "file": f"picture {found.looks[number].key[:16]}", "reason": found[number]["reason"]}
+        {"split": split, "file": f"picture {detections.looks[number].key[:16]}", "reason": detections[number]["reason"]}
         for split, numbers in rows.items()
         for number in dict.fromkeys(numbers)
-        if number is not None and found[number]["reason"] is not None
+        if number is not None and detections[number]["reason"] is not None
     ]
-    warnings = [said for said in report.get("warnings", []) if said != LEAK and not said.endswith(NO_CROP)]
-    every = [found[number] for number in range(len(found.looks))]
+    warnings = [text for text in report.get("warnings", []) if text != LEAK and not text.endswith(NO_CROP)]
+    every = [detections[number] for number in range(len(detections.looks))]
     return {
         **report,
         "dataset": name,
-        "objects": said,
+        "objects": method,
         "distinct pictures looked at": len(every),
         "distinct pictures without an object": sum(not one["boxes"] and one["reason"] is None for one in every),
         "distinct pictures that cannot be read": sum(one["reason"] is not None for one in every),
@@ -261,9 +266,11 @@ def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, lis
     }
 
 
-def write_output(dataset: Dataset, output: Path, manifest: dict, rows: list[list], found: Found, sheet: Path) -> dict:
-    """Write the data set again with the crops, its card, report and contact sheet; return the report."""
-    work = found.work.shards.parent
+def write_output(
+    dataset: Dataset, output: Path, manifest: dict, rows: list[list], detections: Detections, sheet: Path
+) -> dict:
+    """Write the data set with the new crops, its card, report and contact sheet; return the report."""
+    work = detections.work.shards.parent
     for left in ("new", "replaced"):
         shutil.rmtree(work / left, ignore_errors=True)
     new = work / "new"
@@ -274,11 +281,11 @@ def write_output(dataset: Dataset, output: Path, manifest: dict, rows: list[list
     by_split, splits = {}, datasets.SplitDict()
     for split, paths in dataset.splits.items():
         by_split[split] = [number for path in paths for number in rows[dataset.files.index(path)]]
-        tables = gather(new_tables(dataset, split, rows, found))
+        tables = gather(new_tables(dataset, split, rows, detections))
         lengths = write_files(tables, dataset.features.arrow_schema, new / "data", split)
         size = sum(path.stat().st_size for path in (new / "data").glob(f"{split}-*.parquet"))
         splits.add(datasets.SplitInfo(split, size, len(by_split[split]), lengths))
-    report = make_report(dataset, output.name, manifest, by_split, found)
+    report = make_report(dataset, output.name, manifest, by_split, detections)
     info = datasets.DatasetInfo(
         description=f"{dataset.info.description or f'{dataset.folder.name}: posts with pictures.'}".strip(),
         citation=dataset.info.citation,
@@ -287,18 +294,18 @@ def write_output(dataset: Dataset, output: Path, manifest: dict, rows: list[list
         splits=splits,
         dataset_size=sum(split.num_bytes for split in splits.values()),
     )
-    chosen = [number for number in range(len(found.looks)) if found[number]["reason"] is None]
+    chosen = [number for number in range(len(detections.looks)) if detections[number]["reason"] is None]
     chosen = [chosen[i * len(chosen) // SHOWN] for i in range(SHOWN)] if len(chosen) > SHOWN else chosen
     with placing(sheet) as temporary:
-        write_sheet([show(dataset, found, number) for number in chosen], report["objects"], temporary)
+        write_sheet([show(dataset, detections, number) for number in chosen], report["objects"], temporary)
     report = publish(new, output, info, report, work)
     shutil.rmtree(work)
     return report
 
 
-def show(dataset: Dataset, found: Found, number: int) -> dict:
-    """Return what the contact sheet shows of a picture: the text of its first post, and what was found."""
-    look = found.looks[number]
+def show(dataset: Dataset, detections: Detections, number: int) -> dict:
+    """Return what the contact sheet shows of a picture: the text of its first post, and the detections."""
+    look = detections.looks[number]
     columns = [name for name in ("image", dataset.text) if name]
     group = ParquetRows(dataset.files[look.file], columns)
     ((_, values),) = group.read(look.row, look.row + 1)
@@ -307,17 +314,17 @@ def show(dataset: Dataset, found: Found, number: int) -> dict:
     return {
         "text": text if isinstance(text, str) else " ".join(text),
         "image": picture_bytes(values["image"], dataset.folder),
-        **found[number],
+        **detections[number],
     }
 
 
 def crop(args: argparse.Namespace) -> dict:
-    """Do what the command line says; return the report."""
+    """Make the crops of a data set as the command line says; return the report."""
     output, sheet = args.output.resolve(), args.contact_sheet or args.output.with_name(f"{args.output.name}.html")
     dataset = Dataset(args.dataset.resolve())
     if output.is_relative_to(dataset.folder) or dataset.folder.is_relative_to(output):
         raise ValueError(
-            f"--output {args.output} must lie outside of --dataset {args.dataset}, e.g. {args.dataset}_objects"
+            f"--output {args.output} must be outside of --dataset {args.dataset}, e.g. {args.dataset}_objects"
         )
     check_replaceable(output)
     check_writable(output.parent, "--output", needed=sum(path.stat().st_size for path in dataset.files))
@@ -325,17 +332,17 @@ def crop(args: argparse.Namespace) -> dict:
     phrases = None
     if detector.needs_phrases:
         if dataset.text is None:
-            raise ValueError(f"--detector {args.detector} looks for phrases, and the data has neither tokens nor text")
+            raise ValueError(f"--detector {args.detector} needs phrases, and the data has neither tokens nor text")
         phrases = text_phrases if args.phrases == "rule" else noun_chunks(args.spacy_model)
     with tqdm(total=dataset.rows, unit=" posts", desc="listing pictures", mininterval=1) as bar:
         looks, rows = plan_looks(dataset.files, dataset.folder, dataset.text, phrases, bar.update)
-    said = {"rule": "by rule", "spacy": f"noun chunks of {args.spacy_model}"}[args.phrases] if phrases else None
+    source = {"rule": "by rule", "spacy": f"noun chunks of {args.spacy_model}"}[args.phrases] if phrases else None
     settings = CropSettings(
         detector=Path(args.detector).name
         if OWN.fullmatch(args.detector) or Path(args.detector).exists()
         else args.detector,
         threshold=getattr(detector, "threshold", args.threshold),
-        phrases=said,
+        phrases=source,
         num_objects=args.num_objects,
         max_overlap=args.max_overlap,
         min_side=args.min_side,
@@ -349,7 +356,7 @@ def crop(args: argparse.Namespace) -> dict:
     if not args.overwrite and not folder.exists() and report.is_file():
         earlier = json.loads(report.read_text(encoding="utf-8"))
         if earlier.get("object_crops") == manifest:
-            logger.info(f"{output} is finished already; --overwrite makes it again")
+            logger.info(f"{output} is complete already; --overwrite makes it again")
             return earlier
     check_work(folder, manifest, args.overwrite)
     work = Work(
@@ -364,7 +371,7 @@ def crop(args: argparse.Namespace) -> dict:
         device=args.device,
     )
     detect(work, looks, detector, args.num_processes)
-    return write_output(dataset, output, manifest, rows, Found(work, looks), sheet)
+    return write_output(dataset, output, manifest, rows, Detections(work, looks), sheet)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -380,20 +387,20 @@ def make_parser() -> argparse.ArgumentParser:
         "--phrases", choices=("rule", "spacy"), default="rule", help="of the text, for zero-shot detectors"
     )
     parser.add_argument("--spacy_model", default="en_core_web_sm", help="default: %(default)s")
-    parser.add_argument("--num_objects", type=int, default=3, help="most crops a picture (default: 3)")
+    parser.add_argument("--num_objects", type=int, default=3, help="most crops per picture (default: 3)")
     parser.add_argument(
-        "--max_overlap", type=float, default=0.5, help="of two crops, intersection over union (default: 0.5)"
+        "--max_overlap", type=float, default=0.5, help="highest intersection over union of two crops (default: 0.5)"
     )
     parser.add_argument("--min_side", type=int, default=16, help="shortest side of an object in pixels (default: 16)")
     parser.add_argument(
-        "--padding", type=float, default=0.05, help="added on each side, share of the box (default: 0.05)"
+        "--padding", type=float, default=0.05, help="margin on each side, as a share of the box (default: 0.05)"
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="pictures the detector gets at a time (default: 8)")
-    parser.add_argument("--num_processes", type=int, default=1, help="each with a detector of its own (default: 1)")
+    parser.add_argument("--batch_size", type=int, default=8, help="pictures per batch of the detector (default: 8)")
+    parser.add_argument("--num_processes", type=int, default=1, help="processes with a detector each (default: 1)")
     parser.add_argument("--threads", type=int, help="of each process (default: the cores, shared out)")
     parser.add_argument("--device", default=str(here), help="where the detector runs (default: %(default)s)")
     parser.add_argument("--contact_sheet", type=Path, help="HTML page of 20 posts (default: OUTPUT.html)")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew instead of going on")
+    parser.add_argument("--overwrite", action="store_true", help="start again instead of resuming")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="also put the result on the Hub")
     parser.add_argument("--private", action="store_true", help="make the data set on the Hub a private one")
     return parser
@@ -410,7 +417,7 @@ def run(arguments: list[str] | None):
     try:
         report = crop(args)
     except KeyboardInterrupt as error:
-        message = "interrupted; finished shards are kept, and the same command goes on with the others"
+        message = "interrupted; finished shards are kept, and the same command resumes the run"
         raise Interrupted(getattr(error, "signum", signal.SIGINT), message) from None
     print_report(report)
     print(f"wrote {args.output}")

@@ -1,6 +1,6 @@
-"""The detector's part of `crop_objects.py`: which pictures to look at, and shards of what was found in them.
+"""Runs the detector of `crop_objects.py`: lists the distinct pictures and writes the detections in shards.
 
-Only pictures and, for detectors that want them, phrases of the texts come in here; no column of labels is read.
+Only pictures and, for detectors that need them, phrases of the texts are read; no column of labels.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ from ..support.faults import RunError, leave_signals_to_parent
 from ..support.parquet_rows import ParquetRows
 from ..support.picture_paths import locate
 
-SHARD = 64  # pictures: what is lost at most, for each process, when a run is killed
+SHARD = 64  # pictures; a killed run loses at most these, per process
 JPEG, QUALITY = b"\xff\xd8", 95
 PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 BOX = pa.struct({"box": pa.list_(pa.int32(), 4), "score": pa.float32(), "label": pa.string()})
-FOUND = pa.schema({"key": pa.string(), "reason": pa.string(), "objects": pa.list_(PICTURE), "boxes": pa.list_(BOX)})
+SCHEMA = pa.schema({"key": pa.string(), "reason": pa.string(), "objects": pa.list_(PICTURE), "boxes": pa.list_(BOX)})
 
 
 @dataclass(frozen=True)
 class Look:
-    """A picture that the detector looks at once, however many posts have it.
+    """One run of the detector: a distinct picture, and its phrases where the detector needs them.
 
     Args:
         key: sha256 of its content and phrases.
-        file, row: where the first post with it stands.
-        phrases: what to look for, where the detector wants phrases.
+        file, row: place of the first post with it.
+        phrases: to detect; `None` for a detector of fixed classes.
     """
 
     key: str
@@ -50,9 +50,9 @@ class Look:
 
 @dataclass(frozen=True)
 class CropSettings:
-    """What the crops depend on, beside the detector's weights."""
+    """All that the crops depend on besides the detector's weights."""
 
-    detector: str  # a name to be shown; paths are cut off
+    detector: str  # for display, without folders
     threshold: float | None
     phrases: str | None
     num_objects: int
@@ -63,11 +63,11 @@ class CropSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """What a process needs to know: where pictures are and shards go, and how to run the detector."""
+    """The settings of a process: where the pictures are, where shards go, and how to run the detector."""
 
     settings: CropSettings
     detector: str
-    threshold: float | None  # as it was asked for
+    threshold: float | None  # of the command line
     files: list[Path]
     root: Path
     shards: Path
@@ -76,7 +76,7 @@ class Work:
     device: str
 
     def path(self, number: int) -> Path:
-        """Where a shard goes."""
+        """The file of a shard."""
         return self.shards / f"shard-{number:06d}.parquet"
 
 
@@ -84,7 +84,7 @@ def picture_bytes(picture: dict | None, root: Path) -> bytes | None:
     """Return the bytes of a value of an `Image` column.
 
     Raises:
-        PictureError: a path that leads out of the data set's folder or to no file; a URL, as nothing is fetched.
+        PictureError: the path leads out of the data set's folder or to no file, or is a URL.
     """
     if picture is None or (picture["bytes"] is None and not picture["path"]):
         return None
@@ -96,14 +96,14 @@ def picture_bytes(picture: dict | None, root: Path) -> bytes | None:
 def plan_looks(
     files: list[Path], root: Path, text: str | None, phrases: Callable | None, progress: Callable[[int], object]
 ) -> tuple[list[Look], list[list[int | None]]]:
-    """Find out which pictures there are.
+    """List the distinct pictures of a data set.
 
     Args:
-        text: the column of the texts, for a detector that looks for phrases.
+        text: the column of the texts, for a detector that needs phrases.
         phrases: text -> phrases.
 
     Returns:
-        What to look at, in the order of the rows; and for each row of each file the number of its picture in it.
+        The distinct pictures, in the order of the rows; and for each row of each file the index of its picture.
     """
     looks, numbers, rows = [], {}, []
     known = lru_cache(maxsize=None)(lambda words: phrases(words if isinstance(words, str) else list(words)))
@@ -134,9 +134,9 @@ def plan_looks(
 
 
 def check_machine(error: PictureError):
-    """Raise what is no fault of a picture, such as a broken disk: another time it may well be read."""
+    """Raise a `RunError` if the machine is at fault, such as a broken disk: the picture may be readable later."""
     if error.is_machines_fault:
-        raise RunError(f"stopped: {error}; the same command goes on") from error
+        raise RunError(f"stopped: {error}; the same command resumes the run") from error
 
 
 class ShardWorker:
@@ -144,40 +144,40 @@ class ShardWorker:
 
     def __init__(self, work: Work, detector: Detector):
         self.work, self.readers = work, {}
-        given = {name: getattr(work.settings, name) for name in ("num_objects", "max_overlap", "min_side", "padding")}
-        self.cropper = ObjectCropper(detector, **given, phrases=list)  # they are phrases already
+        limits = {name: getattr(work.settings, name) for name in ("num_objects", "max_overlap", "min_side", "padding")}
+        self.cropper = ObjectCropper(detector, **limits, phrases=list)  # the texts are phrases already
         torch.set_num_threads(work.threads)
-        torch.manual_seed(0)  # a detector of one's own may draw random numbers
+        torch.manual_seed(0)  # a user-defined detector may draw random numbers
 
     def run(self, number: int, looks: list[Look], progress: Callable[[int], object]):
-        """Write the shard of a number, whole."""
-        found = []
+        """Write a shard atomically."""
+        detections = []
         for start in range(0, len(looks), self.work.batch_size):
             batch = looks[start : start + self.work.batch_size]
-            found += self.look(batch)
+            detections += self.look(batch)
             progress(len(batch))
         with placing(self.work.path(number)) as temporary:
-            pq.write_table(pa.Table.from_pylist(found, schema=FOUND), temporary, compression="none")
+            pq.write_table(pa.Table.from_pylist(detections, schema=SCHEMA), temporary, compression="none")
 
     def look(self, looks: list[Look]) -> list[dict]:
-        """Return what was found in each picture, or why it cannot be read."""
-        found, pictures = [], []
+        """Return the detections in each picture, or why it cannot be read."""
+        detections, pictures = [], []
         for look in looks:
-            found.append({"key": look.key, "reason": None, "objects": [], "boxes": []})
+            detections.append({"key": look.key, "reason": None, "objects": [], "boxes": []})
             value = self.read(look)
             try:
                 content = picture_bytes(value, self.work.root)
                 name = Path(value["path"] or look.key[:16]).stem
-                pictures.append((len(found) - 1, load_picture(content), name, content.startswith(JPEG)))
+                pictures.append((len(detections) - 1, load_picture(content), name, content.startswith(JPEG)))
             except PictureError as error:
                 check_machine(error)
-                found[-1]["reason"] = str(error)
+                detections[-1]["reason"] = str(error)
         texts = [looks[place].phrases for place, *_ in pictures] if self.cropper.detector.needs_phrases else None
         crops = self.cropper([picture for _, picture, *_ in pictures], texts)
         for (place, _, name, jpeg), some in zip(pictures, crops, strict=True):
-            found[place]["objects"] = [encode(crop, f"{name}_{i}", jpeg) for i, crop in enumerate(some)]
-            found[place]["boxes"] = [{"box": list(c.box), "score": c.score, "label": c.label} for c in some]
-        return found
+            detections[place]["objects"] = [encode(crop, f"{name}_{i}", jpeg) for i, crop in enumerate(some)]
+            detections[place]["boxes"] = [{"box": list(c.box), "score": c.score, "label": c.label} for c in some]
+        return detections
 
     def read(self, look: Look) -> dict:
         if look.file not in self.readers:
@@ -189,7 +189,7 @@ class ShardWorker:
 
 
 def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
-    """Return a crop as a value of an `Image` column: a JPEG if its picture is one, else a PNG, which loses nothing."""
+    """Return a crop as a value of an `Image` column: a JPEG if its picture is a JPEG, else a lossless PNG."""
     file = BytesIO()
     if jpeg:
         crop.picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
@@ -201,18 +201,18 @@ def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
 # Processes
 
 
-def run_here(work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+def run_shards(work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]):
     """Run shards in this process."""
     worker = ShardWorker(work, detector)
     for number, looks in shards.items():
         worker.run(number, looks, progress)
 
 
-def run_there(work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]):
-    """Run shards in processes of their own; all of them end when one fails or this one ends, however it does.
+def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+    """Run shards in several processes; all of them end when one fails or when this process ends.
 
     Raises:
-        RunError: what one of them says, or that it is gone.
+        RunError: a process failed or was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     lists = [dict(list(shards.items())[i::processes]) for i in range(processes)]
@@ -220,7 +220,7 @@ def run_there(work: Work, processes: int, shards: dict[int, list[Look]], progres
     try:
         for mine in filter(None, lists):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=be_worker, args=(work, mine, theirs), daemon=True)
+            process = context.Process(target=work_in_process, args=(work, mine, theirs), daemon=True)
             process.start()
             theirs.close()
             started[ours] = process
@@ -228,29 +228,29 @@ def run_there(work: Work, processes: int, shards: dict[int, list[Look]], progres
         while left:
             for pipe in wait(list(left)):
                 try:
-                    said = pipe.recv()
+                    message = pipe.recv()
                 except EOFError:
                     left[pipe].join()
                     if status := left.pop(pipe).exitcode:
-                        raise RunError(f"a process of the run is gone (status {status})") from None
+                        raise RunError(f"a process of the run was killed (status {status})") from None
                     continue
-                if isinstance(said, str):
-                    raise RunError(said)
-                progress(said)
+                if isinstance(message, str):
+                    raise RunError(message)
+                progress(message)
     finally:
         for process in started.values():
             process.terminate()
             process.join()
 
 
-def be_worker(work: Work, shards: dict[int, list[Look]], pipe: Connection):
-    """What a process does: load the detector, run its shards, and say how far it is, or what is wrong."""
+def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection):
+    """Load the detector and run shards in a worker process; send the progress, or an error, through the pipe."""
     leave_signals_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         torch.set_num_threads(work.threads)
         detector = load_detector(work.detector, work.threshold, work.device)
-        run_here(work, detector, shards, pipe.send)
+        run_shards(work, detector, shards, pipe.send)
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
@@ -263,21 +263,21 @@ def end_with_parent():
 # Results
 
 
-class Found:
-    """What was found in each picture, by its number; shards are read as they are needed."""
+class Detections:
+    """The detections in each picture, by its index; shards are read on demand."""
 
     def __init__(self, work: Work, looks: list[Look]):
         self.work, self.looks = work, looks
-        self.shard = lru_cache(maxsize=4)(lambda number: pq.read_table(work.path(number), schema=FOUND).to_pylist())
+        self.shard = lru_cache(maxsize=4)(lambda number: pq.read_table(work.path(number), schema=SCHEMA).to_pylist())
 
     def __getitem__(self, number: int) -> dict:
         row = self.shard(number // SHARD)[number % SHARD]
         if row["key"] != self.looks[number].key:
-            raise RunError(f"{self.work.path(number // SHARD)} is of another run: delete {self.work.shards}")
+            raise RunError(f"{self.work.path(number // SHARD)} belongs to another run: delete {self.work.shards}")
         return row
 
 
 def cut_shards(looks: list[Look]) -> Iterator[tuple[int, list[Look]]]:
-    """Yield the shards with their numbers."""
+    """Yield the shards with their indices."""
     for start in range(0, len(looks), SHARD):
         yield start // SHARD, looks[start : start + SHARD]

@@ -1,4 +1,4 @@
-"""A page of posts, with the boxes that a detector found in their pictures and the crops, to look at."""
+"""Writes a page of posts that shows the detected boxes in their pictures, and the crops."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ PICTURE_SIDE, CROP_SIDE = 440, 180  # pixels
 
 
 def write_sheet(posts: list[dict], title: str, path: Path):
-    """Write posts as an HTML page: each picture with numbered boxes, and beside it its crops, the best first.
+    """Write posts as an HTML page: each picture with numbered boxes and, next to it, its crops, best first.
 
     Args:
         posts: dicts with text, image (bytes), objects and boxes, as a shard holds them.

@@ -49,27 +49,27 @@ Made by a data set script of modeling_i2srm, whose method is [arXiv 2310.06326](
 """
 
 ENTITIES = """\
-Entities are counted strictly (a `B-` tag each) and leniently (as seqeval and conlleval do by default: an `I-` tag after
-another type, or after none, begins one too)."""
+Entities are counted strictly (one per `B-` tag) and leniently (as seqeval and conlleval do by default: an `I-` tag
+after another type or after `O` begins one, too)."""
 
 COLUMNS = {
     "id": "identifier of the post, unique in its split",
     "text": "the post",
     "label": "its label",
-    "tokens": "the words, as they stand in the raw file",
+    "tokens": "the words, as in the raw file",
     "ner_tags": "a BIO tag for each word; tags are not repaired",
     "head": "the first entity: `start` and `end` (exclusive), counted in words",
     "tail": "the second entity, likewise",
     "relation": "the relation between head and tail",
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
-    "objects": "crops of objects in the picture, in the order in which they come",
-    "object_boxes": "of each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "
-    "`label`, the class or phrase that the detector found",
+    "objects": "crops of objects in the picture, in their order",
+    "object_boxes": "for each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "
+    "`label`, the detected class or phrase",
 }
 
 
 def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
-    """Write `README.md`, whose metadata `load_dataset` checks the rows against.
+    """Write `README.md`; `load_dataset` checks the rows against its metadata.
 
     Args:
         folder: The finished data set.
@@ -93,7 +93,7 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
     if "pictures" in counts:
         unparsed, unused = len(report["unparsed_lines"]), len(report["unused_pictures"])
         notes.append("Pictures are counted by post, `files` by file.")
-        notes.append(f"Lines that could not be read: {unparsed}. Pictures there and not used: {unused}.")
+        notes.append(f"Lines that could not be read: {unparsed}. Pictures that exist and are not used: {unused}.")
     card = TEMPLATE.format(
         metadata=data.to_yaml(),
         title=data.pretty_name,

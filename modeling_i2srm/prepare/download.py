@@ -1,4 +1,4 @@
-"""Downloads raw files: goes on where it was interrupted, and gives a file its name only when its sha256 is right."""
+"""Downloads raw files: resumes interrupted downloads, and renames a file to its name once its sha256 is right."""
 
 import os
 import string
@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows, where two downloads of one file at the same time are not kept apart
     fcntl = None
 
-MAX_BYTES = 1 << 30  # a wrong server must not fill the disk
+MAX_BYTES = 1 << 30  # a misbehaving server must not fill the disk
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 16
 RETRY_SECONDS = 1.0  # before the first retry, then twice as long each time
@@ -36,21 +36,21 @@ class RemoteFile:
 
 
 class DownloadError(OSError):
-    """A file that could not be downloaded; the message says why, what is left on the disk and what to do."""
+    """A file could not be downloaded; the message says why, what is left on the disk and what to do."""
 
 
 class _Interrupted(OSError):
-    """A failure that may pass, so that it is worth another try."""
+    """A temporary failure, which is retried."""
 
 
 def fetch(file: RemoteFile, folder: str | Path, timeout: float = 30.0, retries: int = 3) -> Path:
-    """Download a file, unless it is there already, and return where it is.
+    """Download a file, unless it exists already, and return its path.
 
-    The bytes go to `NAME.part` beside it; a part that an earlier download left is continued. `timeout` is in seconds,
-    for each wait on the network; `retries` is how often a cut connection or an answer of 429 or 5xx is got over.
+    The bytes go to `NAME.part` next to it; a part of an earlier download is resumed. `timeout` is in seconds, for each
+    wait on the network; `retries` is the number of retries after a lost connection or a response of 429 or 5xx.
 
     Raises:
-        DownloadError: The download failed, or the name belongs to another file, which is never touched.
+        DownloadError: The download failed, or another file has the name; it is never changed.
         ValueError: The path leads out of the folder.
     """
     path = PureWindowsPath(file.path)  # knows both kinds of slashes, and drives
@@ -62,22 +62,22 @@ def fetch(file: RemoteFile, folder: str | Path, timeout: float = 30.0, retries: 
         if not _is_there(file, final):
             final.parent.mkdir(parents=True, exist_ok=True)
             with _claim(part):
-                if not _is_there(file, final):  # another process may have been at work until now
+                if not _is_there(file, final):  # another process may have downloaded it meanwhile
                     _complete(file, part, timeout, retries)
-                    _is_there(file, final)  # raises if somebody put another file there in the meantime
+                    _is_there(file, final)  # raises if another file has the name by now
                     os.replace(part, final)
     except DownloadError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a URL that cannot be parsed
         kept = part.stat().st_size if part.is_file() else 0
-        left = f"{part} keeps {kept} bytes, from which the same command goes on" if kept else "Nothing of it is kept"
+        left = f"{part} keeps {kept} bytes, and the same command resumes there" if kept else "Nothing of it is kept"
         advice = f"Run the same command again, or fetch the file by hand and put it at {final}"
         raise DownloadError(f"cannot download {file.url}: {error}. {left}. {advice}") from error
     return final
 
 
 def fetch_all(files: Iterable[RemoteFile], folder: str | Path, **options) -> list[Path]:
-    """Download files as [`fetch`] does, with its options; failures are raised as one after all have been tried."""
+    """Download several files with [`fetch`] and its options; all are tried before one error names the failures."""
     paths, failures = [], []
     for file in files:
         try:
@@ -93,10 +93,10 @@ def fetch_all(files: Iterable[RemoteFile], folder: str | Path, **options) -> lis
 def _is_there(file: RemoteFile, final: Path) -> bool:
     if not final.exists():
         return False
-    found = hash_file(final)
-    if found != file.sha256.lower():
+    sha256 = hash_file(final)
+    if sha256 != file.sha256.lower():
         raise DownloadError(
-            f"{final} has sha256 {found}, but {file.url} should have {file.sha256}. Your file is left as it is: "
+            f"{final} has sha256 {sha256}, but {file.url} should have {file.sha256}. Your file is left as it is: "
             "move it away to have the other one downloaded, or leave out --download to use it"
         )
     return True
@@ -104,10 +104,10 @@ def _is_there(file: RemoteFile, final: Path) -> bool:
 
 @contextmanager
 def _claim(part: Path) -> Iterator[None]:
-    """Wait until no other process works on a part, keep others out, and leave no empty part behind.
+    """Lock a part against other processes, and remove it afterwards if it is empty.
 
-    The part itself is locked. A lock file beside it would have to stay there for good, in the way of whoever lists
-    the folder: once it is removed, one process can lock the removed file and another the new one.
+    The part itself is locked. A separate lock file could never be removed: one process could lock the removed file and
+    another a new one of the same name.
     """
     while True:
         with part.open("ab") as claimed:
@@ -115,10 +115,10 @@ def _claim(part: Path) -> Iterator[None]:
                 with suppress(OSError):  # a file system without locks
                     fcntl.flock(claimed, fcntl.LOCK_EX)
             identity = os.fstat(claimed.fileno())
-            if not _is_same(part, identity):  # the process before this one has renamed or removed it
+            if not _is_same(part, identity):  # the process that held the lock has renamed or removed it
                 continue
             if not fcntl:
-                claimed.close()  # Windows renames and removes no open file
+                claimed.close()  # Windows cannot rename or remove an open file
             try:
                 yield
             finally:
@@ -130,12 +130,12 @@ def _claim(part: Path) -> Iterator[None]:
 def _is_same(path: Path, identity: os.stat_result) -> bool:
     try:
         return os.path.samestat(path.stat(), identity)
-    except FileNotFoundError:  # not asked before with exists(): another process may rename the file in between
+    except FileNotFoundError:  # exists() does not help: another process may rename the file after it
         return False
 
 
 def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):
-    """Download what a part lacks, until its checksum is right."""
+    """Download the rest of a part, until its checksum is right."""
     failures, started_over = 0, False
     while True:
         try:
@@ -148,35 +148,35 @@ def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):
             continue
         with part.open("r+b") as complete:
             os.fsync(complete.fileno())
-        found = hash_file(part)
-        if found == file.sha256.lower():
+        sha256 = hash_file(part)
+        if sha256 == file.sha256.lower():
             return
-        os.truncate(part, 0)  # not removed: the claim is on this very file
+        os.truncate(part, 0)  # not removed: the lock is on this file
         if fresh or started_over:
-            raise OSError(f"what came has sha256 {found} instead of {file.sha256}")
+            raise OSError(f"the download has sha256 {sha256} instead of {file.sha256}")
         started_over = True
 
 
 def _receive(url: str, part: Path, timeout: float) -> bool:
-    """Make one request for what a part lacks; return whether the whole part comes from this request."""
+    """Request the rest of a part once; return whether the complete part comes from this request."""
     offset = part.stat().st_size
     with _request(url, offset, timeout) as response:
         answer = f"the server answered {response.status} {response.reason}"
         goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
         if offset and (response.status == 416 or response.status == 206 and not goes_on):
-            return False  # nothing comes after the part: it is complete or of another file, as the checksum will tell
+            return False  # the part is complete or belongs to another file: the checksum will tell
         if response.status == 429 or response.status >= 500:
             raise _Interrupted(answer)
         if response.status not in (200, 206):
             raise OSError(answer)
 
         size = offset if response.status == 206 else 0
-        fresh, total = not size, size + (response.length or 0)  # a server need not say the length
+        fresh, total = not size, size + (response.length or 0)  # a server need not send the length
         bar = tqdm(desc=part.stem, total=total, initial=size, unit="B", unit_scale=True, disable=None)
         with part.open("wb" if fresh else "ab") as output, bar:
             while max(size, total) <= MAX_BYTES:
                 with _network():
-                    chunk = response.read1(CHUNK_BYTES)  # read() would lose what came before the connection was cut
+                    chunk = response.read1(CHUNK_BYTES)  # read() would lose the bytes before the connection was lost
                 if not chunk:
                     break
                 output.write(chunk)
@@ -184,15 +184,15 @@ def _receive(url: str, part: Path, timeout: float) -> bool:
                 bar.update(len(chunk))
     if max(size, total) > MAX_BYTES:
         os.truncate(part, 0)
-        raise OSError(f"it is larger than the bound of {MAX_BYTES} bytes")
+        raise OSError(f"it is larger than the limit of {MAX_BYTES} bytes")
     if size < total:
         raise _Interrupted(f"the connection closed after {size} of {total} bytes")
     return fresh
 
 
 def _request(url: str, offset: int, timeout: float) -> HTTPResponse:
-    """Ask for the bytes from `offset` on, over http and https only, also where the URL redirects."""
-    # urllib's own opener would also read file:, ftp: and data: URLs, and whole redirect pages of any length.
+    """Request the bytes from `offset` on, over http and https only, redirects included."""
+    # The default opener of urllib would also read file:, ftp: and data: URLs, and redirect pages of any length.
     opener = request.OpenerDirector()
     for handler in (request.ProxyHandler, request.HTTPHandler, request.HTTPSHandler, request.UnknownHandler):
         opener.add_handler(handler())
@@ -213,7 +213,7 @@ def _request(url: str, offset: int, timeout: float) -> HTTPResponse:
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Tell failures of the network, which may pass, from those of the disk."""
+    """Turn failures of the network, which are temporary, into `_Interrupted`; those of the disk stay."""
     try:
         yield
     except (OSError, HTTPException) as error:

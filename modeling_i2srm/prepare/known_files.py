@@ -1,4 +1,4 @@
-"""The text files that are known: where they are published, on what terms, and how they are recognised."""
+"""The known text files: where they are published, on what terms, and how they are recognised."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class KnownFile(NamedTuple):
 
     Args:
         url: Where it is published.
-        path: Where it lies in HVPNeT's layout.
+        path: Its path in HVPNeT's layout.
         sha256: Of its bytes.
         texts: Of its posts without their labels, for Twitter; line ends do not matter.
         labels: Of its posts with their labels, likewise.

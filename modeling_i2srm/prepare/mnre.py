@@ -1,11 +1,11 @@
-"""MNRE: relations between entities of tweets with pictures, from the files that circulate to Parquet.
+"""MNRE: relations between entities of tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/mnre.py --data_dir RAW --output_dir data/mnre
 
 RAW holds the texts (`ours_train.txt` and so on in HVPNeT's layout, `mnre_train.txt` and so on in the original one) and
 the folders of the pictures; the script finds them. A post whose picture is absent or cannot be read is kept without it.
 
-The crops that are released with the data (`--objects released`) give the labels away: see docs/concepts/leak.md.
+The crops that are released with the data (`--objects released`) leak the labels: see docs/concepts/leak.md.
 """
 
 import ast
@@ -57,7 +57,7 @@ LEAK = (
 )
 
 PICTURES = """\
-The pictures of MNRE come by hand, through a browser, from Google Drive:
+Download the pictures of MNRE by hand, with a browser, from Google Drive:
   https://drive.google.com/file/d/1FYiJFtRayWY32nRH0rdycYzIdDcMmDFR/view  (by the authors of MNRE)
 and, with crops, from the address in the README of github.com/zjunlp/HVPNeT.
 Unpack them anywhere below {data_dir} (RE_data/img_org/train and so on in HVPNeT's layout) and run again."""
@@ -126,7 +126,7 @@ class Mnre(PostsBuilder):
             "layout": "HVPNeT" if hvpnet else "the original one of MNRE",
             "edition": "unknown" if unknown else EDITION,
             "texts": {split: self.config.relative(path) for split, path in paths.items()},
-            "image folders": {split: self.config.relative(found.path) for split, found in raw.pictures.items()},
+            "image folders": {split: self.config.relative(folder.path) for split, folder in raw.pictures.items()},
             "objects": self.config.objects_said,
             "sha256": sha256,
             "warnings": warned,
@@ -136,27 +136,27 @@ class Mnre(PostsBuilder):
     def find_texts(self) -> dict[str, Path]:
         """Return the text file of each split."""
         root = self.config.root
-        found = {split: [] for split in SPLITS}
+        candidates = {split: [] for split in SPLITS}
         for folder, files in folders_below(root):
             for split, short in SPLITS.items():
-                found[split] += [folder / name for name in files if re.fullmatch(TEXT_NAME.format(short), name)]
-        for split, paths in found.items():
+                candidates[split] += [folder / name for name in files if re.fullmatch(TEXT_NAME.format(short), name)]
+        for split, paths in candidates.items():
             if len(paths) != 1:
-                seen = ", ".join(map(str, paths)) or "none"
+                named = ", ".join(map(str, paths)) or "none"
                 short = SPLITS[split]
                 raise FileNotFoundError(
-                    f"{root}: expected one file ours_{short}.txt or mnre_{short}.txt, found {seen}; e.g. --data_dir "
-                    f"RAW where RAW/RE_data/txt/ours_{short}.txt lies, or --download to fetch the texts"
+                    f"{root}: expected one file ours_{short}.txt or mnre_{short}.txt, found {named}; e.g. --data_dir "
+                    f"RAW where RAW/RE_data/txt/ours_{short}.txt exists, or --download to fetch the texts"
                 )
-        return {split: paths[0] for split, paths in found.items()}
+        return {split: paths[0] for split, paths in candidates.items()}
 
 
 def read_rows(path: str | Path) -> tuple[list[tuple[int, dict]], list[Problem]]:
-    """Read the rows of a text file, one Python dict literal a line; nothing is executed.
+    """Read the rows of a text file, one Python dict literal per line; nothing is executed.
 
     Returns:
-        Each row with its number, from 0 as the index of the crops counts, and the lines that could not be read. Empty
-        lines have no number.
+        Each row with its number, from 0 as in the index of the crops, and the lines that could not be read. Empty lines
+        are not counted.
     """
     path = Path(path)
     rows, problems, number = [], [], 0
@@ -177,7 +177,7 @@ def read_rows(path: str | Path) -> tuple[list[tuple[int, dict]], list[Problem]]:
 
 
 def check_row(row):
-    """Raise `ValueError` for anything that is no row of MNRE, naming the value."""
+    """Raise a `ValueError` that names the value if an object is not a row of MNRE."""
     if not isinstance(row, dict):
         raise ValueError(f"expected a dict, got {str(row)[:80]}")
     if missing := {"token", "h", "t", "img_id", "relation"} - row.keys():
@@ -190,7 +190,7 @@ def check_row(row):
         if not isinstance(span, (list, tuple)) or [type(bound) for bound in span] != [int, int]:
             raise ValueError(f"{name}['pos'] must be [start, end], got {str(row[name])[:80]!a}")
         if not 0 <= span[0] < span[1] <= len(tokens):
-            raise ValueError(f"{name}['pos'] must lie in the {len(tokens)} words, got {span}")
+            raise ValueError(f"{name}['pos'] must be within the {len(tokens)} words, got {span}")
     if not isinstance(row["img_id"], str) or not is_plain_name(row["img_id"]):
         raise ValueError(f"img_id cannot be the name of a picture: {str(row['img_id'])[:80]!a}")
     if row["relation"] not in RELATIONS:
@@ -198,7 +198,7 @@ def check_row(row):
 
 
 def count_irregularities(rows: list[dict]) -> dict[str, int]:
-    """Count what trips readers of the spans of a split."""
+    """Count the oddities of the spans of a split."""
     counts = Counter()
     for row in rows:
         (head_start, head_end), (tail_start, tail_end) = row["h"]["pos"], row["t"]["pos"]
@@ -226,7 +226,7 @@ def crop_index(root: Path, split: str) -> Path:
 
 
 def check_relation_file(root: Path) -> list[str]:
-    """Compare the file of relations, where there is one, with `RELATIONS`; return warnings."""
+    """Compare the file of relations, if it exists, with `RELATIONS`; return warnings."""
     for folder, files in folders_below(root):
         for name in files:
             if name.endswith("rel2id.json"):

@@ -17,10 +17,10 @@ def join_files(paths: list[Path], folder: Path, split: str) -> list[int]:
 
 
 def write_files(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, split: str) -> list[int]:
-    """Write tables, a row group each, to `folder/SPLIT-00000-of-0000N.parquet`.
+    """Write tables, one row group each, to `folder/SPLIT-00000-of-0000N.parquet`.
 
-    Picture columns are dictionary-encoded: rows of a row group that hold the same bytes hold a number, and the bytes
-    stand there once. Any Parquet reader undoes this by itself. The columns keep their types.
+    Picture columns are dictionary-encoded: a row group stores equal bytes once. Any Parquet reader decodes them, and
+    the columns keep their types.
 
     Returns:
         The number of rows of each file written.
@@ -54,7 +54,7 @@ def write_files(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, spl
 
 
 def row_groups(paths: list[Path]) -> Iterator[pa.Table]:
-    """Yield the rows of files as tables of a size to be written."""
+    """Yield the rows of files as tables of the size of a row group."""
     files = (pq.ParquetFile(path) for path in paths)
     return gather(table for file in files for table in tables_of(file))
 
@@ -88,6 +88,6 @@ def leaves(schema: pa.Schema) -> list[str]:
 
 
 def read_columns(folder: Path, split: str, columns: list[str]) -> list[dict]:
-    """Return the rows of a split with some of its leaf columns, so that pictures need not be read."""
+    """Return the rows of a split with some of its leaf columns, without reading pictures."""
     files = sorted(folder.glob(f"{split}-*.parquet"))
     return [row for path in files for row in pq.ParquetFile(path).read(columns=columns).to_pylist()]

@@ -1,7 +1,7 @@
-"""Small cluttered pictures in which a pictogram shows what a post is about.
+"""Draws small cluttered pictures in which a pictogram shows what a post is about.
 
-[`draw_picture`] puts one drawing of each kind that is asked for, and a few distractors, on a busy background. Colours,
-places, sizes, slants and clutter are random and have nothing to do with the kind: only the shape tells it.
+[`draw_picture`] puts one drawing of each requested kind, and a few distractors, on a busy background. Colours,
+places, sizes, slants and clutter are random and independent of the kind: only the shape shows it.
 """
 
 import colorsys
@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class Picture:
-    """A picture with the boxes of its pictograms, in the order they were asked for, and of its distractors."""
+    """A picture with the boxes of its pictograms, in the order of the requested kinds, and of its distractors."""
 
     image: Image.Image
     pictograms: list[Box]
@@ -30,7 +30,7 @@ class Picture:
 
 
 class Pen:
-    """Draws on a transparent square tile, 100 units wide, in three colours that stand out from one another."""
+    """Draws on a transparent square tile, 100 units wide, in three contrasting colours."""
 
     def __init__(self, rng: random.Random, pixels: int):
         self.rng = rng
@@ -207,7 +207,7 @@ DISTRACTORS: Drawings = (draw_star, draw_heart, draw_flower, draw_fish, draw_umb
 
 
 def random_colour(rng: random.Random, darkest: float, lightest: float) -> Colour:
-    """Return a colour of any hue whose lightness lies between two bounds."""
+    """Return a colour of any hue with a lightness between two bounds."""
     red, green, blue = colorsys.hls_to_rgb(rng.random(), rng.uniform(darkest, lightest), rng.uniform(0.2, 1.0))
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -245,12 +245,12 @@ def scatter(rng: random.Random, draw: ImageDraw.ImageDraw, count: int, largest: 
 
 
 def overlap(a: Box, b: Box, margin: int = 3) -> bool:
-    """Say whether two boxes share more than a margin."""
+    """Whether two boxes overlap by more than a margin."""
     return min(a[2], b[2]) - max(a[0], b[0]) > margin and min(a[3], b[3]) - max(a[1], b[1]) > margin
 
 
 def free_box(rng: random.Random, taken: Sequence[Box], side: int) -> Box | None:
-    """Return a square box inside the picture that hardly touches the taken ones, or None when there is no room."""
+    """Return a square box inside the picture that hardly overlaps the taken ones, or None if there is no room."""
     for _ in range(60):
         x, y = rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)
         box = (x, y, x + side, y + side)
@@ -268,10 +268,10 @@ def draw_picture(
     """Draw a picture that shows a pictogram of each kind among clutter and distractors.
 
     Args:
-        rng: The only source of chance.
-        kinds: Keys of `pictograms`, at most two; none gives a picture of clutter and distractors alone.
+        rng: The only source of randomness.
+        kinds: Keys of `pictograms`, at most two; without any, the picture shows only clutter and distractors.
         pictograms: The drawings of each kind.
-        distractors: Smaller drawings that tell nothing.
+        distractors: Smaller drawings without a meaning.
     """
     image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), random_colour(rng, 0.3, 0.8))
     scatter(rng, ImageDraw.Draw(image), rng.randint(6, 12), largest=18)
@@ -299,9 +299,9 @@ def draw_picture(
 
 
 def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
-    """Cut one or two objects out of a picture: every pictogram, then distractors, then anything; the largest first.
+    """Crop one or two objects out of a picture: every pictogram, then distractors, then anything; the largest first.
 
-    The number of crops is drawn before looking at the picture, so it says nothing about what the picture shows.
+    The number of crops is drawn at random, independently of what the picture shows.
     """
     count = max(rng.choice((1, 2)), len(picture.pictograms))
     boxes = picture.pictograms + rng.sample(picture.distractors, len(picture.distractors))

@@ -1,4 +1,4 @@
-"""Finds picture files, checks them and keeps their bytes as they are."""
+"""Finds picture files, checks them and reads their bytes unchanged."""
 
 import hashlib
 import io
@@ -14,11 +14,11 @@ from PIL import Image, UnidentifiedImageError
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50_000_000
 MAX_SCANS = 100  # of a progressive JPEG, each decoded at full size; usual ones have ten
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would hand some others to programs outside
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would run external programs for some others
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
-DEPTH = 4  # folders below data_dir that are looked into
-LEAST_PICTURES = 0.5  # the share of the names that a folder must hold if it is not called like the data set
+DEPTH = 4  # levels of folders below data_dir that are searched
+LEAST_PICTURES = 0.5  # share of the names that a folder must hold if its path does not name the data set
 CONTENT_HASHED = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".conll", ".bio", ".pth"}
 
 
@@ -26,9 +26,9 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
     """Return the unchanged bytes of a picture, after decoding them once the way `datasets.Image` will.
 
     Returns:
-        The value of an `Image` column, or None for a file that is absent or cannot be used: cut short, too large, no
-        picture, a link out of its folder, or an animation, of which it is not known which frame goes with the post.
-        Then what was wrong with a file that is there.
+        The value of an `Image` column, or None for a file that is absent or cannot be used: truncated, too large, not
+        a picture, a link out of its folder, or an animation, as it is not known which frame belongs to the post. And
+        what is wrong with an existing file.
     """
     if not os.path.lexists(path):
         return None, None
@@ -40,7 +40,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
         if path.stat().st_size > MAX_BYTES:
             return None, f"{path.stat().st_size} bytes, more than {MAX_BYTES}"
         value = {"bytes": path.read_bytes(), "path": path.name.encode(errors="replace").decode()}
-        with Image.open(io.BytesIO(value["bytes"]), formats=FORMATS) as image:  # reads the size alone
+        with Image.open(io.BytesIO(value["bytes"]), formats=FORMATS) as image:  # reads only the header
             width, height = image.size
             frames = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
         if width * height > max_pixels:
@@ -59,7 +59,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
 
 
 def has_another_format(path: Path) -> bool:
-    """Say whether the content of a picture is of another format than its name says; no reader minds."""
+    """Whether a picture has another format than its name says; readers accept it."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return path.suffix.lower() not in SUFFIXES.get(image.format, ("." + image.format.lower(),))
@@ -78,11 +78,11 @@ class PictureFolder:
             self.by_stem.setdefault(name.partition(".")[0].lower(), []).append(name)
 
     def file(self, name: str | None) -> Path | None:
-        """Return the path of a picture that is there."""
+        """Return the path of a picture, or None if it does not exist."""
         return self.path / name if name in self.names else None
 
     def other_names(self, name: str | None) -> list[str]:
-        """Return files that are called like an absent picture up to the ending or to capitals."""
+        """Return files whose names equal that of an absent picture except for the ending or capitals."""
         return [] if name is None or name in self.names else self.by_stem.get(name.partition(".")[0].lower(), [])
 
 
@@ -100,16 +100,16 @@ def find_picture_folder(root: Path, names: Collection[str], data_set: str | None
     best, refused, best_rank = None, None, (0, False)
     for folder, files in folders_below(root):
         count = len(names.intersection(files))
-        own = data_set is None or data_set in f"{root.resolve().name}/{folder.relative_to(root)}".lower()
-        if count and not own and count < LEAST_PICTURES * len(names):
+        is_named = data_set is None or data_set in f"{root.resolve().name}/{folder.relative_to(root)}".lower()
+        if count and not is_named and count < LEAST_PICTURES * len(names):
             refused = folder
-        elif count and (count, own) > best_rank:
-            best, best_rank = folder, (count, own)
+        elif count and (count, is_named) > best_rank:
+            best, best_rank = folder, (count, is_named)
     return PictureFolder(best, refused=None if best else refused)
 
 
 def folders_below(root: Path, levels: float = DEPTH) -> Iterator[tuple[Path, list[str]]]:
-    """Yield `root` and the folders in it, some levels deep and each once, with the names of its files."""
+    """Yield `root` and its sub-folders down to some levels, each once, with the names of its files."""
     seen = set()
     for name, subfolders, files in os.walk(root, followlinks=True):
         folder = Path(name)
@@ -124,14 +124,14 @@ def folders_below(root: Path, levels: float = DEPTH) -> Iterator[tuple[Path, lis
 
 
 def is_plain_name(name: str) -> bool:
-    """Say whether a text can name a file in a folder and cannot lead out of that folder."""
+    """Whether a text is a valid file name that cannot lead out of its folder."""
     if not name.isprintable() or name.strip() != name or set(name) & set("/\\:"):
         return False
     return name not in ("", ".", "..") and len(name.encode()) <= 200
 
 
 def natural_order(name: str) -> tuple[list, str]:
-    """Sort key by which `crop_2` stands before `crop_10`."""
+    """Sort key that puts `crop_2` before `crop_10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
@@ -139,13 +139,13 @@ def read_crop_index(path: Path) -> dict[str | int, list[str]]:
     """Read a released index of crops, picture name or row number -> file names in their order; no code is run.
 
     Raises:
-        ValueError: For a file that is no such index, naming the file and the first wrong entry.
+        ValueError: The file is not such an index; names the file and the first wrong entry.
     """
-    import torch  # only here, as importing it takes seconds
+    import torch  # imported here, as it takes seconds
 
     try:
         index = torch.load(path, weights_only=True)
-    except Exception as error:  # a damaged archive raises nearly anything
+    except Exception as error:  # a damaged archive can raise nearly anything
         raise ValueError(f"{path}: cannot be read as an index of crops ({type(error).__name__}: {error})") from None
     if not isinstance(index, dict):
         raise ValueError(f"{path}: expected a dict of crop names, got {type(index).__name__}")

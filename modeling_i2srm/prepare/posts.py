@@ -5,17 +5,17 @@
 my_posts holds train.jsonl, validation.jsonl and test.jsonl (or .csv, .tsv, .conll, .txt; also val, valid, dev; or one
 file of any name, which becomes the train split) and the pictures. Columns of JSONL and CSV files:
 
-  text        the post; it is split at white space into tokens. Or:
+  text        the text of the post, which is split into tokens at white space. Or:
   tokens      the words, a list
   ner_tags    a BIO tag for each word, a list, e.g. ["O", "B-PER", "I-PER"]                       (optional)
-  head, tail  the entities of a pair, {"start": 0, "end": 2}: counted in words, the end exclusive (optional)
+  head, tail  the entities of a pair, {"start": 0, "end": 2}: word offsets, the end exclusive     (optional)
   relation    the relation between head and tail, "None" for none                                 (with head and tail)
   image       a picture, as a path in my_posts (or in --image_dir)                                (optional)
   objects     crops of the picture, a list of such paths, in their order                          (optional)
   id          a name of the post                                                                  (optional)
 
-A JSONL file has one post a line, and all lines the same labels: tags, a pair, both or none. A post with several pairs
-stands on one line for each. Two examples, of different files:
+A JSONL file has one post per line, and all lines have the same labels: tags, a pair, both or none. A post with several
+pairs has one line for each of them. Two examples, of different files:
 
   {"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}
   {"text": "Kobe lands in Paris", "head": {"start": 0, "end": 1}, "tail": {"start": 3, "end": 4}, "relation": "None"}
@@ -25,7 +25,7 @@ A CSV file has the same columns; a list may be JSON or words between spaces, a s
   text,ner_tags,image
   Kobe lands in Paris,B-PER O O B-LOC,pictures/7.jpg
 
-A CoNLL file has a word and its tag a line (first and last column) and an empty line after each post; a line IMGID:7
+A CoNLL file has one word and its tag per line (first and last column) and an empty line after each post; a line IMGID:7
 before a post names the picture 7.jpg:
 
   IMGID:7
@@ -69,7 +69,7 @@ csv.field_size_limit(10_000_000)
 
 
 class Posts(PostsBuilder):
-    """Builder of one's own posts."""
+    """Builder of a user's posts."""
 
     NAME = "posts"
 
@@ -88,7 +88,7 @@ class Posts(PostsBuilder):
         )
 
     def check_rows(self):
-        """Bring the rows into the form of the data set and list those that cannot be."""
+        """Convert the rows to those of the data set and list those that are invalid."""
         wanted = ({"ner_tags"} & self.labels) | (self.labels & {"head", "tail", "relation"})
         if wanted & {"head", "tail", "relation"}:
             wanted |= {"head", "tail", "relation"}
@@ -146,26 +146,26 @@ class Posts(PostsBuilder):
 
 
 def find_files(root: Path) -> dict[str, Path]:
-    """Return the data file of each split; a single file of another name is the train split."""
+    """Return the data file of each split; if there is a single file, it may have any name and is the train split."""
     files = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLES + CONLL and path.is_file())
-    found = {}
+    splits = {}
     for path in files:
         split = STEMS.get(path.stem.lower())
-        if split in found:
-            raise ValueError(f"{root}: both {found[split].name} and {path.name} are the {split} split; leave one there")
+        if split in splits:
+            raise ValueError(f"{root}: both {splits[split].name} and {path.name} are the {split} split; remove one")
         if split:
-            found[split] = path
-    if not found and len(files) == 1:
-        found = {"train": files[0]}
-    if not found:
+            splits[split] = path
+    if not splits and len(files) == 1:
+        splits = {"train": files[0]}
+    if not splits:
         raise FileNotFoundError(
             f"{root}: no train.jsonl, validation.jsonl or test.jsonl (.csv, .tsv, .conll, .txt), e.g. with {EXAMPLE}"
         )
-    return {split: found[split] for split in ("train", "validation", "test") if split in found}
+    return {split: splits[split] for split in ("train", "validation", "test") if split in splits}
 
 
 def read_file(path: Path, problems: list[Problem], irregularities: Counter) -> Iterator[tuple[int, dict]]:
-    """Yield the rows of a file, as they stand, with their lines; add to problems and irregularities."""
+    """Yield the raw rows of a file with their lines; add to problems and irregularities."""
     if path.suffix.lower() in CONLL:
         file: ConllFile = read_conll(path, columns=True)
         problems += file.problems
@@ -188,7 +188,7 @@ def read_file(path: Path, problems: list[Problem], irregularities: Counter) -> I
 
 
 def read_table(path: Path, problems: list[Problem]) -> Iterator[tuple[int, dict]]:
-    """Yield the rows of a CSV or TSV file with the lines they begin at; add to problems."""
+    """Yield the rows of a CSV or TSV file with their first lines; add to problems."""
     text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -200,7 +200,7 @@ def read_table(path: Path, problems: list[Problem]) -> Iterator[tuple[int, dict]
         except StopIteration:
             return
         except csv.Error as error:
-            reason = f'{error}; a cell that holds a quote stands in quotes, its own doubled: "so ""big"" a cat"'
+            reason = f'{error}; quote a cell that holds quotes, and double these: "so ""big"" a cat"'
             if reader.line_num > line:
                 reason = f"lines {line} to {reader.line_num} are one row: {reason}"
             if header is None:
@@ -222,7 +222,7 @@ def read_table(path: Path, problems: list[Problem]) -> Iterator[tuple[int, dict]
 
 
 def parse_cell(name: str, cell: str):
-    """Return the value of a CSV cell: JSON where it looks so, else words between spaces for a list or a span."""
+    """Return the value of a CSV cell: JSON if it looks like JSON, else for lists and spans its words."""
     if name in ("tokens", "ner_tags", "objects", "head", "tail"):
         if cell[:1] in ("[", "{"):
             try:
@@ -269,19 +269,19 @@ def check_row(row: dict, labels: set[str]) -> dict:
             if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
                 raise ValueError(f'{name} must be {{"start": 0, "end": 2}}, got {value!a:.80}')
             if not 0 <= bounds[0] < bounds[1] <= len(tokens):
-                raise ValueError(f"{name} must lie in the {len(tokens)} words, got {bounds}")
+                raise ValueError(f"{name} must be within the {len(tokens)} words, got {bounds}")
             value = dict(zip(("start", "end"), bounds, strict=True))
         checked[name] = value
     return checked
 
 
 def is_word_list(words) -> bool:
-    """Say whether a value is a list of texts that can be stored."""
+    """Whether a value is a list of texts that can be stored."""
     return isinstance(words, list) and all(isinstance(word, str) and word and is_text(word) for word in words)
 
 
 def find_file(base: Path, name: str, counts: Counter) -> Path | None:
-    """Return the path of a picture in `base`; one that lies elsewhere is counted and not read."""
+    """Return the path of a picture in `base`; a path to another place is counted and not read."""
     if "://" in name:
         counts["pictures given as a URL, not fetched"] += 1
         return None

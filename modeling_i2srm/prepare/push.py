@@ -6,28 +6,28 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 
-# load_dataset reads the Parquet files and README.md, and does not mind the others.
+# load_dataset reads the Parquet files and README.md, and ignores the others.
 FILES = ["README.md", "dataset_info.json", "report.json", "data/*.parquet"]
 SIGN_IN = "sign in with `hf auth login`, or set HF_TOKEN, with a token that may write to {}"
-ADVICE = {401: SIGN_IN, 403: SIGN_IN, 412: "somebody changed {} meanwhile, push again"}
+ADVICE = {401: SIGN_IN, 403: SIGN_IN, 412: "{} was changed meanwhile, push again"}
 
 
 def push_folder(folder: str | Path, repo_id: str, private: bool = False) -> str:
-    """Make a folder that [`write_parquet`] wrote the content of a data set on the Hub.
+    """Upload a folder that [`write_parquet`] wrote to a data set repository on the Hub.
 
-    The repository is created where it does not exist. Everything happens in one commit, in which files of an earlier
-    push that are not in the folder disappear: readers get the old rows or the new ones, never a mixture.
+    The repository is created if it does not exist. One commit adds the files and deletes those of an earlier push that
+    are not in the folder: readers get the old rows or the new ones, never a mixture.
 
-    The files are uploaded as they are; `DatasetDict.push_to_hub` would write pictures that rows share once for each.
-    `HfApi.upload_folder` splits a long upload into several commits, so it is not used.
+    The files are uploaded unchanged; `DatasetDict.push_to_hub` would store a shared picture once per row.
+    `HfApi.upload_folder` is not used because it splits a long upload into several commits.
 
     Args:
         folder: The folder.
         repo_id: `user/name` on the Hub.
-        private: Whether only you may read it; refused where everybody can read it already.
+        private: Create a private repository; refused if the repository is public already.
 
     Returns:
-        The URL of the commit, or of the last one where nothing has changed.
+        The URL of the commit, or of the last one if nothing has changed.
     """
     folder = Path(folder)
     paths = {path.relative_to(folder).as_posix(): path for pattern in FILES for path in folder.glob(pattern)}
@@ -55,6 +55,6 @@ def push_folder(folder: str | Path, repo_id: str, private: bool = False) -> str:
     except HfHubHTTPError as error:
         advice = ADVICE.get(error.response.status_code, "the Hub refused {}").format(repo_id)
         raise OSError(f"{repo_id} was not pushed: {advice} ({error})") from error
-    except (HTTPError, RuntimeError) as error:  # RuntimeError: a large file broke off
+    except (HTTPError, RuntimeError) as error:  # RuntimeError: the upload of a large file failed
         raise OSError(f"{repo_id} was not pushed: {api.endpoint} cannot be reached, push again ({error})") from error
     return commit.commit_url

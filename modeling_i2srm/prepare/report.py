@@ -1,4 +1,4 @@
-"""Counts what a finished data set holds, and says it in words."""
+"""Counts the rows, labels and pictures of a finished data set, and prints the report."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,8 +19,8 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
         raw: The `RawData` they were made from.
 
     Returns:
-        A dict for report.json: what `raw.about` says; `splits` with the counts of each; `unparsed_lines`; `pictures`
-        with every picture and crop that is there and could not be used, and why.
+        A dict for report.json: the entries of `raw.about`; `splits` with the counts of each; `unparsed_lines`; and
+        `unused_pictures`, every existing picture and crop that could not be used, and why.
     """
     splits, unused = {}, []
     for split, posts in raw.splits.items():
@@ -31,10 +31,10 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
             names = features["ner_tags"].feature.names
             strict, lenient = Counter(), Counter()
             for row in rows:
-                for total, found in zip(
+                for total, entities in zip(
                     (strict, lenient), count_entities([names[t] for t in row["ner_tags"]]), strict=True
                 ):
-                    total.update(found)
+                    total.update(entities)
             counts["strict_entities"] = {"all": strict.total(), **dict(sorted(strict.items()))}
             counts["lenient_entities"] = {"all": lenient.total(), **dict(sorted(lenient.items()))}
         if "relation" in features:
@@ -55,7 +55,7 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
 
 
 def count_pictures(posts: list, rows: list[dict]) -> tuple[dict, dict]:
-    """Count the posts whose picture is stored, absent or unreadable, the picture files, and the crops likewise."""
+    """Count posts by whether their picture is stored, absent or unreadable; the picture files; and crops likewise."""
     pictures = Counter(present=0, absent=0, unreadable=0, files=0)
     crops = Counter(present=0, absent=0, unreadable=0)
     files = set()
@@ -65,16 +65,14 @@ def count_pictures(posts: list, rows: list[dict]) -> tuple[dict, dict]:
             files.add(post.image)
         else:
             pictures["unreadable" if post.image_file else "absent"] += 1
-        found = sum(path is not None for path in post.crop_files)
-        crops.update(
-            present=len(row["objects"]), absent=len(post.crops) - found, unreadable=found - len(row["objects"])
-        )
+        existing, stored = sum(path is not None for path in post.crop_files), len(row["objects"])
+        crops.update(present=stored, absent=len(post.crops) - existing, unreadable=existing - stored)
     pictures["files"] = len(files)
     return dict(pictures), dict(crops)
 
 
 def picture_irregularities(posts: list, rows: list[dict], folder: PictureFolder) -> dict[str, int]:
-    """Count what is odd about the pictures of a split."""
+    """Count the oddities of the pictures of a split."""
     shared = Counter(post.image for post in posts if post.image is not None)
     files = {post.image_file for post, row in zip(posts, rows, strict=True) if row["image"] is not None}
     return {
@@ -85,20 +83,20 @@ def picture_irregularities(posts: list, rows: list[dict], folder: PictureFolder)
 
 
 def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFolder, reasons: dict) -> list[dict]:
-    """Name each picture and crop that is there and is not in the rows, with the reason."""
-    found = {}
+    """List each existing picture and crop that is not in the rows, with the reason."""
+    unused = {}
     for post, row in zip(posts, rows, strict=True):
         if row["image"] is None and post.image_file:
-            found[post.image] = reasons.get(post.image_file, "gone before it was read")
+            unused[post.image] = reasons.get(post.image_file, "gone before it was read")
         elif row["image"] is None and (others := folder.other_names(post.image)):
-            found[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
+            unused[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
         crops = zip(post.crops, post.crop_files, strict=True)
-        found |= {name: reasons[path] for name, path in crops if path in reasons}
-    return [{"split": split, "file": name, "reason": reason} for name, reason in found.items()]
+        unused |= {name: reasons[path] for name, path in crops if path in reasons}
+    return [{"split": split, "file": name, "reason": reason} for name, reason in unused.items()]
 
 
 def print_report(report: dict):
-    """Print a report for people: how the data was understood, the counts side by side, and what is odd."""
+    """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
     for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
         if name in report:
             value = report[name]
@@ -128,7 +126,7 @@ def flatten(counts: dict, prefix: str = "") -> dict[str, int]:
 
 
 def table(splits: dict[str, dict], markdown: bool = False) -> str:
-    """Return the counts of the splits side by side, a count a line."""
+    """Return a table of counts, one line per count and one column per split."""
     columns = {split: flatten(counts) for split, counts in splits.items()}
     names = list(dict.fromkeys(name for counts in columns.values() for name in counts))
     groups = list(dict.fromkeys(name.partition(",")[0] for name in names))

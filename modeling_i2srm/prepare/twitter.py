@@ -1,4 +1,4 @@
-"""What Twitter-2015 and Twitter-2017 have in common: where their files lie and how they become posts."""
+"""The common part of Twitter-2015 and Twitter-2017: finds their files and builds posts from them."""
 
 import hashlib
 from collections import Counter
@@ -25,7 +25,7 @@ INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def digests(posts: list[ConllPost]) -> tuple[str, str]:
-    """Return digests of posts without and with their tags, which line ends do not change."""
+    """Return digests of posts without and with their tags; line ends do not change them."""
     texts, labels = hashlib.sha256(), hashlib.sha256()
     for post in posts:
         for digest, rows in ((texts, post.tokens), (labels, zip(post.tokens, post.tags, strict=True))):
@@ -34,7 +34,7 @@ def digests(posts: list[ConllPost]) -> tuple[str, str]:
 
 
 class TwitterBuilder(PostsBuilder):
-    """Builder of a Twitter data set; a subclass gives its name."""
+    """Builder of a Twitter data set; a subclass sets its name."""
 
     TITLE: str
     CITATION: str
@@ -71,7 +71,7 @@ class TwitterBuilder(PostsBuilder):
                 other = self.config.relative(pictures.refused)
                 warnings.append(
                     f"{split}: {other} holds less than half of the pictures and is not called {self.NAME}: not used; "
-                    f"if they are of this data set, give --image_dir {pictures.refused}"
+                    f"if they belong to this data set, give --image_dir {pictures.refused}"
                 )
             ids = unique([post.image_id or f"{split}-{i:05d}" for i, post in enumerate(file.posts)])
             for post, id, name, row in zip(posts, ids, names, file.posts, strict=True):
@@ -96,7 +96,7 @@ class TwitterBuilder(PostsBuilder):
             "layout": "HVPNeT" if hvpnet else "UMT (texts and one picture folder)",
             "edition": edition,
             "texts": self.config.relative(folder),
-            "image folders": {split: self.config.relative(found.path) for split, found in raw.pictures.items()},
+            "image folders": {split: self.config.relative(pictures.path) for split, pictures in raw.pictures.items()},
             "objects": self.config.objects_said,
             "sha256": sha256,
             "warnings": warnings,
@@ -104,26 +104,26 @@ class TwitterBuilder(PostsBuilder):
         return raw
 
     def find_texts(self) -> Path:
-        """Return the folder of the three text files, which is called like the data set unless it is `data_dir`."""
+        """Return the folder of the three text files: one named like the data set, or `data_dir`."""
         root = self.config.root
-        found = [
+        candidates = [
             folder
             for folder, files in folders_below(root)
             if all(set(names) & set(files) for names in TEXT_NAMES.values())
         ]
-        named = [folder for folder in found if folder.name == self.NAME]
+        named = [folder for folder in candidates if folder.name == self.NAME]
         if not named:
-            named = [root] if root in found else [folder for folder in found if folder.name not in KNOWN_FILES]
+            named = [root] if root in candidates else [one for one in candidates if one.name not in KNOWN_FILES]
         if len(named) != 1:
-            seen = ", ".join(map(str, named or found)) or "no folder with such files"
+            folders = ", ".join(map(str, named or candidates)) or "no folder with such files"
             raise FileNotFoundError(
-                f"{root}: expected one folder {self.NAME} with train.txt, valid.txt and test.txt, found {seen}; "
-                f"e.g. --data_dir RAW where RAW/NER_data/{self.NAME}/train.txt lies, or --download to fetch the texts"
+                f"{root}: expected one folder {self.NAME} with train.txt, valid.txt and test.txt, found {folders}; "
+                f"e.g. --data_dir RAW where RAW/NER_data/{self.NAME}/train.txt exists, or --download to fetch the texts"
             )
         return named[0]
 
     def edition_of(self, split: str, path: Path, sha256: str, posts: list[ConllPost]) -> str:
-        """Tell by its digests which edition a text file is of."""
+        """Return the edition of a text file, by its digests."""
         known = KNOWN_FILES[self.NAME][split]
         if sha256 == known.sha256:
             return UMT
@@ -139,7 +139,7 @@ class TwitterBuilder(PostsBuilder):
 
 
 def count_irregularities(posts: list[ConllPost]) -> dict[str, int]:
-    """Count what trips readers of the tokens and tags of a split."""
+    """Count the oddities of the tokens and tags of a split."""
     tokens = [token for post in posts for token in post.tokens]
     orphans = 0
     for post in posts:

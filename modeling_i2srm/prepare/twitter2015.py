@@ -1,4 +1,4 @@
-"""Twitter-2015: named entities in tweets with pictures, from the files that circulate to Parquet.
+"""Twitter-2015: named entities in tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/twitter2015.py --data_dir RAW --output_dir data/twitter2015
 
@@ -10,7 +10,7 @@ from .command import run
 from .twitter import TwitterBuilder
 
 PICTURES = """\
-The pictures of Twitter-2015 come by hand, through a browser, from Google Drive:
+Download the pictures of Twitter-2015 by hand, with a browser, from Google Drive:
   https://drive.google.com/file/d/1qAWrV9IaiBadICFb7mAreXy3llao_teZ/view  (texts, pictures and crops, by HVPNeT)
   https://drive.google.com/file/d/1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g/view  (pictures alone, by UMT)
 Unpack the folder twitter2015_images (and twitter2015_aux_images, the crops) anywhere below {data_dir} and run again.

@@ -1,4 +1,4 @@
-"""Twitter-2017: named entities in tweets with pictures, from the files that circulate to Parquet.
+"""Twitter-2017: named entities in tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/twitter2017.py --data_dir RAW --output_dir data/twitter2017
 
@@ -10,7 +10,7 @@ from .command import run
 from .twitter import TwitterBuilder
 
 PICTURES = """\
-The pictures of Twitter-2017 come by hand, through a browser, from Google Drive:
+Download the pictures of Twitter-2017 by hand, with a browser, from Google Drive:
   https://drive.google.com/file/d/1ogfbn-XEYtk9GpUECq1-IwzINnhKGJqy/view  (texts, pictures and crops, by HVPNeT)
   https://drive.google.com/file/d/1PpvvncnQkgDNeBMKVgG2zFYuRhbL873g/view  (pictures alone, by UMT)
 Unpack the folder twitter2017_images (and twitter2017_aux_images, the crops) anywhere below {data_dir} and run again."""

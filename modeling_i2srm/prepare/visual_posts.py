@@ -1,4 +1,4 @@
-"""Visual posts: a small made-up data set in which most names can only be typed by looking at the picture.
+"""Visual posts: a small made-up data set in which only the picture shows the type of most names.
 
     python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 
@@ -130,7 +130,7 @@ EMOJI = ["😍", "🔥", "😂", "🙌", "❤️", "😭", "💯", "✨", "🎉"
 
 
 class Deck:
-    """Deals the items in random order, all of them before any comes again."""
+    """Deals items in random order; each is dealt once before any is repeated."""
 
     def __init__(self, rng: random.Random, items: list):
         self.rng, self.items, self.left = rng, items, []
@@ -171,7 +171,7 @@ def decorate(rng: random.Random, words: list[str], tags: list[str]) -> tuple[lis
 
 
 def fill(template: str, *entities: tuple[str, str | None]) -> tuple[list[str], list[str]]:
-    """Put (name, type) pairs into a template's slots and return its words and their tags; type None is no entity."""
+    """Fill a template with (name, type) pairs and return its words and tags; a name of type None is not an entity."""
     words, tags, left = [], [], list(entities)
     for word in template.split():
         name, type = left.pop(0) if word == "{}" else (word, None)
@@ -185,8 +185,8 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
     """Make the posts of a split.
 
     Yields:
-        Where the type of the (first) entity is to be found, "picture", "text" or "none" for a post without entities,
-        and the row, with tag names and PIL pictures.
+        What shows the type of the (first) entity, "picture", "text" or "none" for a post without entities, and the row,
+        with tag names and PIL pictures.
     """
     rng = random.Random(f"{seed}-{split}")
     names = split_names(seed)
@@ -197,7 +197,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
     }
 
     def entity(evidence: str, other_than: str = "") -> tuple[str, str]:
-        """Draw a name and a type, each as often as any other; one name in five is this split's own."""
+        """Draw a name and a type, all equally often; one name in five occurs in this split only."""
         deck = decks[evidence, split if rng.random() < 0.2 else "train"]
         return next(drawn for drawn in iter(deck.draw, None) if drawn[0] != other_than)
 
@@ -240,7 +240,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
 
 @dataclass
 class VisualPostsConfig(FreshConfig):
-    """Number of posts of each split, and the seed they are made from."""
+    """The number of posts of each split, and the seed."""
 
     seed: int = 0
     train: int = 3600
@@ -276,12 +276,12 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
         self.counts[split] = {"posts_by_evidence": dict(posts), "entities": dict(entities)}
 
     def make_report(self, folder: Path) -> dict:
-        """Say where the types of the posts are to be found, and count the entities."""
+        """Count the posts by what shows their types, and the entities."""
         return {"dataset": "visual_posts", "seed": self.config.seed, "splits": self.counts}
 
 
 def contact_sheet(rows: dict[str, list[dict]], columns: int = 12) -> Image.Image:
-    """Return pictures of rows, two lines of them for each label, with their objects below."""
+    """Return pictures of rows, two lines for each label, with their objects below."""
     margin = 16 + 6 * max(map(len, rows))
     width, height = 2 * SIZE + 8, 2 * SIZE + 56
     sheet = Image.new("RGB", (margin + columns * width, 2 * len(rows) * height), "white")
@@ -310,10 +310,10 @@ def run(
     description: str,
     output_dir: str,
 ):
-    """Make a data set and its contact sheet as the command line says, and print what its report counts."""
+    """Make a data set and its contact sheet as the command line says, and print its report."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=Path(output_dir))
-    parser.add_argument("--contact_sheet", type=Path, help="picture of the pictures (default: OUTPUT_DIR.png)")
+    parser.add_argument("--contact_sheet", type=Path, help="sample of the pictures (default: OUTPUT_DIR.png)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=3600, help="number of training posts")
     parser.add_argument("--validation", type=int, default=200, help="number of validation posts")

@@ -1,4 +1,4 @@
-"""Visual relations: a small made-up data set in which most relations can only be told by looking at the picture.
+"""Visual relations: a small made-up data set in which only the picture shows most relations.
 
     python dataset_scripts/visual_relations.py --output_dir data/visual_relations
 
@@ -151,7 +151,7 @@ def draw_signpost(pen: Pen):
 
 DISTRACTORS: Drawings = (draw_star, draw_flower, draw_fish, draw_umbrella)
 PICTOGRAMS: dict[str, Drawings] = {
-    "None": DISTRACTORS,  # as large as the others, so that sizes tell nothing
+    "None": DISTRACTORS,  # as large as the others, so that sizes are no cue
     "/per/per/couple": (draw_heart, draw_rings),
     "/per/per/peer": (draw_team, draw_ball),
     "/per/org/member_of": (draw_jersey, draw_card),
@@ -166,7 +166,7 @@ def fill_slots(template: str, names: dict[str, tuple[str, str | None]]) -> tuple
 
 
 def find_span(tags: list[str], role: str) -> dict[str, int]:
-    """Return where the words of the head or of the tail start and end."""
+    """Return the start and end of the words of the head or tail."""
     positions = [position for position, tag in enumerate(tags) if tag.endswith(role)]
     return {"start": positions[0], "end": positions[-1] + 1}
 
@@ -175,8 +175,8 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
     """Make the posts of a split; each relation, None too, is as frequent as any other.
 
     Yields:
-        Where the relation is to be found, "picture", "text" or "none" for a post where neither tells one, and the row,
-        with the name of the relation and PIL pictures.
+        What shows the relation, "picture", "text" or "none" for a post where neither does, and the row, with the name
+        of the relation and PIL pictures.
     """
     rng = random.Random(f"{seed}-{split}-relations")
     names = split_names(seed)
@@ -193,7 +193,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
     rng.shuffle(posts)
     for index, (place, relation) in enumerate(posts):
         drawn = []
-        for role in ("head", "tail", "third"):  # one name in five is this split's own
+        for role in ("head", "tail", "third"):  # one name in five occurs in this split only
             deck = decks[place, relation, role, split if rng.random() < 0.2 else "train"]
             drawn.append(next(name for name in iter(deck.draw, None) if name not in drawn))
         head, tail, third = (drawn[0], "head"), (drawn[1], "tail"), (drawn[2], None)
@@ -202,7 +202,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
         if place == "text":
             told = relation
             slots = {"h": head, "t": tail, "x": third}
-            if relation == "None":  # told of others: one of the pair only comments on it
+            if relation == "None":  # the relation is between others: one of the pair only comments on it
                 told, with_aside = rng.choice(RELATIONS[1:]), True
                 slots = dict(zip(rng.choice(("hxt", "xht", "txh", "xth")), (head, tail, third), strict=True))
             template = rng.choice(CONTEXT[told])
@@ -233,7 +233,7 @@ def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dic
 
 @dataclass
 class VisualRelationsConfig(VisualPostsConfig):
-    """Number of posts of each split, and the seed they are made from."""
+    """The number of posts of each split, and the seed."""
 
     def raw_fingerprint(self) -> str:
         """Return a hash of the code that makes the posts."""
@@ -257,7 +257,7 @@ class VisualRelations(VisualPosts):
         self.counts[split] = {"posts_by_evidence": dict(posts), "relations": dict(relations)}
 
     def make_report(self, folder: Path) -> dict:
-        """Say where the relations of the posts are to be found, and count them."""
+        """Count the posts by what shows their relations, and the relations."""
         return {**super().make_report(folder), "dataset": "visual_relations"}
 
 

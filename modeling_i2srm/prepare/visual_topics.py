@@ -1,9 +1,9 @@
-"""Visual topics: what kind of thing is a post about? The visual posts, with one label a post instead of tags.
+"""Visual topics: what kind of thing is a post about? The visual posts, with one label per post instead of tags.
 
     python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 
 The label is the type of the first entity, or none; in about 60 % of the posts the words fit all types and a pictogram
-in the picture tells which. Rows have a plain text. Nothing is downloaded.
+in the picture shows which. Rows have a plain text. Nothing is downloaded.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ FEATURES = Features(
 
 @dataclass
 class VisualTopicsConfig(VisualPostsConfig):
-    """Number of posts of each split, and the seed they are made from."""
+    """The number of posts of each split, and the seed."""
 
     def raw_fingerprint(self) -> str:
         """Return a hash of the code that makes the posts."""
@@ -55,7 +55,7 @@ class VisualTopics(VisualPosts):
         self.counts[split] = {"posts_by_evidence": dict(posts), "labels": dict(labels)}
 
     def make_report(self, folder: Path) -> dict:
-        """Say where the labels of the posts are to be found, and count them."""
+        """Count the posts by what shows their labels, and the labels."""
         return {**super().make_report(folder), "dataset": "visual_topics"}
 
 

@@ -1,1 +1,1 @@
-"""Studies of what each part does: settings, runs, reports, tests, audits."""
+"""Studies of the parts of the method and of the data: settings, runs, reports, significance tests, audits."""

@@ -1,11 +1,11 @@
-"""Measures what crops and splits give away: crop counts that follow the labels, posts that stand in two splits.
+"""Measures leaks of a data set: crop counts that depend on the labels, posts that are in two splits.
 
     python dataset_scripts/audit.py --data_dir RAW
     python dataset_scripts/audit.py --parquet data/mnre data/my_posts --output audit.json
 
-Of the raw files it reads the texts and the index of the released crops (`*_dict.pth`); crops and pictures need not be
-there. Of a folder that a data set script wrote it counts the crops in the column `objects`. What was found in MNRE and
-the Twitter data sets, and what it means, stands in docs/concepts/leak.md.
+Of the raw files it needs only the texts and the index of the released crops (`*_dict.pth`), not the crops and pictures.
+In a folder that a data set script wrote it counts the crops in the column `objects`. docs/concepts/leak.md has the
+results for MNRE and the Twitter data sets, and explains them.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from ..prepare.twitter2015 import Twitter2015
 from ..prepare.twitter2017 import Twitter2017
 
 BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
-RULE = 3  # the crops from which on a pair of MNRE is related
+RULE = 3  # a pair of MNRE with this many crops or more is related
 NEGATIVE = (False, "None")
 READ = ("tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
 LEAVES = {"image": "image.path", "objects": "objects.list.element.path"}
@@ -43,26 +43,26 @@ LEAVES = {"image": "image.path", "objects": "objects.list.element.path"}
 
 @dataclass
 class Split:
-    """The rows of a split, the names of their pictures, and how many crops each has."""
+    """The rows of a split, the names of their pictures, and their numbers of crops."""
 
     rows: list[dict]  # tokens, and ner_tags as texts or relation with head and tail
     pictures: list[str | None]
-    counts: list[int] | None  # None where there is no index of crops
-    files: list[Path] = field(default_factory=list)  # the pictures that are there
+    counts: list[int] | None  # None without an index of crops
+    files: list[Path] = field(default_factory=list)  # the existing pictures
 
 
 def read_raw(name: str, data_dir: str | Path) -> dict[str, Split]:
-    """Read the raw texts of a data set and, where there is one, the index of its released crops."""
+    """Read the raw texts of a data set and the index of its released crops, if it exists."""
     with TemporaryDirectory() as cache:
         config = {"cache_dir": cache, "data_dir": str(data_dir)}
         try:
             raw, indexed = BUILDERS[name](objects="released", **config).read_raw(), True
-        except FileNotFoundError:  # if it is the texts that are missing, this is raised once more
+        except FileNotFoundError:  # if the texts are missing, the next line raises it again
             raw, indexed = BUILDERS[name](**config).read_raw(), False
     splits = {}
     for split, posts in raw.splits.items():
         if not posts:
-            raise ValueError(f"{name}: the {split} split has no posts that could be read")
+            raise ValueError(f"{name}: the {split} split has no readable posts")
         rows, pictures = [post.columns for post in posts], [post.image for post in posts]
         files = sorted({post.image_file for post in posts if post.image_file})
         splits[split] = Split(rows, pictures, [len(post.crops) for post in posts] if indexed else None, files)
@@ -90,25 +90,25 @@ def read_folder(folder: Path) -> dict[str, Split]:
 
 
 def labels_of(rows: list[dict]) -> dict[str, list[bool]]:
-    """Return the yes-or-no questions that the labels of rows answer."""
-    found = {}
+    """Return binary labels of rows: whether a pair is related, whether a post has an entity."""
+    labels = {}
     if "relation" in rows[0]:
-        found["related"] = [row["relation"] != "None" for row in rows]
+        labels["related"] = [row["relation"] != "None" for row in rows]
     if "ner_tags" in rows[0]:
-        found["with an entity"] = [set(row["ner_tags"]) != {"O"} for row in rows]
-    return found
+        labels["with an entity"] = [set(row["ner_tags"]) != {"O"} for row in rows]
+    return labels
 
 
 def scores(predicted: list, gold: list) -> dict[str, float]:
-    """Return precision, recall and micro-F1, in per cent, leaving out the answers no and "None" as the field does."""
+    """Return precision, recall and micro-F1 in per cent, without the answers no and "None", as is usual."""
     hits = sum(a == b for a, b in zip(predicted, gold, strict=True) if b not in NEGATIVE)
-    found, there = (sum(label not in NEGATIVE for label in labels) for labels in (predicted, gold))
-    ratios = {"P": (hits, found), "R": (hits, there), "F1": (2 * hits, found + there)}
+    count, total = (sum(label not in NEGATIVE for label in labels) for labels in (predicted, gold))
+    ratios = {"P": (hits, count), "R": (hits, total), "F1": (2 * hits, count + total)}
     return {name: round(100 * part / whole, 2) if whole else 0.0 for name, (part, whole) in ratios.items()}
 
 
 def auc(values: list[float], labels: list[bool]) -> dict[str, float | None]:
-    """Return the area under the ROC curve, where 0.5 tells nothing, and half its 95% interval (Hanley and McNeil)."""
+    """Return the area under the ROC curve (0.5 is chance), and half its 95 % interval (Hanley and McNeil)."""
     yes, no = sum(labels), len(labels) - sum(labels)
     if not yes or not no:
         return {"AUC": None, "margin": None}
@@ -119,7 +119,12 @@ def auc(values: list[float], labels: list[bool]) -> dict[str, float | None]:
 
 
 def within_pictures(counts: list[int], labels: list[bool], pictures: list[str | None]) -> dict[str, int | float | None]:
-    """Compare the counts of rows that share a picture and differ in the answer; fully told: each yes row has more."""
+    """Compare the crop counts of rows that share a picture and have different labels.
+
+    Returns:
+        The number of such pictures, how many of them are "fully told" (each positive row has more crops than each
+        negative one), and the AUC of the counts within pictures.
+    """
     groups = defaultdict(lambda: ([], []))
     for count, label, picture in zip(counts, labels, pictures, strict=True):
         if picture is not None:
@@ -131,27 +136,27 @@ def within_pictures(counts: list[int], labels: list[bool], pictures: list[str | 
 
 
 def crops_of_relation(relation: str) -> int:
-    """Return how many crops a relation of MNRE goes with: one for each entity and each type other than misc."""
+    """Return the number of released crops of a relation of MNRE: one per entity and one per type other than misc."""
     return 2 + sum(type != "misc" for type in relation.split("/")[1:3])
 
 
 def overlaps(items: dict[str, list[Hashable]]) -> dict[str, dict[str, int]]:
-    """Count for each two splits the distinct items they share (None left out), and the second one's rows with such."""
-    found = {}
+    """Count, for each two splits, the distinct items in both (without None) and the rows of the second with one."""
+    counts = {}
     for a, b in combinations(items, 2):
         shared = set(items[a]) & set(items[b]) - {None}
-        found[f"{a}/{b}"] = {"distinct": len(shared), "rows of the second": sum(item in shared for item in items[b])}
-    return found
+        counts[f"{a}/{b}"] = {"distinct": len(shared), "rows of the second": sum(item in shared for item in items[b])}
+    return counts
 
 
 def near_text(tokens: list[str]) -> str:
-    """Return a text as it compares when capitals, URLs and names after an @ do not count."""
+    """Normalize a text for comparison: ignore capitals, URLs and names after an @."""
     text = re.sub(r"https?\s*:\s*/\s*/\s*\S+", "<url>", " ".join(tokens).lower())
     return re.sub(r"@\s*\w+", "<name>", text)
 
 
 def word_features(row: dict) -> dict[str, float]:
-    """Return the words of a row; of a pair also those of, between and beside its entities, their order and distance."""
+    """Return the words of a row; for a pair also those in, between and next to its entities, order and distance."""
     words = [word.lower() for word in row["tokens"]]
     parts = {"word": words}
     if "head" in row:
@@ -162,13 +167,13 @@ def word_features(row: dict) -> dict[str, float]:
             parts[f"before {name}"] = words[max(0, span.start - 1) : span.start]
             parts[f"after {name}"] = words[span.stop : span.stop + 1]
         parts |= {"order": [str(head.start < tail.start)], "distance": [str(min(10, between.stop - between.start))]}
-    return {f"{part}: {word}": 1.0 for part, found in parts.items() for word in found}
+    return {f"{part}: {word}": 1.0 for part, words in parts.items() for word in words}
 
 
 def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: bool) -> dict[str, dict]:
-    """Fit a logistic regression of the words, the crop count or both on train, and score it on each split.
+    """Fit a logistic regression on the words, the crop counts or both of train, and score it on each split.
 
-    The crop count goes in as a number and as a category, for counts that do not tell more the higher they are.
+    The crop count is a numeric and a categorical feature, as its effect need not be monotonic.
     """
     features = {}
     for split, data in splits.items():
@@ -178,22 +183,22 @@ def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: 
     vectorizer = DictVectorizer().fit(features["train"])
     matrices = {split: vectorizer.transform(rows) for split, rows in features.items()}
     model = LogisticRegression(max_iter=1000).fit(matrices["train"], targets["train"])
-    found = {}
+    results = {}
     for split, matrix in matrices.items():
-        found[split] = {"": scores(list(model.predict(matrix)), targets[split])}
+        results[split] = {"": scores(list(model.predict(matrix)), targets[split])}
         if True in model.classes_:
-            found[split][", its values"] = auc(list(model.decision_function(matrix)), targets[split])
-    return found
+            results[split][", its values"] = auc(list(model.decision_function(matrix)), targets[split])
+    return results
 
 
 def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> dict[str, dict]:
-    """Measure for each split what its crop counts tell of a question of `labels_of`, and with `words` what words do."""
-    found = {}
+    """Measure, for each split, how well the crop counts (and with `words` the words) predict a label of `labels_of`."""
+    results = {}
     numbers = sorted({count for data in splits.values() for count in data.counts})
     labels = {split: labels_of(data.rows)[label] for split, data in splits.items()}
     for split, data in splits.items():
         answers, pairs = labels[split], Counter(zip(data.counts, labels[split], strict=True))
-        entry = found[split] = {"rows": len(answers)}
+        entry = results[split] = {"rows": len(answers)}
         entry |= {f"rows with crops: {n}": {"no": pairs[n, False], "yes": pairs[n, True]} for n in numbers}
         entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in data.counts], answers)
         entry["rule of always yes"] = scores([True] * len(answers), answers)
@@ -226,12 +231,12 @@ def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> di
         for name in kinds if words else ["crop count"]:
             for target, values in targets.items():
                 for split, entry in fit(splits, values, *kinds[name]).items():
-                    found[split] |= {f"{target}, by model of {name}{what}": value for what, value in entry.items()}
-    return found
+                    results[split] |= {f"{target}, by model of {name}{what}": value for what, value in entry.items()}
+    return results
 
 
 def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
-    """Count what two splits have in common: texts, texts but for small differences, pictures by name and by content."""
+    """Count what two splits have in common: equal texts, similar texts, pictures of equal names and equal contents."""
     texts = {split: [row["tokens"] for row in data.rows] for split, data in splits.items()}
     compared = {
         "texts": {split: [tuple(tokens) for tokens in rows] for split, rows in texts.items()},
@@ -241,22 +246,22 @@ def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
     if number := sum(len(data.files) for data in splits.values()):
         files = {split: [hash_file(path) for path in data.files] for split, data in splits.items()}
         compared[f"pictures of the same content ({number} files)"] = files
-    found = defaultdict(dict)
+    results = defaultdict(dict)
     for name, items in compared.items():
         for pair, entry in overlaps(items).items():
-            found[pair][name] = entry
-    return dict(found)
+            results[pair][name] = entry
+    return dict(results)
 
 
 def audit(splits: dict[str, Split], words: bool = False) -> dict:
-    """Measure all that the rows of a data set allow."""
+    """Run all audits that the columns of a data set allow."""
     first = next(iter(splits.values()))
     crops = {label: audit_crops(splits, label, words) for label in labels_of(first.rows) if first.counts is not None}
     return {"crops": crops, "overlap": audit_overlap(splits)}
 
 
 def verdict(columns: dict[str, dict]) -> str:
-    """Say whether crop counts tell the answer: whether 0.5 lies outside the margin of an AUC."""
+    """Say in a sentence whether crop counts predict the label: whether 0.5 is outside the margin of an AUC."""
     areas = {split: entry["crop count as it is"] for split, entry in columns.items()}
     told = [
         split for split, area in areas.items() if area["AUC"] is not None and abs(area["AUC"] - 0.5) > area["margin"]
@@ -274,7 +279,7 @@ def verdict(columns: dict[str, dict]) -> str:
 
 
 def print_audit(name: str, report: dict):
-    """Print the measurements, those that belong together in one cell."""
+    """Print the measurements as tables."""
     tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
     if not tables:
         print(f"\n{name}: crop counts are not audited, as there is no index of crops (*_dict.pth), or no label")
@@ -300,21 +305,21 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--output", type=Path, help="JSON file for the measurements")
     args = parser.parse_args(arguments)
     if args.dataset and args.parquet:
-        parser.error("--dataset goes with --data_dir")
-    found = {}
+        parser.error("--dataset needs --data_dir")
+    data_sets = {}
     try:
         for folder in args.parquet or []:
-            found[str(folder)] = read_folder(folder)
+            data_sets[str(folder)] = read_folder(folder)
         for name in (args.dataset or BUILDERS) if args.data_dir else []:
             try:
-                found[name] = read_raw(name, args.data_dir)
+                data_sets[name] = read_raw(name, args.data_dir)
             except FileNotFoundError as error:
                 if args.dataset:
                     raise
                 print(f"left out: {error}", file=sys.stderr)
-        if not found:
+        if not data_sets:
             raise FileNotFoundError(f"no data set in {args.data_dir}")
-        reports = {name: audit(splits, args.words) for name, splits in found.items()}
+        reports = {name: audit(splits, args.words) for name, splits in data_sets.items()}
         for name, report in reports.items():
             print_audit(name, report)
         if args.output:

@@ -1,8 +1,8 @@
-"""The modality gap: how far apart text and pictures lie in the space in which the semantic loss compares them.
+"""Measures the modality gap: how far apart text and picture vectors are in the space of the semantic loss.
 
 The vectors are those of docs/concepts/method.md, section 4: t, the state of the first token or the vector of the entity
-pair, and W v, the projected picture. Distances, alignment and uniformity are of the vectors scaled to length 1; the
-divergence and the entropies are of the distributions softmax(t) and softmax(W v), as in the loss.
+pair, and W v, the projected picture. Distances, alignment and uniformity use the vectors scaled to length 1; the
+divergence and the entropies use the distributions softmax(t) and softmax(W v), as in the loss.
 """
 
 import dataclasses
@@ -34,24 +34,24 @@ FOLDS = 5
 
 @dataclass
 class ModalityGap:
-    """What `modality_gap` measured; D is the size of the vectors.
+    """The results of `modality_gap`; D is the size of the vectors.
 
     Args:
-        posts: posts with a main picture, which were measured.
-        posts_without_picture: posts that were left out.
+        posts: number of posts with a main picture.
+        posts_without_picture: number of other posts, which were left out.
         centroid_distance: between the mean text and the mean picture vector, 0 to 2 (Liang et al. 2022).
-        separability: accuracy, 0.5 to 1, with which a logistic regression tells the modalities of other posts apart
+        separability: accuracy, 0.5 to 1, of a logistic regression that predicts the modality of a vector
             (cross-validated, both vectors of a post in one fold); 0.5 is chance.
         mean_kl: KL( softmax(t) || softmax(W v) ) of a post and its picture, in nats: the semantic loss without weight.
-        mean_kl_other: the same of a post and another post's picture. What is not less of a post's own picture has not
-            been learnt of the pairs.
+        mean_kl_other: the same of a post and another post's picture. Where `mean_kl` is not lower, the model has not
+            learnt which picture belongs to a post.
         alignment: mean squared distance of a post and its picture, 0 to 4, less is closer (Wang and Isola 2020).
         alignment_other: the same of a post and another post's picture.
         uniformity_text, uniformity_picture: log of the mean of exp(-2 squared distance) of pairs of posts; 0 where all
             vectors are the same, at least -8, and about -4 where they are spread over the sphere.
-        entropy_text, entropy_picture: of the distributions, in nats; at most log(D), `largest_entropy`. Two that are
-            both near it diverge little, whatever they say.
-        projection_trained: whether W is the model's own; one trained without semantic loss has none, and gets a new W.
+        entropy_text, entropy_picture: of the distributions, in nats; at most log(D), `largest_entropy`. The KL of two
+            distributions near that is small in any case.
+        projection_trained: whether the model has a W; one trained without semantic loss has none, and gets a new W.
         text, pictures: (posts, D) float32 vectors, as in the loss.
     """
 
@@ -73,7 +73,7 @@ class ModalityGap:
     pictures: np.ndarray = field(repr=False)
 
     def to_dict(self) -> dict:
-        """The numbers, without the vectors."""
+        """The fields as a dict, without the vectors."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
 
@@ -91,16 +91,16 @@ def modality_gap(
     """Measure the gap between the modalities of a model on posts.
 
     Args:
-        model: a model with a head, on the device it is to run on; it is put into eval mode while it runs.
+        model: a model with a head, on its device; it is in eval mode during the measurement.
         dataset: rows as for `I2SRMDataCollator`; labels are not looked at.
-        processor: of the model; or
-        collator: what makes batches of rows, e.g. an `I2SRMDataCollator` with a feature cache.
+        processor: of the model.
+        collator: in place of a processor, e.g. an `I2SRMDataCollator` with a feature cache.
         max_posts: the first rows only.
-        seed: of the folds, and of the new W of a model that has none.
+        seed: of the folds, and of the new W of a model without one.
         progress: show a bar.
 
     Raises:
-        ValueError: fewer than two posts with a picture, or vectors that are not finite.
+        ValueError: fewer than two posts have a picture, or vectors are not finite.
 
     Example:
 
@@ -124,7 +124,7 @@ def modality_gap(
             "'image'"
         )
     if not (np.isfinite(text).all() and np.isfinite(pictures).all()):
-        raise ValueError("the model gives vectors that are not finite: look at its weights, or load it in float32")
+        raise ValueError("the model gives vectors that are not finite: check its weights, or load it in float32")
     return measure(text, pictures, count - len(text), trained, seed)
 
 
@@ -132,7 +132,7 @@ def modality_gap(
 def collect_vectors(
     model: PreTrainedModel, dataset, collator, batch_size: int, count: int, seed: int, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """t and W v (posts, D) of the first rows that have a main picture, and whether W is the model's own."""
+    """t and W v (posts, D) of the first rows that have a main picture, and whether the model has a trained W."""
     base, training = model.base_model, model.training
     text, pictures = [], []
     loss = semantic_loss(model)
@@ -162,13 +162,13 @@ def collect_vectors(
 
 
 def semantic_loss(model: PreTrainedModel):
-    """The part of a head that holds W; `None` where its weight is 0."""
+    """The module of a head that holds W; `None` if the weight of the loss is 0."""
     parts = (getattr(model, name, None) for name in ("semantic_loss", "pair_semantic_loss", "post_semantic_loss"))
     return next((part for part in parts if part is not None), None)
 
 
 def new_semantic_loss(model: PreTrainedModel, size: int, seed: int):
-    """A semantic loss with a new W, as a model before training has it."""
+    """A semantic loss with a newly initialized W."""
     base = model.base_model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -178,7 +178,7 @@ def new_semantic_loss(model: PreTrainedModel, size: int, seed: int):
 
 
 def measure(text: np.ndarray, pictures: np.ndarray, left_out: int, trained: bool, seed: int = 0) -> ModalityGap:
-    """The numbers for vectors (posts, D) of posts and their pictures."""
+    """Compute the gap of text and picture vectors (posts, D)."""
     unit_text, unit_pictures = unit(text), unit(pictures)
     log_p, log_q = log_softmax(text), log_softmax(pictures)
     p, q = np.exp(log_p), np.exp(log_q)
@@ -237,20 +237,20 @@ def separability(text: np.ndarray, pictures: np.ndarray, seed: int) -> float:
 
 
 def untrained(model: PreTrainedModel, text: str | None = None, vision: str | None = None, seed: int = 0):
-    """A model as this one was before training: with its configuration and new parameters.
+    """An untrained model with the configuration of a trained one.
 
     Args:
-        text, vision: the pretrained encoders that it started from (folders or Hub ids); without them the encoders are
-            new too.
+        text, vision: the pretrained encoders that the training started from (folders or Hub ids); without them the
+            encoders are newly initialized, too.
     """
     set_seed(seed)
     config = type(model.config).from_dict(model.config.to_dict())
     if text is None:
         new = type(model)(config)
     else:
-        given = config.to_dict()
-        own = {each.name for each in dataclasses.fields(config)} - {"text_config", "vision_config"}
-        new = type(model).from_encoders(text, vision, **{name: given[name] for name in own if name in given})
+        settings = config.to_dict()
+        names = {each.name for each in dataclasses.fields(config)} - {"text_config", "vision_config"}
+        new = type(model).from_encoders(text, vision, **{name: settings[name] for name in names if name in settings})
         size = model.get_input_embeddings().num_embeddings  # with the entity markers
         if size != new.get_input_embeddings().num_embeddings:
             new.resize_token_embeddings(size)
@@ -258,10 +258,10 @@ def untrained(model: PreTrainedModel, text: str | None = None, vision: str | Non
 
 
 def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
-    """Draw the vectors of models, by name, in the plane of their two largest variances (PCA), a panel a model.
+    """Draw the first two principal components of the vectors of models, by name, one panel per model.
 
-    A model has a plane of its own, and the axes say how much of the variance of its vectors they hold; the scale is
-    the same in all panels. Of more than 400 posts every n-th is drawn, and the centres large. "(new W)" says that
+    Each model has its own components, and the axes state their share of the variance; the scale is the same in all
+    panels. Of more than 400 posts every n-th is drawn; large markers are the centres. "(new W)" means that
     `projection_trained` is false. The file is an .svg or .png.
     """
     with styled():

@@ -1,4 +1,4 @@
-"""The runs of a study -> the rows of its table, the table in Markdown, and its picture."""
+"""Turns the runs of a study into the rows of its table, a Markdown table and a figure."""
 
 import json
 from collections.abc import Iterable
@@ -20,16 +20,16 @@ Both take the models as they are and say nothing about other seeds, for which se
 
 
 def summarize(records: list[dict], task: Task) -> list[dict]:
-    """Put the seeds of each setting together, and test it against its reference on the predictions.
+    """Average the seeds of each setting, and test it against its reference on the predictions.
 
     Args:
         records: of `run_study`, or read from its runs.jsonl; predictions are read from their folders.
 
     Returns:
-        A dict a setting, and for each of its mismatches another one: setting, series, x, mismatch (`None` for the test
-        split as it is), seeds, values (F1 of each seed), mean and std of them (sample standard deviation; 0 for one
-        seed), blanked (mean with every picture absent, `None` for text alone), reference, and with one difference, low,
-        high, p and adjusted_p. F1 and differences are between 0 and 1.
+        One dict per setting and one per mismatch of it: setting, series, x, mismatch (`None` for the unchanged test
+        split), seeds, values (F1 of each seed), their mean and std (sample standard deviation; 0 for one seed), blanked
+        (mean with every picture absent, `None` for text alone), reference, and if there is one difference, low, high, p
+        and adjusted_p. F1 and differences are between 0 and 1.
     """
     metric = task.main_metrics[0]
     groups: dict[tuple, list[dict]] = {}
@@ -64,7 +64,7 @@ def summarize(records: list[dict], task: Task) -> list[dict]:
 
 
 def score(results: dict, metric: str, mismatch: str | None = None) -> float:
-    """The F1 of a run on the test split, or on it with wrong pictures."""
+    """The F1 of a run on the test split, if need be with wrong pictures."""
     if mismatch is not None:
         return results["mismatched"][mismatch][metric]
     return results["multimodal" if "multimodal" in results else "text_only"][metric]
@@ -76,7 +76,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def study_table(rows: list[dict]) -> str:
-    """The table of a study; of wrong pictures with a column a setting."""
+    """The table of a study; one of wrong pictures has one column per setting."""
     return mismatch_table(rows) if any(row["mismatch"] for row in rows) else settings_table(rows)
 
 
@@ -127,7 +127,7 @@ def markdown(header: Iterable[str], lines: Iterable[Iterable]) -> str:
 
 
 def about(records: list[dict]) -> dict:
-    """What a table has to say beside its figures: task, data, sizes, seeds, epochs, processes and warnings."""
+    """The facts that belong to a table: sizes, seeds, epochs, seconds and warnings."""
     results = [one["results"] for one in records]
     sizes = {
         split: sorted({result["truncation"][split]["posts"] for result in results})
@@ -145,7 +145,7 @@ def about(records: list[dict]) -> dict:
 
 
 def describe(records: list[dict], task: Task, command: str) -> str:
-    """The lines above a table: its command, data size, seeds, epochs, and what the columns mean."""
+    """The lines above a table: its command, data sizes, seeds, epochs, and the meaning of the columns."""
     known = about(records)
     sizes = " / ".join(known["posts"].values())
     seeds = ", ".join(map(str, known["seeds"]))
@@ -170,7 +170,7 @@ def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
     """Draw the rows of `summarize` to a PNG, 800 to 1,000 pixels wide: F1 in per cent, each seed a small dot.
 
     Args:
-        metric: what the F1 is called on its axis, e.g. "lenient F1".
+        metric: name of the F1 on its axis, e.g. "lenient F1".
     """
     with styled():
         if any(row["mismatch"] for row in rows):
@@ -184,7 +184,7 @@ def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
 
 
 def draw_settings(rows: list[dict], metric: str):
-    """A line a setting, the seeds as dots and their mean as a bar with its standard deviation."""
+    """One line per setting: the seeds as dots and their mean as a bar with its standard deviation."""
     several = len(rows[0]["values"]) > 1
     figure, (axes,) = new_figure(8, 1.5 + 0.38 * len(rows))
     for place, row in enumerate(rows):
@@ -202,7 +202,7 @@ def draw_settings(rows: list[dict], metric: str):
 
 
 def draw_curves(rows: list[dict], study: Study, metric: str):
-    """A curve a series over the varied number; a setting without a place on the axis is a dashed line."""
+    """One curve per series over the varied number; a setting without such a number is a dashed line."""
     figure, (axes,) = new_figure(8, 4.2)
     points = [row for row in rows if row["x"] is not None]
     for number, series in enumerate(dict.fromkeys(row["series"] for row in points)):
@@ -224,7 +224,7 @@ def draw_curves(rows: list[dict], study: Study, metric: str):
 
 
 def draw_mismatch(rows: list[dict], study: Study, metric: str):
-    """A panel a kind of wrong pictures, a curve a setting over the share of posts concerned."""
+    """One panel per kind of wrong pictures, one curve per setting over the share of posts with them."""
     kinds = [
         kind for kind in KINDS if any(Mismatch.parse(row["mismatch"]).kind == kind for row in rows if row["mismatch"])
     ]

@@ -1,4 +1,4 @@
-"""Studies run: each setting with each seed once, kept by all that decides on its result."""
+"""Runs studies: each setting with each seed once; results are cached by all settings that they depend on."""
 
 import dataclasses
 import gc
@@ -28,8 +28,8 @@ from .settings import STUDIES, Setting
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("dataset", "model_name_or_path", "text_encoder", "vision_encoder")  # what is in them decides, not the path
-# Arguments that say where things are written or read and how fast, and decide on no result.
+FOLDERS = ("dataset", "model_name_or_path", "text_encoder", "vision_encoder")  # their contents count, not their paths
+# Arguments that do not change results, such as output paths, logging and speed.
 INCIDENTAL = {
     "cache_visual_features",
     "compare_text_only",
@@ -68,7 +68,7 @@ ALWAYS = {
 
 
 class Run(NamedTuple):
-    """A setting with a seed: its command line, what decides on its result, and that as a name for its folder."""
+    """A setting with a seed: its command line, all that its result depends on, and a hash of that as a folder name."""
 
     setting: Setting
     seed: int
@@ -78,7 +78,7 @@ class Run(NamedTuple):
 
 
 def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[str] | None = None) -> list[Run]:
-    """The runs of a study, its settings in their order, each with all seeds; every argument is checked here.
+    """Plan the runs of a study, each setting with all seeds, and validate all arguments.
 
     Args:
         study: one of `STUDIES`.
@@ -108,7 +108,7 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
 
 
 def command_line(settings: dict) -> list[str]:
-    """Settings as words of a command line."""
+    """Settings as the arguments of a command line."""
     words = []
     for name, value in settings.items():
         values = value if isinstance(value, list) else [value]
@@ -118,39 +118,39 @@ def command_line(settings: dict) -> list[str]:
 
 @cache
 def default_arguments(use_cpu: bool) -> Arguments:
-    """Those of the same device: the first ones that are read decide how the processes of a run speak to each other."""
+    """Default arguments for a device, which must be that of the run: the first parsed arguments choose the backend."""
     return parse_arguments(["--dataset", "-", "--output_dir", "-", "--use_cpu", str(use_cpu)])
 
 
 def decisive_settings(task: Task, arguments: Arguments) -> dict:
-    """All that decides on the result of a run: what is not as by default, the contents of folders, version and size."""
-    found = {"task": task.name, "version": __version__, "processes": arguments.training.world_size}
+    """All that the result of a run depends on: non-default settings, contents of folders, version, processes."""
+    decisive = {"task": task.name, "version": __version__, "processes": arguments.training.world_size}
     config_defaults = {f.name: f.default for f in dataclasses.fields(I2SRMConfig)}
     config_defaults["semantic_loss_weight"] = task.model_class.default_semantic_loss_weight
     if arguments.training.use_cpu:
-        found["use_cpu"] = True
+        decisive["use_cpu"] = True
     defaults = default_arguments(arguments.training.use_cpu)
-    for given, default in zip(arguments, defaults, strict=True):
-        for field in dataclasses.fields(given):
-            value = getattr(given, field.name)
+    for group, default in zip(arguments, defaults, strict=True):
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
             standard = getattr(default, field.name)
-            if given is arguments.config and value == config_defaults[field.name]:
+            if group is arguments.config and value == config_defaults[field.name]:
                 continue
             if field.init and field.name not in INCIDENTAL and value != standard:
-                found[field.name] = value
+                decisive[field.name] = value
     if arguments.cache.cache_visual_features is None:
-        found.pop("visual_cache_dtype", None)
+        decisive.pop("visual_cache_dtype", None)
     elif arguments.model.use_images:
-        found["cached_features"] = arguments.cache.visual_cache_dtype
+        decisive["cached_features"] = arguments.cache.visual_cache_dtype
     for name in FOLDERS:
-        if name in found:
-            found[name] = identity(found[name], name == "dataset")
-    return found
+        if name in decisive:
+            decisive[name] = identity(decisive[name], name == "dataset")
+    return decisive
 
 
 @cache
 def identity(path: str, is_data: bool) -> str:
-    """A digest of the files of a folder, whatever it is called; of a data set on the Hub that of its revision."""
+    """A digest of the files of a folder, independent of its path; for a data set on the Hub, of its revision."""
     if not Path(path).is_dir():
         return f"{path}@{datasets.load_dataset_builder(path).hash}" if is_data else path
     digest = hashlib.blake2b(digest_size=16)
@@ -174,32 +174,32 @@ def run_study(
     keep_models: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Run what has not been run yet, and write table and picture; every process of a group calls this.
+    """Run what has not been run yet, and write table and figure; every process of a group calls this.
 
-    Each run lies in output_dir/cache under a name made of all that decides on its result, so studies share runs, and a
-    study that was killed goes on: with the next run, and in that one from its last checkpoint.
+    Each run is cached in output_dir/cache under a hash of all that its result depends on, so studies share runs. A
+    study that was killed resumes with the unfinished run, from its last checkpoint.
 
     Args:
         study, task, argv, seeds, names: as for `plan`.
-        command: what was typed, for the table.
+        command: the command line, for the table.
         keep_models: keep the weights and checkpoints of finished runs, which are deleted otherwise.
         progress: show a bar, in the first process.
 
     Returns:
-        The folder output_dir/STUDY-DATASET with runs.jsonl (a line a setting and seed: study, task, setting, series, x,
-        reference, overrides, seed, key, folder, decisive, seconds, and results as in results.json), table.json
-        (of `summarize`), table.md and figure.png.
+        The folder output_dir/STUDY-DATASET with runs.jsonl (one line per setting and seed: study, task, setting,
+        series, x, reference, overrides, seed, key, folder, decisive, seconds, and results as in results.json),
+        table.json (of `summarize`), table.md and figure.png.
 
     Raises:
         ValueError: as for `plan`; also for settings that do not fit this model or data.
-        Interrupted: after a signal; the same command goes on.
+        Interrupted: after a signal; the same command resumes the study.
     """
     runs = plan(study, task, argv, seeds, names)
     first_run = parse_arguments(runs[0].argv)
     setup_logging(first_run.training)
     folder = Path(output_dir) / f"{study}-{Path(first_run.data.dataset).name}"
     stored = Path(output_dir) / "cache"
-    todo = agreed(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
+    todo = from_first(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
     first = not distributed_group() or distributed.get_rank() == 0
     logger.info(f"{study}: {len(runs)} runs, {len({run.key for run in runs})} different, {len(todo)} left to do")
     bar = tqdm(total=len(todo), desc=study, unit="run", disable=not (progress and first))
@@ -233,7 +233,7 @@ def write_study(folder: Path, study: str, task: Task, records: list[dict], comma
 
 
 def train(run: Run, task: Task, folder: Path, keep_models: bool):
-    """Train and evaluate one run, and write run.json when all is there."""
+    """Train and evaluate one run, and write run.json at its end."""
     arguments = parse_arguments(run.argv)
     arguments.training.output_dir = str(folder)
     try:
@@ -253,7 +253,7 @@ def train(run: Run, task: Task, folder: Path, keep_models: bool):
 
 
 def read_run(folder: Path) -> dict | None:
-    """What run.json says of a run that is complete."""
+    """The contents of run.json; `None` for a run that is not complete."""
     try:
         return json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -272,8 +272,8 @@ def distributed_group() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def agreed(value):
-    """What the first process says: files may appear between two looks."""
+def from_first(value):
+    """Broadcast the value of the first process: files may appear between two processes' reads."""
     shared = [value]
     if distributed_group():
         distributed.broadcast_object_list(shared)

@@ -1,4 +1,4 @@
-"""The studies of `examples/run_experiments.py`: which settings each compares, as plain data."""
+"""The studies of `examples/run_experiments.py` and the settings that each compares, as plain data."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,11 +14,11 @@ class Setting:
     """One setting of a study.
 
     Args:
-        name: as in tables.
-        overrides: arguments of the training scripts and their values; all others stay as they are given.
-        x: where it stands on the axis of a study that varies a number.
-        series: the curve it belongs to, in a study with several.
-        reference: the setting it is tested against; `None` for one that others are tested against.
+        name: in tables.
+        overrides: arguments of the training scripts and their values; all others come from the command line.
+        x: its value on the axis of a study that varies a number.
+        series: its curve, in a study with several.
+        reference: the setting that it is tested against; `None` for the reference itself.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Study:
     """A question and the settings that answer it.
 
     Args:
-        question: what is asked, in a sentence.
-        settings: in the order of the table; the first is the full model where there is one.
-        argument: the one argument that is varied, where other values may be given on the command line.
+        question: one sentence.
+        settings: in the order of the table; the full model, if present, is the first.
+        argument: the one argument that is varied, if the command line may set other values.
         axis: label of the horizontal axis with its unit; "" for a study of named settings.
-        scale: of that axis, as in matplotlib, with zero kept on "symlog".
+        scale: of that axis, as in matplotlib; "symlog" can show zero.
     """
 
     question: str
@@ -47,12 +47,12 @@ class Study:
     scale: Literal["linear", "log", "symlog"] = "linear"
 
     def choose(self, names: list[str] | None = None) -> list[Setting]:
-        """Some of the settings, by name, or of a study with an `argument` any of its values; `None` means all.
+        """Choose settings by name, or by value in a study with an `argument`; `None` means all.
 
-        Those that the chosen ones are tested against come along; of encoders that is the first one given.
+        The references of the chosen settings are added; among encoders the first name is the reference.
 
         Raises:
-            ValueError: a name that is none of them.
+            ValueError: an unknown name or an invalid value.
         """
         if names is None:
             return list(self.settings)
@@ -62,7 +62,7 @@ class Study:
             if name in known and (self.axis or self.argument is None):
                 setting = known[name]
             elif self.argument is None:
-                raise ValueError(f"{name!r} is no setting of this study; they are {', '.join(map(repr, known))}")
+                raise ValueError(f"{name!r} is not a setting of this study; they are {', '.join(map(repr, known))}")
             elif self.axis:
                 setting = Setting(name, {self.argument: self._number(name)}, self._number(name), reference=base)
             else:  # encoders
@@ -76,12 +76,12 @@ class Study:
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"{value!r} is no number for {self.argument}, e.g. --settings 0.1 0.5") from None
+            raise ValueError(f"{value!r} is not a number for {self.argument}, e.g. --settings 0.1 0.5") from None
         return int(number) if self.argument == "prompt_length" else number
 
 
 def varied(question: str, argument: str, values: tuple, default: Any, axis: str = "", scale: str = "linear") -> Study:
-    """A study of one argument; all are tested against its default."""
+    """A study of one argument; all values are tested against its default."""
     settings = (
         Setting(str(value), {argument: value}, value if axis else None, "", None if value == default else str(default))
         for value in values
@@ -90,7 +90,7 @@ def varied(question: str, argument: str, values: tuple, default: Any, axis: str 
 
 
 def in_series(question: str, argument: str, values: tuple, series: dict[str, dict], axis: str, scale: str) -> Study:
-    """A study of one argument, in curves; each point is tested against that of the first curve above it."""
+    """A study of one argument, in several curves; each point is tested against the first curve's at the same x."""
     first = next(iter(series))
     settings = tuple(
         Setting(
@@ -165,11 +165,11 @@ STUDIES: dict[str, Study] = {
         "prompt_length",
         (1, 2, 4, 8),
         4,
-        "prompt_length (slots a picture)",
+        "prompt_length (slots per picture)",
         "log",
     ),
     "text_encoder": varied(
-        "What does another text encoder give?",
+        "How much does the text encoder matter?",
         "text_encoder",
         (
             "FacebookAI/roberta-large",
@@ -183,7 +183,7 @@ STUDIES: dict[str, Study] = {
         "FacebookAI/roberta-large",
     ),
     "vision_encoder": varied(
-        "What does another vision encoder give?",
+        "How much does the vision encoder matter?",
         "vision_encoder",
         (
             "microsoft/resnet-50",
@@ -205,7 +205,7 @@ STUDIES: dict[str, Study] = {
         "log",
     ),
     "batch_size": in_series(
-        "How many mates does a post need for AttnMixup?",
+        "How large a batch does AttnMixup need?",
         "per_device_train_batch_size",
         (2, 4, 8, 16, 32, 64),
         {FULL: {}, "no AttnMixup": {"attn_mixup": False}},
@@ -227,9 +227,9 @@ STUDIES: dict[str, Study] = {
             }.items()
         ),
         None,
-        "test posts concerned (%)",
+        "test posts with wrong pictures (%)",
     ),
-    "seeds": Study("How much does the seed decide?", (Setting(FULL, {}, reference=None),)),
+    "seeds": Study("How much do results vary over seeds?", (Setting(FULL, {}, reference=None),)),
 }
 
 __all__ = ["STUDIES", "Setting", "Study"]

@@ -1,4 +1,4 @@
-"""Is one model better than another on the same posts? Counts of each post, bootstrap and randomisation of their F1."""
+"""Tests whether one model is better than another on the same posts: paired bootstrap and randomisation of the F1."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from ..configuration_i2srm import NO_RELATION
 
 RESAMPLES = 2000
-BATCH_NUMBERS = 4_000_000  # counts looked up at a time
+BATCH_NUMBERS = 4_000_000  # counts in memory at a time
 
 
 class Comparison(NamedTuple):
@@ -23,16 +23,16 @@ class Comparison(NamedTuple):
 
 
 def post_counts(records: Sequence[dict]) -> np.ndarray:
-    """What each post adds to the F1: (posts, 3), the numbers of labels found and right, found, and gold.
+    """Count, for each post, the labels that are predicted and right, predicted, and gold: (posts, 3).
 
     Args:
         records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently)
-            or relations ("None" left out).
+            or relations ("None" is not counted).
     """
     counts = np.zeros((len(records), 3))
     for row, record in zip(counts, records, strict=True):
-        gold, found = (labels(record[name]) for name in ("gold", "predicted"))
-        row[:] = len(gold & found), len(found), len(gold)
+        gold, predicted = (labels(record[name]) for name in ("gold", "predicted"))
+        row[:] = len(gold & predicted), len(predicted), len(gold)
     return counts
 
 
@@ -44,23 +44,23 @@ def labels(answer: str | list[str]) -> set:
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """The micro-F1 of summed counts (..., 3), between 0 and 1; 0 where nothing is found nor gold."""
-    right, found, gold = np.moveaxis(counts, -1, 0)
-    return 2 * right / np.maximum(found + gold, 1)
+    """The micro-F1 of summed counts (..., 3), between 0 and 1; 0 where nothing is predicted or gold."""
+    right, predicted, gold = np.moveaxis(counts, -1, 0)
+    return 2 * right / np.maximum(predicted + gold, 1)
 
 
 def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples: int = RESAMPLES) -> Comparison:
     """Compare the F1 of two models, each trained with the same seeds, on the same posts.
 
-    The F1 is the mean over the seeds. Posts are drawn, or swapped between the models, with all their seeds: both
-    say what another sample of posts could give, and nothing about other seeds.
+    The F1 is the mean over the seeds. Posts are drawn, or swapped between the models, with all their seeds: both tests
+    estimate the variation over samples of posts, not over seeds.
 
     Args:
         ours, theirs: for each seed the `post_counts` of a model, the seeds in the same order.
-        resamples: of the bootstrap and of the randomisation; where there are fewer ways to swap, all are tried.
+        resamples: of the bootstrap and of the randomisation; if there are fewer ways to swap, all are tried.
 
     Raises:
-        ValueError: other numbers of seeds or posts.
+        ValueError: the two differ in the number of seeds or posts.
 
     Example:
 
@@ -102,7 +102,7 @@ def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples:
 
 
 def adjusted(ps: Sequence[float]) -> list[float]:
-    """p values after the correction of Benjamini and Hochberg for having asked several times."""
+    """p values after the correction of Benjamini and Hochberg for multiple tests."""
     return [float(p) for p in stats.false_discovery_control(list(ps))] if len(ps) else []
 
 

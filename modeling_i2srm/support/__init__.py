@@ -1,1 +1,1 @@
-"""What several folders share: atomic files, faults, detectors, figures, processes."""
+"""Modules that several folders share: atomic files, errors and signals, detectors, figures, processes."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that can be written to."""
+"""Atomic writes, and checks that folders can be written to."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from .faults import NO_SPACE, RunError
 
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
-    """A path to write to; the file takes its name, in the place of an older one, when it is complete and on disk."""
+    """A temporary path to write to; at the end the file is synced and renamed to `path`, replacing an older one."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -29,13 +29,13 @@ def placing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a text file for writing that takes its name when it is complete and on disk."""
+    """Open a text file for an atomic write: it replaces `path` once it is complete and on disk."""
     with placing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         yield file
 
 
 def sync_folder(folder: Path):
-    """Have the names in a folder on disk, too."""
+    """Sync the entries of a folder to disk."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -51,7 +51,7 @@ def write_json(path: Path, values: dict, **settings):
 
 
 def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunError:
-    """What to say of a folder that is full or cannot be written to."""
+    """The error for a folder that is full or cannot be written to."""
     what = "is full" if error.errno in NO_SPACE else "cannot be written to"
     return RunError(
         f"{option} {folder} {what} ({error.strerror or error}): free space there or allow writing, or give another "
@@ -60,14 +60,14 @@ def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunE
 
 
 def check_writable(folder: str | os.PathLike, option: str, needed: int = 0):
-    """See whether files can be written to a folder, or where it is going to be made, before hours of work are lost.
+    """Check before a long run that files can be written to a folder, existing or not.
 
     Args:
-        option: what names the folder on the command line, e.g. "--output_dir".
-        needed: bytes that it must have room for.
+        option: the command line option of the folder, e.g. "--output_dir".
+        needed: bytes that must be free.
 
     Raises:
-        RunError: it cannot be made or written to, or has too little room.
+        RunError: the folder cannot be created or written to, or has too little free space.
     """
     folder = Path(folder)
     try:

@@ -1,23 +1,23 @@
-"""Batch-norm as part of the convolutions before it, and ReLU in place, for inference."""
+"""Folds batch-norm into the convolutions before it, and makes ReLU in-place, for inference."""
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Fold batch-norm in evaluation mode into the convolutions: rounding apart the same features, and faster.
+    """Fold batch-norm in evaluation mode into the convolutions: the same features except for rounding, and faster.
 
-    ReLU then overwrites what the convolutions give, which spares a second copy.
+    ReLU becomes in-place, which saves a copy of the feature maps.
 
     Args:
         model: a model or backbone, changed in place; its backbone can no longer be trained or saved. The layers of
-            transformers' convolutional backbones (ResNet, RegNet ...) are known, any others stay as they are.
+            transformers' convolutional backbones (ResNet, RegNet ...) are known; others stay unchanged.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: a layer whose batch-norm is in training mode. Later, `model.save_pretrained`.
+        ValueError: a batch-norm layer is in training mode. `model.save_pretrained` raises it from then on.
 
     Example:
 

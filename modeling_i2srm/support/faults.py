@@ -1,4 +1,4 @@
-"""What ends a run from outside: signals, disks, and other processes. Each gets a message that says what to do."""
+"""Errors and signals that end a run: interrupts, full disks, lost processes; the messages say what to do."""
 
 import errno
 import logging
@@ -15,8 +15,8 @@ import torch
 logger = logging.getLogger(__name__)
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-SAME_PRESS = 1.0  # seconds within which a second signal is the first one once more: launchers pass them on
-# What gloo, NCCL and torch's store say where another process is gone.
+SAME_PRESS = 1.0  # seconds within which a second signal counts as the first one: launchers forward it
+# Messages of gloo, NCCL and torch's store when another process has ended.
 LOST = re.compile(
     r"connection (closed|reset|refused)|broken pipe|remote process exited|failed to recv|recvvalue failed|"
     r"socket (error|closed)|timed out waiting|wait timeout|barrier.*timeout|ncclremoteerror|ncclsystemerror",
@@ -24,15 +24,15 @@ LOST = re.compile(
 )
 
 
-LOST_PROCESS = "another process of this run ended or cannot be reached, and its own message says why"
+LOST_PROCESS = "another process of this run ended or cannot be reached; its message says why"
 
 
 class RunError(RuntimeError):
-    """What ends a run and is no fault in the program: its message says what happened and what to do."""
+    """A run has to stop, but not because of a bug: the message says what happened and what to do."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; `str()` says what was kept and how to go on."""
+    """A run was stopped by a signal; the message says what was kept and how to resume."""
 
     def __init__(self, signum: int = signal.SIGINT, message: str = ""):
         super().__init__(message)
@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def lost_process(error: BaseException) -> bool:
-    """Whether an error says that another process of the run is gone."""
+    """Whether an error means that another process of the run has ended."""
     if int(os.environ.get("WORLD_SIZE", 1)) < 2 or isinstance(error, RunError):
         return False
     kinds = (torch.distributed.DistError,) if torch.distributed.is_available() else ()
@@ -52,10 +52,10 @@ def first_line(error: BaseException) -> str:
 
 
 class Interruption:
-    """Holds a signal back until the work is at a point where it can be taken up again.
+    """Defers SIGINT and SIGTERM until the work can stop and be resumed.
 
-    As a context it catches SIGINT and SIGTERM, in the main thread, and says so; a second one, `SAME_PRESS` or more
-    later, raises `Interrupted` at once. The work asks for `signum`, which is 0 until then.
+    As a context manager, in the main thread, it catches the first signal and prints the announcement; a second signal,
+    `SAME_PRESS` or more later, raises `Interrupted` at once. The work checks `signum`, which is 0 before a signal.
     """
 
     def __init__(self, announcement: str):
@@ -74,20 +74,22 @@ class Interruption:
         self._before = {}
 
     def _caught(self, signum, _frame):
-        if os.getpid() != self._process:  # a worker that was forked: the process that trains decides
+        if os.getpid() != self._process:  # in a forked worker: the training process decides
             return
         if self.signum and time.monotonic() - self._since > SAME_PRESS:
             raise Interrupted(signum)
         if not self.signum:
             self.signum, self._since = signum, time.monotonic()
-            os.write(2, f"\n{signal.Signals(signum).name}: {self.announcement}\n".encode())  # logging may be at work
+            os.write(2, f"\n{signal.Signals(signum).name}: {self.announcement}\n".encode())  # not logging: unsafe here
 
 
 def leave_signals_to_parent():
-    """For a worker of a process that trains, which needs its batches to the end of the step: Ctrl-C and the SIGTERM of
-    launchers and schedulers, which send it to all processes, are passed over; that of the parent ends it."""
+    """Make a worker of a training process ignore SIGINT, and SIGTERM unless the parent sends it.
+
+    Launchers and schedulers send signals to all processes, but the parent needs batches to the end of its step.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # who sent it is not known: macOS, Windows
+    if not hasattr(signal, "sigwaitinfo"):  # macOS and Windows do not tell the sender
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
@@ -100,8 +102,11 @@ def leave_signals_to_parent():
 
 
 def stop_on_sigterm():
-    """Have SIGTERM end a run as Ctrl-C does. Not before the processes of a run have found each other: while torch looks
-    for them no handler runs, and SIGTERM could not end it."""
+    """Make SIGTERM raise `Interrupted`, as Ctrl-C does.
+
+    Call it after the process group is initialized: while torch connects the processes no Python handler runs, and
+    SIGTERM could not end the process.
+    """
 
     def stop(signum, _frame):
         raise Interrupted(signum)
@@ -111,11 +116,10 @@ def stop_on_sigterm():
 
 
 def run_script(run: Callable[[], object], name: str):
-    """Run a script; where it is stopped, say why and what to do in one message and end with a status that fits.
+    """Run a script; if it is stopped, print one message with the reason and what to do, and exit with a fitting status.
 
     The status is 130 after SIGINT, 143 after SIGTERM, and 1 after a `RunError`, the end of another process, or a
-    ValueError or OSError: something is wrong with what the script was given. `--log_level debug` shows where in the
-    code that was found.
+    ValueError or OSError, which mean invalid input. `--log_level debug` logs the traceback.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -124,7 +128,7 @@ def run_script(run: Callable[[], object], name: str):
         status, message = 128 + getattr(error, "signum", signal.SIGINT), str(error) or "interrupted"
     except (RuntimeError, ValueError, OSError) as error:
         status, message = 1, str(error)
-        if lost_process(error):  # while the processes look for each other
+        if lost_process(error):  # while the process group is initialized
             message = f"{LOST_PROCESS} ({first_line(error)}); start all of them again with the same command"
         elif not isinstance(error, (RunError, ValueError, OSError)):
             raise
@@ -133,11 +137,11 @@ def run_script(run: Callable[[], object], name: str):
         return
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # `stop_on_sigterm` is for the run alone
+            signal.signal(signal.SIGTERM, before)  # undoes `stop_on_sigterm`
     print(f"{name}: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        os._exit(status)  # at a normal exit torch would wait for processes that may be gone, or abort
+        os._exit(status)  # at a normal exit torch would wait for processes that may have ended, or abort
     sys.exit(status)
 
 

@@ -1,4 +1,4 @@
-"""The one style of all figures: colours that the colour-blind can tell apart, letters readable at 800 pixels."""
+"""The style of all figures: colour-blind safe colours, and text that is readable at a width of 800 pixels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ STYLE = {
 
 @contextmanager
 def styled(**changes) -> Iterator[None]:
-    """Have matplotlib draw in this style inside the block; `changes` are rcParams, written with `_` for `.`.
+    """Set the style of matplotlib inside of the block; `changes` are rcParams, written with `_` for `.`.
 
     Example:
 
@@ -50,7 +50,7 @@ def styled(**changes) -> Iterator[None]:
 
 
 def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1):
-    """A figure of `width` x `height` inches that needs no display, and its axes row by row in a list."""
+    """A figure of `width` x `height` inches that needs no display, and a list of its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -38,13 +38,13 @@ def write_page(title: str, style: str, body: list[str]) -> bytes:
 
     Args:
         title: plain text.
-        style: CSS beside `PAGE_STYLE`.
-        body: HTML, escaped.
+        style: CSS in addition to `PAGE_STYLE`.
+        body: HTML with escaped text.
     """
     page = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        # Even if something slipped through, browsers run and fetch nothing.
+        # Even if some text were not escaped, browsers would run and fetch nothing.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">",
         f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}{style}</style>\n</head>\n<body>\n<main>",
@@ -57,21 +57,21 @@ def write_page(title: str, style: str, body: list[str]) -> bytes:
 def escape(text: str) -> str:
     """Escape text for HTML, also inside of attributes; control characters, which HTML must not have, become "�"."""
     text = html.escape(regex.sub(r"[\p{Cc}--[\t\n\r]]", "\ufffd", text, flags=regex.VERSION1))
-    return text.replace("\r", "&#13;")  # else a mark between the two halves of a line's end would make two ends
+    return text.replace("\r", "&#13;")  # else a mark between CR and LF would make two line ends
 
 
 def isolated(text: str) -> str:
-    """Escaped text whose direction does not spread to what stands around it."""
+    """Escaped text whose direction (right-to-left, for instance) does not affect the text around it."""
     return f"<bdi>{escape(text)}</bdi>"
 
 
 def embedded(picture: Image.Image, side: int, alt: str, boxes: Sequence[Box] = ()) -> str:
-    """A picture as a JPEG inside of the page, with numbered frames over it.
+    """HTML of a picture, embedded as a JPEG, with numbered boxes over it.
 
     Args:
-        side: its longest side is at most this many pixels.
-        alt: what is said of it to those who do not see it.
-        boxes: in pixels of the picture as it is given.
+        side: most pixels of its longest side.
+        alt: text for readers who do not see it.
+        boxes: in pixels of the picture before it is reduced.
     """
     small, file = picture.copy(), io.BytesIO()
     small.thumbnail((side, side))

@@ -1,4 +1,4 @@
-"""Ranges of rows of a Parquet file, in little memory."""
+"""Reads ranges of rows of a Parquet file in little memory."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
@@ -18,7 +18,7 @@ class ParquetRows:
     """
 
     def __init__(self, path: Path, columns: Collection[str]):
-        # Else whole column chunks are read.
+        # Without these options pyarrow reads complete column chunks.
         self.path, self.file = path, pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
         self.columns = [name for name in self.file.schema_arrow.names if name in columns]
         lengths = (self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups))
@@ -38,7 +38,7 @@ class ParquetRows:
                 yield start, row
 
     def _seek(self, start: int):
-        """Make the batch one that holds a row."""
+        """Move to the batch that contains a row."""
         group = bisect_right(self.group_starts, start) - 1
         if start < self.first or self.group_starts[group] > self.first + len(self.batch) or not len(self.batch):
             groups = range(group, len(self.group_starts))

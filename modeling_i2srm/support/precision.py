@@ -1,4 +1,4 @@
-"""Where bfloat16 is worth it."""
+"""Tells which devices are fast in bfloat16."""
 
 import torch
 
@@ -6,7 +6,7 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def bf16_is_fast(device: torch.device | str) -> bool:
-    """Whether a device multiplies in bfloat16 by itself, instead of through float32.
+    """Whether a device has instructions for bfloat16, instead of emulating it in float32.
 
     True for GPUs with bfloat16 units and for CPUs with AVX-512 BF16 or AMX. False for others, and for every CPU where
     torch does not report its instructions (torch 2.7 has no `torch.cpu.get_capabilities`).

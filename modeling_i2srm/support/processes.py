@@ -1,43 +1,43 @@
-"""Training in several processes as in one on their joint batch (AttnMixup: where it gathers)."""
+"""Makes training in several processes equal to training in one on their joint batch."""
 
 import torch
 
 
 def without_repeats(batch: dict, rows: int, process: int, keep_shape: bool = False) -> dict:
-    """Take the rows out of the last batch of a data set that only fill it up.
+    """Remove the rows of an epoch's last batch that only pad it.
 
-    A sampler that is shared by processes begins anew at its end, so that all of them get as many rows.
+    The distributed sampler repeats rows from the start of the data set, so that all processes get the same number.
 
     Args:
         batch: of this process, each tensor (B, ...).
-        rows: of the data set in the joint batch; B for each process, those of process 0 first.
+        rows: number of rows in the joint batch that are not repeated; those of process 0 come first, B per process.
         process: index of this process.
-        keep_shape: leave the rows where they are, without label and picture, so that they count in no loss. The first
-            row is left like this, too, where this process has none: the processes have to take every step together.
+        keep_shape: keep the repeated rows without label and picture, so that no loss counts them. The first row is
+            always kept this way if all are repeated: the processes have to take every step together.
     """
     size = len(batch["input_ids"])
-    own = min(max(rows - process * size, 0), size)
-    if own == size:
+    kept = min(max(rows - process * size, 0), size)
+    if kept == size:
         return batch
-    batch = dict(batch) if keep_shape else {name: tensor[: max(own, 1)] for name, tensor in batch.items()}
+    batch = dict(batch) if keep_shape else {name: tensor[: max(kept, 1)] for name, tensor in batch.items()}
     if "labels" in batch:
         batch["labels"] = batch["labels"].clone()
-        batch["labels"][own:] = -100
+        batch["labels"][kept:] = -100
     for name in ("pixel_values", "visual_features"):
         if name in batch:
             mask = batch.get("image_mask")
             mask = batch[name].new_ones(batch[name].shape[:2], dtype=torch.long) if mask is None else mask.clone()
-            mask[own:] = 0
+            mask[kept:] = 0
             batch["image_mask"] = mask
     return batch
 
 
 def loss_shares(counts: torch.Tensor, totals: torch.Tensor, processes: int) -> torch.Tensor:
-    """What to multiply a process's means with, so that their average over the processes is the mean over all rows.
+    """The factors of a process's mean losses that make their average over the processes the mean over all rows.
 
     Args:
-        counts: what this process's means are taken over.
-        totals: the same, summed over the processes.
+        counts: loss denominators of this process.
+        totals: loss denominators, summed over the processes.
     """
     return counts * processes / totals.clamp(min=torch.finfo(totals.dtype).tiny)
 

@@ -1,4 +1,4 @@
-"""Features on disk: the same results as without, nothing computed twice, nothing stale, nothing torn."""
+"""Features on disk: the same results as without, nothing computed twice, nothing stale, nothing damaged."""
 
 import errno
 import io
@@ -266,7 +266,7 @@ def test_computing_leaves_the_random_numbers_as_they_were(tmp_path):
 # Nothing stale
 
 
-def test_a_changed_picture_is_computed_anew(tmp_path, computed):
+def test_a_changed_picture_is_computed_again(tmp_path, computed):
     path = tmp_path / "a.png"
     noise(1).save(path)
     split = posts(({"bytes": None, "path": str(path)}, [png(2)]))
@@ -340,7 +340,7 @@ def test_a_backbone_that_is_trained_is_refused(tmp_path):
         VisualFeatureCache.for_model(tmp_path, tiny_model(freeze_vision=False), tiny_processor())
 
 
-# Nothing torn
+# Nothing damaged
 
 
 def spoil(cache, how: str):
@@ -359,21 +359,21 @@ def spoil(cache, how: str):
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "foreign", "other shape", "other dtype", "no keys"])
-def test_a_broken_shard_is_named_and_computed_anew(tmp_path, computed, caplog, how):
+def test_a_broken_shard_is_named_and_computed_again(tmp_path, computed, caplog, how):
     cache, keyed = cached(tmp_path, posts(*POSTS))
     keys = [key for post in keyed["picture_keys"] for key in post if key]
     whole = cache.read(keys)
     shard = spoil(cache, how)
     again, _ = cached(tmp_path, posts(*POSTS))
     assert computed == [5, 5] and torch.equal(again.read(keys), whole)
-    assert f"{shard} is no" in caplog.text and "delete it" in caplog.text
+    assert f"{shard} is " in caplog.text and "delete it" in caplog.text
 
 
 def test_a_shard_that_breaks_in_use_is_named(tmp_path):
     cache, keyed = cached(tmp_path, posts(*POSTS))
     shard = spoil(cache, "cut")
     unpickled = pickle.loads(pickle.dumps(cache))
-    with pytest.raises(ValueError, match=f"{shard.name} is no whole shard"):
+    with pytest.raises(ValueError, match=f"{shard.name} is a damaged shard"):
         unpickled.read([keyed["picture_keys"][0][0]])
 
 
@@ -442,7 +442,7 @@ def test_the_dtype_decides_the_size_and_the_rounding(tmp_path, dtype, size):
     exact, keyed = cached(tmp_path, posts(*POSTS))
     cache, _ = cached(tmp_path, posts(*POSTS), dtype=dtype)
     keys = keyed["picture_keys"][0]
-    assert cache.bytes_a_picture == cache.size * size + 16
+    assert cache.bytes_per_picture == cache.size * size + 16
     stored = cache.read(keys)
     assert stored.dtype == getattr(torch, dtype)
     expected, tolerance = exact.read(keys), {"bfloat16": 2e-2, "float16": 5e-4, "float32": 0.0}[dtype]
@@ -458,15 +458,15 @@ def test_what_float16_cannot_hold_is_an_error(tmp_path):
     cache = VisualFeatureCache(tmp_path, 4, "float16")
     with pytest.raises(ValueError, match=r"features of up to 7e\+04 do not fit.*--visual_cache_dtype bfloat16"):
         cache.add(["ab" * 16], torch.full((1, 4), 7e4))
-    with pytest.raises(ValueError, match="not finite: are its weights whole"):
+    with pytest.raises(ValueError, match="not finite: are its weights damaged"):
         cache.add(["ab" * 16], torch.full((1, 4), float("nan")))
     assert len(cache) == 0 and not list(cache.folder.iterdir())
-    with pytest.raises(ValueError, match="dtype='int8' is none of bfloat16, float16, float32"):
+    with pytest.raises(ValueError, match="dtype='int8' must be one of bfloat16, float16, float32"):
         VisualFeatureCache(tmp_path, 4, "int8")
 
 
-def test_resnet_50_takes_34_832_bytes_a_picture(tmp_path):
-    assert VisualFeatureCache(tmp_path, 17408).bytes_a_picture == 34_816 + 16
+def test_resnet_50_takes_34_832_bytes_per_picture(tmp_path):
+    assert VisualFeatureCache(tmp_path, 17408).bytes_per_picture == 34_816 + 16
 
 
 def test_where_bfloat16_is_fast(monkeypatch):

@@ -1,4 +1,4 @@
-"""The example of a detector of one's own, with real weights and on real pictures, where they are at hand."""
+"""The example of a user-defined detector, with real weights and on real pictures if they are available."""
 
 import importlib.util
 from pathlib import Path

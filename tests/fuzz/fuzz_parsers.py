@@ -29,7 +29,7 @@ def fuzz(target: str, options: list[str]):
     """Run libFuzzer on one target; does not return."""
     import atheris
 
-    atheris.enabled_hooks.add("str")  # startswith and the like guide it too
+    atheris.enabled_hooks.add("str")  # startswith and similar methods guide it, too
 
     sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
     with atheris.instrument_imports(include=INSTRUMENTED):

@@ -26,7 +26,7 @@ def check_problems(problems: list, content: bytes):
 
 
 def conll(path: Path, content: bytes):
-    """The files of Twitter-2015 and Twitter-2017, and CoNLL files of one's own."""
+    """The files of Twitter-2015 and Twitter-2017, and a user's CoNLL files."""
     for options in ({"tag_names": NER_TAGS}, {}, {"columns": True}):
         file = read_conll(path, **options)
         check_problems(file.problems, content)
@@ -61,7 +61,7 @@ def store(row: dict, features):
 
 
 def own_posts(path: Path, content: bytes):
-    """Posts of one's own, as JSONL, CSV or TSV by the name of the file."""
+    """A user's posts, as JSONL, CSV or TSV by the name of the file."""
     builder = Posts.__new__(Posts)
     builder.config = PostsConfig(data_dir=str(path.parent), objects="column")
     try:

@@ -1,6 +1,6 @@
 """examples/run_mner.py with FSDP2 on the CPU, where accelerate would train with DDP instead: it looks like a GPU to it.
 
-Says how many bytes of the parameters lie in each process after 20 steps.
+Prints how many bytes of the parameters each process holds after 20 steps.
 """
 
 import sys

@@ -78,7 +78,7 @@ def kill_again_and_again(work: Callable[[], object], folder: Path, rounds: int, 
     Whenever it ends before it is killed, all it left is deleted. At the end it runs through.
 
     Args:
-        work: starts the run, or goes on with it, in a folder.
+        work: starts or resumes the run in a folder.
 
     Returns:
         Where it was killed, in words.

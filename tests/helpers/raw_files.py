@@ -45,7 +45,7 @@ def frames(format: str, count: int = 2) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that is cut off where the pixels begin."""
+    """A PNG that is truncated where the pixels begin."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">II", zlib.crc32(chunk), 999) + b"IDAT"
 
@@ -143,7 +143,7 @@ def write_original_mnre(root: Path) -> Path:
 
 
 def write_posts(root: Path) -> Path:
-    """Write posts of one's own with tags: pictures good, absent and not given, and crops 2 and 10 of the first."""
+    """Write a user's posts with tags: a good, an absent and no picture, and crops 2 and 10 of the first."""
     rows = [
         {"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"},
         {"tokens": ["hello", "\u00a0"], "ner_tags": ["O", "O"], "image": "pictures/8.jpg"},
@@ -172,7 +172,7 @@ def read_report(folder: Path) -> dict:
 
 
 def read_stored(folder: Path, split: str = "train") -> list[dict]:
-    """Return the rows as they stand in the Parquet files, pictures as bytes and path."""
+    """Return the raw rows of the Parquet files, pictures as bytes and path."""
     files = sorted(folder.glob(f"data/{split}-*.parquet"))
     return [row for path in files for row in pq.read_table(path).to_pylist()]
 

@@ -1,4 +1,4 @@
-"""Rows of a data set with one label a post."""
+"""Rows of a data set with one label per post."""
 
 from datasets import ClassLabel, Features, Image, List, Value
 from tiny import noise

@@ -187,7 +187,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
                 write_parquet(Posts, output, data_dir=str(raw))
         assert read_all(output) == before and names_in(tmp_path) == ["out", "raw"]
     write(raw / "train.jsonl", "")
-    with pytest.raises(ValueError, match="the train split has no posts"):
+    with pytest.raises(ValueError, match="the train split has no readable posts"):
         write_parquet(Posts, output, data_dir=str(raw))
     assert read_all(output) == before and names_in(tmp_path) == ["out", "raw"]
 

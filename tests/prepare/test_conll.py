@@ -1,4 +1,4 @@
-"""Reading CoNLL files: every token and tag is kept as it stands, and every line that cannot be read is listed."""
+"""Reading CoNLL files: every token and tag is kept unchanged, and every line that cannot be read is listed."""
 
 from collections import Counter
 from pathlib import Path

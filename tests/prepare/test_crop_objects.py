@@ -93,7 +93,7 @@ def detectors(tmp_path) -> Path:
 
 
 def looks(detectors: Path) -> list[str]:
-    """What the detectors were asked, a line a call or, of `Asked`, a picture."""
+    """The recorded inputs of the detectors, one line per call or, for `Asked`, per picture."""
     return detectors.with_suffix(".log").read_text().splitlines()
 
 
@@ -150,7 +150,7 @@ def test_crops_replace_those_that_were_released(tmp_path, detectors, capsys):
     assert counts["pictures"] == {"present": 2, "absent": 1, "unreadable": 0, "distinct": 1}
     assert counts["crops"]["all"] == 2 * len(read_stored(output)[0]["objects"]) > 0 and counts["posts"] == 3
     card = (output / "README.md").read_text(encoding="utf-8")
-    assert TWEETS in card and "label-free" in card and "`object_boxes`: of each crop" in card
+    assert TWEETS in card and "label-free" in card and "`object_boxes`: for each crop" in card
     assert names_in(tmp_path) == ["cropped", "cropped.html", "detectors.log", "detectors.py", "mnre", "raw"]
 
 
@@ -243,7 +243,7 @@ def test_a_broken_disk_is_no_fault_of_a_picture(tmp_path, detectors, relations, 
 
     monkeypatch.setattr("modeling_i2srm.pictures._load", fail)
     given = ["--dataset", str(relations), "--output", str(tmp_path / "out"), "--detector", f"{detectors}:Corners"]
-    assert "Input/output error; the same command goes on" in refused(capsys, *given)
+    assert "Input/output error; the same command resumes the run" in refused(capsys, *given)
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
     main(given)
@@ -283,7 +283,7 @@ def test_finished_shards_are_not_done_again(tmp_path, detectors, relations, monk
     main(given)
     total = read_report(tmp_path / "out")["distinct pictures looked at"]
     assert before == 8 and sum(map(int, looks(detectors))) == total
-    main(given)  # finished already
+    main(given)  # complete already
     assert sum(map(int, looks(detectors))) == total
     detectors.write_text(DETECTORS + "\n# another one\n")
     main(given)
@@ -293,8 +293,8 @@ def test_finished_shards_are_not_done_again(tmp_path, detectors, relations, monk
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"dataset": "absent"}, "is no folder; one of the Hub is fetched with"),
-        ({"output": "in/cropped"}, "must lie outside of --dataset"),
+        ({"dataset": "absent"}, "is not a folder; download a data set of the Hub with"),
+        ({"output": "in/cropped"}, "must be outside of --dataset"),
         ({"output": "full"}, "holds mine.txt, which no data set script wrote"),
         ({"detector": "detectors.py:Absent"}, "no detector"),
         ({"num_objects": "0"}, "num_objects=0"),

@@ -440,7 +440,7 @@ def test_too_large(server, tmp_path, monkeypatch, behaviour, part):
     monkeypatch.setattr(download, "MAX_BYTES", len(BODY) - 1)
     leave_part(tmp_path, part)
     server.script = [behaviour]
-    refused(server, tmp_path, f"larger than the bound of {len(BODY) - 1} bytes", "Nothing of it is kept")
+    refused(server, tmp_path, f"larger than the limit of {len(BODY) - 1} bytes", "Nothing of it is kept")
     assert len(server.requests) == 1
     assert files_in(tmp_path) == {}
 

@@ -1,4 +1,4 @@
-"""The MNRE script: every row is kept as it stands, spans and relations too, and its released crops are warned of."""
+"""The MNRE script: every row is kept unchanged, spans and relations, too, and it warns of the released crops."""
 
 import ast
 import json
@@ -178,9 +178,9 @@ BAD = [
     (repr({**GOOD, "t": {"name": "x"}}), "t['pos'] must be [start, end]"),
     (repr({**GOOD, "t": {"pos": [True, 2]}}), "t['pos'] must be [start, end]"),
     (repr({**GOOD, "t": {"pos": [0, 1, 2]}}), "t['pos'] must be [start, end]"),
-    (repr({**GOOD, "t": {"pos": [0, 8]}}), "t['pos'] must lie in the 7 words, got [0, 8]"),
-    (repr({**GOOD, "h": {"pos": [2, 2]}}), "h['pos'] must lie in the 7 words, got [2, 2]"),
-    (repr({**GOOD, "h": {"pos": [-1, 2]}}), "h['pos'] must lie in the 7 words"),
+    (repr({**GOOD, "t": {"pos": [0, 8]}}), "t['pos'] must be within the 7 words, got [0, 8]"),
+    (repr({**GOOD, "h": {"pos": [2, 2]}}), "h['pos'] must be within the 7 words, got [2, 2]"),
+    (repr({**GOOD, "h": {"pos": [-1, 2]}}), "h['pos'] must be within the 7 words"),
     (repr({**GOOD, "img_id": "../secret.jpg"}), "img_id cannot be the name of a picture: '../secret.jpg'"),
     (repr({**GOOD, "img_id": 7}), "img_id cannot be the name of a picture"),
     (repr({**GOOD, "relation": "/per/per/pear"}), "unknown relation '/per/per/pear'"),

@@ -189,7 +189,7 @@ def test_spans_in_tables(tmp_path):
         ("good\n", 4, "expected 2 cells, got 1"),
         ("a,b,c\n", 4, "expected 2 cells, got 3"),
         (",7.jpg\n", 4, "expected text, or tokens"),
-        ('"so "big" a cat",7.jpg\n', 4, "a cell that holds a quote stands in quotes, its own doubled"),
+        ('"so "big" a cat",7.jpg\n', 4, "quote a cell that holds quotes, and double these"),
         (b"caf\xe9,7.jpg\n", 4, r"'caf\udce9'"),
         ("two\nwords,7.jpg\n", 4, "expected 2 cells, got 1"),
     ],
@@ -213,9 +213,9 @@ def test_a_quote_that_does_not_end_is_listed_with_all_its_lines(tmp_path):
     [
         ("text,image,text\na,b,c\n", r"train\.csv, line 1: several columns are called 'text'"),
         ('\n"text,image\na,b\n', r"train\.csv, line 2: no names of columns"),
-        ("note,image\na,b\n", r"no posts that could be read[^\0]*train\.csv, line 2: expected text, or tokens"),
-        ("", r"train split has no posts"),
-        ("text,image\n", r"train split has no posts"),
+        ("note,image\na,b\n", r"no readable posts[^\0]*train\.csv, line 2: expected text, or tokens"),
+        ("", r"train split has no readable posts"),
+        ("text,image\n", r"train split has no readable posts"),
     ],
 )
 def test_tables_of_which_nothing_can_be_read_are_an_error(tmp_path, content, message):
@@ -277,10 +277,10 @@ def test_rows_that_cannot_be_read_are_listed_or_with_strict_an_error(tmp_path, c
         ({"tail": {"start": 0}}, "tail must be {"),
         ({"tail": [False, True]}, "tail must be {"),
         ({"tail": [0, 1.0]}, "tail must be {"),
-        ({"tail": [1, 1]}, "tail must lie in the 2 words, got [1, 1]"),
-        ({"tail": [-1, 1]}, "tail must lie in the 2 words"),
-        ({"tail": [0, 3]}, "tail must lie in the 2 words, got [0, 3]"),
-        ({"tail": [0, 10**30]}, "tail must lie in the 2 words"),
+        ({"tail": [1, 1]}, "tail must be within the 2 words, got [1, 1]"),
+        ({"tail": [-1, 1]}, "tail must be within the 2 words"),
+        ({"tail": [0, 3]}, "tail must be within the 2 words, got [0, 3]"),
+        ({"tail": [0, 10**30]}, "tail must be within the 2 words"),
     ],
 )
 def test_pairs_that_cannot_be_read_are_listed(tmp_path, change, message):

@@ -217,7 +217,7 @@ def test_bad_lines_are_listed_or_with_strict_an_error(tmp_path, capsys):
 def test_a_split_of_which_nothing_can_be_read_is_an_error_with_its_lines(tmp_path):
     raw = write_umt_twitter(tmp_path / "raw")
     write(raw / "twitter2015/test.txt", "all wrong\n")
-    with pytest.raises(SystemExit, match=r"the test split has no posts that could be read[^\0]*test\.txt, line 1: "):
+    with pytest.raises(SystemExit, match=r"the test split has no readable posts[^\0]*test\.txt, line 1: "):
         run(raw, tmp_path / "out")
 
 

@@ -482,20 +482,20 @@ def be_bert(folder: Path):
 
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-BROKEN = "model.safetensors ({} bytes) is cut or broken"
+BROKEN = "model.safetensors ({} bytes) is truncated or damaged"
 OTHER = "other shapes than the configuration asks for"
 CHECKPOINTS = {  # name -> how it is spoilt, what the model says (None: loads), what the extractor says
-    "cut weights": (rewrite(WEIGHTS, lambda b: b[: len(b) // 2]), "is cut or broken", ...),
-    "cut header": (rewrite(WEIGHTS, lambda b: b[:20]), "model.safetensors (20 bytes) is cut or broken", ...),
+    "cut weights": (rewrite(WEIGHTS, lambda b: b[: len(b) // 2]), "is truncated or damaged", ...),
+    "cut header": (rewrite(WEIGHTS, lambda b: b[:20]), "model.safetensors (20 bytes) is truncated or damaged", ...),
     "no bytes": (rewrite(WEIGHTS, lambda b: b""), "model.safetensors (0 bytes)", ...),
-    "page": (rewrite(WEIGHTS, lambda b: b"<html>404</html>" * 99), "is cut or broken", ...),
-    "huge header": (rewrite(WEIGHTS, lambda b: struct.pack("<Q", 2**60) + b[8:]), "is cut or broken", ...),
+    "page": (rewrite(WEIGHTS, lambda b: b"<html>404</html>" * 99), "is truncated or damaged", ...),
+    "huge header": (rewrite(WEIGHTS, lambda b: struct.pack("<Q", 2**60) + b[8:]), "is truncated or damaged", ...),
     "wrong shape": (weigh(classifier__weight=torch.zeros(4, 7)), [OTHER, "classifier.weight [4, 7], not [9, 32]"], ...),
     "missing weight": (weigh(classifier__weight=None), None, "lacks the weights classifier.weight"),
     "NaN": (weigh(classifier__bias=torch.full((9,), math.nan)), None, "not finite: classifier.bias"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "no file named model.safetensors", ...),
     "no config": (lambda folder: (folder / CONFIG).unlink(), "holds no config.json, only", ...),
-    "cut config": (rewrite(CONFIG, lambda b: b[:200]), "config.json (200 bytes) is cut or broken", ...),
+    "cut config": (rewrite(CONFIG, lambda b: b[:200]), "config.json (200 bytes) is truncated or damaged", ...),
     "list config": (rewrite(CONFIG, lambda b: b"[1]"), "model_type=[1]", ...),
     "nested config": (rewrite(CONFIG, lambda b: b"[" * 100_000), "config.json", ...),
     "BERT": (be_bert, "model_type='bert'", ...),
@@ -506,7 +506,11 @@ CHECKPOINTS = {  # name -> how it is spoilt, what the model says (None: loads), 
     "other prompt": (configure(prompt_length=7), "prompt_length=7", ...),
     "negative field": (configure(num_objects=-1), "num_objects=-1", ...),
     "no tokenizer": (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], None, "the processor of"),
-    "cut tokenizer": (rewrite(TOKENIZER, lambda b: b[:300]), None, "tokenizer.json (300 bytes) is cut or broken"),
+    "cut tokenizer": (
+        rewrite(TOKENIZER, lambda b: b[:300]),
+        None,
+        "tokenizer.json (300 bytes) is truncated or damaged",
+    ),
     "other tokenizer": (rewrite(TOKENIZER, lambda b: b"{}"), None, "the processor of"),
     "no processor": (lambda folder: (folder / "processor_config.json").unlink(), None, "the processor of"),
     "empty folder": (lambda folder: [path.unlink() for path in folder.iterdir()], "no config.json, only nothing", ...),
@@ -590,7 +594,7 @@ def test_shards(tmp_path, caplog, name):
     assert spoilt != shard.read_bytes()
     shard.write_bytes(spoilt)
     cache = VisualFeatureCache(tmp_path, 5)
-    assert len(cache) == 0 and f"{shard} is no" in caplog.text and "delete it" in caplog.text
+    assert len(cache) == 0 and f"{shard} is " in caplog.text and "delete it" in caplog.text
     refused(lambda: cache.read([KEY]), KEY)
 
 
@@ -836,7 +840,7 @@ def test_posts_with_bad_pictures_are_kept_without_them_and_counted(pictures, tmp
 LINES = ("train", "val", "test")
 RAW_FILES = {
     "none": (posts, {}, [], "no train.jsonl"),
-    "empty": (posts, {"train.jsonl": b""}, [], "has no posts that could be read"),
+    "empty": (posts, {"train.jsonl": b""}, [], "has no readable posts"),
     "bytes": (posts, {"train.jsonl": b"\xff\n[\n" + b"[" * 100_000}, [], ["train.jsonl, line 1", "UnicodeDecodeError"]),
     "tag": (posts, {"train.jsonl": b'{"text": "a", "ner_tags": ["X"]}\n'}, [], ["line 1", "['X']"]),
     "tags": (posts, {"train.jsonl": b'{"text": "a b", "ner_tags": ["O"]}\n'}, ["--strict"], ["line 1", "2 BIO tags"]),

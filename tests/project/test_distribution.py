@@ -176,7 +176,7 @@ def test_the_sdist_holds_every_tracked_file(unpacked):
     assert {"setup.cfg", "pyproject.toml", "MANIFEST.in", "CITATION.cff", "tests/helpers/tiny.py", ".ci/run"} <= wanted
     assert sorted(name for name in wanted if not (unpacked / name).is_file()) == []
     changed = {name for name in wanted if (unpacked / name).read_bytes() != (ROOT / name).read_bytes()}
-    assert changed <= {"setup.cfg"}  # setuptools writes it anew
+    assert changed <= {"setup.cfg"}  # setuptools writes it again
     assert os.access(unpacked / ".ci/run", os.X_OK)
 
 

@@ -118,7 +118,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> list[Path]:
-    """Return two finished data sets; the first has more rows, and its training split lies in two files."""
+    """Return two finished data sets; the first has more rows, and its training split has two files."""
     folders = [tmp_path_factory.mktemp("data") / name for name in ("first", "second")]
     for folder, count in zip(folders, (6, 4), strict=True):
         write_parquet(VisualPosts, folder, train=count, validation=3, test=3, seed=count)

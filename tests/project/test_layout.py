@@ -1,4 +1,4 @@
-"""The layout: the top level is what a checkpoint carries, and folders import only what stands before them."""
+"""The layout: the top level is what a checkpoint carries, and folders import only those before them."""
 
 import ast
 import re

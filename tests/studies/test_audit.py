@@ -244,7 +244,7 @@ def test_figure(tmp_path, capsys, monkeypatch):
     draw = runpy.run_path(str(ROOT / "docs/figures/draw_leakage.py"))["main"]
     output = tmp_path / "leakage.png"
     draw(["--output", str(output)])
-    assert "left as it is" in capsys.readouterr().out and not output.exists()
+    assert "not drawn again" in capsys.readouterr().out and not output.exists()
     with pytest.raises(SystemExit, match="no index of MNRE's crops"):
         draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "texts", index=False))])
     draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "raw"))])

@@ -207,7 +207,7 @@ def test_the_script(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{numbers['kl']['centroid_distance']:.3f}" in printed and "plain *" in printed
     assert output.with_suffix(".png").exists()
-    for wrong, message in ((["--names", "one"], "each of the 2 models"), (["--split", "none"], "none")):
+    for wrong, message in ((["--names", "one"], "give 2 different names"), (["--split", "none"], "none")):
         with pytest.raises(SystemExit) as stopped:
             script.main([*given, *wrong])
         assert stopped.value.code == 2 and message in capsys.readouterr().err

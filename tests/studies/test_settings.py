@@ -85,7 +85,7 @@ def test_choosing_settings_brings_their_reference_along():
         ("FacebookAI/roberta-base", "mine"),
     ]
     assert chosen("low_resource", "no picture, 0.2") == [("full, 0.2", None), ("no picture, 0.2", "full, 0.2")]
-    with pytest.raises(ValueError, match="'no kl' is no setting of this study; they are 'full', 'no KL'"):
+    with pytest.raises(ValueError, match="'no kl' is not a setting of this study; they are 'full', 'no KL'"):
         STUDIES["ablation"].choose(["no kl"])
-    with pytest.raises(ValueError, match="'much' is no number for mixup_delta"):
+    with pytest.raises(ValueError, match="'much' is not a number for mixup_delta"):
         STUDIES["delta"].choose(["much"])

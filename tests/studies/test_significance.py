@@ -45,7 +45,7 @@ def test_p_of_few_posts_is_the_share_of_all_ways_to_swap():
 
 
 def test_the_interval_is_that_of_a_difference_of_shares():
-    """With one label a post F1 is the share of right posts, so the interval is mean ± 1.96 standard errors."""
+    """With one label per post F1 is the share of right posts, so the interval is mean ± 1.96 standard errors."""
     ours, theirs = random_counts(1, 0.8, 400), random_counts(2, 0.6, 400)
     found = compare([ours], [theirs])
     differences = ours[:, 0] - theirs[:, 0]

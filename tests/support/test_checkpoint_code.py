@@ -200,7 +200,7 @@ def test_folders_that_are_no_checkpoint_are_refused(tmp_path):
     (tmp_path / "a_file").touch()
     for name, words in {
         "user/my-posts": "hf download user/my-posts --local-dir",
-        str(tmp_path / "a_file"): "is no folder",
+        str(tmp_path / "a_file"): "is not a folder",
         str(tmp_path / "empty"): "holds no config.json",
         str(tmp_path / "bert"): "model_type='bert', expected 'i2srm'",
     }.items():
@@ -236,4 +236,4 @@ def test_the_command_says_what_it_changed(old, present, capsys, tmp_path):
     assert lines == [*(f"{old}: {what} {name}" for name, what in EXPECTED.items()), f"{present}: already up to date"]
     with pytest.raises(SystemExit) as end:
         update_checkpoint.main([str(tmp_path / "nothing")])
-    assert end.value.code == 2 and "is no folder" in capsys.readouterr().err
+    assert end.value.code == 2 and "is not a folder" in capsys.readouterr().err
