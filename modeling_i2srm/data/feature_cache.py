@@ -26,8 +26,10 @@ from ..pictures import MAX_ASPECT, PictureError, load_picture, read_bytes
 from ..processing_i2srm import I2SRMProcessor
 from ..support.atomic_files import check_writable, placing
 from ..support.batch_norm import fold_batch_norm
+from ..support.digests import add_weights
 from ..support.faults import RunError
 from ..support.precision import bf16_is_fast
+from ..support.processes import from_first, in_process_group
 from ..version import __version__
 
 logger = logging.getLogger(__name__)
@@ -262,9 +264,7 @@ def describe(model, processor: I2SRMProcessor, dtype: str) -> dict:
     """
     encoder = model.base_model.vision_encoder
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    add_weights(digest, encoder)
     config = {name: value for name, value in encoder.config.to_dict().items() if name not in INCIDENTAL}
     settings = {**processor.to_dict(), "max_aspect": MAX_ASPECT}
     for name in ("auto_map", "max_length", "num_objects", "processor_class", "tokenizer"):
@@ -321,16 +321,9 @@ def cache_pictures(
     ['0a52730597fb4ffa01fc117d9e71e3a9', '5f0d2bbd7bd3c1a04e6b2f6ffc8ae6e4']
     """
     started = time.perf_counter()
-    in_group = distributed.is_available() and distributed.is_initialized()
+    in_group = in_process_group()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if in_group else (0, 1)
     progress = progress and rank == 0
-
-    def from_first(value):
-        """Broadcast the value of the first process: files and cache may change between two processes' reads."""
-        shared = [value]
-        if in_group:
-            distributed.broadcast_object_list(shared)
-        return shared[0]
 
     cache.drop_leftovers()
     rows = {name: picture_rows(split) for name, split in splits.items()}

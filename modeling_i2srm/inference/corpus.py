@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
 from ..pictures import PictureError
@@ -36,6 +36,7 @@ from ..support.detectors import ObjectCropper, load_detector
 from ..support.faults import LOST_PROCESS, RunError, first_line, lost_process
 from ..support.parquet_rows import ParquetRows
 from ..support.picture_paths import locate
+from ..support.processes import from_first
 from .corpus_files import (
     COUNTS,
     EXAMPLE,
@@ -160,7 +161,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         known = None if arguments.overwrite else read_manifest(output)
         return describe_inputs(arguments.input, size, arguments.ignore, known)
 
-    inputs = agree(state, look)
+    inputs = make_on_main(state, look)
     shards = make_shards(inputs, size)
     given = ("threshold", "relation_threshold", "on_image_error")
     options = {name: getattr(arguments, name) for name in (*given, "allow_private_addresses")}
@@ -177,7 +178,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     def prepare() -> list[str]:
         return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
 
-    left = set(agree(state, prepare))
+    left = set(make_on_main(state, prepare))
     started = time.perf_counter()
     mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
     worker = ShardWorker(extractor, inputs, arguments)
@@ -243,21 +244,20 @@ def start_processes(use_cpu: bool = False) -> PartialState:
     return state
 
 
-def agree(state: PartialState, make: Callable):
-    """What the main process makes, on all of them; what it raises ends all of them."""
-    box = [None]
-    error = None
+def make_on_main(state: PartialState, make: Callable):
+    """Call a function on the main process and broadcast its result, as JSON; its errors stop all processes."""
+    text, error = None, None
     if state.is_main_process:
         try:
-            box = [json.dumps(make())]
+            text = json.dumps(make())
         except Exception as raised:
             error = raised
-    broadcast_object_list(box)
+    text = from_first(text)
     if error is not None:
         raise error
-    if box[0] is None:
-        raise SystemExit(1)  # the main process says why
-    return json.loads(box[0])
+    if text is None:
+        raise SystemExit(1)  # the main process prints the error
+    return json.loads(text)
 
 
 # Extraction

@@ -18,6 +18,7 @@ from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
 from ..posts import COLUMNS
 from ..support import detectors
 from ..support.atomic_files import replacing, write_json
+from ..support.digests import add_weights, hash_file
 from ..version import __version__
 from .extraction import Extractor
 
@@ -127,11 +128,7 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
         )
     if not {"text", "tokens"} & set(names):
         raise ValueError(f"{path} has neither a column text nor tokens, only {', '.join(map(repr, names))}")
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"sha256": digest.hexdigest(), "rows": rows}
+    return {"sha256": hash_file(path), "rows": rows}
 
 
 def make_shards(inputs: list[dict], shard_size: int) -> list[Shard]:
@@ -214,9 +211,7 @@ def fingerprint(pipe) -> str:
 
 def add_model(digest, model: torch.nn.Module) -> dict | None:
     """Add the weights of a model to a digest; return its configuration, if it has one."""
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    add_weights(digest, model)
     if not hasattr(model, "config"):
         return None
     config = model.config.to_diff_dict()

@@ -41,6 +41,7 @@ from tqdm.auto import tqdm
 from ..pictures import PictureError
 from ..support.atomic_files import check_writable, placing, write_json
 from ..support.detectors import OWN, Detector, load_detector, noun_chunks, text_phrases
+from ..support.digests import add_weights, hash_file
 from ..support.faults import Interrupted, run_script, stop_on_sigterm
 from ..support.parquet_rows import ParquetRows
 from ..version import __version__
@@ -61,7 +62,6 @@ from .crop_shards import (
 from .crop_sheet import write_sheet
 from .mnre import LEAK
 from .parquet import gather, write_files
-from .picture_files import hash_file
 from .push import push_folder
 from .report import print_report
 
@@ -130,9 +130,7 @@ def fingerprint(detector: Detector, name: str) -> str:
     """Return the sha256 of a detector's weights, or of the Python file of a user-defined detector."""
     digest = hashlib.sha256()
     if isinstance(model := getattr(detector, "model", None), torch.nn.Module):
-        for key, tensor in sorted(model.state_dict().items()):
-            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        add_weights(digest, model)
     elif (match := OWN.fullmatch(name)) and Path(match["place"]).is_file():
         digest.update(hash_file(Path(match["place"])).encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from tqdm import tqdm
 
-from .picture_files import hash_file
+from ..support.digests import hash_file
 
 try:
     import fcntl

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import datasets
 
+from ..support.digests import hash_file
 from .builder import PostsBuilder, RawData, RawPost, add_crops, add_own_crops, is_text, mre_features
 from .command import run
 from .conll import Problem
 from .known_files import KNOWN_FILES, TWEETS
-from .picture_files import find_picture_folder, folders_below, hash_file, is_plain_name
+from .picture_files import find_picture_folder, folders_below, is_plain_name
 
 RELATIONS = [
     "None",

@@ -11,6 +11,8 @@ from pathlib import Path
 import datasets
 from PIL import Image, UnidentifiedImageError
 
+from ..support.digests import hash_file
+
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50_000_000
 MAX_SCANS = 100  # of a progressive JPEG, each decoded at full size; usual ones have ten
@@ -166,13 +168,4 @@ def stamp_files(root: Path) -> str:
                 if path.suffix.lower() in CONTENT_HASHED:
                     stamp += " " + hash_file(path)
                 digest.update(stamp.encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     return digest.hexdigest()

@@ -42,6 +42,7 @@ from pathlib import Path
 
 import datasets
 
+from ..support.digests import hash_file
 from .builder import (
     NER_TAGS,
     PICTURES,
@@ -56,7 +57,7 @@ from .builder import (
 )
 from .command import finish, make_parser
 from .conll import BIO_TAG, ConllFile, Problem, read_conll
-from .picture_files import PictureFolder, hash_file
+from .picture_files import PictureFolder
 
 STEMS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
 STEMS["test"] = "test"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import datasets
 
+from ..support.digests import hash_file
 from .builder import MNER_FEATURES, NER_TAGS, PostsBuilder, RawData, RawPost, add_crops, add_own_crops, unique
 from .conll import ConllPost, read_conll
 from .known_files import KNOWN_FILES, TWEETS
-from .picture_files import find_picture_folder, folders_below, hash_file
+from .picture_files import find_picture_folder, folders_below
 
 TEXT_NAMES = {"train": ("train.txt",), "validation": ("valid.txt", "val.txt", "dev.txt"), "test": ("test.txt",)}
 INDEX_NAMES = {"train": "train", "validation": "val", "test": "test"}

@@ -20,9 +20,9 @@ from pathlib import Path
 import datasets
 from PIL import Image, ImageDraw
 
+from ..support.digests import hash_file
 from .builder import MNER_FEATURES, FreshConfig, write_parquet
 from .pictograms import PICTOGRAMS, SIZE, cut_objects, draw_picture
-from .picture_files import hash_file
 
 TYPES = list(PICTOGRAMS)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import datasets
 
+from ..support.digests import hash_file
 from .builder import mre_features
 from .pictograms import (
     Drawings,
@@ -33,7 +34,6 @@ from .pictograms import (
     draw_star,
     draw_umbrella,
 )
-from .picture_files import hash_file
 from .visual_posts import Deck, VisualPosts, VisualPostsConfig, decorate, fill, phrases, run, split_names
 
 # In the sentences h stands for the head, t for the tail, x for a third name.

@@ -14,7 +14,7 @@ from pathlib import Path
 import datasets
 from datasets import ClassLabel, Features, Value
 
-from .picture_files import hash_file
+from ..support.digests import hash_file
 from .visual_posts import MNER_FEATURES, TYPES, VisualPosts, VisualPostsConfig, make_posts, rows_to_show, run
 
 LABELS = [*TYPES, "none"]

@@ -29,10 +29,10 @@ from sklearn.metrics import roc_auc_score
 from ..prepare.conll import count_entities
 from ..prepare.mnre import RELATIONS, Mnre
 from ..prepare.parquet import read_columns
-from ..prepare.picture_files import hash_file
 from ..prepare.report import table
 from ..prepare.twitter2015 import Twitter2015
 from ..prepare.twitter2017 import Twitter2017
+from ..support.digests import hash_file
 
 BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
 RULE = 3  # a pair of MNRE with this many crops or more is related

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..configuration_i2srm import I2SRMConfig
 from ..support.atomic_files import placing, replacing, write_json
 from ..support.faults import Interrupted
+from ..support.processes import from_first, in_process_group
 from ..training.arguments import Arguments, json_to_argv, parse_arguments
 from ..training.checkpoints import find_checkpoints, remove
 from ..training.run import run_task, setup_logging
@@ -200,7 +201,7 @@ def run_study(
     folder = Path(output_dir) / f"{study}-{Path(first_run.data.dataset).name}"
     stored = Path(output_dir) / "cache"
     todo = from_first(sorted({run.key for run in runs if read_run(stored / run.key) is None}))
-    first = not distributed_group() or distributed.get_rank() == 0
+    first = not in_process_group() or distributed.get_rank() == 0
     logger.info(f"{study}: {len(runs)} runs, {len({run.key for run in runs})} different, {len(todo)} left to do")
     bar = tqdm(total=len(todo), desc=study, unit="run", disable=not (progress and first))
     for run in runs:
@@ -210,7 +211,7 @@ def run_study(
             train(run, task, stored / run.key, keep_models)
             bar.update()
     bar.close()
-    if distributed_group():
+    if in_process_group():
         distributed.barrier()  # the first process writes
     if first:
         write_study(folder, study, task, [record(study, task, run, stored / run.key) for run in runs], command)
@@ -266,18 +267,6 @@ def record(study: str, task: Task, run: Run, folder: Path) -> dict:
     about = {"study": study, "task": task.name, "setting": run.setting.name, **setting, "seed": run.seed}
     place = {"key": run.key, "folder": str(folder), "decisive": run.decisive}
     return {**about, **place, "seconds": results["seconds"], "results": results}
-
-
-def distributed_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def from_first(value):
-    """Broadcast the value of the first process: files may appear between two processes' reads."""
-    shared = [value]
-    if distributed_group():
-        distributed.broadcast_object_list(shared)
-    return shared[0]
 
 
 __all__ = ["Run", "plan", "run_study", "write_study"]

@@ -1,6 +1,20 @@
-"""Makes training in several processes equal to training in one on their joint batch."""
+"""Several processes: values that they share, and training that equals training in one on their joint batch."""
 
 import torch
+from torch import distributed
+
+
+def in_process_group() -> bool:
+    """Whether this process trains or extracts together with others."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def from_first(value):
+    """Broadcast the value of the first process: files may change between the reads of two processes."""
+    shared = [value]
+    if in_process_group():
+        distributed.broadcast_object_list(shared)
+    return shared[0]
 
 
 def without_repeats(batch: dict, rows: int, process: int, keep_shape: bool = False) -> dict:
@@ -42,4 +56,4 @@ def loss_shares(counts: torch.Tensor, totals: torch.Tensor, processes: int) -> t
     return counts * processes / totals.clamp(min=torch.finfo(totals.dtype).tiny)
 
 
-__all__ = ["loss_shares", "without_repeats"]
+__all__ = ["from_first", "in_process_group", "loss_shares", "without_repeats"]

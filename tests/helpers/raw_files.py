@@ -14,8 +14,8 @@ from PIL import Image
 from modeling_i2srm.prepare.conll import read_conll
 from modeling_i2srm.prepare.known_files import KNOWN_FILES, KnownFile
 from modeling_i2srm.prepare.mnre import RELATIONS
-from modeling_i2srm.prepare.picture_files import hash_file
 from modeling_i2srm.prepare.twitter import digests
+from modeling_i2srm.support.digests import hash_file
 
 TEXT = (
     "IMGID:7\nRT\tO\n@x\tO\nSt.\tB-PER\nJames\tI-PER\n\u00a0\tO\n\n"

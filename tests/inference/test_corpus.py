@@ -25,7 +25,7 @@ from tiny_detectors import save_sure_detector
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
 from modeling_i2srm.cli.extract import parse_arguments
 from modeling_i2srm.inference import corpus, corpus_files
-from modeling_i2srm.inference.corpus import CorpusArguments, agree, extract_corpus, load_cropper, start_processes
+from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus, load_cropper, make_on_main, start_processes
 from modeling_i2srm.inference.corpus_files import (
     Shard,
     cropper_fingerprint,
@@ -861,8 +861,8 @@ def test_what_the_main_process_refuses_ends_the_others():
     def fail():
         raise ValueError("no")
 
-    assert agree(PartialState(), lambda: {"a": [1]}) == {"a": [1]}
+    assert make_on_main(PartialState(), lambda: {"a": [1]}) == {"a": [1]}
     with pytest.raises(ValueError, match="no"):
-        agree(PartialState(), fail)
+        make_on_main(PartialState(), fail)
     with pytest.raises(SystemExit):  # it was told nothing
-        agree(SimpleNamespace(is_main_process=False), fail)
+        make_on_main(SimpleNamespace(is_main_process=False), fail)

@@ -12,7 +12,7 @@ import pytest
 from hub_server import HubServer
 
 from modeling_i2srm.prepare import known_files, twitter2015
-from modeling_i2srm.prepare.picture_files import hash_file
+from modeling_i2srm.support.digests import hash_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = {

@@ -39,6 +39,7 @@ INTERNAL = {
     "prepare.twitter",
     "studies.report",
     "support.atomic_files",
+    "support.digests",
     "support.faults",
     "support.figure_style",
     "support.html_page",
