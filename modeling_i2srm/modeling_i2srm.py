@@ -1,6 +1,7 @@
 """I2SRM models: a text encoder with visual prompts in every layer, and its heads (arXiv 2310.06326)."""
 
 import inspect
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -9,11 +10,11 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import can_return_tuple
 
-from .attn_mixup import joint_batch
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
-from .heads import VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
+from .heads import Head, VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
 from .pretrained_model import (
+    I2SRMInputs,
     I2SRMModelOutput,
     I2SRMOutput,
     I2SRMPreTrainedModel,
@@ -252,7 +253,13 @@ def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int)
         )
 
 
-class I2SRMForTokenClassification(I2SRMPreTrainedModel):
+def labelled_words(labels: torch.Tensor, word_mask: torch.Tensor | None) -> torch.Tensor:
+    """Where (B, T) a word begins that has a label."""
+    labelled = labels != -100
+    return labelled if word_mask is None else labelled & word_mask.bool()
+
+
+class I2SRMForTokenClassification(Head):
     """Multimodal named entity recognition: the first sub-token of each word -> dropout -> linear -> CRF over words.
 
     Example:
@@ -283,17 +290,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         word_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Tag posts; inputs as for `I2SRMModel`, and:
 
@@ -302,71 +303,40 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
                 out of the loss.
             word_mask: (B, T), 1 on the first sub-token of each word; default where `labels` are not -100.
         """
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
-        parts = {}
-        if labels is not None:
-            labelled = labels != -100
-            labelled = labelled if word_mask is None else labelled & word_mask.bool()
-            tags, mask = gather_words(labels, labelled)  # (B, W)
-            if self.training and self.attn_mixup is not None:
-                words, _ = gather_words(hidden, labelled)  # (B, W, d)
-                if self.attn_mixup.gather:
-                    words, tags = joint_batch(words, tags.masked_fill(~mask, -100))
-                    mask = tags != -100
-                rows = self.attn_mixup(words, mask)
-                sentences = torch.cat([rows.unmixed_hidden, rows.mixed_hidden, rows.mixed_hidden])
-                samples = torch.cat([rows.unmixed, rows.first, rows.second])
-                parts["task_loss"], first, second = self._emission_losses(
-                    self.classifier(self.dropout(sentences)),
-                    tags[samples],
-                    mask[samples],
-                    [len(rows.unmixed), len(rows.first), len(rows.second)],
-                )
-                if len(rows.mixed_hidden):
-                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
-            else:
-                parts["task_loss"] = self._emission_losses(gather_words(logits, labelled)[0], tags, mask)[0]
-            if self.semantic_loss is not None and outputs.visual_features is not None:
-                divergence = self.semantic_loss(self.text_vectors(hidden), *self.model.main_picture(outputs))
-                parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput.of_parts(logits, parts, outputs)
+        parts = None if labels is None else self._task_losses(hidden, logits, labels, word_mask)
+        return self.build_output(logits, parts, self.text_vectors(hidden), self.semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the semantic loss compares with the pictures: the first token's state (B, d)."""
         return hidden[:, 0]
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
-        labelled = inputs["labels"] != -100
-        if inputs.get("word_mask") is not None:
-            labelled = labelled & inputs["word_mask"].bool()
+        labelled = labelled_words(inputs["labels"], inputs.get("word_mask"))
         return labelled.sum() if self.crf is None else labelled.any(1).sum()
 
-    def _emission_losses(self, emissions, tags, mask, sizes=None) -> list[torch.Tensor]:
-        """The loss of each group of rows: mean over its sentences of -log p (CRF), or over its words of cross-entropy.
+    def _task_losses(self, hidden, logits, labels, word_mask) -> dict[str, torch.Tensor]:
+        """The parts of the loss without the semantic one."""
+        labelled = labelled_words(labels, word_mask)
+        tags, mask = gather_words(labels, labelled)  # (B, W)
+        tags = tags.masked_fill(~mask, -100)
+        if not self.training or self.attn_mixup is None:
+            return {"task_loss": self._mean_losses(gather_words(logits, labelled)[0], tags, [len(tags)])[0]}
+        rows = self.attn_mixup(gather_words(hidden, labelled)[0], tags)
+        tags = [rows.unmixed_labels, rows.first_labels, rows.second_labels]
+        # All groups go through the CRF at once, which walks along the words only one time.
+        emissions = self.classifier(self.dropout(torch.cat([rows.unmixed, rows.mixed, rows.mixed])))
+        return rows.combine(*self._mean_losses(emissions, torch.cat(tags), list(map(len, tags))))
 
-        All groups go through the CRF at once, which walks along the words only one time.
-        """
+    def _mean_losses(self, emissions, tags, sizes: list[int]) -> list[torch.Tensor]:
+        """The loss of each group of sentences: the mean of -log p (CRF), or over the words of cross-entropy."""
+        mask = tags != -100
         if self.crf is not None:
             losses, counts = self.crf(emissions, tags, mask), mask.any(1)
         else:
-            scores = emissions.float().transpose(1, 2)
-            losses = F.cross_entropy(scores, tags.masked_fill(~mask, 0), reduction="none") * mask
-            counts = mask
-        sizes = [len(tags)] if sizes is None else sizes
+            losses, counts = F.cross_entropy(emissions.float().transpose(1, 2), tags, reduction="none"), mask
         return [
             group.sum() / count.sum().clamp(min=1)
             for group, count in zip(losses.split(sizes), counts.split(sizes), strict=True)
@@ -486,18 +456,12 @@ class I2SRMForRelationClassification(VectorClassifier):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         head_mask: torch.Tensor | None = None,
         tail_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Classify entity pairs; inputs as for `I2SRMModel`, and:
 
@@ -510,23 +474,10 @@ class I2SRMForRelationClassification(VectorClassifier):
                 "head_mask and tail_mask are missing; the processor makes them, e.g. "
                 'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))'
             )
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         pairs = self.text_vectors(outputs.last_hidden_state, head_mask, tail_mask)
-        return self.classify(
-            pairs, outputs, labels, self.pair_classifier, self.pair_attn_mixup, self.pair_semantic_loss
-        )
+        logits, parts = self.classify(pairs, labels, self.pair_classifier, self.pair_attn_mixup)
+        return self.build_output(logits, parts, pairs, self.pair_semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor, head_mask: torch.Tensor, tail_mask: torch.Tensor) -> torch.Tensor:
         """The pairs (B, 2d), which are also what the semantic loss compares with the pictures."""
@@ -578,17 +529,11 @@ class I2SRMForSequenceClassification(VectorClassifier):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         word_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Classify posts; inputs as for `I2SRMModel`, and:
 
@@ -601,23 +546,10 @@ class I2SRMForSequenceClassification(VectorClassifier):
                 f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
                 "e.g. labels=torch.tensor([1, 0])"
             )
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         vectors = self.text_vectors(outputs.last_hidden_state)
-        return self.classify(
-            vectors, outputs, labels, self.post_classifier, self.post_attn_mixup, self.post_semantic_loss
-        )
+        logits, parts = self.classify(vectors, labels, self.post_classifier, self.post_attn_mixup)
+        return self.build_output(logits, parts, vectors, self.post_semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
         """The posts (B, d), which are also what the semantic loss compares with the pictures."""

@@ -463,29 +463,26 @@ def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch, batch):
     recorded = {}
     forward = model.attn_mixup.forward
 
-    def record(hidden, mask):
-        recorded["rows"] = forward(hidden, mask)
+    def record(hidden, labels):
+        recorded["rows"] = forward(hidden, labels)
         return recorded["rows"]
 
     monkeypatch.setattr(model.attn_mixup, "forward", record)
     outputs = model(**inputs)
     rows = recorded["rows"]
-    tags, mask = gather_words(inputs["labels"], inputs["word_mask"])
 
-    def crf(hidden, source):
-        length = int(mask[source].sum())
-        return model.crf(
-            model.classifier(hidden)[None, :length], tags[source][None, :length], mask[source][None, :length]
-        )
+    def crf(hidden, tags):
+        length = int((tags != -100).sum())
+        return model.crf(model.classifier(hidden)[None, :length], tags[None, :length], torch.ones(1, length))
 
-    def mean(hidden, sources):
-        return sum(crf(h, s) for h, s in zip(hidden, sources.tolist(), strict=True)) / len(sources)
+    def mean(hidden, tags):
+        return sum(crf(h, t) for h, t in zip(hidden, tags, strict=True)) / len(tags)
 
-    torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed_hidden, rows.unmixed)[0])
-    assert (outputs.mixup_loss is None) == (len(rows.first) == 0) == (batch == 1)
+    torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed, rows.unmixed_labels)[0])
+    assert (outputs.mixup_loss is None) == (len(rows.mixed) == 0) == (batch == 1)
     if batch == 1:
         return
-    mixed = rows.lam * mean(rows.mixed_hidden, rows.first) + (1 - rows.lam) * mean(rows.mixed_hidden, rows.second)
+    mixed = rows.lam * mean(rows.mixed, rows.first_labels) + (1 - rows.lam) * mean(rows.mixed, rows.second_labels)
     torch.testing.assert_close(outputs.mixup_loss, mixed[0])
 
 
