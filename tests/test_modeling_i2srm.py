@@ -17,9 +17,17 @@ from tiny import (
     tiny_inputs,
 )
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
+from transformers.utils.generic import find_labels
 
-from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm import (
+    I2SRMConfig,
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+    I2SRMModel,
+)
 from modeling_i2srm.modeling_i2srm import CPU_BYTES, gather_words
+from modeling_i2srm.pretrained_model import I2SRMInputs
 from modeling_i2srm.training.trainer import LOSS_PARTS
 from modeling_i2srm.visual_prompt import PrefixCache, pool_feature_maps
 
@@ -114,6 +122,16 @@ def test_absent_pictures_give_the_text_only_result_and_present_ones_do_not(atten
     for post in range(3):
         words = inputs["attention_mask"][post].bool()
         assert (present - reference)[post][words].abs().max() > 1e-3
+
+
+HEADS = [I2SRMForTokenClassification, I2SRMForRelationClassification, I2SRMForSequenceClassification]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_takes_every_input_of_the_model(head):
+    inputs = set(inspect.signature(I2SRMModel.forward).parameters) - {"self", "kwargs"}
+    assert inputs <= set(inspect.signature(head.forward).parameters) | set(I2SRMInputs.__annotations__)
+    assert find_labels(head) == ["labels"]  # Trainer finds them by their name
 
 
 def test_a_misspelt_input_is_refused():

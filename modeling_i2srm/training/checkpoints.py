@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ..support.atomic_files import placing, sync_folder, write_json
 from ..support.faults import RunError, lost_process
@@ -202,6 +202,22 @@ def install_model(staged: Path, folder: Path):
     shutil.rmtree(staged.parent)
 
 
+class MovedBestModel(TrainerCallback):
+    """Takes the best model beside the checkpoint that a run is resumed from.
+
+    The run may have been moved; the state then names a folder that is gone, or another run's.
+    """
+
+    def __init__(self, resumed_from: str | os.PathLike | None):
+        self.resumed_from = resumed_from
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.resumed_from:
+            best = Path(self.resumed_from).with_name(f"checkpoint-{state.best_global_step}")
+            if best.is_dir():
+                state.best_model_checkpoint = str(best)
+
+
 class WholeCheckpoints:
     """A part of `I2SRMTrainer`: saving and resuming as this module says; `train(resume_from_checkpoint=True)` too.
 
@@ -212,7 +228,6 @@ class WholeCheckpoints:
     """
 
     _staging: str | None = None  # where the checkpoint that is being saved belongs for now
-    _resumed_from: Path | None = None
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
@@ -226,25 +241,23 @@ class WholeCheckpoints:
                 raise ValueError(f"no whole checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
         elif resume_from_checkpoint:
             check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
-        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        moved = MovedBestModel(resume_from_checkpoint)
+        self.add_callback(moved)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.remove_callback(moved)
 
+    # No public hook; read in transformers 5.24: callbacks cannot leave out an epoch, and are not told which one it is.
     def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
-        """As Trainer's, but a run that had come to its end is not gone on with: Trainer would take one more step."""
+        """As Trainer's, but a finished run is not continued: Trainer would take one more step."""
         tell_sampler(train_dataloader, epoch)
         callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
         stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
         if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
 
-    def _load_callback_state(self):
-        """As Trainer's, right after the state was read: the best model is that beside the checkpoint, also if the run
-        was moved, and the state names a folder that is gone or another run's."""
-        super()._load_callback_state()
-        best = self._resumed_from.with_name(f"checkpoint-{self.state.best_global_step}")
-        if best.is_dir():
-            self.state.best_model_checkpoint = str(best)
-
+    # No public hook; read in transformers 5.24: on_train_end comes after the best model was loaded.
     def _load_best_model(self):
         """As Trainer's, which would keep the last model where the best one is gone."""
         if torn := what_is_torn(best := self.state.best_model_checkpoint):
@@ -254,9 +267,11 @@ class WholeCheckpoints:
             )
         super()._load_best_model()
 
+    # No public hook; read in transformers 5.24, as for `_save_checkpoint`, which asks it where to write.
     def _get_output_dir(self, trial):
         return super()._get_output_dir(trial) if self._staging is None else self._staging
 
+    # No public hook; read in transformers 5.24: on_save comes when the checkpoint has its name already.
     def _save_checkpoint(self, model, trial):
         folder = self._get_output_dir(trial)
         name, best = f"checkpoint-{self.state.global_step}", f"checkpoint-{self.state.best_global_step}"

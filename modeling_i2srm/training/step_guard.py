@@ -92,8 +92,9 @@ class GuardedSteps:
                 self._part_sums[i] += part.detach().float().mean() / batches
         self._part_sums[-1] += 1 / batches
 
-    def _get_grad_norm(self, model, *args, **kwargs):
-        self._gradient_norm = super()._get_grad_norm(model, *args, **kwargs)
+    # No public hook; read in transformers 5.24: callbacks are not given the norm before the optimizer steps.
+    def _get_grad_norm(self, model, grad_norm=None):
+        self._gradient_norm = super()._get_grad_norm(model, grad_norm)
         return self._gradient_norm
 
     def check_step(self):
@@ -139,7 +140,8 @@ class GuardedSteps:
         if self.accelerator.scaler is None:  # else it skips by itself, for the same reason
             self.model.zero_grad()
         self._part_sums, loss = self._before_step
-        # In the log's mean over steps the mean of the others stands for it.
+        # In the log's mean over steps the mean of the others stands for it; as logging_nan_inf_filter does in
+        # transformers 5.24, which has no public hook here.
         self._tr_loss = loss + loss / (1 + self.state.global_step - self._globalstep_last_logged)
 
 

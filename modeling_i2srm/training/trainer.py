@@ -184,6 +184,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         inner.worker_init_fn = partial(start_worker, inner.worker_init_fn)
         return loader
 
+    # No public hook; read in transformers 5.24: `get_train_dataloader` asks this method.
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or rows is None or not has_length(rows):
@@ -199,6 +200,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(lengths, batch_size, seed)
 
+    # No public hook; read in transformers 5.24: `get_eval_dataloader` and `get_test_dataloader` ask this method.
     def _get_eval_sampler(self, eval_dataset):
         """The order of the data set; Trainer's own shuffles it where training is grouped by length, so that predictions
         would no longer belong to the rows at their place."""
@@ -263,6 +265,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
+            # 1/S sum_s 1/N sum_p 1/A sum_a L_k(s, p, a), section 5 of docs/concepts/method.md
             *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
             logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
             self._part_sums.zero_()
