@@ -1,4 +1,4 @@
-"""AttnMixup: attention across the samples of a batch, of all processes if asked to, then Mixup.
+"""AttnMixup: attention across the examples of a batch (optionally of all processes), then Mixup.
 
 docs/concepts/method.md, section 5.
 """
@@ -59,7 +59,7 @@ class MixedRows:
 
 
 class AttnMixup(nn.Module):
-    """Let the samples of a batch attend to each other, then interpolate pairs of them. For training only.
+    """Let the examples of a batch attend to each other, then interpolate pairs of them. For training only.
 
     Args:
         hidden_size: size of a row (D).
@@ -69,7 +69,7 @@ class AttnMixup(nn.Module):
         delta: share of the rows that enter the pool for mixing, half from the front (originals), half from the back.
         ratio: 1 - ratio of the mixed rows are scored, and the first (0.5 + ratio/2) of the unmixed ones.
         attention, interpolation: the two halves, each can be switched off (for ablations).
-        gather: mix the samples of all training processes, which then draw alike (`joint_batch`).
+        gather: mix the examples of all training processes, which then draw alike (`joint_batch`).
 
     Example:
 

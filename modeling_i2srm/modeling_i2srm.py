@@ -24,7 +24,7 @@ from .pretrained_model import (
 )
 from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, pool_feature_maps
 
-# Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
+# Pictures x bytes per value of a backbone call on the CPU; with more, its layers do not fit the processor's cache.
 CPU_BYTES = 32
 
 
@@ -144,12 +144,12 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def _pad_pictures(self, features, image_mask):
         """Fill up to 1+M pictures with absent ones; the features of absent ones become zeros."""
-        batch, given, size = features.shape
-        missing = 1 + self.config.num_objects - given
+        batch, pictures, size = features.shape
+        missing = 1 + self.config.num_objects - pictures
         if missing < 0:
             raise ValueError(
-                f"{given} pictures a post, but config.num_objects={self.config.num_objects} allows "
-                f"{1 + self.config.num_objects}: give fewer crops or build the model with num_objects={given - 1}"
+                f"{pictures} pictures a post, but config.num_objects={self.config.num_objects} allows "
+                f"{1 + self.config.num_objects}: give fewer crops or build the model with num_objects={pictures - 1}"
             )
         expected = 4 * self.pooled_channels + self.last_channels
         if size != expected:
@@ -158,20 +158,21 @@ class I2SRMModel(I2SRMPreTrainedModel):
                 "compute them with model.get_visual_features(pixel_values)"
             )
         if image_mask is None:
-            image_mask = torch.ones(batch, given, dtype=torch.bool, device=features.device)
-        check_image_mask(image_mask, batch, given)
+            image_mask = torch.ones(batch, pictures, dtype=torch.bool, device=features.device)
+        check_image_mask(image_mask, batch, pictures)
         image_mask = image_mask.bool()
         features = features.masked_fill(~image_mask[..., None], 0)  # masked attention alone would let NaN through
         return F.pad(features, (0, 0, 0, missing)), F.pad(image_mask, (0, missing))
 
-    def _prefix(self, visual_features, image_mask, attention_mask, dtype):
-        """The prompts as a cache, and the attention mask that goes with them."""
+    def _prefix(self, visual_features, image_mask, attention_mask):
+        """The prompts as a cache, and the attention mask of prompts and text."""
         pooled = visual_features[..., : 4 * self.pooled_channels].unflatten(-1, (self.pooled_channels, 2, 2))
         keys, values = self.visual_prompt(pooled.to(self.visual_prompt.gates.weight.dtype))
         prefix = self.visual_prompt.prefix_mask(image_mask)  # (B, h, S)
         text = attention_mask.bool()[:, None, :].expand(-1, prefix.shape[1], -1)  # (B, h, T)
         mask = torch.cat([prefix, text], dim=-1)[:, :, None, :].expand(-1, -1, text.shape[-1], -1)  # (B, h, T, S+T)
         if self.text_encoder.config._attn_implementation != "sdpa":  # eager adds the mask to the scores
+            dtype = self.get_input_embeddings().weight.dtype
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
         return PrefixCache(keys, values), mask
 
@@ -199,12 +200,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
             visual_features: (B, K, F) of `get_visual_features`, instead of `pixel_values`.
             image_mask: (B, K) 1 = present; default all that are given.
         """
-        if unknown := sorted(set(kwargs) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
-            raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, e.g. model(**processor(text=..., images=...))")
-        if pixel_values is not None and visual_features is not None:
-            raise ValueError("give either pixel_values or visual_features, not both")
+        check_inputs(kwargs, input_ids, inputs_embeds, pixel_values, visual_features)
         if pixel_values is not None:
             visual_features = self.get_visual_features(pixel_values, image_mask)
 
@@ -212,10 +208,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if visual_features is not None:
             visual_features, image_mask = self._pad_pictures(visual_features, image_mask)
             text = input_ids if input_ids is not None else inputs_embeds[..., 0]
-            if attention_mask is None:
-                attention_mask = torch.ones_like(text, dtype=torch.bool)
-            dtype = self.get_input_embeddings().weight.dtype
-            cache, attention_mask = self._prefix(visual_features, image_mask, attention_mask, dtype)
+            attention_mask = torch.ones_like(text, dtype=torch.bool) if attention_mask is None else attention_mask
+            cache, attention_mask = self._prefix(visual_features, image_mask, attention_mask)
         elif image_mask is not None and image_mask.any():
             raise ValueError("image_mask names pictures, but neither pixel_values nor visual_features is given")
         else:
@@ -224,15 +218,14 @@ class I2SRMModel(I2SRMPreTrainedModel):
         settings = {self.cache_argument: cache, "use_cache": False}  # the prompts are read, and nothing is kept
         if token_type_ids is not None:
             settings["token_type_ids"] = token_type_ids
+        extras = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        for name, wanted in extras.items():
+            settings[name] = getattr(self.config, name) if wanted is None else wanted
         outputs = self.text_encoder(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            output_attentions=self.config.output_attentions if output_attentions is None else output_attentions,
-            output_hidden_states=(
-                self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-            ),
             return_dict=True,
             **settings,
         )
@@ -243,6 +236,16 @@ class I2SRMModel(I2SRMPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def check_inputs(others: dict, input_ids, inputs_embeds, pixel_values, visual_features):
+    """Refuse inputs that the model does not take, and inputs that exclude each other."""
+    if unknown := sorted(set(others) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
+        raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give either input_ids or inputs_embeds, e.g. model(**processor(text=..., images=...))")
+    if pixel_values is not None and visual_features is not None:
+        raise ValueError("give either pixel_values or visual_features, not both")
 
 
 def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int):

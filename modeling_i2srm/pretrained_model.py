@@ -103,7 +103,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                     raise
                 again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
                 _, report = super().from_pretrained(path, *model_args, **again)
-                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
+                wrong = [f"{name} {list(saved)}, not {list(new)}" for name, saved, new in report["mismatched_keys"]]
                 more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
                 raise CheckpointError(
                     f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
