@@ -104,7 +104,7 @@ def test_a_checkpoint_whose_best_model_is_torn_is_named_and_passed_over(whole, t
     DAMAGES[damage](out / "checkpoint-4")
     assert last_whole_checkpoint(out) == str(out / "checkpoint-2")
     assert f"{out / 'checkpoint-6'} is incomplete and is skipped: of its best model" in caplog.text
-    with pytest.raises(ValueError, match="of its best model checkpoint-4.*_from_checkpoint .*checkpoint-2, or go on w"):
+    with pytest.raises(ValueError, match="of its best model checkpoint-4.*_from_checkpoint .*checkpoint-2, or resume w"):
         checkpoints.check_whole(out / "checkpoint-6")
     assert last_whole_checkpoint(out, needs_best=False) == str(out / "checkpoint-6")  # it is not loaded
     checkpoints.check_whole(out / "checkpoint-6", needs_best=False)
