@@ -197,23 +197,22 @@ class PublishedRecipe(nn.Module):
             words.append(hidden[b][first_tokens])
             scores.append(logits[b][first_tokens])
             tags.append(labels[b][first_tokens])
-        mask = pad_sequence([torch.ones_like(row) for row in tags], batch_first=True).bool()  # (B, W)
-        tags = pad_sequence(tags, batch_first=True)
+        tags = pad_sequence(tags, batch_first=True, padding_value=-100)  # (B, W)
 
-        def crf_loss(emissions, samples):  # mean over sentences of -log p (section 6)
-            return model.crf(emissions, tags[samples], mask[samples]).mean()
+        def crf_loss(emissions, tags):  # mean over sentences of -log p (section 6)
+            return model.crf(emissions, tags, tags != -100).mean()
 
         losses = {"logits": logits}
         if self.training:
-            rows = model.attn_mixup(pad_sequence(words, batch_first=True), mask)
-            unmixed = model.classifier(model.dropout(rows.unmixed_hidden))
-            losses["task_loss"] = crf_loss(unmixed, rows.unmixed)
-            if len(rows.mixed_hidden):
-                mixed = model.classifier(model.dropout(rows.mixed_hidden))
-                first, second = crf_loss(mixed, rows.first), crf_loss(mixed, rows.second)
+            rows = model.attn_mixup(pad_sequence(words, batch_first=True), tags)
+            unmixed = model.classifier(model.dropout(rows.unmixed))
+            losses["task_loss"] = crf_loss(unmixed, rows.unmixed_labels)
+            if len(rows.mixed):
+                mixed = model.classifier(model.dropout(rows.mixed))
+                first, second = crf_loss(mixed, rows.first_labels), crf_loss(mixed, rows.second_labels)
                 losses["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
         else:
-            losses["task_loss"] = crf_loss(pad_sequence(scores, batch_first=True), torch.arange(len(tags)))
+            losses["task_loss"] = crf_loss(pad_sequence(scores, batch_first=True), tags)
         losses["semantic_loss"] = model.semantic_loss_weight * model.semantic_loss(hidden[:, 0], vision)
         return losses
 
@@ -228,12 +227,12 @@ class PublishedRecipe(nn.Module):
         logits = model.pair_classifier(model.dropout(pairs))
         losses = {"logits": logits}
         if self.training:
-            rows = model.pair_attn_mixup(pairs)
-            unmixed = model.pair_classifier(model.dropout(rows.unmixed_hidden))
-            losses["task_loss"] = F.cross_entropy(unmixed.float(), labels[rows.unmixed])
-            if len(rows.mixed_hidden):
-                mixed = model.pair_classifier(model.dropout(rows.mixed_hidden)).float()
-                first, second = (F.cross_entropy(mixed, labels[samples]) for samples in (rows.first, rows.second))
+            rows = model.pair_attn_mixup(pairs, labels)
+            unmixed = model.pair_classifier(model.dropout(rows.unmixed))
+            losses["task_loss"] = F.cross_entropy(unmixed.float(), rows.unmixed_labels)
+            if len(rows.mixed):
+                mixed = model.pair_classifier(model.dropout(rows.mixed)).float()
+                first, second = (F.cross_entropy(mixed, of) for of in (rows.first_labels, rows.second_labels))
                 losses["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
         else:
             losses["task_loss"] = F.cross_entropy(logits.float(), labels)

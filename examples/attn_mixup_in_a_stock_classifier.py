@@ -24,11 +24,10 @@ def accuracy(seed: int, use_mixup: bool, use_kl: bool, count: int = 200, epochs:
     optimizer = torch.optim.AdamW([p for part in (model, mixup, kl) for p in part.parameters()], lr=2e-3)
     for batch in batches:
         states, y = model.vit(pixels[batch]).last_hidden_state, labels[batch]
-        rows = mixup(states[:, 0]) if use_mixup else None  # of the class tokens
-        unmixed, of = (rows.unmixed_hidden, y[rows.unmixed]) if use_mixup else (states[:, 0], y)
-        loss = cross_entropy(model.classifier(unmixed), of)
-        for weight, samples in ((rows.lam, rows.first), (1 - rows.lam, rows.second)) if use_mixup else ():
-            loss = loss + weight * cross_entropy(model.classifier(rows.mixed_hidden), y[samples])
+        if use_mixup:  # of the class tokens
+            loss = sum(mixup(states[:, 0], y).losses(model.classifier, cross_entropy).values())
+        else:
+            loss = cross_entropy(model.classifier(states[:, 0]), y)
         loss = loss + 0.5 * kl(states[:, 0], states[:, 1:].mean(1)) if use_kl else loss  # class token and patches
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     with torch.no_grad():

@@ -67,11 +67,13 @@ class LinearChainCRF(nn.Module):
         with torch.autocast(emissions.device.type, enabled=False):
             emissions, mask = emissions.float(), mask.bool()
             tags = tags.masked_fill(~mask, 0)
+            # log Z = logsumexp_j(log alpha_T(j) + b_j), section 6
             log_z = torch.logsumexp(self._forward_scores(emissions, mask)[-1] + self.end_transitions.float(), dim=-1)
             loss = log_z - self._path_score(emissions, tags, mask)
             return torch.where(mask.any(1), loss, loss.new_zeros(()))
 
     def _path_score(self, emissions, tags, mask):
+        """a_{y_1} + sum_t e_{t, y_t} + sum_{t > 1} A_{y_{t-1}, y_t} + b_{y_T} (B,), section 6."""
         start, end, transitions = (p.float() for p in (self.start_transitions, self.end_transitions, self.transitions))
         emitted = emissions.gather(2, tags[..., None]).squeeze(2)  # (B, W)
         steps = transitions[tags[:, :-1], tags[:, 1:]]  # (B, W-1)
@@ -81,8 +83,9 @@ class LinearChainCRF(nn.Module):
     def _forward_scores(self, emissions, mask) -> list[torch.Tensor]:
         """log alpha_w (B, N) for each word; past the end of a sentence the last one is carried on."""
         transitions = self.transitions.to(emissions)
-        alphas = [self.start_transitions.to(emissions) + emissions[:, 0]]
+        alphas = [self.start_transitions.to(emissions) + emissions[:, 0]]  # log alpha_1(j) = a_j + e_{1, j}, section 6
         for w in range(1, emissions.shape[1]):
+            # log alpha_w(j) = logsumexp_i(log alpha_{w-1}(i) + A_{i, j}) + e_{w, j}
             alpha = torch.logsumexp(alphas[-1][:, :, None] + transitions, dim=1) + emissions[:, w]
             alphas.append(torch.where(mask[:, w, None], alpha, alphas[-1]))
         return alphas
@@ -90,8 +93,9 @@ class LinearChainCRF(nn.Module):
     def _backward_scores(self, emissions, mask) -> list[torch.Tensor]:
         """log beta_w (B, N) for each word; the end score at the last word of a sentence."""
         transitions, end = self.transitions.to(emissions), self.end_transitions.to(emissions)
-        betas = [end.expand_as(emissions[:, 0])]
+        betas = [end.expand_as(emissions[:, 0])]  # log beta_T(i) = b_i, section 6
         for w in range(emissions.shape[1] - 1, 0, -1):
+            # log beta_{w-1}(i) = logsumexp_j(A_{i, j} + e_{w, j} + log beta_w(j))
             beta = torch.logsumexp(transitions + (emissions[:, w] + betas[-1])[:, None, :], dim=2)
             betas.append(torch.where(mask[:, w, None], beta, betas[-1]))
         return betas[::-1]
@@ -102,6 +106,7 @@ class LinearChainCRF(nn.Module):
         device, (emissions, mask) = emissions.device, (emissions.cpu().double(), mask.cpu().bool())
         alpha = torch.stack(self._forward_scores(emissions, mask), dim=1)
         beta = torch.stack(self._backward_scores(emissions, mask), dim=1)
+        # p(y_w = j) = alpha_w(j) beta_w(j) / Z, section 6
         return ((alpha + beta).softmax(-1) * mask[..., None]).float().to(device)
 
     @torch.no_grad()
@@ -124,31 +129,32 @@ class LinearChainCRF(nn.Module):
             scores.to(emissions) for scores in (self.start_transitions, self.transitions, self.end_transitions)
         )
         log_z = torch.logsumexp(alpha[-1] + end, dim=-1)
-        found = []
+        probabilities = []
         for b, (sentence, length) in enumerate(zip(spans, mask.sum(1).tolist(), strict=True)):
-            found.append([])
+            probabilities.append([])
             for first, tags, not_before, not_after in sentence:
                 last = first + len(tags) - 1
                 if not 0 <= first <= last < length:
                     raise ValueError(
                         f"span {(first, tags)!r} is empty or not in its sentence of {length} words; e.g. (0, [1])"
                     )
+                # l + sum_t e_{t, c_t} + sum_t A_{c_{t-1}, c_t} + r - log Z over the words of the span, section 6
                 if first == 0:
-                    score = start[tags[0]]
-                else:
+                    score = start[tags[0]]  # l = a_{c_first}
+                else:  # l = logsumexp_i(log alpha_{first-1}(i) + A_{i, c_first}) over the tags allowed before
                     before = alpha[first - 1][b] + transitions[:, tags[0]]
                     before[list(not_before)] = float("-inf")
                     score = torch.logsumexp(before, dim=-1)
                 score = score + sum(emissions[b, first + i, tag] for i, tag in enumerate(tags))
                 score = score + sum(transitions[pair] for pair in pairwise(tags))
                 if last == length - 1:
-                    score = score + end[tags[-1]]
-                else:
+                    score = score + end[tags[-1]]  # r = b_{c_last}
+                else:  # r = logsumexp_j(A_{c_last, j} + e_{last+1, j} + log beta_{last+1}(j)) over those allowed after
                     after = transitions[tags[-1]] + emissions[b, last + 1] + beta[last + 1][b]
                     after[list(not_after)] = float("-inf")
                     score = score + torch.logsumexp(after, dim=-1)
-                found[-1].append(min(float((score - log_z[b]).exp()), 1.0))
-        return found
+                probabilities[-1].append(min(float((score - log_z[b]).exp()), 1.0))
+        return probabilities
 
     @torch.no_grad()
     def viterbi(

@@ -1,10 +1,10 @@
-"""What the heads share: their parts as the configuration has them, and the classification of one vector a post."""
+"""What the heads share: parts as the configuration has them, the loss, and the classification of a vector a post."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .attn_mixup import AttnMixup, joint_batch
+from .attn_mixup import AttnMixup
 from .configuration_i2srm import I2SRMConfig
 from .pretrained_model import I2SRMModelOutput, I2SRMOutput, I2SRMPreTrainedModel
 from .semantic_loss import SemanticLoss
@@ -44,7 +44,40 @@ def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
     )
 
 
-class VectorClassifier(I2SRMPreTrainedModel):
+class Head(I2SRMPreTrainedModel):
+    """Base of the models with a loss."""
+
+    def build_output(
+        self,
+        logits: torch.Tensor,
+        parts: dict[str, torch.Tensor] | None,
+        vectors: torch.Tensor,
+        semantic_loss: SemanticLoss | None,
+        outputs: I2SRMModelOutput,
+    ) -> I2SRMOutput:
+        """Add the semantic loss to the other parts of the loss, and sum them up.
+
+        Args:
+            logits: scores of the head.
+            parts: "task_loss" and, where AttnMixup mixes, "mixup_loss"; `None` without labels, then there is no loss.
+            vectors: text side t of the semantic loss, (B, D).
+            outputs: of the `I2SRMModel`.
+        """
+        parts = dict(parts or {})
+        if parts and semantic_loss is not None and outputs.visual_features is not None:
+            divergence = semantic_loss(vectors, *self.model.main_picture(outputs))
+            parts["semantic_loss"] = self.semantic_loss_weight * divergence
+        return I2SRMOutput(
+            # L(unmixed) + lam L(mixed, y) + (1 - lam) L(mixed, y_perm) + weight KL, section 5
+            loss=sum(parts.values()) if parts else None,
+            logits=logits,
+            **parts,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class VectorClassifier(Head):
     """Base of the models that give a vector (B, D) one of `num_labels` labels.
 
     The parts of each head have names of their own, so that `from_pretrained` takes the `I2SRMModel` of a checkpoint
@@ -54,31 +87,25 @@ class VectorClassifier(I2SRMPreTrainedModel):
     def classify(
         self,
         vectors: torch.Tensor,
-        outputs: I2SRMModelOutput,
         labels: torch.Tensor | None,
         classifier: nn.Linear,
         attn_mixup: AttnMixup | None,
-        semantic_loss: SemanticLoss | None,
-    ) -> I2SRMOutput:
-        """Scores (B, N) of the vectors and, with labels (B,), the losses; -100 = no label, left out of the loss."""
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
+        """Score vectors.
+
+        Args:
+            labels: (B,), -100 = no label, left out of the loss.
+
+        Returns:
+            Scores (B, N) and, with labels, the parts of the loss without the semantic one.
+        """
         logits = classifier(self.dropout(vectors))
-        parts = {}
-        if labels is not None:
-            if self.training and attn_mixup is not None:
-                mates, mates_labels = joint_batch(vectors, labels) if attn_mixup.gather else (vectors, labels)
-                rows = attn_mixup(mates)
-                scores = classifier(self.dropout(torch.cat([rows.unmixed_hidden, rows.mixed_hidden])))
-                unmixed, mixed = scores.split([len(rows.unmixed), len(rows.first)])
-                parts["task_loss"] = self._cross_entropy(unmixed, mates_labels[rows.unmixed])
-                if len(mixed):
-                    first, second = (self._cross_entropy(mixed, mates_labels[of]) for of in (rows.first, rows.second))
-                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
-            else:
-                parts["task_loss"] = self._cross_entropy(logits, labels)
-            if semantic_loss is not None and outputs.visual_features is not None:
-                divergence = semantic_loss(vectors, *self.model.main_picture(outputs))
-                parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput.of_parts(logits, parts, outputs)
+        if labels is None:
+            return logits, None
+        if self.training and attn_mixup is not None:
+            rows = attn_mixup(vectors, labels)
+            return logits, rows.losses(lambda hidden: classifier(self.dropout(hidden)), self._cross_entropy)
+        return logits, {"task_loss": self._cross_entropy(logits, labels)}
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         return self._label_weights(inputs["labels"])[1]
@@ -96,4 +123,4 @@ class VectorClassifier(I2SRMPreTrainedModel):
         return losses / total.masked_fill(total == 0, 1.0)
 
 
-__all__ = ["VectorClassifier", "build_attn_mixup", "build_dropout", "build_semantic_loss", "semantic_weight"]
+__all__ = ["Head", "VectorClassifier", "build_attn_mixup", "build_dropout", "build_semantic_loss", "semantic_weight"]

@@ -1,6 +1,7 @@
 """I2SRM models: a text encoder with visual prompts in every layer, and its heads (arXiv 2310.06326)."""
 
 import inspect
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -9,11 +10,11 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoBackbone, AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import can_return_tuple
 
-from .attn_mixup import joint_batch
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import LinearChainCRF, bio_violations, entity_type, independent_words
-from .heads import VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
+from .heads import Head, VectorClassifier, build_attn_mixup, build_dropout, build_semantic_loss, semantic_weight
 from .pretrained_model import (
+    I2SRMInputs,
     I2SRMModelOutput,
     I2SRMOutput,
     I2SRMPreTrainedModel,
@@ -23,7 +24,7 @@ from .pretrained_model import (
 )
 from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, pool_feature_maps
 
-# Bytes a number times pictures of a backbone call on the CPU: with more its layers leave the processor's cache.
+# Pictures x bytes per value of a backbone call on the CPU; with more, its layers do not fit the processor's cache.
 CPU_BYTES = 32
 
 
@@ -143,12 +144,12 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def _pad_pictures(self, features, image_mask):
         """Fill up to 1+M pictures with absent ones; the features of absent ones become zeros."""
-        batch, given, size = features.shape
-        missing = 1 + self.config.num_objects - given
+        batch, pictures, size = features.shape
+        missing = 1 + self.config.num_objects - pictures
         if missing < 0:
             raise ValueError(
-                f"{given} pictures a post, but config.num_objects={self.config.num_objects} allows "
-                f"{1 + self.config.num_objects}: give fewer crops or build the model with num_objects={given - 1}"
+                f"{pictures} pictures a post, but config.num_objects={self.config.num_objects} allows "
+                f"{1 + self.config.num_objects}: give fewer crops or build the model with num_objects={pictures - 1}"
             )
         expected = 4 * self.pooled_channels + self.last_channels
         if size != expected:
@@ -157,20 +158,21 @@ class I2SRMModel(I2SRMPreTrainedModel):
                 "compute them with model.get_visual_features(pixel_values)"
             )
         if image_mask is None:
-            image_mask = torch.ones(batch, given, dtype=torch.bool, device=features.device)
-        check_image_mask(image_mask, batch, given)
+            image_mask = torch.ones(batch, pictures, dtype=torch.bool, device=features.device)
+        check_image_mask(image_mask, batch, pictures)
         image_mask = image_mask.bool()
         features = features.masked_fill(~image_mask[..., None], 0)  # masked attention alone would let NaN through
         return F.pad(features, (0, 0, 0, missing)), F.pad(image_mask, (0, missing))
 
-    def _prefix(self, visual_features, image_mask, attention_mask, dtype):
-        """The prompts as a cache, and the attention mask that goes with them."""
+    def _prefix(self, visual_features, image_mask, attention_mask):
+        """The prompts as a cache, and the attention mask of prompts and text."""
         pooled = visual_features[..., : 4 * self.pooled_channels].unflatten(-1, (self.pooled_channels, 2, 2))
         keys, values = self.visual_prompt(pooled.to(self.visual_prompt.gates.weight.dtype))
         prefix = self.visual_prompt.prefix_mask(image_mask)  # (B, h, S)
         text = attention_mask.bool()[:, None, :].expand(-1, prefix.shape[1], -1)  # (B, h, T)
         mask = torch.cat([prefix, text], dim=-1)[:, :, None, :].expand(-1, -1, text.shape[-1], -1)  # (B, h, T, S+T)
         if self.text_encoder.config._attn_implementation != "sdpa":  # eager adds the mask to the scores
+            dtype = self.get_input_embeddings().weight.dtype
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
         return PrefixCache(keys, values), mask
 
@@ -198,12 +200,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
             visual_features: (B, K, F) of `get_visual_features`, instead of `pixel_values`.
             image_mask: (B, K) 1 = present; default all that are given.
         """
-        if unknown := sorted(set(kwargs) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
-            raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, e.g. model(**processor(text=..., images=...))")
-        if pixel_values is not None and visual_features is not None:
-            raise ValueError("give either pixel_values or visual_features, not both")
+        check_inputs(kwargs, input_ids, inputs_embeds, pixel_values, visual_features)
         if pixel_values is not None:
             visual_features = self.get_visual_features(pixel_values, image_mask)
 
@@ -211,10 +208,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if visual_features is not None:
             visual_features, image_mask = self._pad_pictures(visual_features, image_mask)
             text = input_ids if input_ids is not None else inputs_embeds[..., 0]
-            if attention_mask is None:
-                attention_mask = torch.ones_like(text, dtype=torch.bool)
-            dtype = self.get_input_embeddings().weight.dtype
-            cache, attention_mask = self._prefix(visual_features, image_mask, attention_mask, dtype)
+            attention_mask = torch.ones_like(text, dtype=torch.bool) if attention_mask is None else attention_mask
+            cache, attention_mask = self._prefix(visual_features, image_mask, attention_mask)
         elif image_mask is not None and image_mask.any():
             raise ValueError("image_mask names pictures, but neither pixel_values nor visual_features is given")
         else:
@@ -223,15 +218,14 @@ class I2SRMModel(I2SRMPreTrainedModel):
         settings = {self.cache_argument: cache, "use_cache": False}  # the prompts are read, and nothing is kept
         if token_type_ids is not None:
             settings["token_type_ids"] = token_type_ids
+        extras = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        for name, wanted in extras.items():
+            settings[name] = getattr(self.config, name) if wanted is None else wanted
         outputs = self.text_encoder(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            output_attentions=self.config.output_attentions if output_attentions is None else output_attentions,
-            output_hidden_states=(
-                self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-            ),
             return_dict=True,
             **settings,
         )
@@ -244,6 +238,16 @@ class I2SRMModel(I2SRMPreTrainedModel):
         )
 
 
+def check_inputs(others: dict, input_ids, inputs_embeds, pixel_values, visual_features):
+    """Refuse inputs that the model does not take, and inputs that exclude each other."""
+    if unknown := sorted(set(others) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
+        raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give either input_ids or inputs_embeds, e.g. model(**processor(text=..., images=...))")
+    if pixel_values is not None and visual_features is not None:
+        raise ValueError("give either pixel_values or visual_features, not both")
+
+
 def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int):
     if image_mask is not None and image_mask.shape != (batch, pictures):
         raise ValueError(
@@ -252,7 +256,13 @@ def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int)
         )
 
 
-class I2SRMForTokenClassification(I2SRMPreTrainedModel):
+def labelled_words(labels: torch.Tensor, word_mask: torch.Tensor | None) -> torch.Tensor:
+    """Where (B, T) a word begins that has a label."""
+    labelled = labels != -100
+    return labelled if word_mask is None else labelled & word_mask.bool()
+
+
+class I2SRMForTokenClassification(Head):
     """Multimodal named entity recognition: the first sub-token of each word -> dropout -> linear -> CRF over words.
 
     Example:
@@ -283,17 +293,11 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         word_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Tag posts; inputs as for `I2SRMModel`, and:
 
@@ -302,71 +306,40 @@ class I2SRMForTokenClassification(I2SRMPreTrainedModel):
                 out of the loss.
             word_mask: (B, T), 1 on the first sub-token of each word; default where `labels` are not -100.
         """
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
-        parts = {}
-        if labels is not None:
-            labelled = labels != -100
-            labelled = labelled if word_mask is None else labelled & word_mask.bool()
-            tags, mask = gather_words(labels, labelled)  # (B, W)
-            if self.training and self.attn_mixup is not None:
-                words, _ = gather_words(hidden, labelled)  # (B, W, d)
-                if self.attn_mixup.gather:
-                    words, tags = joint_batch(words, tags.masked_fill(~mask, -100))
-                    mask = tags != -100
-                rows = self.attn_mixup(words, mask)
-                sentences = torch.cat([rows.unmixed_hidden, rows.mixed_hidden, rows.mixed_hidden])
-                samples = torch.cat([rows.unmixed, rows.first, rows.second])
-                parts["task_loss"], first, second = self._emission_losses(
-                    self.classifier(self.dropout(sentences)),
-                    tags[samples],
-                    mask[samples],
-                    [len(rows.unmixed), len(rows.first), len(rows.second)],
-                )
-                if len(rows.mixed_hidden):
-                    parts["mixup_loss"] = rows.lam * first + (1 - rows.lam) * second
-            else:
-                parts["task_loss"] = self._emission_losses(gather_words(logits, labelled)[0], tags, mask)[0]
-            if self.semantic_loss is not None and outputs.visual_features is not None:
-                divergence = self.semantic_loss(self.text_vectors(hidden), *self.model.main_picture(outputs))
-                parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput.of_parts(logits, parts, outputs)
+        parts = None if labels is None else self._task_losses(hidden, logits, labels, word_mask)
+        return self.build_output(logits, parts, self.text_vectors(hidden), self.semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the semantic loss compares with the pictures: the first token's state (B, d)."""
         return hidden[:, 0]
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
-        labelled = inputs["labels"] != -100
-        if inputs.get("word_mask") is not None:
-            labelled = labelled & inputs["word_mask"].bool()
+        labelled = labelled_words(inputs["labels"], inputs.get("word_mask"))
         return labelled.sum() if self.crf is None else labelled.any(1).sum()
 
-    def _emission_losses(self, emissions, tags, mask, sizes=None) -> list[torch.Tensor]:
-        """The loss of each group of rows: mean over its sentences of -log p (CRF), or over its words of cross-entropy.
+    def _task_losses(self, hidden, logits, labels, word_mask) -> dict[str, torch.Tensor]:
+        """The parts of the loss without the semantic one."""
+        labelled = labelled_words(labels, word_mask)
+        tags, mask = gather_words(labels, labelled)  # (B, W)
+        tags = tags.masked_fill(~mask, -100)
+        if not self.training or self.attn_mixup is None:
+            return {"task_loss": self._mean_losses(gather_words(logits, labelled)[0], tags, [len(tags)])[0]}
+        rows = self.attn_mixup(gather_words(hidden, labelled)[0], tags)
+        tags = [rows.unmixed_labels, rows.first_labels, rows.second_labels]
+        # All groups go through the CRF at once, which walks along the words only one time.
+        emissions = self.classifier(self.dropout(torch.cat([rows.unmixed, rows.mixed, rows.mixed])))
+        return rows.combine(*self._mean_losses(emissions, torch.cat(tags), list(map(len, tags))))
 
-        All groups go through the CRF at once, which walks along the words only one time.
-        """
+    def _mean_losses(self, emissions, tags, sizes: list[int]) -> list[torch.Tensor]:
+        """The loss of each group of sentences: the mean of -log p (CRF), or over the words of cross-entropy."""
+        mask = tags != -100
         if self.crf is not None:
             losses, counts = self.crf(emissions, tags, mask), mask.any(1)
         else:
-            scores = emissions.float().transpose(1, 2)
-            losses = F.cross_entropy(scores, tags.masked_fill(~mask, 0), reduction="none") * mask
-            counts = mask
-        sizes = [len(tags)] if sizes is None else sizes
+            losses, counts = F.cross_entropy(emissions.float().transpose(1, 2), tags, reduction="none"), mask
         return [
             group.sum() / count.sum().clamp(min=1)
             for group, count in zip(losses.split(sizes), counts.split(sizes), strict=True)
@@ -486,18 +459,12 @@ class I2SRMForRelationClassification(VectorClassifier):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         head_mask: torch.Tensor | None = None,
         tail_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Classify entity pairs; inputs as for `I2SRMModel`, and:
 
@@ -510,23 +477,10 @@ class I2SRMForRelationClassification(VectorClassifier):
                 "head_mask and tail_mask are missing; the processor makes them, e.g. "
                 'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))'
             )
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         pairs = self.text_vectors(outputs.last_hidden_state, head_mask, tail_mask)
-        return self.classify(
-            pairs, outputs, labels, self.pair_classifier, self.pair_attn_mixup, self.pair_semantic_loss
-        )
+        logits, parts = self.classify(pairs, labels, self.pair_classifier, self.pair_attn_mixup)
+        return self.build_output(logits, parts, pairs, self.pair_semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor, head_mask: torch.Tensor, tail_mask: torch.Tensor) -> torch.Tensor:
         """The pairs (B, 2d), which are also what the semantic loss compares with the pictures."""
@@ -578,17 +532,11 @@ class I2SRMForSequenceClassification(VectorClassifier):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        *,
         inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
-        image_mask: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         word_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
         """Classify posts; inputs as for `I2SRMModel`, and:
 
@@ -601,23 +549,10 @@ class I2SRMForSequenceClassification(VectorClassifier):
                 f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
                 "e.g. labels=torch.tensor([1, 0])"
             )
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            visual_features=visual_features,
-            image_mask=image_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         vectors = self.text_vectors(outputs.last_hidden_state)
-        return self.classify(
-            vectors, outputs, labels, self.post_classifier, self.post_attn_mixup, self.post_semantic_loss
-        )
+        logits, parts = self.classify(vectors, labels, self.post_classifier, self.post_attn_mixup)
+        return self.build_output(logits, parts, vectors, self.post_semantic_loss, outputs)
 
     def text_vectors(self, hidden: torch.Tensor) -> torch.Tensor:
         """The posts (B, d), which are also what the semantic loss compares with the pictures."""

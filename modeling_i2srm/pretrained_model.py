@@ -1,6 +1,7 @@
 """The base of all I2SRM models: initialisation, attention settings, loading, outputs, and words out of token states."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel, initialization
@@ -41,9 +42,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     def loss_counts(self, inputs: dict) -> torch.Tensor:
-        """What the means of the task loss and of the semantic loss of a batch are taken over.
+        """The denominators of the task loss and of the semantic loss of a batch, which are means.
 
-        Processes that train together can weight their losses with it: they then add up to the loss of one process.
+        Processes that train together weight their losses with them, so that the sum is the loss of one process.
 
         Args:
             inputs: those of `forward`, with labels.
@@ -102,7 +103,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                     raise
                 again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
                 _, report = super().from_pretrained(path, *model_args, **again)
-                wrong = [f"{name} {list(saved)}, not {list(own)}" for name, saved, own in report["mismatched_keys"]]
+                wrong = [f"{name} {list(saved)}, not {list(new)}" for name, saved, new in report["mismatched_keys"]]
                 more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
                 raise CheckpointError(
                     f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
@@ -160,6 +161,20 @@ def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
 
 
+class I2SRMInputs(TypedDict, total=False):
+    """The inputs that every head passes on to `I2SRMModel`, whose `forward` describes them."""
+
+    token_type_ids: torch.LongTensor | None
+    position_ids: torch.LongTensor | None
+    pixel_values: torch.FloatTensor | None
+    visual_features: torch.FloatTensor | None
+    image_mask: torch.Tensor | None
+    output_attentions: bool | None
+    output_hidden_states: bool | None
+    use_cache: bool | None  # taken because transformers gives it, and not used
+    return_dict: bool | None
+
+
 @dataclass
 class I2SRMModelOutput(ModelOutput):
     """Output of `I2SRMModel`.
@@ -201,17 +216,6 @@ class I2SRMOutput(ModelOutput):
     semantic_loss: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
-
-    @classmethod
-    def of_parts(cls, logits: torch.Tensor, parts: dict[str, torch.Tensor], outputs: I2SRMModelOutput):
-        """The output of a head with these parts of the loss; there is no loss without any."""
-        return cls(
-            loss=sum(parts.values()) if parts else None,
-            logits=logits,
-            **parts,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
 
 
 def gather_words(states: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -263,6 +267,7 @@ def finite_words(logits: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.T
 
 
 __all__ = [
+    "I2SRMInputs",
     "I2SRMModelOutput",
     "I2SRMOutput",
     "I2SRMPreTrainedModel",

@@ -43,6 +43,7 @@ class SemanticLoss(nn.Module):
             vision = vision.masked_fill(~present.bool()[:, None], 0)
         log_t = text.float().log_softmax(-1)
         log_v = self.projection(vision).float().log_softmax(-1)
+        # KL(softmax(t) || softmax(W v)), section 4
         divergence = F.kl_div(log_v, log_t, reduction="none", log_target=True).sum(-1)  # (B,)
         if present is None:
             return divergence.mean()

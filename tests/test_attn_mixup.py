@@ -88,15 +88,15 @@ def test_vectors_agree_with_plain_loops(batch, delta, ratio, attention):
     hidden = torch.randn(batch, D)
     z = torch.cat([hidden, attended_rows(module.attention, hidden)]) if attention else hidden
     permutation = torch.randperm(pool_size(len(z), delta))
-    rows = module(hidden, lam=LAM, permutation=permutation)
+    rows = module(hidden, torch.arange(batch), lam=LAM, permutation=permutation)
     unmixed, mixed, first, second = expected_rows(z, None, delta, ratio, permutation.tolist())
-    torch.testing.assert_close(rows.unmixed_hidden, z[unmixed])
-    assert rows.unmixed.tolist() == [i % batch for i in unmixed]
-    assert len(rows.mixed_hidden) == len(mixed)
+    torch.testing.assert_close(rows.unmixed, z[unmixed])
+    assert rows.unmixed_labels.tolist() == [i % batch for i in unmixed]
+    assert len(rows.mixed) == len(mixed)
     if mixed:
-        torch.testing.assert_close(rows.mixed_hidden, torch.stack(mixed))
-    assert rows.first.tolist() == [i % batch for i in first]
-    assert rows.second.tolist() == [i % batch for i in second]
+        torch.testing.assert_close(rows.mixed, torch.stack(mixed))
+    assert rows.first_labels.tolist() == [i % batch for i in first]
+    assert rows.second_labels.tolist() == [i % batch for i in second]
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -109,10 +109,10 @@ def test_both_draws_are_used_and_cover_the_pool(monkeypatch, batch, attention):
         return torch.arange(size).flip(0)
 
     monkeypatch.setattr(torch, "randperm", reverse)
-    rows = module(torch.randn(batch, D))
+    rows = module(torch.randn(batch, D), torch.arange(batch))
     n = batch * (1 + attention)
-    assert sizes == [pool_size(n, 1.0)] == [len(rows.first)]
-    assert rows.second.tolist() == rows.first.flip(0).tolist()
+    assert sizes == [pool_size(n, 1.0)] == [len(rows.first_labels)]
+    assert rows.second_labels.tolist() == rows.first_labels.flip(0).tolist()
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -124,7 +124,8 @@ def test_sentences_agree_with_plain_loops(batch, attention):
     lengths[0] = W
     mask = torch.arange(W) < lengths[:, None]
     permutation = torch.randperm(pool_size((1 + attention) * batch, 0.7))
-    rows = module(hidden, mask, lam=LAM, permutation=permutation)
+    labels = torch.arange(batch)[:, None].expand(batch, W).masked_fill(~mask, -100)
+    rows = module(hidden, labels, lam=LAM, permutation=permutation)
 
     z, masks = hidden, mask
     if attention:
@@ -135,13 +136,12 @@ def test_sentences_agree_with_plain_loops(batch, attention):
         z, masks = torch.cat([hidden, attended]), torch.cat([mask, mask])
     unmixed, mixed, first, second = expected_rows(z, masks, 0.7, 0.6, permutation.tolist())
 
-    compare(rows.unmixed_hidden, z[unmixed], masks[unmixed])
+    compare(rows.unmixed, z[unmixed], masks[unmixed])
     if mixed:
         either = masks[first] | masks[second]
-        compare(rows.mixed_hidden, torch.stack(mixed), either)
-    assert rows.unmixed.tolist() == [i % batch for i in unmixed]
-    assert rows.first.tolist() == [i % batch for i in first]
-    assert rows.second.tolist() == [i % batch for i in second]
+        compare(rows.mixed, torch.stack(mixed), either)
+    for got, sources in ((rows.unmixed_labels, unmixed), (rows.first_labels, first), (rows.second_labels, second)):
+        assert got.tolist() == [labels[i % batch].tolist() for i in sources]
 
 
 def compare(got, expected, mask):
@@ -159,37 +159,62 @@ def test_padding_is_not_attended_to_and_nothing_is_nan(batch):
     changed[-1, 2:] = 1e3
     here = mask.bool()
     torch.testing.assert_close(module.attend(hidden, mask)[here], module.attend(changed, mask)[here])
-    rows = module(hidden, torch.zeros(batch, W))
-    assert rows.unmixed_hidden.isfinite().all() and rows.mixed_hidden.isfinite().all()
+    rows = module(hidden, torch.full((batch, W), -100))
+    assert rows.unmixed.isfinite().all() and rows.mixed.isfinite().all()
 
 
 def test_attention_alone_scores_every_row():
-    rows = build(interpolation=False)(torch.randn(3, D))
-    assert rows.unmixed.tolist() == [0, 1, 2, 0, 1, 2] and len(rows.mixed_hidden) == 0
+    rows = build(interpolation=False)(torch.randn(3, D), torch.arange(3))
+    assert rows.unmixed_labels.tolist() == [0, 1, 2, 0, 1, 2] and len(rows.mixed) == 0
 
 
 def test_interpolation_alone_mixes_the_batch_itself():
     module, hidden = build(attention=False), torch.randn(10, D)
-    rows = module(hidden, lam=LAM, permutation=torch.arange(pool_size(10, 0.7)).flip(0))
+    rows = module(hidden, torch.arange(10), lam=LAM, permutation=torch.arange(pool_size(10, 0.7)).flip(0))
     assert module.attention is None and len(rows.unmixed) == int(0.8 * 10)
-    torch.testing.assert_close(rows.mixed_hidden, LAM * hidden[rows.first] + (1 - LAM) * hidden[rows.second])
+    expected = LAM * hidden[rows.first_labels] + (1 - LAM) * hidden[rows.second_labels]
+    torch.testing.assert_close(rows.mixed, expected)
 
 
 def test_a_single_sample_is_always_scored():
-    assert build(attention=False)(torch.randn(1, D)).unmixed.tolist() == [0]
+    assert build(attention=False)(torch.randn(1, D), torch.tensor([7])).unmixed_labels.tolist() == [7]
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_losses_weight_both_sets_of_labels(batch):
+    """Section 5: L(unmixed) + lam L(mixed, y) + (1 - lam) L(mixed, y_perm), from one call of the classifier."""
+    classifier, calls = torch.nn.Linear(D, 3), []
+    rows = build()(torch.randn(batch, D), torch.randint(3, (batch,)), lam=LAM)
+
+    def score(hidden):
+        calls.append(len(hidden))
+        return classifier(hidden)
+
+    def mean(hidden, labels):
+        return sum(-classifier(row).log_softmax(-1)[label] for row, label in zip(hidden, labels, strict=True)) / len(
+            labels
+        )
+
+    parts = rows.losses(score, torch.nn.functional.cross_entropy)
+    assert calls == [len(rows.unmixed) + len(rows.mixed)]
+    torch.testing.assert_close(parts.pop("task_loss"), mean(rows.unmixed, rows.unmixed_labels))
+    assert list(parts) == ["mixup_loss"] * (batch > 1)
+    if parts:
+        first, second = mean(rows.mixed, rows.first_labels), mean(rows.mixed, rows.second_labels)
+        torch.testing.assert_close(parts["mixup_loss"], LAM * first + (1 - LAM) * second)
 
 
 def test_lam_follows_the_beta_distribution():
     module = build(alpha=0.5, attention=False)
-    draws = torch.tensor([module(torch.randn(4, D)).lam for _ in range(400)])
+    draws = torch.tensor([module(torch.randn(4, D), torch.arange(4)).lam for _ in range(400)])
     assert (draws >= 0).all() and (draws <= 1).all()
     assert draws.var().item() == pytest.approx(0.125, abs=0.02)  # 1 / (4 (2 alpha + 1))
 
 
-@pytest.mark.parametrize("hidden, mask", [(torch.zeros(2, D), torch.ones(2, W)), (torch.zeros(2, W, D), None)])
-def test_shape_and_mask_must_fit(hidden, mask):
+@pytest.mark.parametrize("hidden, labels", [((2, D), (2, W)), ((2, W, D), (2,)), ((2, D), (3,)), ((D,), ())])
+def test_vectors_and_labels_must_fit(hidden, labels):
     with pytest.raises(ValueError, match="attn_mixup"):
-        build()(hidden, mask)
+        build()(torch.zeros(hidden), torch.zeros(labels, dtype=torch.long))
 
 
 @pytest.mark.slow  # two minutes

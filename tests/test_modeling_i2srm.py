@@ -17,9 +17,17 @@ from tiny import (
     tiny_inputs,
 )
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
+from transformers.utils.generic import find_labels
 
-from modeling_i2srm import I2SRMConfig, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm import (
+    I2SRMConfig,
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+    I2SRMModel,
+)
 from modeling_i2srm.modeling_i2srm import CPU_BYTES, gather_words
+from modeling_i2srm.pretrained_model import I2SRMInputs
 from modeling_i2srm.training.trainer import LOSS_PARTS
 from modeling_i2srm.visual_prompt import PrefixCache, pool_feature_maps
 
@@ -114,6 +122,16 @@ def test_absent_pictures_give_the_text_only_result_and_present_ones_do_not(atten
     for post in range(3):
         words = inputs["attention_mask"][post].bool()
         assert (present - reference)[post][words].abs().max() > 1e-3
+
+
+HEADS = [I2SRMForTokenClassification, I2SRMForRelationClassification, I2SRMForSequenceClassification]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_takes_every_input_of_the_model(head):
+    inputs = set(inspect.signature(I2SRMModel.forward).parameters) - {"self", "kwargs"}
+    assert inputs <= set(inspect.signature(head.forward).parameters) | set(I2SRMInputs.__annotations__)
+    assert find_labels(head) == ["labels"]  # Trainer finds them by their name
 
 
 def test_a_misspelt_input_is_refused():
@@ -463,29 +481,26 @@ def test_task_and_mixup_losses_agree_with_plain_loops(monkeypatch, batch):
     recorded = {}
     forward = model.attn_mixup.forward
 
-    def record(hidden, mask):
-        recorded["rows"] = forward(hidden, mask)
+    def record(hidden, labels):
+        recorded["rows"] = forward(hidden, labels)
         return recorded["rows"]
 
     monkeypatch.setattr(model.attn_mixup, "forward", record)
     outputs = model(**inputs)
     rows = recorded["rows"]
-    tags, mask = gather_words(inputs["labels"], inputs["word_mask"])
 
-    def crf(hidden, source):
-        length = int(mask[source].sum())
-        return model.crf(
-            model.classifier(hidden)[None, :length], tags[source][None, :length], mask[source][None, :length]
-        )
+    def crf(hidden, tags):
+        length = int((tags != -100).sum())
+        return model.crf(model.classifier(hidden)[None, :length], tags[None, :length], torch.ones(1, length))
 
-    def mean(hidden, sources):
-        return sum(crf(h, s) for h, s in zip(hidden, sources.tolist(), strict=True)) / len(sources)
+    def mean(hidden, tags):
+        return sum(crf(h, t) for h, t in zip(hidden, tags, strict=True)) / len(tags)
 
-    torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed_hidden, rows.unmixed)[0])
-    assert (outputs.mixup_loss is None) == (len(rows.first) == 0) == (batch == 1)
+    torch.testing.assert_close(outputs.task_loss, mean(rows.unmixed, rows.unmixed_labels)[0])
+    assert (outputs.mixup_loss is None) == (len(rows.mixed) == 0) == (batch == 1)
     if batch == 1:
         return
-    mixed = rows.lam * mean(rows.mixed_hidden, rows.first) + (1 - rows.lam) * mean(rows.mixed_hidden, rows.second)
+    mixed = rows.lam * mean(rows.mixed, rows.first_labels) + (1 - rows.lam) * mean(rows.mixed, rows.second_labels)
     torch.testing.assert_close(outputs.mixup_loss, mixed[0])
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ..support.atomic_files import placing, sync_folder, write_json
 from ..support.faults import RunError, lost_process
@@ -27,25 +27,24 @@ logger = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED = "_unfinished"  # an underscore keeps it off the Hub
 FILES, STATE = "checkpoint_files.json", "trainer_state.json"
-WITHOUT_BEST = "go on without the best model: --load_best_model_at_end false"
+WITHOUT_BEST = "resume without the best model: --load_best_model_at_end false"
 WEIGHTS = re.compile(r"(pytorch_|adapter_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 
 
-def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
-    """What is missing from a checkpoint, in words; `None` if it is whole.
+def find_damage(checkpoint: str | os.PathLike) -> str | None:
+    """Describe what is missing from a checkpoint; `None` if it is complete.
 
-    Files are compared with the list that was written when the checkpoint was whole. Without such a list (of an earlier
-    version, or a plain `Trainer`) it is seen whether they can be opened, and whether there are weights and
-    trainer_state.json, which comes last.
+    Files are compared with the list that was written with the checkpoint. Without such a list (of an earlier version,
+    or a plain `Trainer`) the files must open, and there must be weights and trainer_state.json, which is written last.
     """
     checkpoint = Path(checkpoint)
     try:
         if (checkpoint / FILES).exists():
             sizes = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))["files"]
             for name, size in sizes.items():
-                found = (checkpoint / name).stat().st_size if (checkpoint / name).is_file() else None
-                if found != size:
-                    return f"{name} is missing" if found is None else f"{name} has {found:,} bytes of {size:,}"
+                actual = (checkpoint / name).stat().st_size if (checkpoint / name).is_file() else None
+                if actual != size:
+                    return f"{name} is missing" if actual is None else f"{name} has {actual:,} bytes of {size:,}"
             return None
         if not (checkpoint / STATE).is_file():
             return f"{STATE} is missing"
@@ -65,73 +64,73 @@ def what_is_torn(checkpoint: str | os.PathLike) -> str | None:
 
 
 def find_checkpoints(folder: str | os.PathLike) -> list[Path]:
-    """The checkpoints in a folder, whole or not, by their step."""
-    found = [path for path in Path(folder).glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=step_of)
+    """The checkpoints in a folder, complete or not, sorted by step."""
+    checkpoints = [path for path in Path(folder).glob("checkpoint-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(checkpoints, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
     return int(NAME.fullmatch(checkpoint.name)[1])
 
 
-def what_is_torn_of_best(checkpoint: Path) -> str | None:
+def find_damage_of_best(checkpoint: Path) -> str | None:
     """Describe what is missing from the best model of a complete checkpoint; `None` if nothing is.
 
-    It is looked for beside the checkpoint, whatever folder its path names: a run may have been moved.
+    Its folder is the one beside the checkpoint, whatever path the state names: the run may have been moved.
     """
     best = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
     if not best:
         return None
     best = checkpoint.parent / Path(best).name
-    torn = what_is_torn(best) if best.is_dir() else "there is no such folder"
-    return torn and f"of its best model {best.name}, {torn}"
+    damage = find_damage(best) if best.is_dir() else "there is no such folder"
+    return damage and f"of its best model {best.name}, {damage}"
 
 
 def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True, needs_best: bool = True) -> str | None:
-    """The newest checkpoint from which a run can go on, or `None`; torn ones are named in a warning and passed over.
+    """The newest checkpoint from which a run can resume, or `None`; damaged ones are skipped with a warning.
 
     Args:
-        needs_best: the run loads its best model at the end. A checkpoint whose best model so far is torn or not there
-            is passed over too: from an older one that model comes again.
+        needs_best: the run loads its best model at the end. A checkpoint whose best model so far is damaged or missing
+            is skipped too: a run that resumes from an older one makes that model again.
     """
     for checkpoint in reversed(find_checkpoints(folder)):
-        torn, advice = what_is_torn(checkpoint), "delete it"
-        if torn is None and needs_best:
-            torn, advice = what_is_torn_of_best(checkpoint), WITHOUT_BEST
-        if torn is None:
+        damage, advice = find_damage(checkpoint), "delete it"
+        if damage is None and needs_best:
+            damage, advice = find_damage_of_best(checkpoint), WITHOUT_BEST
+        if damage is None:
             return os.path.join(folder, checkpoint.name)
         if warn:
-            logger.warning(f"{checkpoint} is no whole checkpoint and is passed over: {torn}; {advice}")
+            logger.warning(f"{checkpoint} is incomplete and is skipped: {damage}; {advice}")
     return None
 
 
 def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
-    """Refuse a checkpoint that is not whole, or whose best model is not, if the run needs that.
+    """Refuse a checkpoint that is incomplete, or whose best model is, if the run needs that.
 
     Raises:
-        ValueError: what is missing, and which checkpoint beside it is whole.
+        ValueError: what is missing, and which checkpoint beside it is complete.
     """
     checkpoint, without = Path(checkpoint), ""
     if not checkpoint.is_dir():
-        torn = "there is no such folder"
-    elif (torn := what_is_torn(checkpoint)) is None:
-        if not needs_best or (torn := what_is_torn_of_best(checkpoint)) is None:
+        damage = "there is no such folder"
+    elif (damage := find_damage(checkpoint)) is None:
+        if not needs_best or (damage := find_damage_of_best(checkpoint)) is None:
             return
         without = f", or {WITHOUT_BEST}"
     other = last_whole_checkpoint(checkpoint.parent, warn=False, needs_best=needs_best)
     advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start anew"
-    raise ValueError(f"{checkpoint} is no whole checkpoint: {torn}; {advice}{without}")
+    raise ValueError(f"{checkpoint} is incomplete: {damage}; {advice}{without}")
 
 
 def how_to_resume(folder: str | os.PathLike) -> str:
-    """What to do to go on with a run, in words."""
+    """Describe how to resume a run."""
     last = last_whole_checkpoint(folder, warn=False)
-    where = "it goes on from " + last if last else f"there is no checkpoint in {folder} yet, so it starts anew"
+    where = "it resumes from " + last if last else f"there is no checkpoint in {folder} yet, so it starts anew"
     return f"start the same command with --resume_from_checkpoint last: {where}"
 
 
 def remove(checkpoint: Path):
-    """Delete a checkpoint so that, whenever it is cut off, no half of one stays under the name of a whole one."""
+    """Delete a checkpoint atomically: it loses its name first, so that an interruption leaves no part of it there."""
     doomed = checkpoint.parent / UNFINISHED / f"deleted-{checkpoint.name}"
     doomed.parent.mkdir(exist_ok=True)
     shutil.rmtree(doomed, ignore_errors=True)
@@ -140,7 +139,7 @@ def remove(checkpoint: Path):
 
 
 def seal(checkpoint: Path):
-    """Have all files of a checkpoint on disk, and write the list of them."""
+    """Flush all files of a checkpoint to disk, and write the list of them."""
     sizes = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != FILES:
@@ -151,7 +150,7 @@ def seal(checkpoint: Path):
 
 
 def publish(staged: Path, checkpoint: Path):
-    """Give a sealed checkpoint its name, in the place of one that may have it."""
+    """Give a sealed checkpoint its name; one that already has the name is replaced."""
     if checkpoint.exists():
         remove(checkpoint)
     os.rename(staged, checkpoint)
@@ -159,23 +158,23 @@ def publish(staged: Path, checkpoint: Path):
 
 
 def tidy(folder: str | os.PathLike):
-    """Finish what a run that was killed has left: checkpoints that lacked only their name get it, others go."""
+    """Clean up after a run that was killed: complete checkpoints get their name, the others are deleted."""
     unfinished = Path(folder) / UNFINISHED
     if not unfinished.is_dir():
         return
     for staged in find_checkpoints(unfinished):
-        if (staged / FILES).exists() and what_is_torn(staged) is None:
+        if (staged / FILES).exists() and find_damage(staged) is None:
             publish(staged, Path(folder) / staged.name)
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
-    """Delete the oldest whole checkpoints beyond a limit, but none of those to keep, and what is left of the writing.
+    """Delete the oldest complete checkpoints beyond a limit, but none of those to keep, and unfinished files.
 
-    Torn ones do not count, so that they never stay in the place of whole ones.
+    Damaged ones do not count towards the limit.
     """
     kept = {Path(path).name for path in keep if path}
-    whole = [path for path in find_checkpoints(folder) if what_is_torn(path) is None]
+    whole = [path for path in find_checkpoints(folder) if find_damage(path) is None]
     whole.sort(key=lambda path: path.stat().st_mtime_ns)
     surplus = len(whole) - max(limit, sum(path.name in kept for path in whole)) if limit and limit > 0 else 0
     for checkpoint in [path for path in whole if path.name not in kept][: max(surplus, 0)]:
@@ -202,17 +201,32 @@ def install_model(staged: Path, folder: Path):
     shutil.rmtree(staged.parent)
 
 
-class WholeCheckpoints:
-    """A part of `I2SRMTrainer`: saving and resuming as this module says; `train(resume_from_checkpoint=True)` too.
+class MovedBestModel(TrainerCallback):
+    """Takes the best model beside the checkpoint that a run is resumed from.
 
-    Raises:
-        RunError: a checkpoint or the model could not be written; those from before are as they were. Or the best model
-            cannot be loaded at the end.
-        ValueError: a checkpoint to resume from that is not whole, or whose best model is not.
+    The run may have been moved; the state then names a folder that is gone, or another run's.
     """
 
-    _staging: str | None = None  # where the checkpoint that is being saved belongs for now
-    _resumed_from: Path | None = None
+    def __init__(self, resumed_from: str | os.PathLike | None):
+        self.resumed_from = resumed_from
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.resumed_from:
+            best = Path(self.resumed_from).with_name(f"checkpoint-{state.best_global_step}")
+            if best.is_dir():
+                state.best_model_checkpoint = str(best)
+
+
+class WholeCheckpoints:
+    """The part of `I2SRMTrainer` that saves atomically and resumes; `train(resume_from_checkpoint=True)` too.
+
+    Raises:
+        RunError: a checkpoint or the model cannot be written; earlier ones are unchanged. Or the best model cannot be
+            loaded at the end.
+        ValueError: the checkpoint to resume from is incomplete, or its best model is.
+    """
+
+    _staging: str | None = None  # folder of the checkpoint that is being saved
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
@@ -223,40 +237,40 @@ class WholeCheckpoints:
                 self.args.output_dir, needs_best=self.args.load_best_model_at_end
             )
             if resume_from_checkpoint is None:
-                raise ValueError(f"no whole checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
+                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
         elif resume_from_checkpoint:
             check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
-        self._resumed_from = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        moved = MovedBestModel(resume_from_checkpoint)
+        self.add_callback(moved)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.remove_callback(moved)
 
+    # No public hook; read in transformers 5.24: callbacks cannot leave out an epoch, and are not told which one it is.
     def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
-        """As Trainer's, but a run that had come to its end is not gone on with: Trainer would take one more step."""
+        """As Trainer's, but a finished run is not continued: Trainer would take one more step."""
         tell_sampler(train_dataloader, epoch)
         callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
         stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
         if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
 
-    def _load_callback_state(self):
-        """As Trainer's, right after the state was read: the best model is that beside the checkpoint, also if the run
-        was moved, and the state names a folder that is gone or another run's."""
-        super()._load_callback_state()
-        best = self._resumed_from.with_name(f"checkpoint-{self.state.best_global_step}")
-        if best.is_dir():
-            self.state.best_model_checkpoint = str(best)
-
+    # No public hook; read in transformers 5.24: on_train_end comes after the best model was loaded.
     def _load_best_model(self):
         """As Trainer's, which would keep the last model where the best one is gone."""
-        if torn := what_is_torn(best := self.state.best_model_checkpoint):
+        if damage := find_damage(best := self.state.best_model_checkpoint):
             raise RunError(
-                f"the best model {best} cannot be loaded: {torn}. {WITHOUT_BEST.capitalize()}, with "
+                f"the best model {best} cannot be loaded: {damage}. {WITHOUT_BEST.capitalize()}, with "
                 f"--resume_from_checkpoint last"
             )
         super()._load_best_model()
 
+    # No public hook; read in transformers 5.24, as for `_save_checkpoint`, which asks it where to write.
     def _get_output_dir(self, trial):
         return super()._get_output_dir(trial) if self._staging is None else self._staging
 
+    # No public hook; read in transformers 5.24: on_save comes when the checkpoint has its name already.
     def _save_checkpoint(self, model, trial):
         folder = self._get_output_dir(trial)
         name, best = f"checkpoint-{self.state.global_step}", f"checkpoint-{self.state.best_global_step}"
@@ -295,7 +309,7 @@ class WholeCheckpoints:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def save_metrics(self, split, metrics, combined=True):
-        """As Trainer's, in files that are whole."""
+        """As Trainer's, in files that are written atomically."""
         if not self.is_world_process_zero():
             return
         folder, together = Path(self.args.output_dir), {}
@@ -304,12 +318,12 @@ class WholeCheckpoints:
         if combined:
             try:
                 together = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-            except (FileNotFoundError, ValueError):  # none yet, or torn by an earlier version
+            except (FileNotFoundError, ValueError):  # none yet, or damaged by an earlier version
                 pass
             write_json(folder / "all_results.json", {**together, **metrics}, indent=4, sort_keys=True)
 
     def save_state(self):
-        """As Trainer's, in a file that is whole."""
+        """As Trainer's, in a file that is written atomically."""
         if self.is_world_process_zero():
             with placing(Path(self.args.output_dir, STATE)) as temporary:
                 self.state.save_to_json(str(temporary))
@@ -318,7 +332,7 @@ class WholeCheckpoints:
 def tell_sampler(loader, epoch: int):
     """Tell the sampler of a loader the epoch, however often it is wrapped.
 
-    Where several processes go on within an epoch, accelerate wraps it once more than its own `set_epoch` looks, and the
+    Where several processes resume within an epoch, accelerate wraps it once more than its `set_epoch` expects, and the
     rows would come in the order of the first epoch.
     """
     while (inner := getattr(loader, "batch_sampler", getattr(loader, "sampler", None))) is not None:
@@ -329,7 +343,7 @@ def tell_sampler(loader, epoch: int):
 
 @contextmanager
 def saving(what: Path, staged: Path, folder: str) -> Iterator[None]:
-    """Where something cannot be saved, delete what there is of it, which makes room, and say what to do."""
+    """Where something cannot be saved, delete its files, which frees space, and say what to do."""
     try:
         yield
     except RunError:
@@ -355,5 +369,5 @@ __all__ = [
     "how_to_resume",
     "last_whole_checkpoint",
     "tidy",
-    "what_is_torn",
+    "find_damage",
 ]

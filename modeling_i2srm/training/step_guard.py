@@ -1,4 +1,4 @@
-"""What is looked at in every step of training: whether its numbers are finite, and whether the run is to stop."""
+"""Checks of every training step: its loss and gradients are finite, and no signal asks the run to stop."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ ROWS_SHOWN = 32
 
 
 class WithRowIds:
-    """A collator whose batches also say which rows they are of."""
+    """A collator whose batches also name their rows."""
 
     def __init__(self, collator):
         self.collator = collator
@@ -41,12 +41,12 @@ def name_of(row) -> str:
 
 
 class GuardedSteps:
-    """A part of `I2SRMTrainer`: no step is taken with a loss or gradients that are not finite.
+    """The part of `I2SRMTrainer` that takes no step with a loss or gradients that are not finite.
 
     The sums of the loss parts, the loss and the norm of the gradients, which are computed anyway, are read once a step,
-    before the optimizer; this takes the place of Trainer's own look at the loss (logging_nan_inf_filter), so that a GPU
-    is waited for as often as before. Of several processes the values are added up, a few numbers a step, so that all
-    decide alike. Gradients are left to the scaler of float16, which skips steps as it should.
+    before the optimizer. This replaces Trainer's check of the loss (logging_nan_inf_filter), so that the number of GPU
+    synchronisations is the same. Several processes add up these values, so that all decide alike. With float16
+    gradients are left to its scaler, which skips such steps.
 
     Raises:
         RunError: after more such steps than `skip_non_finite_steps`, with the step, the part and the rows.
@@ -60,7 +60,7 @@ class GuardedSteps:
         self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
         self._loss_sum = torch.zeros((), device=self.args.device)  # of the step
         self._gradient_norm, self._rows = None, []
-        self.stop_signal = 0  # what all processes know
+        self.stop_signal = 0  # the same in all processes
         self.add_callback(StepGuard(self))
 
     @property
@@ -69,14 +69,14 @@ class GuardedSteps:
         return [entry for entry in self.state.log_history if "skipped" in entry]
 
     def with_row_ids(self, loader):
-        """A loader of `get_train_dataloader` that tells which rows its batches are of, unless it sends them around."""
+        """Let the batches of a training loader name their rows, unless one process loads for all."""
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
         if not isinstance(loader, DataLoaderDispatcher):
             inner.collate_fn = WithRowIds(inner.collate_fn)
         return loader
 
     def start_step(self):
-        """Keep what a step that is skipped leaves as it was."""
+        """Keep the values that a skipped step restores."""
         self._before_step = self._part_sums.clone(), self._tr_loss.clone()
 
     def training_step(self, model, inputs, *args, **kwargs):
@@ -92,18 +92,19 @@ class GuardedSteps:
                 self._part_sums[i] += part.detach().float().mean() / batches
         self._part_sums[-1] += 1 / batches
 
-    def _get_grad_norm(self, model, *args, **kwargs):
-        self._gradient_norm = super()._get_grad_norm(model, *args, **kwargs)
+    # No public hook; read in transformers 5.24: callbacks are not given the norm before the optimizer steps.
+    def _get_grad_norm(self, model, grad_norm=None):
+        self._gradient_norm = super()._get_grad_norm(model, grad_norm)
         return self._gradient_norm
 
     def check_step(self):
-        """Look at the step that is about to be taken; every process comes here."""
-        own = torch.cat([self._part_sums[:-1], self._loss_sum.reshape(1)])
+        """Check the step that is about to be taken; every process calls this."""
+        local = torch.cat([self._part_sums[:-1], self._loss_sum.reshape(1)])
         norm = 0.0 if self._gradient_norm is None or self.accelerator.scaler is not None else self._gradient_norm
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        norm = torch.as_tensor(norm, dtype=own.dtype, device=own.device).reshape(1)
+        norm = torch.as_tensor(norm, dtype=local.dtype, device=local.device).reshape(1)
         signum = 0 if self.interruption is None else self.interruption.signum
-        values = torch.cat([own, norm, own.new_tensor([signum])])
+        values = torch.cat([local, norm, local.new_tensor([signum])])
         if self.args.world_size > 1:
             values = self.accelerator.reduce(values, reduction="sum")
         *losses, norm, stop = values.tolist()
@@ -111,19 +112,19 @@ class GuardedSteps:
             self.stop_signal = signum or signal.SIGTERM
         bad = [f"{name} {value}" for name, value in zip(LOSSES, losses, strict=True) if not math.isfinite(value)]
         if bad:
-            self._not_finite(bad, guilty=not all(map(math.isfinite, own.tolist())))
+            self._not_finite(bad, has_bad_rows=not all(map(math.isfinite, local.tolist())))
         elif not math.isfinite(norm):
-            self._not_finite([f"gradients {norm}"], guilty=True)
+            self._not_finite([f"gradients {norm}"], has_bad_rows=True)
         self._loss_sum.zero_()
         self._rows.clear()
 
-    def _not_finite(self, bad: list[str], guilty: bool):
-        """Skip a step, or raise where enough were skipped; guilty is a process whose rows may be to blame."""
-        rows = self._rows if guilty else []
+    def _not_finite(self, bad: list[str], has_bad_rows: bool):
+        """Skip a step, or raise after too many; has_bad_rows: the rows of this process may be the cause."""
+        rows = self._rows if has_bad_rows else []
         if self.args.world_size > 1:
-            found = [None] * self.args.world_size
-            distributed.all_gather_object(found, rows)
-            rows = [row for own in found for row in own]
+            gathered = [None] * self.args.world_size
+            distributed.all_gather_object(gathered, rows)
+            rows = [row for part in gathered for row in part]
         step, limit, count = self.state.global_step + 1, self.args.skip_non_finite_steps, len(self.skipped_steps)
         more = f" and {len(rows) - ROWS_SHOWN} more" if len(rows) > ROWS_SHOWN else ""
         what = f"step {step}: {', '.join(bad)}, with the rows {', '.join(map(repr, rows[:ROWS_SHOWN]))}{more}"
@@ -139,12 +140,13 @@ class GuardedSteps:
         if self.accelerator.scaler is None:  # else it skips by itself, for the same reason
             self.model.zero_grad()
         self._part_sums, loss = self._before_step
-        # In the log's mean over steps the mean of the others stands for it.
+        # In the log's mean over steps the mean of the others stands for it; as logging_nan_inf_filter does in
+        # transformers 5.24, which has no public hook here.
         self._tr_loss = loss + loss / (1 + self.state.global_step - self._globalstep_last_logged)
 
 
 class StepGuard(TrainerCallback):
-    """Has each step looked at, and a run that is to stop saved where it can go on exactly."""
+    """Checks each step, and saves a run that is to stop where it can resume exactly."""
 
     def __init__(self, trainer: GuardedSteps):
         # A cycle would leave the trainer to the garbage collector, which closes the pipes to the workers of its loaders

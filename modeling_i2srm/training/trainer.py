@@ -117,7 +117,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     """
 
     def __init__(self, model=None, args=None, data_collator=None, processing_class=None, **kwargs):
-        # A copy: what is settled here for this trainer is open again for another with the same arguments.
+        # A copy: the defaults that are chosen here must not reach another trainer with the same arguments.
         args = I2SRMTrainingArguments("tmp_trainer") if args is None else copy.copy(args)
         if args.label_smoothing_factor > 0:
             raise ValueError(
@@ -142,7 +142,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                     "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
                     "trainable_token_indices"
                 )
-        # Nothing else has memory to pin for, and torch warns.
+        # Other devices have no pinned memory, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
         self._eval_sums = torch.zeros(2, 2, dtype=torch.double)
@@ -162,11 +162,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         self.args.dataloader_multiprocessing_context = context if workers else None
 
     def get_train_dataloader(self):
-        self._choose_workers()  # again: the collator may read pictures now, or no longer
+        self._choose_workers()  # again: the collator may have changed
         return self.with_row_ids(self._with_generator(super().get_train_dataloader()))
 
     def get_eval_dataloader(self, eval_dataset=None):
-        # Trainer gives the loader it has kept, with its workers, for whatever data set it is asked.
+        # Trainer would return the loader that it keeps, with its workers, for any data set.
         if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
             return self.get_test_dataloader(eval_dataset)
         self._choose_workers()
@@ -177,13 +177,14 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         return self._with_generator(super().get_test_dataloader(test_dataset))
 
     def _with_generator(self, loader):
-        """A loader takes a seed for its workers, from the generator of dropout if it has no other, whenever they start:
-        once where they stay, but once more in a run that is resumed, which would go on differently."""
+        """Give a loader its own generator: else it draws the seed of its workers, each time they start, from that of
+        dropout, and a resumed run, where they start once more, would differ."""
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
         inner.generator = torch.Generator().manual_seed(self.args.seed)
         inner.worker_init_fn = partial(start_worker, inner.worker_init_fn)
         return loader
 
+    # No public hook; read in transformers 5.24: `get_train_dataloader` asks this method.
     def _get_train_sampler(self, train_dataset=None):
         rows = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or rows is None or not has_length(rows):
@@ -199,9 +200,10 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(lengths, batch_size, seed)
 
+    # No public hook; read in transformers 5.24: `get_eval_dataloader` and `get_test_dataloader` ask this method.
     def _get_eval_sampler(self, eval_dataset):
-        """The order of the data set; Trainer's own shuffles it where training is grouped by length, so that predictions
-        would no longer belong to the rows at their place."""
+        """Keep the order of the data set; Trainer shuffles it where training is grouped by length, and predictions
+        would not be aligned with the rows."""
         if eval_dataset is None or not has_length(eval_dataset):
             return None
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
@@ -241,11 +243,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         return outputs["loss"]
 
     def _count_eval_loss(self, inputs: dict, outputs):
-        """Add up the parts of the loss of an evaluation, each over what its mean is taken over."""
+        """Add up the parts of the loss of an evaluation, each times its denominator."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
         means = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
         means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in means])
-        # A part that is not finite shows, unless there is nothing that it is the mean of.
+        # A part that is not finite shows, unless its denominator is 0.
         self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
 
     def evaluation_loop(
@@ -263,6 +265,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
+            # 1/S sum_s 1/N sum_p 1/A sum_a L_k(s, p, a), section 5 of docs/concepts/method.md
             *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
             logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
             self._part_sums.zero_()
@@ -331,7 +334,7 @@ def start_worker(prepare, worker: int):
 
 
 def reads_pictures(collator) -> bool:
-    """Whether a collator decodes pictures, as far as it says."""
+    """Whether a collator decodes pictures, if it reports it; default true."""
     return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
 
 

@@ -16,7 +16,7 @@ from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.checkpoints import find_checkpoints, what_is_torn
+from modeling_i2srm.training.checkpoints import find_checkpoints, find_damage
 from modeling_i2srm.training.run import run_task
 from modeling_i2srm.training.tasks import MNER
 
@@ -65,7 +65,7 @@ def test_training_that_is_killed_ends_with_the_same_result(posts, tmp_path, part
     folder = tmp_path / "killed"
     points = kill_again_and_again(lambda: train(posts, folder, **every), folder, ROUNDS, seed=len(part))
     assert result(folder) == result(tmp_path / "whole")
-    assert all(what_is_torn(checkpoint) is None for checkpoint in find_checkpoints(folder))
+    assert all(find_damage(checkpoint) is None for checkpoint in find_checkpoints(folder))
     assert not (folder / "_unfinished").exists() and not list(folder.rglob("*.tmp"))
     with capsys.disabled():
         print(f"\n{part}: survived {len(points)} kills: {'; '.join(points)}")

@@ -24,7 +24,7 @@ from modeling_i2srm.support import atomic_files as whole_files
 from modeling_i2srm.support import faults
 from modeling_i2srm.support.faults import Interrupted, RunError
 from modeling_i2srm.training import checkpoints
-from modeling_i2srm.training.checkpoints import last_whole_checkpoint, what_is_torn
+from modeling_i2srm.training.checkpoints import find_damage, last_whole_checkpoint
 from modeling_i2srm.training.sampling import LengthGroupedSampler
 from modeling_i2srm.training.step_guard import GuardedSteps
 
@@ -62,7 +62,7 @@ def test_a_torn_checkpoint_is_named_and_passed_over(whole, tmp_path, name, liste
     assert last_whole_checkpoint(out) == str(out / "checkpoint-6")
     cut(out / "checkpoint-6" / name)
     assert last_whole_checkpoint(out) == str(out / "checkpoint-4")
-    assert str(out / "checkpoint-6") in caplog.text and "passed over" in caplog.text
+    assert str(out / "checkpoint-6") in caplog.text and "skipped" in caplog.text
 
 
 def test_resuming_passes_over_a_torn_checkpoint_to_the_same_result(posts, whole, tmp_path):
@@ -72,7 +72,7 @@ def test_resuming_passes_over_a_torn_checkpoint_to_the_same_result(posts, whole,
     with pytest.raises(ValueError, match=r"model.safetensors has .* bytes of .*_from_checkpoint .*checkpoint-4"):
         run(posts, out, resume_from_checkpoint=out / "checkpoint-6")
     run(posts, out, resume_from_checkpoint="last")
-    assert same_result(out, whole) and what_is_torn(out / "checkpoint-6") is None
+    assert same_result(out, whole) and find_damage(out / "checkpoint-6") is None
 
 
 def copy_with_best(whole: Path, out: Path, listed: bool = True) -> Path:
@@ -103,8 +103,10 @@ def test_a_checkpoint_whose_best_model_is_torn_is_named_and_passed_over(whole, t
     checkpoints.check_whole(out / "checkpoint-6")
     DAMAGES[damage](out / "checkpoint-4")
     assert last_whole_checkpoint(out) == str(out / "checkpoint-2")
-    assert f"{out / 'checkpoint-6'} is no whole checkpoint and is passed over: of its best model" in caplog.text
-    with pytest.raises(ValueError, match="of its best model checkpoint-4.*_from_checkpoint .*checkpoint-2, or go on w"):
+    assert f"{out / 'checkpoint-6'} is incomplete and is skipped: of its best model" in caplog.text
+    with pytest.raises(
+        ValueError, match="of its best model checkpoint-4.*_from_checkpoint .*checkpoint-2, or resume w"
+    ):
         checkpoints.check_whole(out / "checkpoint-6")
     assert last_whole_checkpoint(out, needs_best=False) == str(out / "checkpoint-6")  # it is not loaded
     checkpoints.check_whole(out / "checkpoint-6", needs_best=False)
@@ -114,7 +116,7 @@ def test_a_run_whose_best_model_is_torn_goes_on_from_before_it(posts, whole, tmp
     out = copy_with_best(whole, tmp_path / "out")
     (out / "model.safetensors").unlink()
     cut(out / "checkpoint-4" / "model.safetensors")
-    with pytest.raises(ValueError, match="checkpoint-6 is no whole checkpoint: of its best model checkpoint-4, model"):
+    with pytest.raises(ValueError, match="checkpoint-6 is incomplete: of its best model checkpoint-4, model"):
         run(posts, out, resume_from_checkpoint=out / "checkpoint-6")
     run(posts, out, resume_from_checkpoint="last")
     assert same_result(out, whole)
@@ -177,7 +179,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_nothing_that_was_saved(posts,
         save(self, folder)
 
     monkeypatch.setattr(Trainer, "_save_rng_state", full)
-    expected = r"checkpoint-6 could not be written \(OSError: .*No space left.*goes on from .*checkpoint-4"
+    expected = r"checkpoint-6 could not be written \(OSError: .*No space left.*resumes from .*checkpoint-4"
     with pytest.raises(RunError, match=expected):
         run(posts, out, save_total_limit=1)
     assert not (out / "_unfinished" / "checkpoint-6").exists()
@@ -208,7 +210,7 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_result(posts, whole, tmp
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(GuardedSteps, "check_step", stopped)
-    with pytest.raises(Interrupted, match=r"stopped by SIGTERM; .*: it goes on from") as stop:
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM; .*: it resumes from") as stop:
         run(posts, out, **every)
     assert stop.value.signum == signal.SIGTERM and not (out / "model.safetensors").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -337,7 +339,7 @@ def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts,
         _, said = processes[1 - end].communicate(timeout=60)
         assert processes[1 - end].returncode == 1
         assert "run_mner.py: another process of this run ended" in said and "Traceback" not in said
-        assert "start the same command with --resume_from_checkpoint last: it goes on from" in said
+        assert "start the same command with --resume_from_checkpoint last: it resumes from" in said
     states = sorted(path.name for path in Path(last_whole_checkpoint(out)).glob("rng_state*"))
     assert states == ["rng_state_0.pth", "rng_state_1.pth"]
     for process in two(posts, out, **settings, resume_from_checkpoint="last"):
