@@ -101,7 +101,7 @@ def main():
                 if different or missing
                 else "the same results"
             )
-            print(f"two processes: {ratio:.2f} times the posts a second of one, {said}", flush=True)
+            print(f"two processes: {ratio:.2f} times the posts per second of one, {said}", flush=True)
         for count in args.memory_posts:
             times, rest = divmod(count, args.posts)
             inputs = repeat(files, work / f"in-{count}", times) if times else []

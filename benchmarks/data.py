@@ -8,8 +8,8 @@ All in one process, in rounds in which who goes first alternates; the figures ar
 * pictures: milliseconds to decode, resize and normalise a picture, in full and at a part of its size (the processor's
   reduced_decode of 2 and of 1), and how far its pixel values are from those of the full decode, in levels of 0 to 255.
   Made-up JPEGs of four sizes, or with --pictures the files of a folder.
-* loader: posts a second, with 0, 1 and 2 workers; a post has a picture of 800x600 and three crops of 160x160.
-* tokenisation: posts a second, one by one and in batches.
+* loader: posts per second, with 0, 1 and 2 workers; a post has a picture of 800x600 and three crops of 160x160.
+* tokenisation: posts per second, one by one and in batches.
 * padding: sub-tokens a batch with all padding, padded to 80, to the longest of the batch, and that with batches of
   about one length.
 

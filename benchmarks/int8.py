@@ -9,8 +9,8 @@ share one scale in a batch; `--library torchao` (pip install torchao) gives ever
 
 Both models do the same work in turns in one process; times are medians over the rounds, as they pass on the wall and as
 the process uses the CPU (on a machine with other work only the latter says something, and only with one thread). Prints
-a JSON dict: "float32", "int8" (in them F1 of the test split in per cent, size in MB, seconds a batch from pictures and
-from cached visual features) and "speedup".
+a JSON dict: "float32", "int8" (in them F1 of the test split in per cent, size in MB, seconds per batch from pictures
+and from cached visual features) and "speedup".
 """
 
 import argparse
@@ -122,7 +122,7 @@ def predict(model, task, processor, rows, names, batch_size: int) -> tuple[float
 
 
 def seconds(models: dict[str, nn.Module], batches: list[dict], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds a batch of each clock and model; the models take turns, and who goes first alternates."""
+    """Median seconds per batch of each clock and model; the models take turns, and who goes first alternates."""
     times = {clock: {name: [] for name in models} for clock in CLOCKS}
     with torch.inference_mode():
         for i in range(rounds + 2):

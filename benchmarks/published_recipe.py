@@ -115,7 +115,7 @@ class PublishedRecipe(nn.Module):
         """
         if pixel_values.shape[1] != 1 + self.model.config.num_objects:
             raise ValueError(
-                f"{pixel_values.shape[1]} pictures a post; the recipe has no picture mask: give all "
+                f"{pixel_values.shape[1]} pictures per post; the recipe has no picture mask: give all "
                 f"{1 + self.model.config.num_objects}"
             )
         pooled, vision = self.pictures(pixel_values)
@@ -258,7 +258,7 @@ def pad_to(batch: dict[str, torch.Tensor], length: int = LENGTH, pad_token_id: i
 
 
 class RecipeCollator:
-    """Rows of the Parquet data -> a batch padded to 80 tokens, its pictures decoded anew every time.
+    """Rows of the Parquet data -> a batch padded to 80 tokens, its pictures decoded again every time.
 
     A picture that is absent or unreadable is zeros and counts as present: the recipe has no mask.
 

@@ -84,7 +84,7 @@ def format_table(rows: list[list[str]]) -> str:
 
 
 def fill_page(text: str, values: dict[str, object]) -> str:
-    """The text of a page with its tables written anew."""
+    """The text of a page with its tables written again."""
     return BLOCK.sub(lambda match: match[1] + format_table(values[match[2]]) + match[3], text)
 
 

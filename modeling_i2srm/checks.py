@@ -27,7 +27,7 @@ def label_id(tag, label2id) -> int:
 def check_words(tokens) -> None:
     """Raise a `ValueError` unless `tokens` is a list of words."""
     if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
-        raise ValueError(f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+        raise ValueError(f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
 
 
 def check_whole_number(name: str, value, low: int) -> None:

@@ -111,11 +111,11 @@ class LinearChainCRF(nn.Module):
 
     @torch.no_grad()
     def span_probabilities(self, emissions: torch.Tensor, mask: torch.Tensor, spans: list[list[tuple]]) -> list[list]:
-        """p(tags stand on these words, and not certain others beside them | emissions) for spans of each sentence.
+        """p(words have tags and their neighbours do not have certain others | emissions), for spans of each sentence.
 
         Args:
-            spans: for each sentence a list of (first word, tag ids of the words, tag ids that must not stand on the
-                word before, tag ids that must not stand on the word after).
+            spans: for each sentence a list of (first word, tag ids of the words, tag ids that the word before
+                must not have, tag ids that the word after must not have).
 
         Returns:
             One list of probabilities a sentence.

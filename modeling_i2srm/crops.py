@@ -39,7 +39,7 @@ def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
     """The crops of each picture, all pictures in one call; without pictures the cropper is not called.
 
     Raises:
-        ValueError: the cropper gives anything else than a list of crops a picture.
+        ValueError: the cropper gives anything else than a list of crops per picture.
     """
     if not pictures:
         return []

@@ -101,7 +101,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if pixel_values.dim() != 5:
             raise ValueError(
                 f"pixel_values of shape {tuple(pixel_values.shape)}: expected (batch, pictures, 3, height, width), "
-                "e.g. pixel_values[:, None] for one picture a post"
+                "e.g. pixel_values[:, None] for one picture per post"
             )
         batch, pictures = pixel_values.shape[:2]
         check_image_mask(image_mask, batch, pictures)
@@ -148,7 +148,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         missing = 1 + self.config.num_objects - pictures
         if missing < 0:
             raise ValueError(
-                f"{pictures} pictures a post, but config.num_objects={self.config.num_objects} allows "
+                f"{pictures} pictures per post, but config.num_objects={self.config.num_objects} allows "
                 f"{1 + self.config.num_objects}: give fewer crops or build the model with num_objects={pictures - 1}"
             )
         expected = 4 * self.pooled_channels + self.last_channels
@@ -354,7 +354,7 @@ class I2SRMForTokenClassification(Head):
             word_mask: (B, T), 1 on the first sub-token of each word.
 
         Returns:
-            One list a sentence, one tag id a word. With `config.constrained_decoding` and BIO label names the
+            One list per sentence, one tag id a word. With `config.constrained_decoding` and BIO label names the
             sequence is always valid BIO.
 
         Raises:
@@ -491,7 +491,7 @@ class I2SRMForRelationClassification(VectorClassifier):
 
 
 class I2SRMForSequenceClassification(VectorClassifier):
-    """One label a post (sentiment, hateful or not ...): the first token's vector -> dropout -> linear.
+    """One label per post (sentiment, hateful or not ...): the first token's vector -> dropout -> linear.
 
     One of `num_labels` labels holds. Several at once and numbers (`problem_type` "multi_label_classification" and
     "regression", float labels) are refused: their losses are not those of AttnMixup's equations.
@@ -512,8 +512,8 @@ class I2SRMForSequenceClassification(VectorClassifier):
         super().__init__(config)
         if config.problem_type not in (None, "single_label_classification"):
             raise ValueError(
-                f"problem_type={config.problem_type!r}: only one label a post is supported; "
-                'give problem_type="single_label_classification", or a model a label for several at once'
+                f"problem_type={config.problem_type!r}: only one label per post is supported; "
+                'give problem_type="single_label_classification", or a model per label for several at once'
             )
         if config.num_labels < 2:
             raise ValueError(f"num_labels={config.num_labels}: give two or more, e.g. num_labels=2")

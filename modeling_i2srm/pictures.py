@@ -97,7 +97,7 @@ def load_picture(
 def read_bytes(
     picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0, allow_private_addresses: bool = False
 ) -> bytes | None:
-    """The bytes of a picture's file, read or downloaded now; `None` for one that is no file (image, array, tensor).
+    """The bytes of a picture's file, read or downloaded now; `None` for one that is not a file (image, array, tensor).
 
     Args:
         picture, max_bytes, timeout, allow_private_addresses: as in `load_picture`, which turns what is returned into an
@@ -178,7 +178,7 @@ def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addr
 def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may never end, nor even begin; open() says of folders
-        raise ValueError("it is no file, but a pipe, a device or a socket")
+        raise ValueError("it is not a file, but a pipe, a device or a socket")
     with open(path, "rb") as file:
         check_bytes(os.fstat(file.fileno()).st_size, max_bytes)
         return read_all(file, max_bytes)
@@ -218,7 +218,7 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
             elif name == "PNG":
                 _scale_transparent_grey(image)
             return image
-    raise ValueError(f"it starts with {data[:16]!r}, which is none of {', '.join(FORMATS)}")
+    raise ValueError(f"it starts with {data[:16]!r}, expected one of {', '.join(FORMATS)}")
 
 
 def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
@@ -273,7 +273,7 @@ def _from_image(image: Image.Image, max_pixels: int) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Transpose | None:
     """How to turn a picture upright; None if its EXIF data do not say or cannot be read.
 
-    ImageOps.exif_transpose is not used: it writes the EXIF data anew, which fails when any other tag is malformed.
+    ImageOps.exif_transpose is not used: it writes the EXIF data again, which fails when any other tag is malformed.
     """
     try:
         return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
@@ -310,7 +310,7 @@ def _grey_image(image: Image.Image) -> Image.Image:
     else:
         low, high = values.min(), values.max()
         if low < 0 or high > 65535:
-            raise ValueError(f"mode I values must lie in 0..65535, these lie in {low}..{high}")
+            raise ValueError(f"mode I values must be in 0..65535, these are in {low}..{high}")
         grey = _to_levels(values.astype(np.uint16))
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):
@@ -344,7 +344,7 @@ def _to_levels(values: np.ndarray, top: float = 1.0) -> np.ndarray:
     elif np.issubdtype(values.dtype, np.floating):
         low, high = float(values.min()), float(values.max())
         if not (low / top * 255 >= -0.5 and high / top * 255 <= 255.5):  # so written that NaN fails
-            raise ValueError(f"float values must lie in 0..{top:g}, these lie in {low:g}..{high:g}")
+            raise ValueError(f"float values must be in 0..{top:g}, these are in {low:g}..{high:g}")
         levels = np.rint(values.astype(np.float32) / top * 255).clip(0, 255)
     else:
         raise ValueError(f"values must be bool, uint8 (0..255), uint16 (0..65535) or float (0..1), not {values.dtype}")

@@ -40,7 +40,7 @@ class PostPipeline(Pipeline):
         single, listed = isinstance(inputs, (Mapping, str, Post)), isinstance(inputs, (list, tuple))
         dataset = isinstance(inputs, torch.utils.data.Dataset)  # may have no __iter__
         if not (single or dataset) and (isinstance(inputs, bytes) or not isinstance(inputs, Iterable)):
-            raise ValueError(f"{inputs!r:.200} is no post; e.g. {self.example}")
+            raise ValueError(f"{inputs!r:.200} is not a post; e.g. {self.example}")
         check_cropper(cropper)
         cropper = self.cropper if cropper is None else cropper
         if listed and not inputs:
@@ -153,9 +153,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         ignore_labels: types, or with "none" tags, that are left out; default ["O"].
         stride: sub-tokens that neighbouring windows share; default a quarter of a window.
         max_length: sub-tokens of a window; default the processor's.
-        on_image_error: `None` raises for pictures that cannot be read, but goes on without one whose download fails;
-            "warn" goes on without any; "raise" always raises. What it went on without stands in "image_errors". Want of
-            memory, too many open files and a broken disk are no picture's fault, and always raise.
+        on_image_error: `None` raises for pictures that cannot be read, but leaves out one whose download fails; "warn"
+            leaves out any such picture; "raise" always raises. "image_errors" names the pictures that are left out.
+            Lack of memory, too many open files and a broken disk always raise: no picture causes them.
         allow_private_addresses: also download pictures from this machine and the networks around it, for those who
             have them there and write the URLs themselves; default: only from public addresses, else it is a download
             that fails.
@@ -201,11 +201,11 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         allow_private_addresses=None,
     ):
         if aggregation_strategy is not None and aggregation_strategy not in STRATEGIES:
-            raise ValueError(f"aggregation_strategy={aggregation_strategy!r} is none of {', '.join(STRATEGIES)}")
+            raise ValueError(f"aggregation_strategy={aggregation_strategy!r} must be one of {', '.join(STRATEGIES)}")
         if threshold is not None:
             check_threshold("threshold", threshold)
         if isinstance(ignore_labels, str):
-            raise ValueError(f'ignore_labels={ignore_labels!r} is no list, e.g. ignore_labels=["{ignore_labels}"]')
+            raise ValueError(f'ignore_labels={ignore_labels!r} is not a list, e.g. ignore_labels=["{ignore_labels}"]')
         check_sub_tokens(stride=stride, max_length=max_length)
         check_on_image_error(on_image_error)
         strategy = options(aggregation_strategy=aggregation_strategy)
@@ -371,7 +371,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in pairs]
         except (TypeError, ValueError):
             raise ValueError(
-                f"pairs={repr(pairs)[:60]} is no list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
+                f"pairs={repr(pairs)[:60]} is not a list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
             ) from None
         starts = {word.start: n for n, word in enumerate(post.words)}
         ends = {word.end: n for n, word in enumerate(post.words, start=1)}
@@ -412,7 +412,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
 
 
 class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipeline):
-    """Give posts a label each: `pipeline("multimodal-text-classification", model=..., trust_remote_code=True)`.
+    """Give posts per label each: `pipeline("multimodal-text-classification", model=..., trust_remote_code=True)`.
 
     A post is a text or a dict of text or tokens, image and objects. Of a text that is longer than the encoder's limit
     the beginning is read.
@@ -466,7 +466,7 @@ def check_sub_tokens(**values):
 
 def check_on_image_error(on_image_error):
     if on_image_error not in ON_IMAGE_ERROR:
-        raise ValueError(f"on_image_error={on_image_error!r} is none of {', '.join(map(repr, ON_IMAGE_ERROR))}")
+        raise ValueError(f"on_image_error={on_image_error!r} must be one of {', '.join(map(repr, ON_IMAGE_ERROR))}")
 
 
 def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:

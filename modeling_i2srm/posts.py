@@ -144,20 +144,20 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
     if isinstance(post, str):
         post = {"text": post}
     if not isinstance(post, Mapping):
-        raise ValueError(f"{post!r:.200} is no post: give a dict with {', '.join(keys)}, e.g. {example}")
+        raise ValueError(f"{post!r:.200} is not a post: give a dict with {', '.join(keys)}, e.g. {example}")
     if unknown := [str(name) for name in post if name not in (*keys, *COLUMNS)]:
         raise ValueError(f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(keys)}; e.g. {example}")
     text, tokens, crops = post.get("text"), post.get("tokens"), post.get("objects")
     if (text is None) == (tokens is None):
         raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {example}")
     if tokens is None and not isinstance(text, str):
-        raise ValueError(f"text={text!r:.200} is no str; e.g. {example}")
+        raise ValueError(f"text={text!r:.200} is not a str; e.g. {example}")
     if tokens is not None:
         listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
         words = list(tokens) if listed else []
         if not listed or not all(isinstance(word, str) for word in words):
             raise ValueError(
-                f'tokens={tokens!r:.200} is no list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
+                f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
             )
         tokens = words
     posts = split_posts(text, tokens)[0] if text or tokens else []
@@ -165,7 +165,7 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
         value = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
         raise ValueError(f"{value} has no words; e.g. {example}")
     if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
-        raise ValueError(f"objects={repr(crops)[:60]} is no list of crops; e.g. objects=['crop.jpg']")
+        raise ValueError(f"objects={repr(crops)[:60]} is not a list of crops; e.g. objects=['crop.jpg']")
     name = post.get("id")
     posts[0].id = None if name is None else str(name)
     posts[0].objects = None if crops is None else list(crops)
@@ -195,7 +195,7 @@ def split_posts(text, tokens) -> tuple[list[Post], bool]:
                 raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
         return [Post(item, split_text(item)) for item in texts], isinstance(text, str)
     if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
-        raise ValueError(f"tokens={tokens!r} is no list of words; call processor(text=...) or (tokens=[...])")
+        raise ValueError(f"tokens={tokens!r} is not a list of words; call processor(text=...) or (tokens=[...])")
     tokens = list(tokens)
     single = len(tokens) > 0 and isinstance(tokens[0], str)
     posts = []

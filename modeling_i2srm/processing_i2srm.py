@@ -32,7 +32,7 @@ class I2SRMProcessor(ProcessorMixin):
     Args:
         image_processor: for the vision backbone; PIL-backed, torchvision is not used.
         tokenizer: of the text encoder.
-        num_objects: most object crops a post; further ones are left out with a warning.
+        num_objects: most object crops per post; further ones are left out with a warning.
         max_length: longest input in sub-tokens, special ones included; default the tokenizer's own limit.
         max_pixels: pictures with more pixels are refused before decoding (JPEGs are decoded at a lower resolution).
         reduced_decode: decode JPEG files at 1/2, 1/4 or 1/8 of their size where their shorter side stays at least this
@@ -161,7 +161,7 @@ class I2SRMProcessor(ProcessorMixin):
             tokens: words of a post, or a list of posts' words, instead of `text`.
             images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
             objects: a list of object crops (each like a picture) or `None` a post.
-            ner_tags: a tag a word, ids or (with `label2id`) names.
+            ner_tags: a tag per word, ids or (with `label2id`) names.
             head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
                 exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
             relation: the relation of each pair, ids or (with `label2id`) names.
@@ -188,7 +188,7 @@ class I2SRMProcessor(ProcessorMixin):
         if return_tensors != "pt":
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
         if label2id is not None and not isinstance(label2id, dict):
-            raise ValueError(f"label2id={label2id!r:.200} is no dict; e.g. label2id=model.config.label2id")
+            raise ValueError(f"label2id={label2id!r:.200} is not a dict; e.g. label2id=model.config.label2id")
         if not isinstance(text, str) and hasattr(text, "__iter__"):
             text = list(text)
         posts, single = split_posts(text, tokens)
@@ -219,7 +219,7 @@ class I2SRMProcessor(ProcessorMixin):
         if any(truncated) and not return_word_offsets:
             logger.warning(
                 f"{sum(truncated)} words of {sum(map(bool, truncated))} of {len(rows)} posts are beyond max_length and "
-                "were cut off; see return_word_offsets=True"
+                "were truncated; see return_word_offsets=True"
             )
         pictures = self.encode_pictures([post.image for post in posts], [post.objects for post in posts])
         features = {**self.pad(rows, pad_to_multiple_of), **pictures}
@@ -318,7 +318,7 @@ class I2SRMProcessor(ProcessorMixin):
         if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
             got = len(ner_tags) if is_listing(ner_tags) else "no list of"
             raise ValueError(
-                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r:.200} {ner_tags!r:.200}; give a tag a word, "
+                f"{len(tokens)} tokens but {got} ner_tags: {tokens!r:.200} {ner_tags!r:.200}; give a tag per word, "
                 'e.g. tokens=["Kobe", "lands"], ner_tags=[1, 0]'
             )
         room = self._limit(max_length) - 2
@@ -424,7 +424,7 @@ class I2SRMProcessor(ProcessorMixin):
         Returns:
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), head_mask, tail_mask (1 on the
             entity's own sub-tokens), the integer labels (with `relation`), the first word that is in, first_word, and
-            the number of words cut off, num_truncated_words.
+            the number of truncated words, num_truncated_words.
 
         Raises:
             EntityPairError: both entities and the words between them do not fit.
@@ -549,7 +549,7 @@ class I2SRMProcessor(ProcessorMixin):
         for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
             if not (crops is None or is_listing(crops)):
                 raise ValueError(
-                    f"objects holds {repr(crops)[:60]}, expected a list of crops a post, e.g. objects=[[crop], None]"
+                    f"objects holds {repr(crops)[:60]}, expected a list of crops per post, e.g. objects=[[crop], None]"
                 )
             crops = list(crops) if crops is not None else []
             if len(crops) > self.num_objects:

@@ -41,7 +41,7 @@ class VisualPrompt(nn.Module):
     Args:
         channels: channels of the pooled pictures, C = sum C_l.
         num_layers, num_heads, hidden_size: of the text encoder (L, h, d).
-        prompt_length: slots a picture (P); 4C must divide by it.
+        prompt_length: slots per picture (P); 4C must divide by it.
         prompt_hidden_size: width of the projector.
 
     Raises:
@@ -84,7 +84,7 @@ class VisualPrompt(nn.Module):
         """Turn pooled pictures into prompts.
 
         Args:
-            pooled: (B, K, C, 2, 2), K pictures a post, the main picture first.
+            pooled: (B, K, C, 2, 2), K pictures per post, the main picture first.
 
         Returns:
             keys and values, each (L, B, h, K*P, d/h); with `output_gates` also the gates (L, B, K, 4).

@@ -90,7 +90,7 @@ def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, 
     """Return (start, end) of a span given as a pair or as {"start": ..., "end": ...}; the end is exclusive.
 
     Raises:
-        ValueError: no such span, or one that is empty or does not lie in the post.
+        ValueError: no such span, or one that is empty or outside of the post.
     """
     try:
         start, end = (span["start"], span["end"]) if isinstance(span, dict) else span
@@ -99,7 +99,7 @@ def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, 
         start, end = operator.index(start), operator.index(end)
     except (TypeError, ValueError, KeyError):
         raise ValueError(
-            f"{name}={span!r:.200} is no span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
+            f"{name}={span!r:.200} is not a span (start, end) of {unit}, the end exclusive; e.g. {CALLS[unit]}"
         ) from None
     if not 0 <= start < end <= length:
         raise ValueError(f"{name}={span!r:.200} is empty or not in the post of {length} {unit}; e.g. {CALLS[unit]}")
@@ -215,7 +215,7 @@ def overlapping_windows(lengths: list[int], room: int, stride: int) -> list[tupl
 def best_windows(lengths: list[int], windows: list[tuple[int, int]]) -> list[int]:
     """For each word the window that shows most of what stands around it: its nearer edge is the farthest away.
 
-    The beginning and the end of the post are no edges. Of equals the first window.
+    The beginning and the end of the post are no edges. Among equals it is the first window.
     """
     starts = [0]  # of each word, in sub-tokens
     for length in lengths:

@@ -240,7 +240,7 @@ def test_a_span_outside_the_post_is_an_error(span):
 def test_what_is_no_span_is_an_error(span):
     with pytest.raises(ValueError) as error:
         check_span(span, "head", 3)
-    assert f"head={span!r} is no span (start, end) of words, the end exclusive; e.g. processor(" in str(error.value)
+    assert f"head={span!r} is not a span (start, end) of words, the end exclusive; e.g. processor(" in str(error.value)
 
 
 def test_spans_of_characters_have_their_own_example():

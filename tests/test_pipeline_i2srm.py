@@ -131,7 +131,7 @@ SCHEMES = {
 
 
 def read_entities(tags: list[str]) -> list[tuple[int, int, str]]:
-    """The entities of a tag sequence, by the definition: a B- begins one, all else goes on with its own type."""
+    """The entities of a tag sequence, by the definition: a B- begins one, any other tag continues one of its type."""
     kinds = [tag.removeprefix("B-").removeprefix("I-") for tag in tags]
     begins = [word == 0 or tags[word].startswith("B-") or kinds[word] != kinds[word - 1] for word in range(len(tags))]
     bounds = [*(word for word, first in enumerate(begins) if first), len(tags)]
@@ -919,23 +919,23 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({}, ["give a post", 'pipe({"text"']),
         ({"inputs": None}, ["give a post"]),
         ({"inputs": "Kobe", "text": "Kobe"}, ["give a post"]),
-        ({"inputs": 3}, ["3 is no post", 'pipe({"text"']),
-        ({"inputs": b"Kobe"}, ["b'Kobe' is no post"]),
-        ({"inputs": ["Kobe", None]}, ["None is no post", "text, tokens, image, objects", 'pipe({"text"']),
-        ({"inputs": [["Kobe", "lands"]]}, ["['Kobe', 'lands'] is no post"]),
+        ({"inputs": 3}, ["3 is not a post", 'pipe({"text"']),
+        ({"inputs": b"Kobe"}, ["b'Kobe' is not a post"]),
+        ({"inputs": ["Kobe", None]}, ["None is not a post", "text, tokens, image, objects", 'pipe({"text"']),
+        ({"inputs": [["Kobe", "lands"]]}, ["['Kobe', 'lands'] is not a post"]),
         ({"inputs": {"text": "Kobe", "img": "a.jpg"}}, ["no 'img'", "text, tokens, image, objects"]),
         ({"inputs": {"image": None}}, ["text=None, tokens=None", "one of them", 'pipe({"text"']),
         ({"text": "Kobe", "tokens": ["Kobe"]}, ["text='Kobe', tokens=['Kobe']", "one of them"]),
-        ({"text": 3}, ["text=3 is no str", 'pipe({"text"']),
-        ({"text": ["Kobe", "lands"]}, ["text=['Kobe', 'lands'] is no str"]),
+        ({"text": 3}, ["text=3 is not a str", 'pipe({"text"']),
+        ({"text": ["Kobe", "lands"]}, ["text=['Kobe', 'lands'] is not a str"]),
         ({"text": ""}, ["text='' has no words", 'pipe({"text"']),
         ({"text": " \n\u00a0"}, ["no words"]),
         ({"tokens": []}, ["tokens=[] has no words"]),
-        ({"tokens": "Kobe lands"}, ["tokens='Kobe lands' is no list of words", 'tokens=["Kobe"']),
-        ({"tokens": 3}, ["tokens=3 is no list of words"]),
+        ({"tokens": "Kobe lands"}, ["tokens='Kobe lands' is not a list of words", 'tokens=["Kobe"']),
+        ({"tokens": 3}, ["tokens=3 is not a list of words"]),
         ({"tokens": ["Kobe", None]}, ["tokens=['Kobe', None]", "no list of words"]),
-        ({"tokens": [["Kobe"], ["lands"]]}, ["[['Kobe'], ['lands']] is no list of words"]),
-        ({"tokens": [["Kobe"]]}, ["tokens=[['Kobe']] is no list of words"]),
+        ({"tokens": [["Kobe"], ["lands"]]}, ["[['Kobe'], ['lands']] is not a list of words"]),
+        ({"tokens": [["Kobe"]]}, ["tokens=[['Kobe']] is not a list of words"]),
         ({"text": "Kobe", "image": "/no/such.jpg"}, ["'/no/such.jpg'"]),
         ({"text": "Kobe", "image": 3}, ["expected a PIL image"]),
         ({"text": "Kobe", "objects": "crop.jpg"}, ["objects='crop.jpg'", "objects=['crop.jpg']"]),
@@ -945,7 +945,7 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({"text": "Kobe", "threshold": float("nan")}, ["threshold=nan"]),
         ({"text": "Kobe", "threshold": True}, ["threshold=True"]),
         ({"text": "Kobe", "threshold": [0.5]}, ["threshold=[0.5]"]),
-        ({"text": "Kobe", "aggregation_strategy": "mean"}, ["'mean' is none of none, simple, first, average, max"]),
+        ({"text": "Kobe", "aggregation_strategy": "mean"}, ["'mean' must be one of none, simple, first, average, max"]),
         ({"text": "Kobe", "ignore_labels": "PER"}, ["ignore_labels='PER'", 'ignore_labels=["PER"]']),
         ({"text": "Kobe", "stride": 62}, ["stride=62", "between 0 and 61"]),
         ({"text": "Kobe", "stride": -1}, ["stride=-1"]),
@@ -1008,7 +1008,7 @@ def test_an_error_in_a_batch_is_that_of_its_post(ner):
 
 
 def spoil(pipe, word: str):
-    """Make the embeddings of a word NaN, so that what a model says of posts with it is no number."""
+    """Make the embeddings of a word NaN, so that what a model says of posts with it is not a number."""
     ids = pipe.processor.tokenizer(word, add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         pipe.model.get_input_embeddings().weight[ids[0]] = torch.nan

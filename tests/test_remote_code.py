@@ -184,7 +184,7 @@ for model_class, folder, name in (
     processor.push_to_hub(name, revision="first")
     for parameter in model.parameters():
         parameter.data.zero_()
-    model.push_to_hub(name)  # main goes on
+    model.push_to_hub(name)  # main changes
 """
     folders = tmp_path / "ner", tmp_path / "re"
     for part, folder in zip(parts, (folders[0], folders[0], folders[1], folders[1]), strict=True):

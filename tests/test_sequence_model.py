@@ -1,4 +1,4 @@
-"""The head that gives a post a label: its loss against plain loops, its inputs, and how its checkpoints load."""
+"""The head that gives a post per label: its loss against plain loops, its inputs, and how its checkpoints load."""
 
 import json
 

@@ -20,7 +20,7 @@ def test_words_cover_every_character_but_white_space_once(text):
     end_before = 0
     for word, start, end in split_text(text):
         assert text[start:end] == word != ""
-        assert text[end_before:start].strip() == ""  # also: words stand in order and do not overlap
+        assert text[end_before:start].strip() == ""  # also: words are in order and do not overlap
         assert start >= end_before
         assert not regex.search(r"\s", word)
         end_before = end

@@ -36,7 +36,7 @@ class I2SRMDataCollator:
             visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
 
     Raises:
-        ValueError: what is no list of rows with tokens, or rows with picture_keys and no `feature_cache`.
+        ValueError: what is not a list of rows with tokens, or rows with picture_keys and no `feature_cache`.
 
     Example:
 
@@ -74,7 +74,7 @@ class I2SRMDataCollator:
         """Raise a `ValueError` unless rows are a list of dicts, each with the text of a post."""
         example = 'e.g. collator([{"tokens": ["Kobe", "lands"], "ner_tags": [1, 0]}])'
         if not isinstance(rows, (list, tuple)) or not rows:
-            raise ValueError(f"rows={rows!r:.100} is no list of rows; {example}")
+            raise ValueError(f"rows={rows!r:.100} is not a list of rows; {example}")
         for place, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise ValueError(f"row {place} is {row!r:.100}, expected a dict; {example}")

@@ -1,10 +1,10 @@
-"""Whole corpora: the entities and relations of files of posts, on any number of processes, however often cut off.
+"""Whole corpora: the entities and relations of files of posts, on any number of processes, however often interrupted.
 
 The rows of the inputs are cut into shards of fixed length. A shard is read, extracted and written by one process, to a
 part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with
 what it holds and which rows were bad. A run works on the shards without a receipt; so none is lost or done twice.
 
-    OUTPUT/part-00007.jsonl         what was found in the eighth shard, a post a line, in the order of the input
+    OUTPUT/part-00007.jsonl         what was found in the eighth shard, a post per line, in the order of the input
     OUTPUT/done/part-00007.json     its receipt
     OUTPUT/manifest.json            inputs, models and settings
     OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
@@ -68,7 +68,7 @@ class CorpusArguments:
     input: list[str] = field(
         metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
     )
-    output: str = field(metadata={"help": "Folder of the results; one with an unfinished run is gone on with."})
+    output: str = field(metadata={"help": "Folder of the results; an unfinished run in it is resumed."})
     ner: str = field(metadata={"help": "The model of the entities (folder or Hub id)."})
     re: str | None = field(
         default=None, metadata={"help": "The model of the relations; without one none are looked for."}
@@ -113,12 +113,12 @@ class CorpusArguments:
     batch_size: int = field(default=8, metadata={"help": "Posts that go through the models together."})
     shard_size: int = field(
         default=1000,
-        metadata={"help": "Rows of a part: what is lost at most, for each process, when a run is cut off."},
+        metadata={"help": "Rows of a part: the most that each process loses when a run is interrupted."},
     )
     num_workers: int = field(default=2, metadata={"help": "Threads of each process that read pictures ahead."})
     use_cpu: bool = field(default=False, metadata={"help": "Leave GPUs alone."})
     overwrite: bool = field(
-        default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to go on with one."}
+        default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to resume one."}
     )
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bar."})
 
@@ -135,11 +135,11 @@ class CorpusArguments:
         if self.detector_threshold is not None:
             check_threshold("detector_threshold", self.detector_threshold)
         if self.image_dir is not None and not Path(self.image_dir).is_dir():
-            raise ValueError(f"--image_dir {self.image_dir} is no folder; e.g. --image_dir pictures")
+            raise ValueError(f"--image_dir {self.image_dir} is not a folder; e.g. --image_dir pictures")
 
 
 def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = None) -> dict:
-    """Extract from all posts of the inputs, on all processes that were launched, and go on where a run was cut off.
+    """Extract from all posts of the inputs, on all processes that were launched, and resume an interrupted run.
 
     Args:
         extractor: instead of one that is loaded as the arguments say, with a cropper of its own or none; on every
@@ -150,8 +150,8 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     Raises:
         ValueError: inputs that are missing or of no known kind; an output folder that belongs to another run.
-        RunError: whatever is no post's fault, such as a full disk, an output folder that cannot be written to, or
-            another process that ended. Finished parts stay; the same call goes on.
+        RunError: whatever is not a post's fault, such as a full disk, an output folder that cannot be written to, or
+            another process that ended. Finished parts stay; the same call resumes.
     """
     state = start_processes(arguments.use_cpu)
     output, size = Path(arguments.output), arguments.shard_size
@@ -183,7 +183,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
     worker = ShardWorker(extractor, inputs, arguments)
     rows = sum(shard.stop - shard.start for shard in mine)
-    kept = f"Finished parts are kept in {output}; the same command, without --overwrite, goes on with the others"
+    kept = f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
     hidden = arguments.disable_tqdm or not state.is_main_process
     seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     try:
@@ -325,7 +325,7 @@ class ShardWorker:
             if isinstance(values, bytes):
                 values = json.loads(values.decode())
             if not isinstance(values, dict):
-                raise ValueError(f"{values!r:.100} is no post; e.g. {EXAMPLE}")
+                raise ValueError(f"{values!r:.100} is not a post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             record["id"] = check_id(values.get("id"), record["id"])
             folder = Path(self.arguments.image_dir or Path(entry["path"]).parent)

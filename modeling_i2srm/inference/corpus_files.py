@@ -41,7 +41,7 @@ class Shard:
 
 
 def find_inputs(given: list[str]) -> list[Path]:
-    """The files that are given or lie in folders that are, folders in the order of names."""
+    """The files of the inputs, and those in the folders of the inputs, in the order of names."""
     paths = []
     for name in given:
         path = Path(name)
@@ -120,7 +120,7 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
         with pq.ParquetFile(path) as file:
             names, rows = file.schema_arrow.names, file.metadata.num_rows
     except pa.ArrowException as error:
-        raise ValueError(f"{path} is no Parquet file: {error}") from None
+        raise ValueError(f"{path} is not a Parquet file: {error}") from None
     if unknown := [name for name in names if name not in (*KEYS, *COLUMNS, *ignore)]:
         raise ValueError(
             f"{path}: unknown columns {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}. "
@@ -146,7 +146,7 @@ def make_shards(inputs: list[dict], shard_size: int) -> list[Shard]:
 
 
 def read_lines(path: Path, shard: Shard) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a shard with their numbers, from 1; empty ones are passed over."""
+    """Yield the lines of a shard with their numbers, from 1; empty ones are skipped."""
     with open(path, "rb") as file:
         file.seek(shard.offset)
         for number in range(shard.start + 1, shard.stop + 1):
@@ -187,7 +187,7 @@ def read_manifest(output: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); give another --output") from None
+        raise ValueError(f"{path} is not JSON ({error}); give another --output") from None
     if not isinstance(manifest, dict) or not {"settings", "models", "inputs"} <= manifest.keys():
         raise ValueError(f"{path} is no manifest of a run of this script; give another --output")
     return manifest
@@ -282,7 +282,7 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
         raise ValueError(f"{output} holds {parts[0].name}, but no manifest.json; {advice}")
     if earlier is not None and (found := differences(earlier, manifest)):
         raise ValueError(
-            f"{path} is of another run: {'; '.join(found)}. To go on with that one, give its settings; else {advice}"
+            f"{path} is of another run: {'; '.join(found)}. To resume that one, give its settings; else {advice}"
         )
     for folder in (output, output / "done"):
         for file in folder.iterdir():
@@ -313,7 +313,7 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
         if missing:
             raise RuntimeError(
                 f"{len(missing)} parts are not in {output}, e.g. {missing[0]}: do all machines write to this folder? "
-                "The same command goes on with them"
+                "The same command resumes with them"
             )
     summary = {**totals, "parts": len(shards), "posts_in_this_run": now["posts"], "processes": processes}
     summary |= {"seconds": round(seconds, 2), "posts_per_second": round(now["posts"] / seconds, 2)}

@@ -118,7 +118,7 @@ class Extraction:
         return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
 
     def crops(self, picture, **options) -> list[Image.Image]:
-        """The crops of `objects`, cut anew from the picture of the post.
+        """The crops of `objects`, cut again from the picture of the post.
 
         Args:
             picture: what the post has as image.
@@ -223,7 +223,7 @@ class Extractor:
         if isinstance(posts, (str, Mapping)):
             return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
-            raise ValueError(f'{posts!r:.200} is no post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
+            raise ValueError(f'{posts!r:.200} is not a post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
         extractions = self._stream(posts, batch_size)
         return list(extractions) if isinstance(posts, (list, tuple)) else extractions
 
@@ -342,7 +342,9 @@ def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
 def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
     """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ValueError(f'{name}={path!r} is no folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")')
+        raise ValueError(
+            f'{name}={path!r} is not a folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")'
+        )
     config = I2SRMConfig.from_pretrained(path)
     if config.architectures and model_class.__name__ not in config.architectures:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Crops of the objects in a picture, found by a detector that sees the picture and at most the post's own text.
 
-Nothing here takes gold entities or labels: how many crops a post has must not say what its relation is, as it does in
+Nothing here takes gold entities or labels: how many crops per post has must not say what its relation is, as it does in
 the crops that were released with MNRE (docs/concepts/leak.md).
 """
 
@@ -61,7 +61,7 @@ class ObjectCrop(Detection):
 class Detector(Protocol):
     """What finds objects; write one for a detector of your own (examples/own_detector.py).
 
-    `needs_phrases` says whether it looks for phrases of the text; then they are given, a list a picture, else `None`.
+    `needs_phrases` says whether it looks for phrases of the text; then they are given, a list per picture, else `None`.
     """
 
     needs_phrases: bool
@@ -281,7 +281,7 @@ class ObjectCropper:
 
     Args:
         detector: `ObjectDetector`, `PhraseDetector`, `load_detector(...)` or your own `Detector`.
-        num_objects: most crops a picture.
+        num_objects: most crops per picture.
         max_overlap: a detection is left out if its intersection over union with a better one is larger.
         min_side: shortest side of a detection in pixels.
         padding: what is added on each side, as a share of the box; the crop stays in the picture.
@@ -306,7 +306,7 @@ class ObjectCropper:
         if num_objects < 1 or min_side < 1 or not 0 <= max_overlap <= 1 or not 0 <= padding <= 1:
             raise ValueError(
                 f"num_objects={num_objects}, min_side={min_side}, max_overlap={max_overlap}, padding={padding}: the "
-                "first two must be 1 or more, the others lie in [0, 1], e.g. ObjectCropper(detector, num_objects=3)"
+                "first two must be 1 or more, the others must be in [0, 1], e.g. ObjectCropper(detector, num_objects=3)"
             )
         self.detector, self.num_objects, self.max_overlap = detector, num_objects, max_overlap
         self.min_side, self.padding, self.phrases = min_side, padding, phrases
@@ -320,7 +320,7 @@ class ObjectCropper:
 
         Raises:
             ValueError: texts that are missing or not as many as the pictures; a detector of your own that gives not
-                one list a picture, or a box or score that is no number.
+                one list per picture, or a box or score that is not a number.
             PictureError: an unreadable picture.
         """
         pictures = [None if picture is None else load_picture(picture) for picture in pictures]

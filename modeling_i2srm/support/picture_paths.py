@@ -7,7 +7,7 @@ from ..pictures import PictureError, is_url
 
 
 def locate(picture, folder: Path):
-    """A picture as `load_picture` takes it; paths are relative to a folder, and lie in it.
+    """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it.
 
     Raises:
         PictureError: the path leads out of the folder: by "..", as an absolute one, or by a link.
@@ -22,7 +22,7 @@ def locate(picture, folder: Path):
     try:
         inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
     except (OSError, ValueError) as error:  # characters that no file system takes
-        raise PictureError(f"{picture[:300]!r} is no path: {error}") from error
+        raise PictureError(f"{picture[:300]!r} is not a path: {error}") from error
     if not inside:
         raise PictureError(
             f"the path {picture[:300]!r} leads out of {folder}, and is not read; if it may be: --image_dir DIR, with a "

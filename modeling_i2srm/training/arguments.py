@@ -56,7 +56,9 @@ class DataArguments:
             "data set and the caches of downloads. Pictures that are stored as bytes have no path."
         },
     )
-    max_length: int = field(default=128, metadata={"help": "Longest post in sub-tokens; what is cut off is reported."})
+    max_length: int = field(
+        default=128, metadata={"help": "Longest post in sub-tokens; what is truncated is reported."}
+    )
     skip_long_pairs: bool = field(
         default=False,
         metadata={
@@ -149,9 +151,9 @@ def config_overrides(arguments: object) -> dict:
             try:
                 overrides[name] = json.loads(overrides[name])
             except json.JSONDecodeError as error:
-                raise ValueError(f"--{name} {overrides[name]!r} is no JSON ({error}); {example}") from None
+                raise ValueError(f"--{name} {overrides[name]!r} is not JSON ({error}); {example}") from None
             if not isinstance(overrides[name], dict) or "model_type" not in overrides[name]:
-                raise ValueError(f"--{name} {overrides[name]!r} is no dict with a model_type; {example}")
+                raise ValueError(f"--{name} {overrides[name]!r} is not a dict with a model_type; {example}")
     return overrides
 
 
@@ -161,7 +163,7 @@ def json_to_argv(path: str) -> list[str]:
         try:
             settings = json.load(file)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from None
+            raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f'{path} holds {settings!r}, expected settings by name, e.g. {{"dataset": "data/my_posts"}}')
     argv = []

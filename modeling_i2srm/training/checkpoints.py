@@ -57,7 +57,7 @@ def find_damage(checkpoint: str | os.PathLike) -> str | None:
                 with safe_open(path, "pt"):
                     pass
             elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
-                return f"{path.name} is cut off"
+                return f"{path.name} is truncated"
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         return str(error)
     return None
@@ -118,14 +118,14 @@ def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
             return
         without = f", or {WITHOUT_BEST}"
     other = last_whole_checkpoint(checkpoint.parent, warn=False, needs_best=needs_best)
-    advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start anew"
+    advice = f"--resume_from_checkpoint {other}" if other else "leave --resume_from_checkpoint out to start again"
     raise ValueError(f"{checkpoint} is incomplete: {damage}; {advice}{without}")
 
 
 def how_to_resume(folder: str | os.PathLike) -> str:
     """Describe how to resume a run."""
     last = last_whole_checkpoint(folder, warn=False)
-    where = "it resumes from " + last if last else f"there is no checkpoint in {folder} yet, so it starts anew"
+    where = "it resumes from " + last if last else f"there is no checkpoint in {folder} yet, so it starts again"
     return f"start the same command with --resume_from_checkpoint last: {where}"
 
 
@@ -183,7 +183,7 @@ def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None])
 
 
 def install_model(staged: Path, folder: Path):
-    """Move the files of a model to a folder; its weights come last and never stand beside another model's files."""
+    """Move the files of a model to a folder; its weights come last and never mix with another model's files."""
     files = sorted(staged.iterdir(), key=lambda path: (bool(WEIGHTS.fullmatch(path.name)), path.name))
     for path in files:
         if path.is_file():

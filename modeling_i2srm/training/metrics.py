@@ -147,7 +147,7 @@ class ClassificationMetric(evaluate.Metric):
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="",
-            inputs_description="predictions, references: the name of one label a post",
+            inputs_description="predictions, references: the name of one label per post",
             features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
         )
 

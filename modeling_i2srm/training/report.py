@@ -92,7 +92,7 @@ class RunResult:
         test, validation: metrics of the splits, by name.
         blanked: metrics of the test split without pictures.
         mismatched: metrics of the test split with wrong pictures, by KIND:PERCENT.
-        truncation: what was cut off, by split.
+        truncation: counts of what was truncated, by split.
         data: what the report of the data set says about every result, such as warnings.
         records: of predictions.jsonl.
         skipped_steps: number of steps whose loss or gradients were not finite.
@@ -275,7 +275,7 @@ def describe_pictures(trainer: I2SRMTrainer) -> str:
 
 def describe_precision(args: TrainingArguments) -> str:
     if args.fp16 and args.device.type == "cpu":
-        return "float32: accelerate passes over --fp16 true on the CPU, and would heed --bf16 true"
+        return "float32: accelerate ignores --fp16 true on the CPU, but not --bf16 true"
     if args.fp16:
         return "float16 autocast"
     fast = bf16_is_fast(args.device)
@@ -303,7 +303,7 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
 
 
 def resultsmarkdown_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
-    """A plain-text table: a row a metric (the main ones, then per label), a column a run, in per cent."""
+    """A plain-text table: a row a metric (the main ones, then per label), a column per run, in per cent."""
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
     if not columns:
         return "no test predictions (--do_predict)"

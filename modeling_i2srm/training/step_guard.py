@@ -65,7 +65,7 @@ class GuardedSteps:
 
     @property
     def skipped_steps(self) -> list[dict]:
-        """The steps that were skipped, also before the run was resumed; they stand in the log history."""
+        """The steps that were skipped, also before the run was resumed; they are in the log history."""
         return [entry for entry in self.state.log_history if "skipped" in entry]
 
     def with_row_ids(self, loader):

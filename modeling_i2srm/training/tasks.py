@@ -65,7 +65,7 @@ class Task(ABC):
 
     @abstractmethod
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
-        """A dict a row for predictions.jsonl."""
+        """A dict per row for predictions.jsonl."""
 
     @abstractmethod
     def describe(self, record: dict) -> str | None:
@@ -111,7 +111,7 @@ class EntityTask(Task):
         return sum(end > kept for _, end, _ in find_entities([names[tag] for tag in row["ner_tags"]]))
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
-        """A dict a post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities.
+        """A dict per post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities.
 
         Words beyond the longest length were not seen: they are tagged O with the score `None`.
         """
@@ -184,7 +184,7 @@ class RelationTask(Task):
         return processor.encode_pair(row["tokens"], *labels, max_length=max_length, pieces=pieces)
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
-        """A dict a pair: id, tokens, head, tail, gold and predicted relation, its score, and that of each relation."""
+        """A dict per pair: id, tokens, head, tail, gold and predicted relation, its score, and all scores."""
         return label_records(split, output, names, ("tokens", "head", "tail"), "relation")
 
     def describe(self, record: dict) -> str | None:
@@ -199,7 +199,7 @@ class RelationTask(Task):
 
 
 class ClassificationTask(Task):
-    """One label a post, e.g. its sentiment."""
+    """One label per post, e.g. its sentiment."""
 
     name = "classification"
     model_class = I2SRMForSequenceClassification
@@ -225,7 +225,7 @@ class ClassificationTask(Task):
         return processor.encode_post(row["tokens"], row["label"], max_length=max_length, pieces=pieces)
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
-        """A dict a post: id, tokens, gold and predicted label, its score, and the score of each label."""
+        """A dict per post: id, tokens, gold and predicted label, its score, and the score of each label."""
         return label_records(split, output, names, ("tokens",), "label")
 
     def describe(self, record: dict) -> str:
@@ -244,7 +244,7 @@ def row_ids(split: Dataset) -> list[str]:
 def label_records(
     split: Dataset, output: PredictionOutput, names: list[str], columns: tuple[str, ...], label: str
 ) -> list[dict]:
-    """A dict a row: id, the columns, gold and predicted label, its score, and the score of each label.
+    """A dict per row: id, the columns, gold and predicted label, its score, and the score of each label.
 
     Args:
         split: the data set.

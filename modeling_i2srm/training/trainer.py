@@ -99,7 +99,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
     same steps and processes, gives the fusion parts and the classifier + CRF their own learning rates, collates with
     `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, scores), both (N, T) and -100 where there
-    is no word, aligned with the labels.
+    is not a word, aligned with the labels.
 
     Raises:
         ValueError: label smoothing (Trainer would take the labels away from the model and lose KL and Mixup).
@@ -153,7 +153,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
         if workers < 0:
             workers = picture_workers(self._wanted) if reads_pictures(self.data_collator) else 0
-            context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script anew
+            context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script again
         persistent = self._wanted.dataloader_persistent_workers is not False
         self.args.dataloader_num_workers = workers
         self.args.dataloader_persistent_workers = workers > 0 and persistent

@@ -1,7 +1,7 @@
 """The figures of the documentation come from the records, and the tables are those that the records make.
 
 On a page that has records, every number with a decimal point, a per cent sign or at least two digits is in a record of
-that page, unless it is in ALLOWED. Every such number of a record that is no table stands on its page.
+that page, unless it is in ALLOWED. Every such number of a record that is not a table is on its page.
 """
 
 import datetime

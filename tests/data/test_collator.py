@@ -207,5 +207,5 @@ def test_pairs_and_other_rows_in_a_batch_are_an_error():
 
 @pytest.mark.parametrize("name", ["head", "tail"])
 def test_a_pair_without_one_of_its_entities_is_no_row_of_tags(name):
-    with pytest.raises(ValueError, match=f"{name}=None is no span"):
+    with pytest.raises(ValueError, match=f"{name}=None is not a span"):
         I2SRMDataCollator(pair_processor())([{**PAIRS[0], name: None}])

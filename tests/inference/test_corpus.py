@@ -146,9 +146,9 @@ def test_every_post_is_extracted_as_the_extractor_does_it(tmp_path, extractor):
 
 BAD = [
     (b'{"text": "Kobe', "Unterminated string"),
-    (b"[1, 2]", "[1, 2] is no post"),
+    (b"[1, 2]", "[1, 2] is not a post"),
     (b'{"text": "   "}', "no words"),
-    (b'{"text": 5}', "text=5 is no str"),
+    (b'{"text": 5}', "text=5 is not a str"),
     (b'{"tokens": ["a", 5]}', "no list of words"),
     (b'{"text": "a", "tokens": ["a"]}', "give one of them"),
     (b'{"image": "pictures/0.png"}', "give one of them"),
@@ -232,7 +232,7 @@ def test_what_is_no_posts_fault_stops_the_run_which_then_goes_on(tmp_path, extra
     path = write_jsonl(tmp_path / "in", 12)
     failing = Fails(extractor.ner, extractor.re)
     failing.error = error
-    with pytest.raises(RuntimeError, match=rf"stopped at part-0000\d.*{error}.*the same command.*goes on") as caught:
+    with pytest.raises(RuntimeError, match=rf"stopped at part-0000\d.*{error}.*the same command.*resumes") as caught:
         extract_corpus(arguments(path, tmp_path / "out"), failing)
     assert caught.value.__cause__ is error
     assert ("--batch_size" in str(caught.value)) == isinstance(error, torch.OutOfMemoryError)
@@ -375,7 +375,7 @@ def test_paths_stay_in_the_folder_of_the_pictures(tmp_path, extractor):
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert [error["row"] for error in errors] == [*range(1, len(bad) + 1), len(posts)]
     assert all("leads out of" in error["reason"] and "--image_dir" in error["reason"] for error in errors[:6])
-    assert "'a\\x00b' is no path" in errors[6]["reason"] and "../secret.png" in errors[7]["reason"]
+    assert "'a\\x00b' is not a path" in errors[6]["reason"] and "../secret.png" in errors[7]["reason"]
 
     warned = arguments(path, tmp_path / "warned", on_image_error="warn")
     one = Extractor(extractor.ner, extractor.re, on_image_error="warn")
@@ -790,7 +790,7 @@ def test_inputs_that_are_missing_or_of_no_known_kind(tmp_path, models):
         ([tmp_path / "posts.csv"], "posts.csv is neither .jsonl, .ndjson nor .parquet"),
         ([tmp_path / "in"], "holds no Parquet files; JSONL files are given one by one"),
         ([path, tmp_path / "in" / ".." / "in" / "posts.jsonl"], "given twice"),
-        ([tmp_path / "bad.parquet"], "bad.parquet is no Parquet file"),
+        ([tmp_path / "bad.parquet"], "bad.parquet is not a Parquet file"),
         ([tmp_path / "more.parquet"], "unknown columns 'lang', 'user'.*--ignore lang user"),
         ([tmp_path / "less.parquet"], "neither a column text nor tokens, only 'id'"),
         ([tmp_path / "empty.jsonl"], "no posts in"),

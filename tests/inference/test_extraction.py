@@ -503,11 +503,11 @@ def test_extractors_load_from_folders(extractor, tmp_path):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ((3,), ["3 is no post", 'extractor({"text": "Kobe lands in Paris"})']),
-        ((b"Kobe",), ["b'Kobe' is no post"]),
-        (([None],), ["None is no post", 'pipe({"text"']),
+        ((3,), ["3 is not a post", 'extractor({"text": "Kobe lands in Paris"})']),
+        ((b"Kobe",), ["b'Kobe' is not a post"]),
+        (([None],), ["None is not a post", 'pipe({"text"']),
         (({"txt": "Kobe"},), ["no 'txt'", "text, tokens, image, objects"]),
-        (({"text": 3},), ["text=3 is no str"]),
+        (({"text": 3},), ["text=3 is not a str"]),
         (({"text": " "},), ["text=' ' has no words"]),
         (({"tokens": []},), ["tokens=[] has no words"]),
         ((["Kobe", ""],), ["text='' has no words"]),

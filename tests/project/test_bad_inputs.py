@@ -137,7 +137,7 @@ def pictures(tmp_path_factory) -> dict[str, Path]:
     return make.write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
-NONE_OF = "none of JPEG, PNG"
+NONE_OF = "one of JPEG, PNG"
 TOO_LARGE = "50000 x 50000 = 2500000000 pixels is over the bound of max_pixels"
 REASONS = {
     "truncated.jpg": "cannot load picture",
@@ -355,7 +355,7 @@ WORDS = ["Kobe", "lands"]
         ("rows", "rows='rows'"),
         ([5], "row 0 is 5"),
         ([{"id": "p7"}], "row 'p7' has no tokens, only id"),
-        ([{"tokens": "Kobe"}], "tokens='Kobe' is no list of words"),
+        ([{"tokens": "Kobe"}], "tokens='Kobe' is not a list of words"),
         ([{"tokens": None}], "tokens=None"),
         ([{"tokens": ["Kobe", None]}], "['Kobe', None]"),
         ([{"tokens": ["Kobe", 5]}], "['Kobe', 5]"),
@@ -761,7 +761,7 @@ def test_scripts_print_no_traceback(tmp_path):
 
 INPUTS = {  # content of a JSONL file or the command line -> reason of the row, or words of the message
     "no JSON": (b"{\n", "Expecting"),
-    "a list": (b"[1]\n", "[1] is no post"),
+    "a list": (b"[1]\n", "[1] is not a post"),
     "no text": (b'{"id": "7"}\n', "text=None"),
     "empty text": (b'{"text": ""}\n', "no words"),
     "not UTF-8": (b'{"text": "\xff"}\n', "utf-8"),

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, torn, rotated, and left by a run that was stopped."""
+"""Checkpoints that are complete, damaged, rotated, and left by a run that was stopped."""
 
 import errno
 import json

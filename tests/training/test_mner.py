@@ -87,7 +87,7 @@ def test_prediction_records(named):
     gold = ["B-PER I-PER I-PER O B-LOC", "O O", ""]
     rows = {"tokens": tokens, "ner_tags": [ids(tags) for tags in gold]}
     split = Dataset.from_dict({"id": ["p1", "p2", "p3"], **rows} if named else rows)
-    # The word "van" has two sub-tokens; the last word of the first post was cut off.
+    # The word "van" has two sub-tokens; the last word of the first post was truncated.
     labels = np.array([[-100, 1, 2, -100, 2, 0, -100], [-100, 0, 0, *[-100] * 4], [-100] * 7])
     tags = np.where(labels == -100, -100, np.array([[0, 1, 2, 7, 2, 0, 0], [0, 3, 5, 0, 0, 0, 0], [0] * 7]))
     scores = np.where(labels == -100, -100.0, [[1, 0.9, 0.50004, 1, 0.8, 0.7, 1], [1, 0.6, 0.3, 1, 1, 1, 1], [1] * 7])

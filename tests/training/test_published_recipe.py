@@ -122,7 +122,7 @@ def test_the_recipe_works_as_described():
 
 def test_what_the_recipe_has_no_form_for_is_refused():
     model, inputs = build(I2SRMForTokenClassification, pictures=3)
-    with pytest.raises(ValueError, match="3 pictures a post.*give all 4"):
+    with pytest.raises(ValueError, match="3 pictures per post.*give all 4"):
         recipe_of(model)(**inputs)
     for settings in ({"use_crf": False}, {"attn_mixup": False}, {"semantic_loss_weight": 0.0}):
         with pytest.raises(ValueError, match="the published recipe has"):

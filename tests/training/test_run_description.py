@@ -45,7 +45,7 @@ def test_the_faster_precision_is_named(monkeypatch, bf16, fast, words):
 
 
 def test_float16_on_the_cpu_is_said_not_to_be(tmp_path):
-    assert "float32: accelerate passes over --fp16 true on the CPU" in description(tmp_path, fp16=True)
+    assert "float32: accelerate ignores --fp16 true on the CPU" in description(tmp_path, fp16=True)
 
 
 @pytest.mark.parametrize("names, fast", [([], False), (["avx512_bf16"], True), (["amx_bf16", "avx2"], True)])
