@@ -933,7 +933,7 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({"tokens": []}, ["tokens=[] has no words"]),
         ({"tokens": "Kobe lands"}, ["tokens='Kobe lands' is not a list of words", 'tokens=["Kobe"']),
         ({"tokens": 3}, ["tokens=3 is not a list of words"]),
-        ({"tokens": ["Kobe", None]}, ["tokens=['Kobe', None]", "no list of words"]),
+        ({"tokens": ["Kobe", None]}, ["tokens=['Kobe', None]", "not a list of words"]),
         ({"tokens": [["Kobe"], ["lands"]]}, ["[['Kobe'], ['lands']] is not a list of words"]),
         ({"tokens": [["Kobe"]]}, ["tokens=[['Kobe']] is not a list of words"]),
         ({"text": "Kobe", "image": "/no/such.jpg"}, ["'/no/such.jpg'"]),

@@ -163,13 +163,13 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     inputs = make_on_main(state, look)
     shards = make_shards(inputs, size)
-    given = ("threshold", "relation_threshold", "on_image_error")
-    options = {name: getattr(arguments, name) for name in (*given, "allow_private_addresses")}
+    names = ("threshold", "relation_threshold", "on_image_error")
+    options = {name: getattr(arguments, name) for name in (*names, "allow_private_addresses")}
     if extractor is None:
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=state.device, **options)
         if arguments.detector is not None:
             extractor.cropper = load_cropper(arguments, extractor.num_objects, str(state.device))
-    settings = {name: getattr(arguments, name) for name in MODELS} | {name: getattr(extractor, name) for name in given}
+    settings = {name: getattr(arguments, name) for name in MODELS} | {name: getattr(extractor, name) for name in names}
     settings["max_objects"] = getattr(extractor.cropper, "num_objects", None)
     settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
     settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}

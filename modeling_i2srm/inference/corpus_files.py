@@ -40,16 +40,16 @@ class Shard:
     offset: int
 
 
-def find_inputs(given: list[str]) -> list[Path]:
+def find_inputs(names: list[str]) -> list[Path]:
     """The files of the inputs, and those in the folders of the inputs, in the order of names."""
     paths = []
-    for name in given:
+    for name in names:
         path = Path(name)
         if path.is_dir():
-            found = sorted(path.rglob(f"*{PARQUET}"))
-            if not found:
+            files = sorted(path.rglob(f"*{PARQUET}"))
+            if not files:
                 raise ValueError(f"{path} holds no Parquet files; JSONL files are given one by one: {path}/*.jsonl")
-            paths += found
+            paths += files
         elif not path.is_file():
             raise ValueError(f"{path} is neither a file nor a folder")
         elif path.suffix.lower() not in (*JSON_LINES, PARQUET):
@@ -57,7 +57,7 @@ def find_inputs(given: list[str]) -> list[Path]:
         else:
             paths.append(path)
     if repeated := [str(path) for path, count in Counter(map(os.path.realpath, paths)).items() if count > 1]:
-        raise ValueError(f"given twice: {', '.join(repeated)}")
+        raise ValueError(f"named twice: {', '.join(repeated)}")
     return paths
 
 
@@ -74,15 +74,15 @@ def name_inputs(paths: list[Path]) -> list[str]:
     return names
 
 
-def describe_inputs(given: list[str], shard_size: int, ignore: list[str], known: dict | None = None) -> list[dict]:
+def describe_inputs(names: list[str], shard_size: int, ignore: list[str], known: dict | None = None) -> list[dict]:
     """Name, path, size, sha256 and rows of each input and, of JSONL, the byte at which each shard starts.
 
     Args:
-        given: files, or folders of Parquet files.
+        names: of files, or of folders of Parquet files.
         ignore: columns that may be there.
         known: the manifest of an earlier run; a file with the size and time it had then is not read again.
     """
-    paths = find_inputs(given)
+    paths = find_inputs(names)
     earlier = {}
     if known is not None and known["settings"].get("shard_size") == shard_size:
         earlier = {entry["name"]: entry for entry in known["inputs"]}
@@ -221,19 +221,19 @@ def add_model(digest, model: torch.nn.Module) -> dict | None:
 
 def cropper_fingerprint(cropper) -> str:
     """The sha256 of a cropper: its kind, its settings, and the same of its detector, with the detector's weights."""
-    digest, said = hashlib.sha256(), []
+    digest, parts = hashlib.sha256(), []
     for part in (cropper, getattr(cropper, "detector", None)):
-        said.append(name_of(part))
+        parts.append(name_of(part))
         for name, value in sorted(getattr(part, "__dict__", {}).items()):
             if isinstance(value, torch.nn.Module):
-                said.append([name, add_model(digest, value)])
+                parts.append([name, add_model(digest, value)])
             elif hasattr(value, "to_dict"):
-                said.append([name, value.to_dict()])
+                parts.append([name, value.to_dict()])
             elif callable(value):
-                said.append([name, name_of(value)])
+                parts.append([name, name_of(value)])
             elif isinstance(value, (bool, int, float, str, type(None))):
-                said.append([name, value])
-    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+                parts.append([name, value])
+    digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -249,7 +249,7 @@ def name_of(part) -> str:
 
 def differences(there: dict, here: dict) -> list[str]:
     """In which ways two manifests are of different runs, in words."""
-    found = [
+    changes = [
         f"--{name} {there['settings'].get(name)!r} there, {value!r} here"
         for name, value in here["settings"].items()
         if name not in MODELS and there["settings"].get(name) != value
@@ -257,14 +257,14 @@ def differences(there: dict, here: dict) -> list[str]:
     for name, digest in here["models"].items():
         if there["models"].get(name) != digest:
             names = there["settings"].get(name), here["settings"].get(name)
-            found.append(f"--{name} {names[0]} there, {names[1]} here, of other contents")
+            changes.append(f"--{name} {names[0]} there, {names[1]} here, of other contents")
     names = [[entry["name"] for entry in manifest["inputs"]] for manifest in (there, here)]
     if names[0] != names[1]:
-        return [*found, f"--input {', '.join(names[0])} there, {', '.join(names[1])} here"]
+        return [*changes, f"--input {', '.join(names[0])} there, {', '.join(names[1])} here"]
     for old, new in zip(there["inputs"], here["inputs"], strict=True):
         if old["sha256"] != new["sha256"]:
-            found.append(f"{new['path']} has changed since")
-    return found
+            changes.append(f"{new['path']} has changed since")
+    return changes
 
 
 def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite: bool = False) -> list[str]:
@@ -280,9 +280,9 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
     advice = "give another --output, or --overwrite true to delete what is there"
     if earlier is None and parts and not overwrite:
         raise ValueError(f"{output} holds {parts[0].name}, but no manifest.json; {advice}")
-    if earlier is not None and (found := differences(earlier, manifest)):
+    if earlier is not None and (changes := differences(earlier, manifest)):
         raise ValueError(
-            f"{path} is of another run: {'; '.join(found)}. To resume that one, give its settings; else {advice}"
+            f"{path} is of another run: {'; '.join(changes)}. To resume that one, give its settings; else {advice}"
         )
     for folder in (output, output / "done"):
         for file in folder.iterdir():

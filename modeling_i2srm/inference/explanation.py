@@ -62,10 +62,10 @@ class RelationWithout:
 
     def describe(self, before: Relation) -> str:
         """One line, e.g. "without the picture: /per/per/peer 0.91 -> None 0.62 (/per/per/peer 0.30)"."""
-        own = "" if self.label == before.label else f" ({before.label} {self.own_score:.2f})"
+        kept = "" if self.label == before.label else f" ({before.label} {self.own_score:.2f})"
         return (
             f"without {call_without(self.picture)}: {before.label} {before.score:.2f} -> {self.label} "
-            f"{self.score:.2f}{own}"
+            f"{self.score:.2f}{kept}"
         )
 
 
@@ -140,13 +140,13 @@ class Explanation:
     def describe(self) -> str:
         """Lines to read: each entity and relation, and below it what is said without each picture."""
         lines = []
-        found = self.extraction
-        for entity, why in zip(found.entities, self.entities, strict=True):
+        extraction = self.extraction
+        for entity, why in zip(extraction.entities, self.entities, strict=True):
             lines.append(f"{printable(entity.word)}: {entity.entity} {entity.score:.2f}")
             lines += [f"  {why.describe_attention()}"] if self.pictures else []
             lines += [f"  {without.describe(entity)}" for without in why.without]
-        for relation, why in zip(found.relations, self.relations, strict=True):
-            head, tail = (printable(found.entities[n].word) for n in (relation.head, relation.tail))
+        for relation, why in zip(extraction.relations, self.relations, strict=True):
+            head, tail = (printable(extraction.entities[n].word) for n in (relation.head, relation.tail))
             lines.append(f"{head}, {tail}: {relation.label} {relation.score:.2f}")
             lines += [f"  {without.describe(relation)}" for without in why.without]
         return "\n".join(lines)
@@ -218,11 +218,11 @@ def explain(
     """
     if isinstance(extractor, MultimodalTokenClassificationPipeline):
         options = {**extractor._preprocess_params, **extractor._postprocess_params}
-        own = {name: options[name] for name in ("threshold", "on_image_error") if name in options}
-        extractor = Extractor(extractor, **own)
+        settings = {name: options[name] for name in ("threshold", "on_image_error") if name in options}
+        extractor = Extractor(extractor, **settings)
     if not isinstance(extractor, Extractor):
         raise ValueError(
-            f"{type(extractor).__name__} is no Extractor and no pipeline of entities; e.g. "
+            f"{type(extractor).__name__} is neither an Extractor nor a pipeline of entities; e.g. "
             'explain(Extractor.from_pretrained("runs/quickstart"), {"text": "Kobe lands in Paris"})'
         )
     if not isinstance(post, (str, Mapping)):
@@ -269,7 +269,7 @@ def explain_entities(
         share = shares[window][:, :, positions].mean(-1)  # (L, 1+K)
         attention = {name: share[:, slot].tolist() for name, slot in zip([TEXT, *names], [0, *slots], strict=True)}
         answers = zip(masked, without, strict=True)
-        explanations.append(EntityExplanation(attention, [Without(name, **said[number]) for name, said in answers]))
+        explanations.append(EntityExplanation(attention, [Without(name, **answer[number]) for name, answer in answers]))
     return explanations, names
 
 
@@ -280,8 +280,8 @@ def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction
         return []
     re = extractor.re
     with re.device_placement():
-        asked = extractor.with_pairs(loaded, extraction.entities, pairs)
-        prepared = re.preprocess(asked, **preprocessing(re), skip_long_pairs=True)
+        question = extractor.with_pairs(loaded, extraction.entities, pairs)
+        prepared = re.preprocess(question, **preprocessing(re), skip_long_pairs=True)
         full, masked = mask_each(re, prepared["post"])
         re.answer([full, *masked.values()])
     extractor.add_relations(extraction, pairs, re.postprocess({"post": full}))
@@ -293,8 +293,8 @@ def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction
         for name, post in masked.items():
             scores = post.answers[row]
             best = int(scores.argmax())
-            own = float(scores[ids[relation.label]])
-            without.append(RelationWithout(name, names[best], float(scores[best]), own))
+            before = float(scores[ids[relation.label]])
+            without.append(RelationWithout(name, names[best], float(scores[best]), before))
         explanations.append(RelationExplanation(without))
     return explanations
 
@@ -373,9 +373,9 @@ def without_pictures(
     ner.read(posts, emissions, mask)
     names = ner.model.config.id2label
     types = entity_types(list(names.values()))
-    asked = [(first, tags_of(kind, last - first, names)) for first, last in spans for kind in types]
+    requests = [(first, tags_of(kind, last - first, names)) for first, last in spans for kind in types]
     answers = []
-    for post, probabilities in zip(posts, ner.model.span_scores(emissions, mask, [asked] * len(posts)), strict=True):
+    for post, probabilities in zip(posts, ner.model.span_scores(emissions, mask, [requests] * len(posts)), strict=True):
         words = [entity["words"] for entity in post.answers]
         entities = read_entities(ner.postprocess({"post": post}))
         answers.append([])

@@ -260,15 +260,15 @@ class Extractor:
         for extraction, entities in zip(extractions, answers, strict=True):
             extraction.entities = read_entities(entities)
         if self.re is not None:
-            asked = []
+            questions = []
             for post, extraction in zip(posts, extractions, strict=True):
                 pairs = self.candidates(extraction.entities)
                 extraction.pairs_left_out = self.count_pairs(extraction.entities) - len(pairs)
                 if pairs:
-                    asked.append((extraction, pairs, self.with_pairs(post, extraction.entities, pairs)))
-            rows = [post for _, _, post in asked]
+                    questions.append((extraction, pairs, self.with_pairs(post, extraction.entities, pairs)))
+            rows = [post for _, _, post in questions]
             answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
-            for (extraction, pairs, _), scores in zip(asked, answers, strict=True):
+            for (extraction, pairs, _), scores in zip(questions, answers, strict=True):
                 self.add_relations(extraction, pairs, scores)
         return extractions
 
@@ -281,7 +281,7 @@ class Extractor:
         for place, entity in enumerate(entities):
             of_type[entity.entity.upper()].append(place)
         tails = {
-            head: sorted(chain(*(places for tail, places in of_type.items() if self._asked(head, tail))))
+            head: sorted(chain(*(places for tail, places in of_type.items() if self._allows(head, tail))))
             for head in of_type
         }
         heads = [place for place, entity in enumerate(entities) if tails[entity.entity.upper()]]
@@ -297,15 +297,15 @@ class Extractor:
     def count_pairs(self, entities: list[Entity]) -> int:
         """How many ordered pairs of entities some relation allows."""
         types = Counter(entity.entity.upper() for entity in entities)
-        asked = ((head, tail) for head in types for tail in types if self._asked(head, tail))
-        return sum(types[head] * (types[tail] - (head == tail)) for head, tail in asked)
+        allowed = ((head, tail) for head in types for tail in types if self._allows(head, tail))
+        return sum(types[head] * (types[tail] - (head == tail)) for head, tail in allowed)
 
-    def _asked(self, head: str, tail: str) -> bool:
-        return any(asked is None or asked == (head, tail) for asked in self.labels.values())
+    def _allows(self, head: str, tail: str) -> bool:
+        return any(types is None or types == (head, tail) for types in self.labels.values())
 
     def _allowed(self, entities: list[Entity], head: int, tail: int) -> list[str]:
-        types = entities[head].entity.upper(), entities[tail].entity.upper()
-        return [label for label, asked in self.labels.items() if asked is None or asked == types]
+        pair = entities[head].entity.upper(), entities[tail].entity.upper()
+        return [label for label, types in self.labels.items() if types is None or types == pair]
 
     @staticmethod
     def with_pairs(post: Post, entities: list[Entity], pairs: list[tuple[int, int]]) -> Post:

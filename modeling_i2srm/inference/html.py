@@ -40,7 +40,7 @@ class Shown:
         return caption(self.name)
 
 
-def draw_post(found: Extraction | Explanation, image, crops: Sequence | None, path: str | Path):
+def draw_post(result: Extraction | Explanation, image, crops: Sequence | None, path: str | Path):
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
     Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the share of each
@@ -62,27 +62,27 @@ def draw_post(found: Extraction | Explanation, image, crops: Sequence | None, pa
 
     >>> draw_post(explain(extractor, post), post["image"], post["objects"], "post.html")  # doctest: +SKIP
     """
-    if not isinstance(found, (Extraction, Explanation)):
+    if not isinstance(result, (Extraction, Explanation)):
         raise ValueError(
-            f"{type(found).__name__} is neither an Extraction nor an Explanation; e.g. "
+            f"{type(result).__name__} is neither an Extraction nor an Explanation; e.g. "
             'draw_post(explain(extractor, post), post["image"], post["objects"], "post.html")'
         )
     path = Path(path)
     if path.suffix.lower() != ".html":
         raise ValueError(f"path={str(path)!r} does not end in .html, e.g. path='post.html'")
-    name, body = page_body(found, shown_pictures(found, image, crops))
+    name, body = page_body(result, shown_pictures(result, image, crops))
     path.write_bytes(write_page(name, STYLE, body))
 
 
-def shown_pictures(found: Extraction | Explanation, image, crops: Sequence | None) -> list[Shown]:
+def shown_pictures(result: Extraction | Explanation, image, crops: Sequence | None) -> list[Shown]:
     """The pictures that are given or that the model saw."""
-    given = {"image": image} | {f"objects[{i}]": crop for i, crop in enumerate([] if crops is None else crops)}
-    seen = found.pictures if isinstance(found, Explanation) else []
-    shares = {name: [why.mean_attention()[name] for why in found.entities] for name in seen}
+    pictures = {"image": image} | {f"objects[{i}]": crop for i, crop in enumerate([] if crops is None else crops)}
+    seen = result.pictures if isinstance(result, Explanation) else []
+    shares = {name: [why.mean_attention()[name] for why in result.entities] for name in seen}
     return [
-        Shown(name, None if given.get(name) is None else load_picture(given[name]), shares.get(name))
-        for name in dict.fromkeys([*given, *seen])
-        if given.get(name) is not None or name in seen
+        Shown(name, None if pictures.get(name) is None else load_picture(pictures[name]), shares.get(name))
+        for name in dict.fromkeys([*pictures, *seen])
+        if pictures.get(name) is not None or name in seen
     ]
 
 
@@ -113,26 +113,26 @@ def colours_of(entities: list[Entity]) -> list[str]:
     return [colours[entity.entity] for entity in entities]
 
 
-def extraction_of(found: Extraction | Explanation) -> Extraction:
-    return found.extraction if isinstance(found, Explanation) else found
+def extraction_of(result: Extraction | Explanation) -> Extraction:
+    return result.extraction if isinstance(result, Explanation) else result
 
 
-def entity_lines(found: Extraction | Explanation) -> list[list[tuple[str, bool]]]:
+def entity_lines(result: Extraction | Explanation) -> list[list[tuple[str, bool]]]:
     """For each entity the lines that explain it, and whether the answer in it differs."""
-    if isinstance(found, Extraction):
-        return [[] for _ in found.entities]
+    if isinstance(result, Extraction):
+        return [[] for _ in result.entities]
     lines = []
-    for entity, why in zip(found.extraction.entities, found.entities, strict=True):
-        lines.append([(why.describe_attention(), False)] if found.pictures else [])
+    for entity, why in zip(result.extraction.entities, result.entities, strict=True):
+        lines.append([(why.describe_attention(), False)] if result.pictures else [])
         lines[-1] += [(w.describe(entity), not w.found or w.entity != entity.entity) for w in why.without]
     return lines
 
 
-def relation_lines(found: Extraction | Explanation) -> list[list[tuple[str, bool]]]:
+def relation_lines(result: Extraction | Explanation) -> list[list[tuple[str, bool]]]:
     """For each relation the lines that explain it, and whether the answer in it differs."""
-    if isinstance(found, Extraction):
-        return [[] for _ in found.relations]
-    pairs = zip(found.extraction.relations, found.relations, strict=True)
+    if isinstance(result, Extraction):
+        return [[] for _ in result.relations]
+    pairs = zip(result.extraction.relations, result.relations, strict=True)
     return [[(w.describe(relation), w.label != relation.label) for w in why.without] for relation, why in pairs]
 
 
@@ -151,27 +151,27 @@ th, td {{ padding: .15rem .6rem; text-align: right; white-space: nowrap; border-
 """
 
 
-def page_body(found: Extraction | Explanation, pictures: list[Shown]) -> tuple[str, list[str]]:
+def page_body(result: Extraction | Explanation, pictures: list[Shown]) -> tuple[str, list[str]]:
     """The title of a post's page, and its HTML."""
-    extraction = extraction_of(found)
+    extraction = extraction_of(result)
     colours = colours_of(extraction.entities)
     name = "Post" if extraction.id is None else f"Post {extraction.id}"
     body = [f"<h1>{isolated(name)}</h1>", post_paragraph(extraction, colours)]
     if pictures:
-        boxes = [found.box for found in extraction.objects]
+        boxes = [crop.box for crop in extraction.objects]
         body += ['<div class="pictures">', *(figure(picture, extraction, boxes) for picture in pictures), "</div>"]
         if any(picture.shares for picture in pictures):
             body.append('<p class="note">Bars: share of the entity’s attention, mean of the layers.</p>')
     body += [f'<p class="note">{escape(line)}</p>' for line in notes(extraction)]
     if extraction.entities:
         body.append("<h2>Entities</h2>")
-        for n, lines in enumerate(entity_lines(found)):
+        for n, lines in enumerate(entity_lines(result)):
             body += [f"<h3>{highlight(extraction.entities[n], colours[n])}</h3>", line_list(lines)]
-            if pictures and isinstance(found, Explanation):
-                body.append(layer_table(found.entities[n].attention))
+            if pictures and isinstance(result, Explanation):
+                body.append(layer_table(result.entities[n].attention))
     if extraction.relations:
         body.append("<h2>Relations</h2>")
-        for relation, lines in zip(extraction.relations, relation_lines(found), strict=True):
+        for relation, lines in zip(extraction.relations, relation_lines(result), strict=True):
             head, tail = (highlight(extraction.entities[n], colours[n]) for n in (relation.head, relation.tail))
             label = f"{isolated(relation.label)} {relation.score:.2f}"
             body += [f"<h3>{head} <strong>{label} →</strong> {tail}</h3>", line_list(lines)]

@@ -149,14 +149,14 @@ BAD = [
     (b"[1, 2]", "[1, 2] is not a post"),
     (b'{"text": "   "}', "no words"),
     (b'{"text": 5}', "text=5 is not a str"),
-    (b'{"tokens": ["a", 5]}', "no list of words"),
+    (b'{"tokens": ["a", 5]}', "not a list of words"),
     (b'{"text": "a", "tokens": ["a"]}', "give one of them"),
     (b'{"image": "pictures/0.png"}', "give one of them"),
     (b'{"text": "a", "lang": "en", "id": "L"}', "unknown keys 'lang'; posts have id, text, tokens, image, objects"),
     (b'{"text": "a", "image": "pictures/none.png"}', "No such file"),
     (b'{"text": "a", "image": "pictures/broken.png"}', "PictureError"),
     (b'{"text": "a", "image": 7}', "PictureError"),
-    (b'{"text": "a", "objects": "pictures/0.png"}', "no list of crops"),
+    (b'{"text": "a", "objects": "pictures/0.png"}', "not a list of crops"),
     (b'{"text": "a", "id": ["b"]}', "id=['b'] is neither a text nor a whole number"),
     (b'{"text": "caf\xe9"}', "UnicodeDecodeError"),
     (b"[" * 200_000, "RecursionError"),
@@ -392,7 +392,7 @@ def test_paths_stay_in_the_folder_of_the_pictures(tmp_path, extractor):
         out = tmp_path / f"out{allowed}{len(name)}"
         summary = extract_corpus(arguments(path, out, image_dir=name), extractor)
         assert (summary.get("posts", 0), summary["errors"]) == (allowed, 2 - allowed)
-    with pytest.raises(ValueError, match="--image_dir nowhere is no folder"):
+    with pytest.raises(ValueError, match="--image_dir nowhere is not a folder"):
         arguments(path, tmp_path / "out", image_dir="nowhere")
     with pytest.raises(ValueError, match="--image_dir None there, '/' here"):
         extract_corpus(arguments(path, tmp_path / "out", image_dir="/"), extractor)
@@ -753,7 +753,7 @@ def test_overwrite_deletes_the_run_that_is_there_and_nothing_else(tmp_path, extr
         extract_corpus(arguments(path, output), extractor)
     for text in ("{", "[]"):
         (output / "manifest.json").write_text(text)
-        with pytest.raises(ValueError, match="manifest.json is no .*another --output"):
+        with pytest.raises(ValueError, match="manifest.json is not .*another --output"):
             extract_corpus(arguments(path, output), extractor)
 
 
@@ -789,7 +789,7 @@ def test_inputs_that_are_missing_or_of_no_known_kind(tmp_path, models):
         ([tmp_path / "none.jsonl"], "none.jsonl is neither a file nor a folder"),
         ([tmp_path / "posts.csv"], "posts.csv is neither .jsonl, .ndjson nor .parquet"),
         ([tmp_path / "in"], "holds no Parquet files; JSONL files are given one by one"),
-        ([path, tmp_path / "in" / ".." / "in" / "posts.jsonl"], "given twice"),
+        ([path, tmp_path / "in" / ".." / "in" / "posts.jsonl"], "named twice"),
         ([tmp_path / "bad.parquet"], "bad.parquet is not a Parquet file"),
         ([tmp_path / "more.parquet"], "unknown columns 'lang', 'user'.*--ignore lang user"),
         ([tmp_path / "less.parquet"], "neither a column text nor tokens, only 'id'"),

@@ -418,7 +418,7 @@ def test_describe():
 @pytest.mark.parametrize(
     ("extractor", "post", "message"),
     [
-        ("runs/quickstart", TEXT, "str is no Extractor and no pipeline of entities; e.g. explain"),
+        ("runs/quickstart", TEXT, "str is neither an Extractor nor a pipeline of entities; e.g. explain"),
         (None, [TEXT], "is not one post; e.g. explain"),
         (None, {"text": " "}, "has no words"),
         (None, {"text": TEXT, "picture": 1}, "a post has no 'picture'"),
@@ -489,8 +489,8 @@ def test_the_script_crops(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a post, --text"),
-        (["--text", "Kobe", "--dataset", "data"], "give a post, --text"),
+        ([], "give a post: --text"),
+        (["--text", "Kobe", "--dataset", "data"], "give a post: --text"),
         (["--dataset", "data", "--image", "post.jpg"], "belong to --text"),
         (["--text", "Kobe", "--output", "b.png"], "--output b.png does not end in .html"),
         (["--text", "Kobe"], "no such folder"),

@@ -109,7 +109,7 @@ def test_the_configurations_of_the_examples_are_read(file, tmp_path):
         ({"freeze_vision": "perhaps"}, ["freeze_vision", "perhaps"]),
         ({"learning_rate": "fast"}, ["learning_rate", "'fast'"]),
         ({"lr_scheduler_type": "x"}, ["lr_scheduler_type", "'x'", "cosine"]),
-        ({"text_config": "{bert"}, ["--text_config", "'{bert'", "no JSON", '{"model_type": "bert"}']),
+        ({"text_config": "{bert"}, ["--text_config", "'{bert'", "not JSON", '{"model_type": "bert"}']),
         ({"vision_config": "[1]"}, ["--vision_config", "[1]", '{"model_type": "resnet"}']),
         ({"text_config": {"hidden_size": 3}}, ["--text_config", "'hidden_size': 3", "model_type"]),
     ],
