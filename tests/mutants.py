@@ -58,6 +58,7 @@ MODULES = {
     "collator": (
         "data/collator.py",
         "data/test_collator.py training/test_classification.py::test_the_collator_takes_raw_rows "
+        "project/test_bad_inputs.py::test_rows project/test_bad_inputs.py::test_rows_of_which_some_have_no_keys "
         "data/test_feature_cache.py::test_rows_with_keys_need_the_cache "
         "data/test_feature_cache.py::test_a_batch_holds_the_features_of_its_pictures",
     ),

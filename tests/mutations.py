@@ -79,7 +79,7 @@ def replacements(node: ast.AST):
             yield ast.Constant(not value)
         case ast.Constant(int(value) | float(value)):
             yield from map(ast.Constant, (value + 1, value - 1) if value else (1,))
-        case ast.Return(value) if value:
+        case ast.Return(value) if value and not (isinstance(value, ast.Constant) and value.value is None):
             yield ast.Return(None)
         case ast.Raise() | ast.AugAssign() | ast.Delete() | ast.Break() | ast.Continue():
             yield ast.Pass()
