@@ -45,7 +45,10 @@ LEFT_OUT = {"data", "runs", "site", "build", "dist"}  # of the copy, beside hidd
 
 # Module -> its file and its tests (files, or single ones where the rest of a file takes minutes), fast ones first.
 MODULES = {
-    "configuration": ("configuration_i2srm.py", "test_configuration_i2srm.py test_modeling_i2srm.py"),
+    "configuration": (
+        "configuration_i2srm.py",
+        "test_configuration_i2srm.py project/test_bad_inputs.py::test_configurations test_modeling_i2srm.py",
+    ),
     "modeling": (
         "modeling_i2srm.py",
         "test_modeling_i2srm.py test_sequence_model.py test_relation_model.py test_artifacts.py test_parity.py",
@@ -68,7 +71,11 @@ MODULES = {
     ),
     "step_guard": ("training/step_guard.py", "training/test_step_guard.py training/test_trainer.py"),
     "checkpoints": ("training/checkpoints.py", "training/test_checkpoints.py test_artifacts.py"),
-    "feature_cache": ("data/feature_cache.py", "data/test_feature_cache.py test_artifacts.py"),
+    "feature_cache": (
+        "data/feature_cache.py",
+        "project/test_bad_inputs.py::test_shards project/test_bad_inputs.py::test_caches "
+        "data/test_feature_cache.py test_artifacts.py",
+    ),
 }
 
 
