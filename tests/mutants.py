@@ -47,14 +47,18 @@ LEFT_OUT = {"data", "runs", "site", "build", "dist"}  # of the copy, beside hidd
 MODULES = {
     "configuration": (
         "configuration_i2srm.py",
-        "test_configuration_i2srm.py project/test_bad_inputs.py::test_configurations test_modeling_i2srm.py",
+        "test_configuration_i2srm.py project/test_bad_inputs.py::test_configurations support/test_checkpoint_code.py "
+        "test_modeling_i2srm.py",
     ),
     "modeling": (
         "modeling_i2srm.py",
         "test_modeling_i2srm.py test_sequence_model.py test_relation_model.py test_artifacts.py test_parity.py",
     ),
     "visual_prompt": ("visual_prompt.py", "test_visual_prompt.py test_modeling_i2srm.py test_parity.py"),
-    "attn_mixup": ("attn_mixup.py", "test_attn_mixup.py test_modeling_i2srm.py test_parity.py"),
+    "attn_mixup": (
+        "attn_mixup.py",
+        "test_attn_mixup.py test_parity.py test_sequence_model.py test_modeling_i2srm.py training/test_processes.py",
+    ),
     "semantic_loss": ("semantic_loss.py", "test_semantic_loss.py"),
     "crf": ("crf.py", "test_crf.py"),
     "words": ("words.py", "test_words.py test_windows.py test_entity_markers.py"),
