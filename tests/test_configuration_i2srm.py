@@ -119,3 +119,8 @@ def test_errors_name_the_value_and_what_is_allowed(settings, words):
 
 def test_heads_need_not_divide_without_mixup():
     assert tiny_config(attn_mixup=False, attn_mixup_heads=5).attn_mixup_heads == 5
+
+
+def test_one_attention_head_will_do():
+    text = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 1}
+    assert I2SRMConfig(text_config=text).text_config.num_attention_heads == 1

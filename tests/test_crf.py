@@ -261,6 +261,13 @@ def test_probabilities_of_thousands_of_words_are_exact():
     torch.testing.assert_close(marginals[2], part, atol=1e-6, rtol=0)
 
 
+def test_rounding_takes_no_probability_above_one():
+    """With one tag each span is certain; sums in another order than that of the total give a little more or less."""
+    emissions, mask = 10 * torch.randn(50, 20, 1).double().exp(), torch.ones(50, 20, dtype=torch.bool)
+    found = LinearChainCRF(1).span_probabilities(emissions, mask, [[(3, [0], [], [])]] * 50)
+    assert max(p for (p,) in found) == 1 > min(p for (p,) in found) > 1 - 1e-9
+
+
 @pytest.mark.parametrize("span", [(0, []), (4, [1]), (-1, [1]), (3, [1, 2]), (0, [0] * 5)])
 def test_a_span_that_is_not_in_its_sentence(crf, span):
     emissions, _, mask = case()

@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 
 from modeling_i2srm import MNERMetric, MREMetric, mner_compute_metrics, mre_compute_metrics
 from modeling_i2srm.prepare.conll import read_conll
-from modeling_i2srm.training.metrics import tag_sequences
+from modeling_i2srm.training.metrics import classification_compute_metrics, tag_sequences
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")  # macro averages
@@ -109,6 +109,8 @@ def test_only_words_with_a_label_are_scored():
     scores = mner_compute_metrics(TAGS)(EvalPrediction((tag_ids, np.full(labels.shape, np.nan)), labels))
     assert scores == compute("B-PER I-PER B-LOC / I-LOC", "B-PER I-PER O / B-LOC")
     assert triple(scores, "lenient") == (0.6667, 1, 0.8)
+    with pytest.raises(ValueError, match="zip"):
+        tag_sequences(tag_ids, labels[:2], TAGS)
 
 
 @pytest.mark.parametrize(("name", "strict", "lenient"), [("2015", 5072, 5207), ("2017", 1351, None)])
@@ -138,6 +140,7 @@ def relations(predicted: str, gold: str) -> dict:
         ("peer peer", "None None", 0, (0, 0, 0), (0, 0, 0)),
         ("peer None peer", "peer peer None", 1 / 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         ("peer couple", "couple peer", 0, (0, 0, 0), (0, 0, 0)),
+        ("peer None", "peer couple", 1 / 2, (1, 1 / 2, 2 / 3), (1 / 2, 1 / 2, 1 / 2)),  # couple counts, and is 0
         # peer 2 of 3 right, 2 of 2 found; couple 1 of 1, 1 of 2; parent is predicted and never gold.
         (
             "peer peer peer couple parent None",
@@ -178,3 +181,19 @@ def test_relations_are_taken_from_logits():
     logits = np.array([[0.1, 3.0, 0.2, 0.0], [5.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.1, 2.0]])
     scores = mre_compute_metrics(RELATIONS)(EvalPrediction(predictions=logits, label_ids=np.array([1, 0, 2])))
     assert scores == relations("peer None parent", "peer None couple")
+
+
+@pytest.mark.parametrize(
+    ("make", "predictions"),
+    [
+        (mner_compute_metrics, (np.array([[1, 0]]), None)),
+        (mre_compute_metrics, np.eye(2)),
+        (classification_compute_metrics, np.eye(2)),
+    ],
+)
+def test_scores_are_computed_in_memory(tmp_path, monkeypatch, make, predictions):
+    """Evaluation writes no file: a home that is read-only or shared by several runs will do."""
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path)
+    labels = np.array([[1, 0]]) if make is mner_compute_metrics else np.array([0, 1])
+    assert 1.0 in make(["O", "B-PER"])(EvalPrediction(predictions, labels)).values()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
