@@ -20,8 +20,6 @@ from PIL import Image  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
 from modeling_i2srm import I2SRMProcessor  # noqa: E402
-from modeling_i2srm.prepare.builder import write_parquet  # noqa: E402
-from modeling_i2srm.prepare.visual_posts import VisualPosts  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -46,6 +44,9 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def posts(tmp_path_factory) -> str:
     """The folder of a small data set of made-up posts with entities; tests do not change it."""
+    from modeling_i2srm.prepare.builder import write_parquet
+    from modeling_i2srm.prepare.visual_posts import VisualPosts
+
     folder = tmp_path_factory.mktemp("posts") / "posts"
     write_parquet(VisualPosts, folder, train=24, validation=8, test=10)
     return str(folder)

@@ -147,7 +147,7 @@ def test_unreadable_pictures_are_absent_as_they_are_without_a_cache(tmp_path, ca
     processor = tiny_processor(num_objects=2)
     cache, keyed = cached(tmp_path, split, processor=processor)
     for words in (
-        ("post p0: image", "none of JPEG"),
+        ("post p0: image", "one of JPEG"),
         ("post p1: objects[0]", "/no/such.jpg"),
         ("post p1: objects[2]",),
     ):
