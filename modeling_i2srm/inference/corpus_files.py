@@ -189,7 +189,7 @@ def read_manifest(output: Path) -> dict | None:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); give another --output") from None
     if not isinstance(manifest, dict) or not {"settings", "models", "inputs"} <= manifest.keys():
-        raise ValueError(f"{path} is no manifest of a run of this script; give another --output")
+        raise ValueError(f"{path} is not a manifest of a run of this script; give another --output")
     return manifest
 
 
