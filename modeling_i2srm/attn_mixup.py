@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass
 class MixedRows:
-    """What AttnMixup makes of a batch: R rows to score as they are, and K mixed rows with two sets of labels each."""
+    """The output of AttnMixup: R unmixed rows with their labels, and K mixed rows with two sets of labels."""
 
     unmixed: torch.Tensor  # (R, ..., D)
     unmixed_labels: torch.Tensor  # (R, ...)
@@ -177,7 +177,7 @@ def draw_permutation(n: int) -> torch.Tensor:
 
 
 def num_processes() -> int:
-    """How many processes train together, 1 without torch.distributed."""
+    """The number of processes that train together; 1 without torch.distributed."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 

@@ -1,4 +1,4 @@
-"""What the heads share: parts as the configuration has them, the loss, and the classification of a vector a post."""
+"""Shared by the heads: building their parts from the configuration, the loss, and classifying one vector per post."""
 
 import torch
 from torch import nn

@@ -84,7 +84,7 @@ class PostPipeline(Pipeline):
             yield from batch
 
     def encode(self, post: Post, rows: list[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
-        """What `preprocess` returns: a copy of a post with its rows, and its pictures as tensors alone."""
+        """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors."""
         tensors = self.processor.encode_pictures([post.image], [post.objects])
         pictures = {name: tensor[0] for name, tensor in tensors.items()}
         return {"post": replace(post, rows=rows, owners=owners or [], pictures=pictures, image=None, objects=None)}

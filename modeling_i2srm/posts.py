@@ -60,7 +60,7 @@ class Post:
 
     @property
     def needs_crops(self) -> bool:
-        """Whether a cropper looks at the post: it has a picture and no crops."""
+        """True if the post has a picture and no crops, so that a cropper has to find some."""
         return self.image is not None and (self.objects is None or is_listing(self.objects) and not len(self.objects))
 
     def load_pictures(
@@ -102,7 +102,7 @@ class Post:
 
 
 def kind_of(row: Mapping) -> str | None:
-    """What a row of a data set is to a model, by its columns; `None` if it has no text.
+    """The kind of a row of a data set, decided by its columns; `None` if it has no text.
 
     "encoded": it has input_ids. "pair": it has a head or a tail. "labelled": it has a label, and no ner_tags. "words":
     any other; its words may have ner_tags.

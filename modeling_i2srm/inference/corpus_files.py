@@ -62,7 +62,7 @@ def find_inputs(names: list[str]) -> list[Path]:
 
 
 def name_inputs(paths: list[Path]) -> list[str]:
-    """What the ids of rows begin with: the stem of the file, with as much of its path as tells it from the others.
+    """The prefix of the row ids of each file: its stem, with parent folders where several files have the same stem.
 
     >>> name_inputs([Path("posts.jsonl")]), name_inputs([Path("a/posts.jsonl"), Path("b/posts.jsonl")])
     (['posts'], ['a/posts.jsonl', 'b/posts.jsonl'])

@@ -232,7 +232,7 @@ def layer_table(attention: dict[str, list[float]]) -> str:
 
 
 def notes(extraction: Extraction) -> list[str]:
-    """What a reader has to know about an extraction."""
+    """Notes for the reader: pictures that could not be read, and pairs that were left out."""
     lines = [f"{call(name)} could not be read: {error}" for name, error in extraction.image_errors.items()]
     if extraction.pairs_left_out:
         lines.append(f"pairs of entities too far apart to ask for a relation: {extraction.pairs_left_out}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 
+from ..support.markdown import markdown_table
 from .conll import count_entities
 from .parquet import read_columns
 from .picture_files import PictureFolder, has_another_format
@@ -133,8 +134,7 @@ def table(splits: dict[str, dict], markdown: bool = False) -> str:
     names.sort(key=lambda name: groups.index(name.partition(",")[0]))
     rows = [["", *columns], *([name, *(str(counts.get(name, 0)) for counts in columns.values())] for name in names)]
     if markdown:
-        rows.insert(1, ["---"] * len(rows[0]))
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        return markdown_table(rows[0], rows[1:])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         row[0].ljust(widths[0])

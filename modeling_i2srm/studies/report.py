@@ -1,13 +1,13 @@
 """Turns the runs of a study into the rows of its table, a Markdown table and a figure."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..data.mismatch import KINDS, Mismatch
 from ..support.figure_style import COLOURS, GREY, new_figure, styled
+from ..support.markdown import markdown_table
 from ..training.run import predictions_name
 from ..training.tasks import Task
 from .settings import Study
@@ -94,7 +94,7 @@ def settings_table(rows: list[dict]) -> str:
             ]
         blanked = "-" if row["blanked"] is None else f"{100 * row['blanked']:.2f}"
         lines.append([row["setting"], spread(row), blanked, *tested])
-    return markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def mismatch_table(rows: list[dict]) -> str:
@@ -107,7 +107,7 @@ def mismatch_table(rows: list[dict]) -> str:
     for mismatch, values in cells.items():
         kind, percent = ("as they are", 0) if mismatch is None else Mismatch.parse(mismatch)
         lines.append([kind, f"{percent:g}", *(values.get(name, "-") for name in names)])
-    return markdown(["test pictures", "posts (%)", *names], lines)
+    return markdown_table(["test pictures", "posts (%)", *names], lines)
 
 
 def spread(row: dict) -> str:
@@ -117,13 +117,6 @@ def spread(row: dict) -> str:
 
 def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable]) -> str:
-    """A table in Markdown."""
-    header = list(header)
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows)
 
 
 def about(records: list[dict]) -> dict:
@@ -266,7 +259,6 @@ __all__ = [
     "about",
     "describe",
     "draw_study",
-    "markdown",
     "study_table",
     "summarize",
 ]

@@ -294,7 +294,7 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
         results: as results.json has them.
         records: of predictions.jsonl.
     """
-    print(resultsmarkdown_table(results, task.main_metrics, task.type_metrics))
+    print(results_table(results, task.main_metrics, task.type_metrics))
     for warning in warnings:
         print(f"WARNING: {warning}")
     for record in example_records(records, task.describe):
@@ -302,7 +302,7 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
     print_files(folder)
 
 
-def resultsmarkdown_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
+def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tuple[str, ...]) -> str:
     """A plain-text table: a row a metric (the main ones, then per label), a column per run, in per cent."""
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
     if not columns:

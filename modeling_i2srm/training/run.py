@@ -40,6 +40,7 @@ from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
 from ..support.atomic_files import check_writable, not_writable, replacing, write_json
 from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
+from ..support.processes import in_process_group
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
 from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
@@ -462,7 +463,7 @@ def run_script(task: Task, argv: list[str] | None = None) -> None:
 
 def end_processes() -> None:
     """Leave the process group together and with no trainer left that uses it; else some runs abort at exit."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if in_process_group():
         gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

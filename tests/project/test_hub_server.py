@@ -18,7 +18,7 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.push import push_folder
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 
-SCRIPTS = Path(__file__).parents[2] / "dataset_scripts"
+ROOT = Path(__file__).parents[2]
 
 
 def plain(rows) -> list[dict]:
@@ -102,7 +102,7 @@ print(json.dumps(same))
 
 def run(hub: HubServer, script: str, *arguments, **environment):
     """Run a script as a client of the Hub and return the JSON that it prints last."""
-    variables = hub.environment(PYTHONPATH=str(SCRIPTS), **environment)
+    variables = hub.environment(PYTHONPATH=str(ROOT), **environment)
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -188,7 +188,7 @@ def run_really(words: list[str]) -> str | None:
     if script is None and words[0] not in ("cat", "head"):
         return None
     line = " ".join(words) if script is None else shlex.join([sys.executable, *map(str, (script[0], *script[1]))])
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'dataset_scripts'}"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     return None if script and script[0].name == "run_mner.py" else done.stdout
@@ -292,7 +292,7 @@ def test_your_data_and_the_hub(quickstart_stage):
         line for line in HUB.read_text(encoding="utf-8").splitlines() if line.startswith("python dataset_scripts")
     )
     with HubServer() as hub:
-        environment = hub.environment(PYTHONPATH=f"{ROOT}:{ROOT / 'dataset_scripts'}")
+        environment = hub.environment(PYTHONPATH=str(ROOT))
         for command in ([sys.executable, "hub.py"], [sys.executable, *shlex.split(push)[1:]]):
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-3000:]
