@@ -33,11 +33,7 @@ before a post names the picture 7.jpg:
   lands O
 """
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -50,23 +46,15 @@ from .builder import (
     RawData,
     RawPost,
     add_own_crops,
-    is_text,
     mner_features,
     mre_features,
     unique,
 )
 from .command import finish, make_parser
-from .conll import BIO_TAG, ConllFile, Problem, read_conll
+from .conll import Problem
 from .picture_files import PictureFolder
-
-STEMS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
-STEMS["test"] = "test"
-TABLES = (".jsonl", ".csv", ".tsv")
-CONLL = (".conll", ".txt", ".bio")
-COLUMNS = ("id", "text", "tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
-EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}'
-
-csv.field_size_limit(10_000_000)
+from .post_files import find_files, read_file
+from .post_rows import COLUMNS, check_row, find_file
 
 
 class Posts(PostsBuilder):
@@ -144,156 +132,6 @@ class Posts(PostsBuilder):
             else [],
         }
         return raw
-
-
-def find_files(root: Path) -> dict[str, Path]:
-    """Return the data file of each split; if there is a single file, it may have any name and is the train split."""
-    files = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLES + CONLL and path.is_file())
-    splits = {}
-    for path in files:
-        split = STEMS.get(path.stem.lower())
-        if split in splits:
-            raise ValueError(f"{root}: both {splits[split].name} and {path.name} are the {split} split; remove one")
-        if split:
-            splits[split] = path
-    if not splits and len(files) == 1:
-        splits = {"train": files[0]}
-    if not splits:
-        raise FileNotFoundError(
-            f"{root}: no train.jsonl, validation.jsonl or test.jsonl (.csv, .tsv, .conll, .txt), e.g. with {EXAMPLE}"
-        )
-    return {split: splits[split] for split in ("train", "validation", "test") if split in splits}
-
-
-def read_file(path: Path, problems: list[Problem], irregularities: Counter) -> Iterator[tuple[int, dict]]:
-    """Yield the raw rows of a file with their lines; add to problems and irregularities."""
-    if path.suffix.lower() in CONLL:
-        file: ConllFile = read_conll(path, columns=True)
-        problems += file.problems
-        irregularities.update(file.irregularities)
-        for post in file.posts:
-            image = post.image_id and (post.image_id if Path(post.image_id).suffix else f"{post.image_id}.jpg")
-            yield post.line, {"tokens": post.tokens, "ner_tags": post.tags, "image": image}
-    elif path.suffix.lower() == ".jsonl":
-        for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-            if raw.strip():
-                try:
-                    row = json.loads(raw.decode())
-                    if not isinstance(row, dict):
-                        raise ValueError(f"expected a JSON object, e.g. {EXAMPLE}")
-                    yield number, row
-                except (ValueError, RecursionError) as error:
-                    problems.append(Problem(path.name, number, f"{type(error).__name__}: {error}"))
-    else:
-        yield from read_table(path, problems)
-
-
-def read_table(path: Path, problems: list[Problem]) -> Iterator[tuple[int, dict]]:
-    """Yield the rows of a CSV or TSV file with their first lines; add to problems."""
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            reason = f'{error}; quote a cell that holds quotes, and double these: "so ""big"" a cat"'
-            if reader.line_num > line:
-                reason = f"lines {line} to {reader.line_num} are one row: {reason}"
-            if header is None:
-                raise ValueError(f"{path.name}, line {line}: no names of columns: {reason}") from None
-            problems.append(Problem(path.name, line, reason))
-            continue
-        if not cells or len(cells) == 1 and cells[0].isspace():
-            continue
-        if header is None:
-            header = cells
-            if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
-                raise ValueError(
-                    f"{path.name}, line {line}: several columns are called {', '.join(map(ascii, repeated))}"
-                )
-        elif len(cells) != len(header):
-            problems.append(Problem(path.name, line, f"expected {len(header)} cells, got {len(cells)}"))
-        else:
-            yield line, {name: parse_cell(name, cell) for name, cell in zip(header, cells, strict=True)}
-
-
-def parse_cell(name: str, cell: str):
-    """Return the value of a CSV cell: JSON if it looks like JSON, else for lists and spans its words."""
-    if name in ("tokens", "ner_tags", "objects", "head", "tail"):
-        if cell[:1] in ("[", "{"):
-            try:
-                return json.loads(cell)
-            except (ValueError, RecursionError):
-                return cell  # refused later, with its line
-        words = cell.split()
-        if name in ("head", "tail") and len(words) == 2 and all(word.isdecimal() and len(word) < 10 for word in words):
-            return {"start": int(words[0]), "end": int(words[1])}
-        return words
-    return cell
-
-
-def check_row(row: dict, labels: set[str]) -> dict:
-    """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
-    tokens = row.get("tokens") or row.get("text")
-    if isinstance(tokens, str) and not row.get("tokens"):
-        tokens = tokens.split()
-    if not is_word_list(tokens) or not tokens:
-        raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
-    checked = {"tokens": tokens}
-    for name in ("id", "image"):
-        value = row.get(name)
-        if value is not None and not isinstance(value, (str, int)) or not is_text(str(value)):
-            raise ValueError(f"{name} must be a text, got {value!a:.80}")
-        checked[name] = str(value) if value not in (None, "") else None
-    checked["objects"] = row.get("objects") or []
-    if not is_word_list(checked["objects"]):
-        raise ValueError(f"objects must be a list of paths, got {checked['objects']!a:.80}")
-    for name in labels:
-        value = row.get(name)
-        if value in (None, ""):
-            raise ValueError(f"no {name}, which other rows have")
-        if name == "ner_tags":
-            if not is_word_list(value) or len(value) != len(tokens) or not all(map(BIO_TAG.fullmatch, value)):
-                raise ValueError(
-                    f"ner_tags must be {len(tokens)} BIO tags, one for each of {tokens!a:.80}, got {value!a:.80}"
-                )
-        elif name == "relation":
-            if not isinstance(value, str) or not value.isprintable():
-                raise ValueError(f"relation must be a printable text, got {value!a:.80}")
-        else:
-            bounds = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
-            if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
-                raise ValueError(f'{name} must be {{"start": 0, "end": 2}}, got {value!a:.80}')
-            if not 0 <= bounds[0] < bounds[1] <= len(tokens):
-                raise ValueError(f"{name} must be within the {len(tokens)} words, got {bounds}")
-            value = dict(zip(("start", "end"), bounds, strict=True))
-        checked[name] = value
-    return checked
-
-
-def is_word_list(words) -> bool:
-    """Whether a value is a list of texts that can be stored."""
-    return isinstance(words, list) and all(isinstance(word, str) and word and is_text(word) for word in words)
-
-
-def find_file(base: Path, name: str, counts: Counter) -> Path | None:
-    """Return the path of a picture in `base`; a path to another place is counted and not read."""
-    if "://" in name:
-        counts["pictures given as a URL, not fetched"] += 1
-        return None
-    try:
-        path = (base / name).resolve()
-        if not path.is_relative_to(base):
-            counts["pictures outside of the picture folder, not read (--image_dir)"] += 1
-            return None
-        return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
-        return None
 
 
 def main(arguments: list[str] | None = None):

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_files import frames, jpeg, load, names_in, picture, read_report, read_stored, write, write_posts
 
-from modeling_i2srm.prepare import posts
+from modeling_i2srm.prepare import post_rows
 from modeling_i2srm.prepare.builder import MNER_FEATURES, NER_TAGS, mre_features
-from modeling_i2srm.prepare.posts import Posts, find_file, find_files, main, read_table
+from modeling_i2srm.prepare.post_files import find_files, read_table
+from modeling_i2srm.prepare.post_rows import find_file
+from modeling_i2srm.prepare.posts import Posts, main
 
 
 def run(raw: Path, output: Path, *arguments: str) -> dict:
@@ -81,7 +83,7 @@ def example_blocks(capsys) -> list[str]:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(re.search(rf"^  [a-z, ]*\b{name}\b.*  ", shown, re.MULTILINE) for name in posts.COLUMNS)
+    assert all(re.search(rf"^  [a-z, ]*\b{name}\b.*  ", shown, re.MULTILINE) for name in post_rows.COLUMNS)
     blocks = re.findall(r"(?:^  (?!text  |tokens  )\S.*\n)+", shown.partition("A JSONL file has")[2], re.MULTILINE)
     return [re.sub("^  ", "", block, flags=re.MULTILINE) for block in blocks]
 
@@ -91,7 +93,7 @@ def test_the_examples_of_the_help_work(tmp_path, capsys):
     with_tags, with_pair = jsonl.splitlines()
     report, [row] = run_file(tmp_path / "a", "train.jsonl", with_tags)
     assert row["tokens"] == KOBE["text"].split() and row["ner_tags"] == KOBE["ner_tags"]
-    assert report["unparsed_lines"] == [] and json.loads(with_tags) == json.loads(posts.EXAMPLE)
+    assert report["unparsed_lines"] == [] and json.loads(with_tags) == json.loads(post_rows.EXAMPLE)
     report, [row] = run_file(tmp_path / "b", "train.jsonl", with_pair)
     assert (row["head"], row["tail"], row["relation"]) == ({"start": 0, "end": 1}, {"start": 3, "end": 4}, "None")
     write(tmp_path / "c/raw/pictures/7.jpg", jpeg())
@@ -457,7 +459,7 @@ def any_rows(draw, good: st.SearchStrategy) -> list:
         kind = draw(st.sampled_from(["good", "changed", "any"]))
         row = draw(good)
         if kind == "changed":
-            row[draw(st.sampled_from(sorted(posts.COLUMNS) + ["\ud800"]))] = draw(VALUES)
+            row[draw(st.sampled_from(sorted(post_rows.COLUMNS) + ["\ud800"]))] = draw(VALUES)
         rows.append(draw(VALUES) if kind == "any" else row)
     return rows
 

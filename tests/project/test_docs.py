@@ -34,6 +34,8 @@ INTERNAL = {
     "prepare.parquet",
     "prepare.pictograms",
     "prepare.picture_files",
+    "prepare.post_files",
+    "prepare.post_rows",
     "prepare.push",
     "prepare.report",
     "prepare.twitter",

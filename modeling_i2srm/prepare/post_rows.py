@@ -1,0 +1,69 @@
+"""Checks one row of a user's posts: its words, labels, picture and crops."""
+
+from collections import Counter
+from pathlib import Path
+
+from .builder import is_text
+from .conll import BIO_TAG
+
+COLUMNS = ("id", "text", "tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
+EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}'
+
+
+def check_row(row: dict, labels: set[str]) -> dict:
+    """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
+    tokens = row.get("tokens") or row.get("text")
+    if isinstance(tokens, str) and not row.get("tokens"):
+        tokens = tokens.split()
+    if not is_word_list(tokens) or not tokens:
+        raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
+    checked = {"tokens": tokens}
+    for name in ("id", "image"):
+        value = row.get(name)
+        if value is not None and not isinstance(value, (str, int)) or not is_text(str(value)):
+            raise ValueError(f"{name} must be a text, got {value!a:.80}")
+        checked[name] = str(value) if value not in (None, "") else None
+    checked["objects"] = row.get("objects") or []
+    if not is_word_list(checked["objects"]):
+        raise ValueError(f"objects must be a list of paths, got {checked['objects']!a:.80}")
+    for name in labels:
+        value = row.get(name)
+        if value in (None, ""):
+            raise ValueError(f"no {name}, which other rows have")
+        if name == "ner_tags":
+            if not is_word_list(value) or len(value) != len(tokens) or not all(map(BIO_TAG.fullmatch, value)):
+                raise ValueError(
+                    f"ner_tags must be {len(tokens)} BIO tags, one for each of {tokens!a:.80}, got {value!a:.80}"
+                )
+        elif name == "relation":
+            if not isinstance(value, str) or not value.isprintable():
+                raise ValueError(f"relation must be a printable text, got {value!a:.80}")
+        else:
+            bounds = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
+            if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
+                raise ValueError(f'{name} must be {{"start": 0, "end": 2}}, got {value!a:.80}')
+            if not 0 <= bounds[0] < bounds[1] <= len(tokens):
+                raise ValueError(f"{name} must be within the {len(tokens)} words, got {bounds}")
+            value = dict(zip(("start", "end"), bounds, strict=True))
+        checked[name] = value
+    return checked
+
+
+def is_word_list(words) -> bool:
+    """Whether a value is a list of texts that can be stored."""
+    return isinstance(words, list) and all(isinstance(word, str) and word and is_text(word) for word in words)
+
+
+def find_file(base: Path, name: str, counts: Counter) -> Path | None:
+    """Return the path of a picture in `base`; a path to another place is counted and not read."""
+    if "://" in name:
+        counts["pictures given as a URL, not fetched"] += 1
+        return None
+    try:
+        path = (base / name).resolve()
+        if not path.is_relative_to(base):
+            counts["pictures outside of the picture folder, not read (--image_dir)"] += 1
+            return None
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
+        return None
