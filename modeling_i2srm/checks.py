@@ -1,11 +1,53 @@
-"""Checks of arguments and scores: labels, words, lists, whole numbers, and numbers that are finite."""
+"""Checks of arguments and scores: labels, the label for no relation, words, lists, numbers that are whole or finite."""
 
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 import torch
 
+NO_RELATION = "None"  # label of a pair without a relation
 IGNORE = -100  # label of positions that are not the first sub-token of a word
+
+# What data sets call a pair without a relation, in lower case and without spaces, hyphens, points and slashes.
+NO_RELATION_NAMES = {"", "na", "nan", "nil", "none", "null", "norel", "norelation", "norelations", "norelationship"}
+NO_RELATION_NAMES |= {"nonrelation", "notrelated", "unrelated", "negative"}
+PERHAPS_NO_RELATION = {"other", "others"}  # only where no label has one of those names
+
+
+def names_no_relation(label: str) -> bool:
+    """Whether a label is one of the names for no relation: no_relation, NA, N/A, none, null, "" ... in any case."""
+    return short_name(label) in NO_RELATION_NAMES
+
+
+def short_name(label: str) -> str:
+    return re.sub(r"[\s_./-]+", "", label).lower() or label.strip()
+
+
+def no_relation_labels(names: Iterable[str], none_label: str | None = None) -> set[str]:
+    """The labels that stand for no relation: no metric counts them, and an Extractor gives no triple of them.
+
+    That is None; if no label is None, those that `names_no_relation` knows; if there are none of these, Other.
+
+    Args:
+        names: all labels.
+        none_label: the label to take instead, if the names do not say which it is.
+
+    Raises:
+        ValueError: `none_label` is not one of the labels.
+
+    >>> no_relation_labels(["peer", "no_relation"]), no_relation_labels(["Other", "peer"])
+    ({'no_relation'}, {'Other'})
+    >>> no_relation_labels(["Other", "None", "peer"]), no_relation_labels(["peer", "rest"], "rest")
+    ({'None'}, {'rest'})
+    """
+    names = list(dict.fromkeys(names))
+    if none_label is not None and none_label not in names:
+        raise ValueError(f"none_label {none_label!r} is not one of the labels {names!r:.300}")
+    if none_label is not None or NO_RELATION in names:
+        return {NO_RELATION if none_label is None else none_label}
+    certain = {name for name in names if names_no_relation(name)}
+    return certain or {name for name in names if short_name(name) in PERHAPS_NO_RELATION}
 
 
 def label_id(tag, label2id) -> int:
@@ -62,4 +104,14 @@ def check_finite(scores: torch.Tensor, mask: torch.Tensor | None = None, names: 
         )
 
 
-__all__ = ["IGNORE", "check_finite", "check_whole_number", "check_words", "is_listing", "label_id"]
+__all__ = [
+    "IGNORE",
+    "NO_RELATION",
+    "check_finite",
+    "check_whole_number",
+    "check_words",
+    "is_listing",
+    "label_id",
+    "names_no_relation",
+    "no_relation_labels",
+]

@@ -12,8 +12,6 @@ from .loading import loading
 
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
-NO_RELATION = "None"  # label of a pair without a relation
-
 # The Auto classes that load a checkpoint, whichever model was saved into it.
 AUTO_MAP = {
     "AutoConfig": "configuration_i2srm.I2SRMConfig",

@@ -178,7 +178,7 @@ def encode_split(
     if long:
         kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
         split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
-    names = task.label_names(split.features, name)
+    names = task.label_names(split.features, name) if "ner_tags" in task.text_columns else []
     counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
     if task.entity_markers:
         counts["pairs_skipped"] = len(long)

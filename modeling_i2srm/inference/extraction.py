@@ -12,7 +12,8 @@ from itertools import chain, islice
 from PIL import Image
 from transformers import pipeline
 
-from ..configuration_i2srm import NO_RELATION, I2SRMConfig
+from ..checks import no_relation_labels
+from ..configuration_i2srm import I2SRMConfig
 from ..crops import add_crops, check_cropper, describe_crop
 from ..loading import CheckpointError
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
@@ -141,7 +142,8 @@ class Extractor:
 
     Every ordered pair of entities is looked at whose types the relation labels allow: `/per/org/member_of` is asked of
     a PER and an ORG. Labels of another form are asked of every pair. The best label of a pair is taken, with its
-    softmax probability; a pair whose best label is None, or one that its types do not allow, has no relation.
+    softmax probability; a pair whose best label is None (or no_relation, NA ..., `checks.no_relation_labels`), or one
+    that its types do not allow, has no relation.
 
     Args:
         ner: pipeline of the entities.
@@ -180,7 +182,8 @@ class Extractor:
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
         if re is not None:
-            for label in set(re.model.config.id2label.values()) - {NO_RELATION}:
+            names = set(re.model.config.id2label.values())
+            for label in names - no_relation_labels(names):
                 types = TYPED_LABEL.fullmatch(label)
                 self.labels[label] = (types[1].upper(), types[2].upper()) if types else None
 

@@ -65,6 +65,12 @@ def mre_features(relations: list[str]) -> datasets.Features:
     )
 
 
+def relation_features(relations: list[str]) -> datasets.Features:
+    """Return the column of the relations of a post with tags: each has head and tail in words, and a label."""
+    relation = {"head": SPAN, "tail": SPAN, "label": datasets.ClassLabel(names=relations)}
+    return datasets.Features({"relations": datasets.List(relation)})
+
+
 MNER_FEATURES = mner_features(NER_TAGS)
 WRITTEN = {"data", "dataset_info.json", "report.json", "README.md"}
 LEAST_CROPS = 0.1  # share of an index; splits and data sets share up to a twentieth of their crops' names by chance

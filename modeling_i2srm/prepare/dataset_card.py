@@ -61,6 +61,8 @@ COLUMNS = {
     "head": "the first entity: `start` and `end` (exclusive), counted in words",
     "tail": "the second entity, likewise",
     "relation": "the relation between head and tail",
+    "relations": "the relations between entities: `head` and `tail` in words, and `label`",
+    "regions": "for each entity, in order, the position of its picture in `objects`; -1 for none",
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
     "objects": "crops of objects in the picture, in their order",
     "object_boxes": "for each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from .annotation_tools import as_row
 from .conll import ConllFile, Problem, read_conll
 from .post_rows import EXAMPLE
 
@@ -50,10 +51,7 @@ def read_file(path: Path, problems: list[Problem], irregularities: Counter) -> I
         for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
             if raw.strip():
                 try:
-                    row = json.loads(raw.decode())
-                    if not isinstance(row, dict):
-                        raise ValueError(f"expected a JSON object, e.g. {EXAMPLE}")
-                    yield number, row
+                    yield number, as_row(json.loads(raw.decode()))
                 except (ValueError, RecursionError) as error:
                     problems.append(Problem(path.name, number, f"{type(error).__name__}: {error}"))
     else:

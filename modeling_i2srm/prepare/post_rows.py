@@ -1,23 +1,76 @@
-"""Checks one row of a user's posts: its words, labels, picture and crops."""
+"""Turns one row of a user's posts into rows of a data set, and checks them: words, labels, picture and crops."""
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import TypeGuard
 
+import regex
+
+from ..checks import NO_RELATION
+from ..words import Word, split_pair, split_text
+from .annotation_tools import to_exchange
 from .builder import is_text
 from .conll import BIO_TAG
+from .exchange import BOXES, CUT_PAIR, NO_PAIR, NO_REGION, TRIMMED_PAIR, Row, read_labels, trim
+from .exchange import EXAMPLE as EXCHANGE
 
-COLUMNS = ("id", "text", "tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
+COLUMNS = ("id", "text", "tokens", "ner_tags", "entities", "relations", "head", "tail", "relation", "image", "objects")
+ANSWERS = ("image_errors", "pairs_left_out")  # of an extraction, beside the exchange format
 EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}'
 
 
-def check_row(row: dict, labels: set[str]) -> dict:
+def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list[Row]:
+    """Turn a raw row into rows of the data set, not checked yet: its offsets of characters become words and labels.
+
+    Args:
+        row: in our columns, in the exchange format, or of an annotation tool.
+        counts: what is converted or left out is added to it.
+        task: "mner" for a row with tags, "mre" for a row for each ordered pair of entities.
+        overlaps: as of `read_labels`.
+
+    Raises:
+        ValueError: the row is wrong.
+    """
+    row = to_exchange(row, counts)
+    if row is None:
+        return []
+    if row.get("entities") in (None, ""):
+        if row.get("relations"):
+            raise ValueError(f"relations are those of entities, but there are no entities; e.g. {EXCHANGE}")
+        return [row]
+    if labels := sorted({"ner_tags", "head", "tail", "relation"} & {name for name in row if row[name]}):
+        raise ValueError(f"entities and {', '.join(labels)} both say what the labels are; leave one out")
+    post = read_labels(row, counts, overlaps)
+    others = {name: value for name, value in row.items() if name not in ("text", "tokens", "entities", "relations")}
+    objects = row.get("objects")
+    if isinstance(objects, list) and objects and all(isinstance(one, dict) and "box" in one for one in objects):
+        counts[BOXES] += len(objects)
+        others["objects"] = None
+        post.entities = [entity._replace(region=NO_REGION) for entity in post.entities]
+    number = len(objects) if isinstance(objects, list) else 0
+    if wrong := [entity.region for entity in post.entities if entity.region >= number]:
+        raise ValueError(f"region {wrong[0]} is not the position of one of the {number} objects")
+    if task == "mner":
+        return [others | post.to_tag_row()]
+    counts[NO_PAIR] += len(post.entities) < 2
+    id = row.get("id")
+    return [
+        others | columns | ({} if id in (None, "") else {"id": f"{id}/{name}"})
+        for name, columns in post.to_pair_rows(NO_RELATION)
+    ]
+
+
+def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
     """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
-    tokens = row.get("tokens") or row.get("text")
-    if isinstance(tokens, str) and not row.get("tokens"):
-        tokens = tokens.split()
+    text, tokens = row.get("text"), row.get("tokens")
+    words = split_words(text) if isinstance(text, str) and not tokens else []
+    tokens = [word.text for word in words] if words else tokens or text
     if not is_word_list(tokens) or not tokens:
         raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
-    checked = {"tokens": tokens}
+    checked: Row = {"tokens": tokens}
+    if {"head", "tail"} <= labels:
+        checked |= check_pair(row, words, tokens, counts)
     for name in ("id", "image"):
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int)) or not is_text(str(value)):
@@ -26,30 +79,101 @@ def check_row(row: dict, labels: set[str]) -> dict:
     checked["objects"] = row.get("objects") or []
     if not is_word_list(checked["objects"]):
         raise ValueError(f"objects must be a list of paths, got {checked['objects']!a:.80}")
-    for name in labels:
-        value = row.get(name)
-        if value in (None, ""):
-            raise ValueError(f"no {name}, which other rows have")
-        if name == "ner_tags":
-            if not is_word_list(value) or len(value) != len(tokens) or not all(map(BIO_TAG.fullmatch, value)):
-                raise ValueError(
-                    f"ner_tags must be {len(tokens)} BIO tags, one for each of {tokens!a:.80}, got {value!a:.80}"
-                )
-        elif name == "relation":
-            if not isinstance(value, str) or not value.isprintable():
-                raise ValueError(f"relation must be a printable text, got {value!a:.80}")
-        else:
-            bounds = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
-            if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
-                raise ValueError(f'{name} must be {{"start": 0, "end": 2}}, got {value!a:.80}')
-            if not 0 <= bounds[0] < bounds[1] <= len(tokens):
-                raise ValueError(f"{name} must be within the {len(tokens)} words, got {bounds}")
-            value = dict(zip(("start", "end"), bounds, strict=True))
-        checked[name] = value
+    if "ner_tags" in labels:
+        tags = checked["ner_tags"] = check_tags(needed(row, "ner_tags"), tokens)
+        entities = sum(tag.startswith("B-") for tag in tags)
+        checked |= {"relations": row.get("relations") or []} if "relations" in labels else {}
+        checked |= {"regions": row.get("regions") or [NO_REGION] * entities} if "regions" in labels else {}
+    if "relation" in labels:
+        if "relation" not in row:
+            raise ValueError("no relation, which other rows have")
+        value = "" if row["relation"] is None else row["relation"]
+        if not isinstance(value, str) or not value.isprintable():
+            raise ValueError(f"relation must be a printable text, got {value!a:.80}")
+        checked["relation"] = value
     return checked
 
 
-def is_word_list(words) -> bool:
+def needed(row: Row, name: str) -> object:
+    """A label of a row; raises `ValueError` where it is absent."""
+    if row.get(name) in (None, ""):
+        raise ValueError(f"no {name}, which other rows have")
+    return row[name]
+
+
+def check_tags(value: object, tokens: list[str]) -> list[str]:
+    """The BIO tags of a row, one for each word; raises `ValueError` for others."""
+    if not is_word_list(value) or len(value) != len(tokens) or not all(map(BIO_TAG.fullmatch, value)):
+        raise ValueError(f"ner_tags must be {len(tokens)} BIO tags, one for each of {tokens!a:.80}, got {value!a:.80}")
+    return value
+
+
+def split_words(text: str) -> list[Word]:
+    """The words of a text, with their characters, between white space."""
+    return [Word(match.group(), match.start(), match.end()) for match in regex.finditer(r"\S+", text)]
+
+
+def check_pair(row: Row, words: list[Word], tokens: list[str], counts: Counter[str]) -> Row:
+    """The head and the tail of a row in words: they are characters of a text, and words of tokens.
+
+    The words are those of the row, or of a text without tags those that `split_pair` makes, in the key tokens.
+
+    Raises:
+        ValueError: a span that is outside of the post or empty, or that cuts words and may be one of words.
+    """
+    if row.get("text") and row.get("tokens"):
+        raise ValueError(
+            "both text and tokens: head and tail are characters of text or words of tokens, give one of them"
+        )
+    text = str(row["text"]) if words else None
+    length, unit = (len(tokens), "words") if text is None else (len(text), "characters of the text")
+    spans = {name: check_bounds(needed(row, name), name, length, unit) for name in ("head", "tail")}
+    if text is None:
+        return {name: {"start": start, "end": end} for name, (start, end) in spans.items()}
+    if any(not text[start:end].strip() for start, end in spans.values()):
+        raise ValueError(f"head or tail holds white space alone; {in_words(row, words, spans)}")
+    trimmed = {name: trim(text, *span) for name, span in spans.items()}
+    counts[TRIMMED_PAIR] += trimmed != spans
+    spans = trimmed
+    if row.get("ner_tags") not in (None, ""):
+        starts = {word.start: n for n, word in enumerate(words)}
+        ends = {word.end: n for n, word in enumerate(words, start=1)}
+        if not all(start in starts and end in ends for start, end in spans.values()):
+            raise ValueError(f"head or tail cuts a word that has a tag; {in_words(row, words, spans)}")
+        return {name: {"start": starts[start], "end": ends[end]} for name, (start, end) in spans.items()}
+    whole = split_text(text)
+    starts, ends = {word.start for word in whole}, {word.end for word in whole}
+    if cut := [name for name, (start, end) in spans.items() if start not in starts or end not in ends]:
+        if all(end <= len(words) for _, end in spans.values()):
+            start, end = spans[cut[0]]
+            raise ValueError(f"{cut[0]} {text[start:end]!a:.40} cuts a word; {in_words(row, words, spans)}")
+        counts[CUT_PAIR] += 1
+    parts, head, tail = split_pair(text, spans["head"], spans["tail"])
+    both = {name: dict(zip(("start", "end"), span, strict=True)) for name, span in (("head", head), ("tail", tail))}
+    return {"tokens": [part.text for part in parts], **both}
+
+
+def in_words(row: Row, words: list[Word], spans: dict[str, tuple[int, int]]) -> str:
+    """What to write instead, where head and tail of a text may be words."""
+    said = "with text, head and tail are characters, of whole words"
+    if any(end > len(words) for _, end in spans.values()):
+        return said
+    tokens = json.dumps([word.text for word in words])
+    example = f'"tokens": {tokens if len(tokens) < 100 else "[WORDS]"}, "head": {json.dumps(row["head"])}'
+    return f'{said}; if they are words, write {{{example}, "tail": {json.dumps(row["tail"])}}}'
+
+
+def check_bounds(value: object, name: str, length: int, unit: str) -> tuple[int, int]:
+    """The start and the end of a span that lies within the post; raises `ValueError` for others."""
+    bounds = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
+    if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
+        raise ValueError(f'{name} must be {{"start": 0, "end": 2}}, got {value!a:.80}')
+    if not 0 <= bounds[0] < bounds[1] <= length:
+        raise ValueError(f"{name} must be within the {length} {unit}, got {bounds}")
+    return bounds[0], bounds[1]
+
+
+def is_word_list(words: object) -> TypeGuard[list[str]]:
     """Whether a value is a list of texts that can be stored."""
     return isinstance(words, list) and all(isinstance(word, str) and word and is_text(word) for word in words)
 

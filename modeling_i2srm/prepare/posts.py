@@ -5,20 +5,28 @@
 my_posts holds train.jsonl, validation.jsonl and test.jsonl (or .csv, .tsv, .conll, .txt; also val, valid, dev; or one
 file of any name, which becomes the train split) and the pictures. Columns of JSONL and CSV files:
 
-  text        the text of the post, which is split into tokens at white space. Or:
+  text        the text of the post, which is split into words. Or:
   tokens      the words, a list
   ner_tags    a BIO tag for each word, a list, e.g. ["O", "B-PER", "I-PER"]                       (optional)
-  head, tail  the entities of a pair, {"start": 0, "end": 2}: word offsets, the end exclusive     (optional)
+  entities    instead of tags: [{"start": 0, "end": 4, "label": "PER"}]                           (optional)
+  relations   between entities: [{"head": 0, "tail": 1, "label": "visits"}], positions in it      (with entities)
+  head, tail  the entities of a pair, {"start": 0, "end": 4}                                      (optional)
   relation    the relation between head and tail, "None" for none                                 (with head and tail)
   image       a picture, as a path in my_posts (or in --image_dir)                                (optional)
   objects     crops of the picture, a list of such paths, in their order                          (optional)
   id          a name of the post                                                                  (optional)
 
-A JSONL file has one post per line, and all lines have the same labels: tags, a pair, both or none. A post with several
-pairs has one line for each of them. Two examples, of different files:
+start and end (exclusive) count characters of text, or words of tokens. A JSONL file has one post per line, and all
+lines have the same labels: tags, a pair, both or none. A post with several pairs has one line for each of them.
+Three examples, of different files:
 
   {"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}
-  {"text": "Kobe lands in Paris", "head": {"start": 0, "end": 1}, "tail": {"start": 3, "end": 4}, "relation": "None"}
+  {"text": "Kobe lands in Paris", "entities": [{"start": 0, "end": 4, "label": "PER"}], "image": "pictures/7.jpg"}
+  {"text": "Kobe lands in Paris", "head": {"start": 0, "end": 4}, "tail": {"start": 14, "end": 19}, "relation": "None"}
+
+Rows with entities are also read as examples/extract.py, Label Studio, Prodigy, doccano and spaCy write them. They
+become rows with tags and, if there are any, relations; with --task mre a row for each ordered pair of entities, whose
+relation is None where the post states none.
 
 A CSV file has the same columns; a list may be JSON or words between spaces, a span JSON or two numbers:
 
@@ -34,42 +42,72 @@ before a post names the picture 7.jpg:
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
+from ..checks import NO_RELATION, names_no_relation, no_relation_labels
 from ..support.digests import hash_file
 from .builder import (
     NER_TAGS,
     PICTURES,
     PostsBuilder,
+    PostsConfig,
     RawData,
     RawPost,
     add_own_crops,
     mner_features,
     mre_features,
+    relation_features,
     unique,
 )
 from .command import finish, make_parser
 from .conll import Problem
 from .picture_files import PictureFolder
 from .post_files import find_files, read_file
-from .post_rows import COLUMNS, check_row, find_file
+from .post_rows import ANSWERS, COLUMNS, check_row, find_file, label_rows
+
+READ_ERRORS = (ValueError, TypeError, RecursionError)
+
+
+@dataclass
+class OwnPostsConfig(PostsConfig):
+    """How a user's posts are read.
+
+    Args:
+        task: "mner" or "mre": what rows with entities become, rows with tags or a row for each pair.
+        overlaps: "refuse" rows whose entities overlap, or keep the "longest" entities.
+        none_label: the name of no relation; default what `no_relation_labels` recognises.
+    """
+
+    task: str = "mner"
+    overlaps: str = "refuse"
+    none_label: str | None = None
 
 
 class Posts(PostsBuilder):
     """Builder of a user's posts."""
 
     NAME = "posts"
+    BUILDER_CONFIG_CLASS = OwnPostsConfig
 
     def _info(self) -> datasets.DatasetInfo:
         self.rows, self.problems, self.irregularities, self.unused = {}, [], {}, set()
+        self.warnings: list[str] = []
         self.files = find_files(self.config.root)
         for split, path in self.files.items():
-            self.irregularities[split] = Counter()
-            read = list(read_file(path, self.problems, self.irregularities[split]))
-            self.unused |= {name for _, row in read for name in row} - set(COLUMNS)
-            self.rows[split] = [(line, path.name, row) for line, row in read]
+            counts = self.irregularities[split] = Counter()
+            self.rows[split] = []
+            for line, row in read_file(path, self.problems, counts):
+                try:
+                    rows = label_rows(row, counts, self.config.task, self.config.overlaps)
+                except READ_ERRORS as error:
+                    self.problems.append(Problem(path.name, line, str(error)[:300]))
+                    continue
+                self.rows[split] += [(line, path.name, row) for row in rows]
+        columns = {column for rows in self.rows.values() for *_, row in rows for column in row}
+        self.unused = columns - {*COLUMNS, "regions", *ANSWERS}
         self.labels = {column for rows in self.rows.values() for *_, row in rows for column in row if row[column]}
         self.check_rows()
         return datasets.DatasetInfo(
@@ -78,18 +116,44 @@ class Posts(PostsBuilder):
 
     def check_rows(self):
         """Convert the rows to those of the data set and list those that are invalid."""
-        wanted = ({"ner_tags"} & self.labels) | (self.labels & {"head", "tail", "relation"})
+        wanted = self.labels & {"ner_tags", "relations", "regions", "head", "tail", "relation"}
         if wanted & {"head", "tail", "relation"}:
             wanted |= {"head", "tail", "relation"}
         for split, rows in self.rows.items():
             good = []
             for line, name, row in rows:
                 try:
-                    good.append(check_row(row, wanted))
-                except (ValueError, TypeError, RecursionError) as error:
+                    good.append(check_row(row, wanted, self.irregularities[split]))
+                except READ_ERRORS as error:
                     self.problems.append(Problem(name, line, str(error)[:300]))
             self.rows[split] = good
         self.labels = wanted
+        if wanted & {"relation", "relations"}:
+            self.name_no_relation()
+
+    def name_no_relation(self):
+        """Store the labels for no relation as one, and warn of what was decided."""
+        columns = [row for rows in self.rows.values() for row in rows if "relation" in row]
+        columns = [(row, "relation") for row in columns]
+        columns += [(one, "label") for rows in self.rows.values() for row in rows for one in row.get("relations", [])]
+        names = {row[column] for row, column in columns}
+        labels = no_relation_labels(names, self.config.none_label) if names else set()
+        if self.config.none_label is None:
+            labels |= {name for name in names if names_no_relation(name)}
+        if self.config.task == "mre" and not names - labels:
+            raise ValueError("--task mre needs relations, but no row has one; leave it out to get the entities")
+        for row, column in columns:
+            if row[column] in labels:
+                row[column] = NO_RELATION
+        if others := sorted(labels - {NO_RELATION}):
+            self.warnings.append(
+                f"relations called {', '.join(map(repr, others))} are stored as {NO_RELATION!r}, for no relation; "
+                "--none_label NAME names another label"
+            )
+        if "relation" in self.labels and names and not labels:
+            self.warnings.append(
+                "no label stands for no relation, so all of them count in the F1; if one does, --none_label names it"
+            )
 
     def make_features(self) -> datasets.Features:
         """Return the columns that the files have; tags and relations are those that occur."""
@@ -100,7 +164,12 @@ class Posts(PostsBuilder):
             names = ["O", *(f"{prefix}-{type}" for type in types for prefix in "BI")]
             features |= mner_features(NER_TAGS if set(names) <= set(NER_TAGS) else names)
         if "relation" in self.labels:
-            features |= mre_features(["None", *sorted({row["relation"] for row in rows} - {"None"})])
+            features |= mre_features([NO_RELATION, *sorted({row["relation"] for row in rows} - {NO_RELATION})])
+        if "relations" in self.labels:
+            names = {relation["label"] for row in rows for relation in row["relations"]}
+            features |= relation_features([NO_RELATION, *sorted(names - {NO_RELATION})])
+        if "regions" in self.labels:
+            features["regions"] = datasets.List(datasets.Value("int32"))
         return datasets.Features({name: type for name, type in features.items() if name not in PICTURES} | PICTURES)
 
     def read_raw(self) -> RawData:
@@ -127,9 +196,8 @@ class Posts(PostsBuilder):
             "texts": {split: path.name for split, path in self.files.items()},
             "objects": {"none": "none", "column": "as the column objects says"}.get(self.config.objects, "own"),
             "sha256": {split: hash_file(path) for split, path in self.files.items()},
-            "warnings": [f"columns that are not used: {', '.join(sorted(map(str, self.unused)))}"]
-            if self.unused
-            else [],
+            "warnings": self.warnings
+            + ([f"columns that are not used: {', '.join(sorted(map(str, self.unused)))}"] if self.unused else []),
         }
         return raw
 
@@ -142,5 +210,23 @@ def main(arguments: list[str] | None = None):
         metavar="column|none|DIR",
         help="crops: those of the column objects (default), none, or DIR/NAME/* for picture NAME.jpg",
     )
+    parser.add_argument(
+        "--task",
+        choices=("mner", "mre"),
+        default="mner",
+        help="rows of posts with entities: with tags (default), or one for each pair of entities",
+    )
+    parser.add_argument(
+        "--overlaps",
+        choices=("refuse", "longest"),
+        default="refuse",
+        help="entities that overlap: list the row as wrong (default), or keep the longest",
+    )
+    parser.add_argument(
+        "--none_label",
+        metavar="NAME",
+        help="the label for no relation, if it has another name than None, no_relation, NA, Other ...",
+    )
     args = parser.parse_args(arguments)
-    finish(parser, Posts, args, objects=args.objects)
+    options = {name: getattr(args, name) for name in ("objects", "task", "overlaps", "none_label")}
+    finish(parser, Posts, args, **options)

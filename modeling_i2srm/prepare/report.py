@@ -26,6 +26,7 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
     splits, unused = {}, []
     for split, posts in raw.splits.items():
         labels = [column for column in ("ner_tags", "relation") if column in features]
+        labels += ["relations.list.element.label"] if "relations" in features else []
         rows = read_columns(folder, split, ["tokens", *labels, "image.path", "objects.list.element.path"])
         counts = {"posts": len(rows), "tokens": sum(len(row["tokens"]) for row in rows)}
         if "ner_tags" in features:
@@ -41,6 +42,10 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
         if "relation" in features:
             relations = Counter(features["relation"].names[row["relation"]] for row in rows)
             counts["relations"] = {name: relations[name] for name in features["relation"].names}
+        if "relations" in features:
+            names = features["relations"].feature["label"].names
+            numbers = Counter(names[one["label"]] for row in rows for one in row["relations"])
+            counts["relations"] = {name: numbers[name] for name in names}
         counts["pictures"], counts["crops"] = count_pictures(posts, rows)
         irregularities = Counter(raw.irregularities[split])
         irregularities.update(picture_irregularities(posts, rows, raw.pictures[split]))

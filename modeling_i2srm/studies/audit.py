@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ..prepare.conll import count_entities
+from ..checks import NO_RELATION, no_relation_labels
 from ..prepare.mnre import RELATIONS, Mnre
 from ..prepare.parquet import read_columns
 from ..prepare.report import table
@@ -36,7 +37,7 @@ from ..support.digests import hash_file
 
 BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
 RULE = 3  # a pair of MNRE with this many crops or more is related
-NEGATIVE = (False, "None")
+NEGATIVE = (False, NO_RELATION)
 READ = ("tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
 LEAVES = {"image": "image.path", "objects": "objects.list.element.path"}
 
@@ -79,9 +80,11 @@ def read_folder(folder: Path) -> dict[str, Split]:
         rows = read_columns(folder / "data", split, [LEAVES.get(name, name) for name in info.features if name in READ])
         if not rows:
             raise FileNotFoundError(f"{folder}: no rows in data/{split}-*.parquet")
+        names = info.features["relation"].names if "relation" in info.features else []
+        none = no_relation_labels(names)
         for row in rows:
             if "relation" in row:
-                row["relation"] = info.features["relation"].names[row["relation"]]
+                row["relation"] = NO_RELATION if names[row["relation"]] in none else names[row["relation"]]
             if "ner_tags" in row:
                 row["ner_tags"] = [info.features["ner_tags"].feature.names[tag] for tag in row["ner_tags"]]
         pictures = [row["image"] and row["image"]["path"] for row in rows]
@@ -93,7 +96,7 @@ def labels_of(rows: list[dict]) -> dict[str, list[bool]]:
     """Return binary labels of rows: whether a pair is related, whether a post has an entity."""
     labels = {}
     if "relation" in rows[0]:
-        labels["related"] = [row["relation"] != "None" for row in rows]
+        labels["related"] = [row["relation"] != NO_RELATION for row in rows]
     if "ner_tags" in rows[0]:
         labels["with an entity"] = [set(row["ner_tags"]) != {"O"} for row in rows]
     return labels

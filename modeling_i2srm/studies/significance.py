@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from seqeval.metrics.sequence_labeling import get_entities
 
-from ..configuration_i2srm import NO_RELATION
+from ..checks import no_relation_labels
 
 RESAMPLES = 2000
 BATCH_NUMBERS = 4_000_000  # counts in memory at a time
@@ -27,19 +27,21 @@ def post_counts(records: Sequence[dict]) -> np.ndarray:
 
     Args:
         records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently)
-            or relations ("None" is not counted).
+            or relations ("None", or another name of it, is not counted).
     """
     counts = np.zeros((len(records), 3))
+    names = {record[name] for record in records for name in ("gold", "predicted") if isinstance(record[name], str)}
+    none = no_relation_labels(names | set(records[0].get("scores", ()) if names else ()))
     for row, record in zip(counts, records, strict=True):
-        gold, predicted = (labels(record[name]) for name in ("gold", "predicted"))
+        gold, predicted = (labels(record[name], none) for name in ("gold", "predicted"))
         row[:] = len(gold & predicted), len(predicted), len(gold)
     return counts
 
 
-def labels(answer: str | list[str]) -> set:
+def labels(answer: str | list[str], none: set[str]) -> set:
     """The entities or the relation in a prediction or its gold."""
     if isinstance(answer, str):
-        return {answer} - {NO_RELATION}
+        return {answer} - none
     return set(get_entities(answer))
 
 

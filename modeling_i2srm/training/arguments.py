@@ -65,6 +65,10 @@ class DataArguments:
             "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
         },
     )
+    none_label: str | None = field(
+        default=None,
+        metadata={"help": "The label for no relation, if its name is not None, no_relation, NA, N/A, null or Other."},
+    )
     balance_relations: bool = field(
         default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
     )

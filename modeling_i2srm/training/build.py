@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datasets import DatasetDict
 from transformers import AutoConfig
 
+from ..checks import NO_RELATION, no_relation_labels
 from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
 from ..pretrained_model import I2SRMPreTrainedModel
@@ -54,6 +55,12 @@ def build_model(
     return model, processor
 
 
+def known_names(task: Task, names: list[str]) -> list[str]:
+    """The labels of a checkpoint as the task names those of data: of relations, one is None."""
+    none = no_relation_labels(names) if "relation" in task.text_columns else set()
+    return [NO_RELATION if name in none else name for name in names]
+
+
 def label_maps(names: list[str]) -> dict:
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
@@ -72,7 +79,7 @@ def model_of_checkpoint(
     config = I2SRMConfig.from_pretrained(path, **overrides)
     if task.model_class.__name__ not in (config.architectures or []):
         config = I2SRMConfig.from_pretrained(path, **overrides, **label_maps(names))
-    elif list(config.id2label.values()) != names:
+    elif known_names(task, list(config.id2label.values())) != names:
         raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
     model = task.model_class.from_pretrained(path, config=config)
     return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects(overrides)))

@@ -11,8 +11,7 @@ from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
 from transformers import EvalPrediction
 
-from ..checks import IGNORE
-from ..configuration_i2srm import NO_RELATION
+from ..checks import IGNORE, NO_RELATION, no_relation_labels
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
@@ -86,7 +85,9 @@ def mner_compute_metrics(names: list[str]) -> ComputeMetrics:
 class MREMetric(evaluate.Metric):
     """Accuracy over all pairs, and precision, recall and F1 of the relations, "None" left out: micro, macro, each.
 
-    Micro-F1 without "None" is the field's metric. Macro is the mean over the relations that occur among the gold ones.
+    Other names of "None", such as no_relation and NA, are recognised (`checks.no_relation_labels`); `compute` takes
+    `none_label="rest"` for a name that is not. Micro-F1 without "None" is the field's metric. Macro is the mean over
+    the relations that occur among the gold ones.
 
     Returns of `compute`: a flat dict of `accuracy`, `micro_precision`, `micro_recall`, `micro_f1`, `macro_precision`,
     `macro_recall`, `macro_f1`, and for each relation that is gold or predicted e.g. `f1_/per/per/peer`, with its number
@@ -108,8 +109,10 @@ class MREMetric(evaluate.Metric):
             features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
         )
 
-    def _compute(self, predictions, references):
-        gold, predicted = list(references), list(predictions)
+    def _compute(self, predictions, references, none_label=None):
+        none = {none_label} if none_label is not None else no_relation_labels({*references, *predictions})
+        both = ([NO_RELATION if name in none else name for name in names] for names in (references, predictions))
+        gold, predicted = both
         scores = {"accuracy": float(np.mean([a == b for a, b in zip(predicted, gold, strict=True)]))}
         relations = sorted({*gold, *predicted} - {NO_RELATION})
         names = ("precision", "recall", "f1")
@@ -164,8 +167,10 @@ class ClassificationMetric(evaluate.Metric):
 
 
 def mre_compute_metrics(names: list[str]) -> ComputeMetrics:
-    """The `compute_metrics` of an `I2SRMTrainer` for relations with these names."""
-    return compute_best_labels(MREMetric(keep_in_memory=True), names)
+    """The `compute_metrics` of an `I2SRMTrainer` for relations with these names; no relation is recognised among them."""
+    none = no_relation_labels(names)
+    plain = [NO_RELATION if name in none else name for name in names]
+    return compute_best_labels(MREMetric(keep_in_memory=True), plain)
 
 
 def classification_compute_metrics(names: list[str]) -> ComputeMetrics:

@@ -1,5 +1,6 @@
 """What differs between the tasks: labels, encoding, metrics, and records of predictions."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,15 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features
 from transformers.trainer_utils import PredictionOutput
 
-from ..checks import IGNORE
-from ..configuration_i2srm import NO_RELATION
+from ..checks import IGNORE, NO_RELATION, no_relation_labels
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
 from ..pipeline_i2srm import find_entities
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from .figures import draw_confusion
 from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
+
+logger = logging.getLogger(__name__)
 
 
 class Task(ABC):
@@ -43,8 +45,11 @@ class Task(ABC):
     plain_text: ClassVar[bool] = False
 
     @abstractmethod
-    def label_names(self, features: Features, dataset: str) -> list[str]:
+    def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
         """The label names of a data set.
+
+        Args:
+            none_label: of relations, the name of no relation.
 
         Raises:
             ValueError: the column of labels has another type; the message shows the call that converts it.
@@ -85,7 +90,7 @@ class EntityTask(Task):
     type_metrics = ("lenient_f1", "strict_f1")
     compute_metrics = staticmethod(mner_compute_metrics)
 
-    def label_names(self, features: Features, dataset: str) -> list[str]:
+    def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
         """The tag names of a data set, O first; raises `ValueError` for other schemes than BIO."""
         tags = features["ner_tags"]
         label = getattr(tags, "feature", None)
@@ -164,20 +169,31 @@ class RelationTask(Task):
     compute_metrics = staticmethod(mre_compute_metrics)
     entity_markers = True
 
-    def label_names(self, features: Features, dataset: str) -> list[str]:
-        """The relations of a data set, None first; raises `ValueError` for anything else."""
+    def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
+        """The relations of a data set, with None for the name of no relation, which is recognised or given.
+
+        Raises:
+            ValueError: another type of column, or not exactly one label for no relation.
+        """
         label = features["relation"]
         if not isinstance(label, ClassLabel):
             raise ValueError(
                 f"{dataset}: column 'relation' is {label}, expected a ClassLabel; e.g. "
                 'dataset.class_encode_column("relation"), or cast_column with ClassLabel(names=["None", "peer"])'
             )
-        if label.names[0] != NO_RELATION:
+        none = sorted(no_relation_labels(label.names, none_label))
+        if len(none) != 1:
             raise ValueError(
-                f"{dataset}: the relations are {label.names}; expected {NO_RELATION!r}, for no relation, first: it is "
-                'left out of the F1, e.g. ["None", "/per/per/peer"]'
+                f"{dataset}: the relations are {label.names!r:.300}; expected one of them for no relation, which the F1 "
+                f"leaves out, got {none or 'no name that is known for it, such as None, no_relation or NA'}; name it "
+                f"with --none_label {none[0] if none else 'NAME'}"
+                + (", after one label has taken the rows of the others" if none else "")
             )
-        return list(label.names)
+        if none_label not in (None, NO_RELATION) and NO_RELATION in label.names:
+            raise ValueError(f"{dataset}: --none_label {none_label}, but there is a label {NO_RELATION!r}, too")
+        if none[0] != NO_RELATION:
+            logger.warning(f"{dataset}: the relation {none[0]!r} is no relation; the model calls it {NO_RELATION!r}")
+        return [NO_RELATION if name == none[0] else name for name in label.names]
 
     def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
         labels = row["head"], row["tail"], row["relation"]
@@ -209,7 +225,7 @@ class ClassificationTask(Task):
     compute_metrics = staticmethod(classification_compute_metrics)
     plain_text = True
 
-    def label_names(self, features: Features, dataset: str) -> list[str]:
+    def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
         """The labels of a data set; raises `ValueError` for anything but a ClassLabel of two or more."""
         label = features["label"]
         if not isinstance(label, ClassLabel):

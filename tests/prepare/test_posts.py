@@ -84,16 +84,18 @@ def example_blocks(capsys) -> list[str]:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(re.search(rf"^  [a-z, ]*\b{name}\b.*  ", shown, re.MULTILINE) for name in post_rows.COLUMNS)
-    blocks = re.findall(r"(?:^  (?!text  |tokens  )\S.*\n)+", shown.partition("A JSONL file has")[2], re.MULTILINE)
+    blocks = re.findall(r"(?:^  (?!text  |tokens  )\S.*\n)+", shown.partition("Three examples")[2], re.MULTILINE)
     return [re.sub("^  ", "", block, flags=re.MULTILINE) for block in blocks]
 
 
 def test_the_examples_of_the_help_work(tmp_path, capsys):
     jsonl, table, conll = example_blocks(capsys)[:3]
-    with_tags, with_pair = jsonl.splitlines()
+    with_tags, with_entities, with_pair = jsonl.splitlines()
     report, [row] = run_file(tmp_path / "a", "train.jsonl", with_tags)
     assert row["tokens"] == KOBE["text"].split() and row["ner_tags"] == KOBE["ner_tags"]
     assert report["unparsed_lines"] == [] and json.loads(with_tags) == json.loads(post_rows.EXAMPLE)
+    report, [row] = run_file(tmp_path / "e", "train.jsonl", with_entities)
+    assert row["tokens"] == KOBE["text"].split() and row["ner_tags"] == ["B-PER", "O", "O", "O"]
     report, [row] = run_file(tmp_path / "b", "train.jsonl", with_pair)
     assert (row["head"], row["tail"], row["relation"]) == ({"start": 0, "end": 1}, {"start": 3, "end": 4}, "None")
     write(tmp_path / "c/raw/pictures/7.jpg", jpeg())
@@ -122,7 +124,7 @@ def test_posts_without_labels_and_with_both_kinds(tmp_path):
     report, [row] = run_file(tmp_path / "a", "train.jsonl", '{"text": "just text"}')
     assert set(row) == {"id", "tokens", "image", "objects"}
     assert "strict_entities" not in report["splits"]["train"]
-    both = {**KOBE, "head": [0, 1], "tail": [3, 4], "relation": "visits"}
+    both = {**KOBE, "head": [0, 4], "tail": [14, 19], "relation": "visits"}
     report, [row] = run_file(tmp_path / "b", "train.jsonl", lines_of([both]))
     assert row["ner_tags"] == KOBE["ner_tags"] and row["relation"] == "visits"
 
@@ -137,8 +139,8 @@ def test_own_types_become_the_tags(tmp_path):
 
 
 def test_labels_may_have_odd_names(tmp_path):
-    names = ["a: b", "#x", "null", "1", "é", 'q"u', " lead", "{a}", "'", "---", "yes", "a|b", "😀", "~", "- x", "0x1"]
-    rows = [{"text": "a b", "head": [0, 1], "tail": [1, 2], "relation": name} for name in names]
+    names = ["a: b", "#x", "nulls", "1", "é", 'q"u', " lead", "{a}", "'", "---", "yes", "a|b", "😀", "~", "- x", "0x1"]
+    rows = [{"tokens": ["a", "b"], "head": [0, 1], "tail": [1, 2], "relation": name} for name in names]
     report, found = run_file(tmp_path, "train.jsonl", lines_of(rows))
     assert [row["relation"] for row in found] == names and report["unparsed_lines"] == []
     assert load(tmp_path / "out", tmp_path / "cache").features["relation"].names == ["None", *sorted(names)]
@@ -271,7 +273,6 @@ def test_rows_that_cannot_be_read_are_listed_or_with_strict_an_error(tmp_path, c
     ("change", "message"),
     [
         ({"head": None}, "no head, which other rows have"),
-        ({"relation": ""}, "no relation, which other rows have"),
         ({"relation": 3}, "relation must be a printable text, got 3"),
         ({"relation": "a\nb"}, "relation must be a printable text"),
         ({"head": 3}, 'head must be {"start": 0, "end": 2}, got 3'),
@@ -286,7 +287,7 @@ def test_rows_that_cannot_be_read_are_listed_or_with_strict_an_error(tmp_path, c
     ],
 )
 def test_pairs_that_cannot_be_read_are_listed(tmp_path, change, message):
-    good = {"text": "a b", "head": [0, 1], "tail": [1, 2], "relation": "r"}
+    good = {"tokens": ["a", "b"], "head": [0, 1], "tail": [1, 2], "relation": "r"}
     report, rows = run_file(tmp_path, "train.jsonl", lines_of([good, {**good, **change}]))
     [entry] = report["unparsed_lines"]
     assert entry["line"] == 2 and message in entry["reason"] and len(rows) == 1
@@ -579,6 +580,50 @@ def test_large_cells_are_listed(tmp_path, monkeypatch):
     _, [row] = run_file(tmp_path, "train.csv", f"text\n{word}\n")
     assert row["tokens"] == [word]
     _, [row] = run_file(
-        tmp_path / "numbers", "train.csv", f"text,head,tail,relation\na b,0 1,1 2,r\na b,0 {'9' * 5000},1 2,r\n"
+        tmp_path / "numbers", "train.csv", f"tokens,head,tail,relation\na b,0 1,1 2,r\na b,0 {'9' * 5000},1 2,r\n"
     )
     assert row["tokens"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "stored"),
+    [
+        (["no_relation", "peer"], [], ["None", "peer"]),
+        (["NA", "None", "", None, "Other"], [], ["None", "None", "None", "None", "Other"]),
+        (["Other", "peer"], [], ["None", "peer"]),
+        (["rest", "NA"], ["--none_label", "rest"], ["None", "NA"]),
+        (["peer", "couple"], [], ["peer", "couple"]),
+    ],
+)
+def test_no_relation_has_many_names_and_one_class(tmp_path, names, options, stored):
+    pair = {"tokens": ["a", "b"], "head": [0, 1], "tail": [1, 2]}
+    report, rows = run_file(tmp_path, "train.jsonl", lines_of([{**pair, "relation": name} for name in names]), *options)
+    assert [row["relation"] for row in rows] == stored
+    warnings = " ".join(report["warnings"])
+    assert ("are stored as 'None'" in warnings) == ("None" in stored)
+    assert ("no label stands for no relation" in warnings) == ("None" not in stored)
+
+
+def test_entities_and_relations_become_rows_with_tags_or_pairs(tmp_path):
+    entities = [{"start": 0, "end": 4, "label": "PER"}, {"start": 14, "end": 19, "label": "LOC"}]
+    relation = {"head": 0, "tail": 1, "label": "visits"}
+    posts = [
+        {"id": 7, "text": KOBE["text"], "entities": entities, "relations": [relation]},
+        {"id": 8, "text": KOBE["text"], "entities": entities[:1]},
+        {"id": 9, "text": KOBE["text"], "entities": [{"start": 0, "end": 40, "label": "PER"}]},
+    ]
+    report, rows = run_file(tmp_path / "a", "train.jsonl", lines_of(posts))
+    assert [row["ner_tags"] for row in rows] == [KOBE["ner_tags"], ["B-PER", "O", "O", "O"]]
+    spans = {"head": {"start": 0, "end": 1}, "tail": {"start": 3, "end": 4}}
+    assert [row["relations"] for row in rows] == [[{**spans, "label": 1}], []]
+    assert [(entry["line"], entry["reason"][:12]) for entry in report["unparsed_lines"]] == [(3, "entity 0 ('P")]
+    assert report["splits"]["train"]["relations"] == {"None": 0, "visits": 1}
+    report, rows = run_file(tmp_path / "b", "train.jsonl", lines_of(posts), "--task", "mre")
+    assert [(row["id"], row["relation"]) for row in rows] == [("7/0-1", "visits"), ("7/1-0", "None")]
+    assert {name: rows[0][name] for name in spans} == spans and rows[0]["tokens"] == KOBE["text"].split()
+    assert (
+        "posts with fewer than two entities, which have no pair, left out"
+        in report["splits"]["train"]["irregularities"]
+    )
+    with pytest.raises(SystemExit, match="--task mre needs relations, but no row has one"):
+        run_file(tmp_path / "c", "train.jsonl", lines_of([{**posts[0], "relations": []}]), "--task", "mre")

@@ -30,6 +30,8 @@ def test_counts_of_relations_give_the_micro_f1_without_none():
     gold, predicted = [r["gold"] for r in records], [r["predicted"] for r in records]
     expected = relation_f1(gold, predicted, labels=["peer", "member"], average="micro")
     assert f1(post_counts(records).sum(0)) == pytest.approx(expected) and 0 < expected < 1
+    named = [{key: "no_relation" if name == "None" else name for key, name in record.items()} for record in records]
+    assert (post_counts(named) == post_counts(records)).all()
 
 
 def test_no_label_at_all_is_an_f1_of_zero():

@@ -179,6 +179,9 @@ def test_relation_micro_scores_are_those_of_a_plain_count(pairs):
 
 def test_relations_are_taken_from_logits():
     logits = np.array([[0.1, 3.0, 0.2, 0.0], [5.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.1, 2.0]])
+    named = [{"None": "no_relation"}.get(name, name) for name in RELATIONS]
+    answers = EvalPrediction(predictions=logits, label_ids=np.array([1, 0, 2]))
+    assert mre_compute_metrics(named)(answers) == mre_compute_metrics(RELATIONS)(answers)
     scores = mre_compute_metrics(RELATIONS)(EvalPrediction(predictions=logits, label_ids=np.array([1, 0, 2])))
     assert scores == relations("peer None parent", "peer None couple")
 

@@ -83,7 +83,8 @@ def test_the_task():
     ("kind", "words"),
     [
         (Value("string"), ["posts", "string", "class_encode_column"]),
-        (ClassLabel(names=["peer", "None"]), ["posts", "['peer', 'None']", "'None', for no relation, first"]),
+        (ClassLabel(names=["peer", "couple"]), ["posts", "['peer', 'couple']", "--none_label NAME"]),
+        (ClassLabel(names=["NA", "peer", "no_relation"]), ["'NA'", "'no_relation'", "--none_label NA"]),
     ],
 )
 def test_other_labels_are_explained(kind, words):
@@ -91,6 +92,22 @@ def test_other_labels_are_explained(kind, words):
         MRE.label_names(Features({"relation": kind}), "posts")
     assert [word for word in words if word not in str(error.value)] == []
     assert MRE.label_names(mre_features(NAMES), "posts") == NAMES
+
+
+@pytest.mark.parametrize(
+    ("names", "none_label", "expected"),
+    [
+        (["peer", "None"], None, ["peer", "None"]),
+        (["no_relation", "peer", "other"], None, ["None", "peer", "other"]),
+        (["peer", "Other"], None, ["peer", "None"]),
+        (["NA", "peer", "rest"], "rest", ["NA", "peer", "None"]),
+    ],
+)
+def test_the_label_for_no_relation_becomes_none(names, none_label, expected, caplog):
+    assert MRE.label_names(mre_features(names), "posts", none_label) == expected
+    assert bool(caplog.messages) == ("None" not in names)
+    with pytest.raises(ValueError, match="none_label 'gone' is not one of the labels"):
+        MRE.label_names(mre_features(names), "posts", "gone")
 
 
 def test_a_split_is_encoded_and_cut_to_windows():
