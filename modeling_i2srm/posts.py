@@ -14,6 +14,7 @@ logger = logging.get_logger(__name__)
 
 # Columns of our data sets that a post may have beside its own keys. Only the id is used.
 COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
+COLUMNS += ("entities", "relations", "regions", "image_errors", "pairs_left_out")  # of labelled posts, and of answers
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Post:
         head, tail, pairs: the entities that a relation is asked of, as they are given.
         image, objects: the picture and the crops: at first as they are given, then as PIL images.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; these are `None`.
+        files: paths and URLs of image and objects, as they were given.
         whole: the picture at full size, until a cropper has looked at it.
         crops: the crops of a cropper, as it gave them; `None` where none has looked.
         rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
@@ -46,6 +48,7 @@ class Post:
     image: object = None
     objects: object = None
     image_errors: dict[str, str] = field(default_factory=dict)
+    files: dict[str, object] = field(default_factory=dict)
     whole: object = None
     crops: list | None = None
     rows: list[dict | None] = field(default_factory=list)

@@ -15,8 +15,8 @@ Inputs are JSONL files with one post per line, Parquet files, or folders of them
   objects   crops of the picture, a list of paths, URLs or bytes                                            (optional)
   id        a name of the post; default FILE-ROW, rows counted from 1                                       (optional)
 
-ner_tags, head, tail and relation, columns of data sets for training, are ignored; other keys are errors, unless
---ignore names them. An example: {"id": "7", "text": "Kobe lands in Paris", "image": "pictures/7.jpg"}
+ner_tags, entities, relations, head, tail and relation, labels of data sets for training, are ignored; other keys are
+errors, unless --ignore names them. An example: {"id": "7", "text": "Kobe lands in Paris", "image": "pictures/7.jpg"}
 
 Paths are relative to the folder of the file, and a row whose path leads out of it (.., an absolute path, a link) is an
 error; --image_dir names another folder, / for any path. URLs of this machine and of private networks are not read
@@ -27,10 +27,11 @@ both models; --max_objects and --detector_threshold limit them.
 
 Results, in the folder of --output:
 
-  part-00000.jsonl ...    one post per line, in the order of the input: text, entities (type, score, word, start, end),
-                          relations (head and tail by position in entities, label, score), id, image_errors,
-                          pairs_left_out, objects (detections of --detector: box in pixels of the upright picture,
-                          score, label)
+  part-00000.jsonl ...    one post per line, in the order of the input, in the format that dataset_scripts/posts.py
+                          reads: id, text or tokens, entities (start, end, label, score; offsets are characters of
+                          text, words of tokens), relations (head and tail by position in entities, label, score),
+                          image and objects (paths as they were given; with --detector its detections: box in pixels
+                          of the upright picture, score, label), image_errors, pairs_left_out
   errors.jsonl            rows that are not posts or cannot be read: input, row, id, reason
   summary.json            counts of all parts, and posts per second
   manifest.json, done/    the state from which a run is resumed

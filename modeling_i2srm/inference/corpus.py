@@ -4,7 +4,7 @@ The rows of the inputs are cut into shards of fixed length. A shard is read, ext
 part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with
 what it holds and which rows were bad. A run works on the shards without a receipt; so none is lost or done twice.
 
-    OUTPUT/part-00007.jsonl         what was found in the eighth shard, a post per line, in the order of the input
+    OUTPUT/part-00007.jsonl         what was found in the eighth shard, a post per line (`Extraction.to_dict`), in order
     OUTPUT/done/part-00007.json     its receipt
     OUTPUT/manifest.json            inputs, models and settings
     OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
@@ -53,8 +53,9 @@ from .corpus_files import (
     read_manifest,
     receipt_path,
 )
-from .extraction import Extraction, Extractor
+from .extraction import Extraction, Extractor, picture_names
 
+FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
 DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
 BAD_POST = (ValueError, TypeError, LookupError, RecursionError)  # what a post can raise
@@ -156,12 +157,13 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     state = start_processes(arguments.use_cpu)
     output, size = Path(arguments.output), arguments.shard_size
 
-    def look() -> list[dict]:
+    def look() -> tuple[list[dict], str | None]:
         check_writable(output, "--output")
         known = None if arguments.overwrite else read_manifest(output)
-        return describe_inputs(arguments.input, size, arguments.ignore, known)
+        format = FORMAT if known is None else known["settings"].get("format")  # a run ends in the format it began in
+        return describe_inputs(arguments.input, size, arguments.ignore, known), format
 
-    inputs = make_on_main(state, look)
+    inputs, format = make_on_main(state, look)
     shards = make_shards(inputs, size)
     names = ("threshold", "relation_threshold", "on_image_error")
     options = {name: getattr(arguments, name) for name in (*names, "allow_private_addresses")}
@@ -174,6 +176,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
     settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}
     settings["allow_private_addresses"] = extractor.allow_private_addresses or None
+    settings["format"] = format
 
     def prepare() -> list[str]:
         return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
@@ -181,7 +184,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     left = set(make_on_main(state, prepare))
     started = time.perf_counter()
     mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
-    worker = ShardWorker(extractor, inputs, arguments)
+    worker = ShardWorker(extractor, inputs, arguments, format)
     rows = sum(shard.stop - shard.start for shard in mine)
     kept = f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
     hidden = arguments.disable_tqdm or not state.is_main_process
@@ -266,8 +269,10 @@ def make_on_main(state: PartialState, make: Callable):
 class ShardWorker:
     """Extracts from shards, one after the other; pictures are read by threads, some batches ahead of the models."""
 
-    def __init__(self, extractor: Extractor, inputs: list[dict], arguments: CorpusArguments):
-        self.extractor, self.inputs, self.arguments = extractor, inputs, arguments
+    def __init__(
+        self, extractor: Extractor, inputs: list[dict], arguments: CorpusArguments, format: str | None = FORMAT
+    ):
+        self.extractor, self.inputs, self.arguments, self.format = extractor, inputs, arguments, format
         self.pool = ThreadPoolExecutor(arguments.num_workers)
         self.parquet: ParquetRows | None = None
 
@@ -286,7 +291,8 @@ class ShardWorker:
                         errors.append(record)
                         continue
                     counts.update(count(post, extraction))
-                    file.write(extraction.to_json() + "\n")
+                    record = extraction.to_dict() if self.format == FORMAT else extraction.to_earlier_dict()
+                    file.write(json.dumps(record) + "\n")
                 progress(len(records))
                 seen += len(records)
         receipt = {"bytes": (output / shard.part).stat().st_size, **{name: counts[name] for name in COUNTS}}
@@ -356,6 +362,7 @@ class ShardWorker:
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post = self.extractor.load({**values, **located})
+        post.files = picture_names(values)
         post.image_errors = errors | post.image_errors
         return post
 

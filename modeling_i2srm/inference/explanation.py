@@ -116,8 +116,8 @@ class Explanation:
     relations: list[RelationExplanation]
 
     def to_dict(self) -> dict:
-        """As plain dicts and lists."""
-        return asdict(self)
+        """As plain dicts and lists; the extraction in the exchange format."""
+        return {**asdict(self), "extraction": self.extraction.to_dict()}
 
     def to_json(self) -> str:
         """As one line of JSON, in ASCII."""

@@ -74,6 +74,8 @@ class Extraction:
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
             `MAX_PAIRS` of a post.
         objects: what a cropper found in the picture, in the order in which the models saw it; empty where none looked.
+        tokens: the words of a post given as tokens.
+        image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
 
     Example:
 
@@ -95,10 +97,37 @@ class Extraction:
     image_errors: dict[str, str] = field(default_factory=dict)
     pairs_left_out: int = 0
     objects: list[FoundObject] = field(default_factory=list)
+    tokens: list[str] | None = None
+    image: str | None = None
+    crop_files: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """As plain dicts and lists."""
-        return asdict(self)
+        """As plain dicts and lists, in the exchange format that the data scripts read, too.
+
+        Keys: id, text or tokens, entities (start, end, label, score), relations (head, tail, label, score), image,
+        objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens.
+        """
+        spans = [(entity.start, entity.end) for entity in self.entities]
+        if self.tokens is not None:
+            starts, ends = token_offsets(self.tokens)
+            spans = [(starts[start], ends[end]) for start, end in spans]
+        return {
+            "id": self.id,
+            **({"text": self.text} if self.tokens is None else {"tokens": self.tokens}),
+            **({"image": self.image} if self.image is not None else {}),
+            "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
+            "entities": [
+                {"start": start, "end": end, "label": entity.entity, "score": entity.score}
+                for (start, end), entity in zip(spans, self.entities, strict=True)
+            ],
+            "relations": [asdict(relation) for relation in self.relations],
+            "image_errors": self.image_errors,
+            "pairs_left_out": self.pairs_left_out,
+        }
+
+    def to_earlier_dict(self) -> dict:
+        """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
+        return {name: value for name, value in asdict(self).items() if name not in ("tokens", "image", "crop_files")}
 
     def to_json(self) -> str:
         """As one line of JSON, in ASCII: a post may hold line separators and halves of characters."""
@@ -106,13 +135,26 @@ class Extraction:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Extraction":
-        """Read what `to_dict` gave, of earlier versions too."""
-        parts = {
-            "entities": [Entity(**entity) for entity in values["entities"]],
-            "relations": [Relation(**relation) for relation in values["relations"]],
-            "objects": [FoundObject(**{**one, "box": tuple(one["box"])}) for one in values.get("objects", [])],
-        }
-        return cls(**{**values, **parts})
+        """Read what `to_dict` gave, of earlier versions too, or a post in the exchange format.
+
+        A score that is absent, since a person made the label, is 1.
+        """
+        values = dict(values)
+        text, tokens, objects = values.pop("text", None), values.pop("tokens", None), values.pop("objects", None) or []
+        starts, ends = {}, {}
+        in_words = tokens is not None and text is None
+        if in_words:
+            text = " ".join(tokens)
+            starts, ends = ({n: place for place, n in places.items()} for places in token_offsets(tokens))
+        entities = []
+        for one in values.pop("entities"):
+            start, end = (starts[one["start"]], ends[one["end"]]) if in_words else (one["start"], one["end"])
+            label = one["label"] if "label" in one else one["entity"]
+            entities.append(Entity(label, one.get("score", 1.0), text[start:end], start, end))
+        relations = [Relation(**{"score": 1.0, **one}) for one in values.pop("relations", [])]
+        found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
+        files = values.pop("crop_files", None) or [one for one in objects if isinstance(one, str)]
+        return cls(text, entities, relations, objects=found, tokens=tokens, crop_files=files, **values)
 
     def to_triples(self) -> list[tuple[str, str, str]]:
         """The relations as (text of the head, relation, text of the tail)."""
@@ -243,7 +285,9 @@ class Extractor:
     def load(self, post: str | dict) -> Post:
         """A post with its pictures read."""
         options = {"on_image_error": self.on_image_error, "allow_private_addresses": self.allow_private_addresses}
-        return self.ner.load(post, **options, for_cropper=self.cropper is not None)
+        loaded = self.ner.load(post, **options, for_cropper=self.cropper is not None)
+        loaded.files = picture_names(post) if isinstance(post, Mapping) else {}
+        return loaded
 
     def start(self, posts: list[Post]) -> list[Extraction]:
         """Let the cropper find the objects of loaded posts; return extractions without entities and relations."""
@@ -251,7 +295,9 @@ class Extractor:
         extractions = []
         for post in posts:
             objects = [FoundObject(**describe_crop(crop)) for crop in (post.crops or [])[: self.num_objects]]
-            extractions.append(Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects))
+            answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects, **post.files)
+            answer.tokens = post.tokens
+            extractions.append(answer)
         return extractions
 
     def extract(self, posts: list[Post]) -> list[Extraction]:
@@ -337,9 +383,30 @@ def read_entities(answers: list[dict]) -> list[Entity]:
 
 def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
     """First word and last word + 1 of each entity."""
-    starts = {word.start: n for n, word in enumerate(post.words)}
-    ends = {word.end: n for n, word in enumerate(post.words, start=1)}
+    starts, ends = token_offsets([word.text for word in post.words])
     return [(starts[entity.start], ends[entity.end]) for entity in entities]
+
+
+def token_offsets(tokens: list[str]) -> tuple[dict[int, int], dict[int, int]]:
+    """The word that starts, and the word after the one that ends, at each character of the words joined by spaces."""
+    starts, ends, place = {}, {}, 0
+    for number, token in enumerate(tokens):
+        starts[place], ends[place + len(token)] = number, number + 1
+        place += len(token) + 1
+    return starts, ends
+
+
+def picture_names(post: Mapping) -> dict[str, object]:
+    """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses."""
+
+    def is_name(picture: object) -> bool:
+        return isinstance(picture, str) and not picture.startswith("data:")
+
+    image, crops = post.get("image"), post.get("objects")
+    names: dict[str, object] = {"image": image} if is_name(image) else {}
+    if isinstance(crops, (list, tuple)) and crops and all(map(is_name, crops)):
+        names["crop_files"] = list(crops)
+    return names
 
 
 def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:

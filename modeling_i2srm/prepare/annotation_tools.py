@@ -13,8 +13,9 @@ The tool is recognised from the shape of a row, a line or an element of the expo
 import json
 from collections import Counter
 from collections.abc import Callable
+from itertools import accumulate
 
-from .exchange import EXAMPLE, Row, find_units
+from .exchange import EXAMPLE, Row, find_units, items
 
 OURS = {"entities", "ner_tags", "head", "tail"}
 UNANNOTATED = "Label Studio: tasks without an annotation (predictions are not read), left out"
@@ -174,6 +175,30 @@ def to_tokens(tokens: list[object], entities: list[Row]) -> Row:
     return {"tokens": tokens}
 
 
+def to_task(row: Row, kind: str) -> Row:
+    """A post in the exchange format as a task of Label Studio; its labels are "predictions" or "annotations"."""
+    tokens, text = row.get("tokens"), row.get("text")
+    data = without(row, "entities", "relations", "tokens", "text")
+    if isinstance(tokens, list):
+        text, data["tokens"] = " ".join(map(str, tokens)), tokens
+    text = str(text)
+    places = [0, *accumulate(2 if character > "\uffff" else 1 for character in text)]  # Label Studio's, of characters
+    results: list[Row] = []
+    for number, entity in enumerate(items(row, "entities")):
+        start, end = entity["start"], entity["end"]
+        assert isinstance(start, int) and isinstance(end, int)
+        if isinstance(tokens, list):
+            before = len("".join(f"{token} " for token in tokens[:start]))
+            start, end = before, before + len(" ".join(map(str, tokens[start:end])))
+        value = {"start": places[start], "end": places[end], "text": text[start:end], "labels": [entity["label"]]}
+        about: Row = {"id": f"e{number}", "type": "labels", "from_name": "label", "to_name": "text", "value": value}
+        results.append(about | ({"score": entity["score"]} if "score" in entity else {}))
+    for relation in items(row, "relations"):
+        ends = {"from_id": f"e{relation['head']}", "to_id": f"e{relation['tail']}"}
+        results.append({"type": "relation", "direction": "right", "labels": [relation["label"]]} | ends)
+    return {"data": {"text": text, **data}, kind: [{"result": results}]}
+
+
 def regions_key(row: Row) -> str | None:
     """The key of the regions in a row of Label Studio's JSON-min."""
     return next((name for name, value in row.items() if dicts(value, "labels")), None)
@@ -281,4 +306,4 @@ TOOLS: tuple[tuple[Callable[[Row], bool], Callable[[Row, Counter[str]], Row | No
     (is_doccano, read_doccano),
 )
 
-__all__ = ["as_row", "to_exchange"]
+__all__ = ["as_row", "to_exchange", "to_task"]

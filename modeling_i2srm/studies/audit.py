@@ -26,8 +26,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ..prepare.conll import count_entities
 from ..checks import NO_RELATION, no_relation_labels
+from ..prepare.conll import count_entities
 from ..prepare.mnre import RELATIONS, Mnre
 from ..prepare.parquet import read_columns
 from ..prepare.report import table

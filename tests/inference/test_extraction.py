@@ -210,7 +210,8 @@ def test_extractions_do_not_depend_on_order_batch_or_mates(extractor, batch_size
 def test_tokens_are_read_as_the_text_that_they_make(extractor, form, pictures):
     text = "Kobe lands in Paris with Jordan and Phoenix and Chelsea"
     found = extractor({"tokens": form(text.split()), **pictures})
-    assert_same(found, extractor({"text": text, **pictures}))
+    expected = extractor({"text": text, **pictures})
+    assert_same([vars(found)["text"], found.to_earlier_dict()], [text, expected.to_earlier_dict()])
     assert len(found.relations) > 0
 
 
@@ -383,9 +384,31 @@ def test_each_model_sees_as_many_crops_as_it_knows(ner, relate):
 
 
 def test_records_of_earlier_versions_are_read():
-    values = EXTRACTION.to_dict()
+    values = EXTRACTION.to_earlier_dict()
+    assert values["entities"][0] == {"entity": "PER", "score": 0.98, "word": "Kobe", "start": 0, "end": 4}
+    assert Extraction.from_dict(values) == EXTRACTION
     del values["objects"]
     assert Extraction.from_dict(values).objects == []
+
+
+def test_answers_about_tokens_have_offsets_in_words(extractor):
+    tokens, crops = "Kobe lands in Paris with Jordan".split(), [noise(1)]
+    found = extractor({"tokens": tokens, "image": noise(), "objects": crops})
+    row = found.to_dict()
+    assert "text" not in row and row["tokens"] == tokens and "image" not in row and row["objects"] == []
+    words = [" ".join(tokens[one["start"] : one["end"]]) for one in row["entities"]]
+    assert words == [entity.word for entity in found.entities] and len(words) > 1
+    assert Extraction.from_dict(row) == found
+    corrected = {"tokens": tokens, "entities": [{"start": 3, "end": 4, "label": "LOC"}]}
+    assert Extraction.from_dict(corrected).entities == [Entity("LOC", 1.0, "Paris", 14, 19)]
+
+
+def test_answers_name_the_pictures_that_have_a_path(extractor, tmp_path):
+    path = str(tmp_path / "a.png")
+    noise().save(path)
+    row = extractor({"text": SENTENCES[0], "image": path, "objects": [path]}).to_dict()
+    assert (row["image"], row["objects"]) == (path, [path])
+    assert Extraction.from_dict(row).to_dict() == row
 
 
 def test_crops_are_cut_from_what_the_post_has(tmp_path):
@@ -415,7 +438,7 @@ def test_pictures_that_fail_are_told_and_flagged(extractor, picture_server, capl
     assert [set(one.image_errors) for one in found] == [{"image"}, set(), {"image", "objects[1]"}, set(), set()]
     assert all("404" in error for one in found for error in one.image_errors.values())
     for flagged, plain in ((found[0], found[4]), (found[2], found[3])):
-        assert_same({**flagged.to_dict(), "image_errors": {}}, plain.to_dict())
+        assert_same({**flagged.to_earlier_dict(), "image_errors": {}}, plain.to_earlier_dict())
     assert found[1].entities != found[4].entities
 
 
@@ -427,7 +450,7 @@ def test_what_is_done_about_a_picture_that_cannot_be_read(ner, relate, extractor
             Extractor(ner, relate, **options)({"text": "Kobe", "image": given})
     found = Extractor(ner, relate, on_image_error="warn")({"text": SENTENCES[0], "image": bad})
     assert set(found.image_errors) == {"image"}
-    assert_same({**found.to_dict(), "image_errors": {}}, extractor(SENTENCES[0]).to_dict())
+    assert_same({**found.to_earlier_dict(), "image_errors": {}}, extractor(SENTENCES[0]).to_earlier_dict())
 
 
 # Extractions as data
@@ -448,9 +471,9 @@ def test_extractions_as_plain_data():
     assert EXTRACTION.to_dict() == {
         "text": "Kobe lands in Paris",
         "entities": [
-            {"entity": "PER", "score": 0.98, "word": "Kobe", "start": 0, "end": 4},
-            {"entity": "LOC", "score": 0.97, "word": "Paris", "start": 14, "end": 19},
-            {"entity": "MISC", "score": 0.5, "word": "lands", "start": 5, "end": 10},
+            {"start": 0, "end": 4, "label": "PER", "score": 0.98},
+            {"start": 14, "end": 19, "label": "LOC", "score": 0.97},
+            {"start": 5, "end": 10, "label": "MISC", "score": 0.5},
         ],
         "relations": [
             {"head": 1, "tail": 0, "label": "birth", "score": 0.7},

@@ -1,0 +1,118 @@
+"""Posts with entities as CoNLL, tasks of Label Studio and the exchange format: what is written is read as it was."""
+
+import json
+from collections import Counter
+
+import pytest
+from raw_files import write
+
+from modeling_i2srm.prepare.annotation_tools import to_exchange, to_task
+from modeling_i2srm.prepare.conll import read_conll
+from modeling_i2srm.prepare.convert import convert, main
+from modeling_i2srm.prepare.exchange import read_labels
+from modeling_i2srm.prepare.posts import main as build
+
+RELATION = {"head": 0, "tail": 1, "label": "visits"}
+POSTS = {
+    "text": {
+        "id": "7",
+        "text": "Mia  flew to #Oslo!",
+        "image": "pictures/7.jpg",
+        "entities": [{"start": 0, "end": 3, "label": "PER"}, {"start": 14, "end": 18, "label": "LOC"}],
+        "relations": [RELATION],
+    },
+    "emoji": {
+        "text": "😀 Mia 🎉 in Oslo 🎉🎉",
+        "entities": [{"start": 2, "end": 5, "label": "PER"}, {"start": 11, "end": 15, "label": "LOC"}],
+        "relations": [RELATION],
+    },
+    "words": {
+        "tokens": ["New", "York", "'s", "😀", "Mia"],
+        "entities": [{"start": 0, "end": 2, "label": "LOC"}, {"start": 4, "end": 5, "label": "PER"}],
+        "relations": [{**RELATION, "head": 1, "tail": 0}],
+    },
+    "no entities": {"text": "what a day", "entities": [], "relations": []},
+}
+
+
+@pytest.mark.parametrize("name", POSTS)
+@pytest.mark.parametrize("kind", ["annotations", "predictions"])
+def test_label_studio_and_back(name, kind):
+    text = convert(POSTS[name], "label_studio", kind, Counter())
+    task = json.loads(text)
+    for result in task[kind][0]["result"]:
+        if "value" in result:  # the offsets are those of JavaScript
+            units = task["data"]["text"].encode("utf-16-le")
+            quote = units[2 * result["value"]["start"] : 2 * result["value"]["end"]].decode("utf-16-le")
+            assert quote == result["value"]["text"]
+    if kind == "predictions":  # a person accepts them
+        assert to_exchange(task, Counter()) is None
+        task["annotations"] = task.pop("predictions")
+    assert to_exchange(task, Counter()) == POSTS[name]
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_conll_and_back(name, tmp_path):
+    post = read_labels(POSTS[name], Counter())
+    file = read_conll(write(tmp_path / "a.conll", convert(POSTS[name], "conll", "", Counter())), columns=True)
+    assert [(one.tokens, one.tags) for one in file.posts] == [(post.tokens, post.tags())] and file.problems == []
+    assert file.posts[0].image_id == ("7.jpg" if name == "text" else None)
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_the_exchange_format_stays_as_it_is(name):
+    assert json.loads(convert(POSTS[name], "exchange", "", Counter())) == POSTS[name]
+
+
+def test_what_a_format_cannot_hold_is_counted_or_refused():
+    counts = Counter()
+    convert(POSTS["text"], "conll", "", counts)
+    assert counts["relations, which CoNLL does not hold"] == 1
+    assert counts["pictures in folders, of which CoNLL holds the name"] == 1
+    with pytest.raises(ValueError, match=r"the word 'New\\u2028York' holds white space"):
+        convert({"tokens": ["New\u2028York"], "entities": []}, "conll", "", Counter())
+    overlapping = {"text": "Mia flew", "entities": [{"start": 0, "end": 8, "label": "X"}] * 2}
+    overlapping["entities"] = [overlapping["entities"][0], {"start": 0, "end": 3, "label": "Y"}]
+    with pytest.raises(ValueError, match="entities overlap"):
+        convert(overlapping, "conll", "", Counter())
+    assert "B-X" in convert(overlapping, "conll", "", Counter(), "longest")
+    assert len(to_task(json.loads(convert(overlapping, "exchange", "", Counter())), "annotations")["data"]) == 1
+
+
+def test_files_are_converted_there_and_back(tmp_path, capsys):
+    lines = [json.dumps(post) for post in POSTS.values()] + ['{"text": "x"}', "broken"]
+    write(tmp_path / "raw/train.jsonl", "\n".join(lines))
+    tasks, back = tmp_path / "tasks.json", tmp_path / "back.jsonl"
+    main(
+        [
+            "--input",
+            str(tmp_path / "raw/train.jsonl"),
+            "--to",
+            "label_studio",
+            "--as",
+            "annotations",
+            "--output",
+            str(tasks),
+        ]
+    )
+    shown = capsys.readouterr().out
+    assert '<Label value="PER"/>' in shown and '<Relation value="visits"/>' in shown and "2 left out" in shown
+    assert "train.jsonl, line 5: no entities, only text" in shown and "train.jsonl, line 6: " in shown
+    main(["--input", str(tasks), "--to", "exchange", "--output", str(back)])
+    assert [json.loads(line) for line in back.read_text().splitlines()] == list(POSTS.values())
+    assert len(json.loads(tasks.read_text())) == 4
+    with pytest.raises(SystemExit, match="no post can be converted; train.jsonl, line 1: no entities"):
+        main(["--input", str(write(tmp_path / "train.jsonl", '{"text": "x"}')), "--to", "conll", "--output", str(back)])
+
+
+def test_a_data_set_is_written_as_posts(tmp_path):
+    write(tmp_path / "raw/train.jsonl", "".join(json.dumps(post) + "\n" for post in POSTS.values()))
+    build(["--data_dir", str(tmp_path / "raw"), "--output_dir", str(tmp_path / "data")])
+    main(["--input", str(tmp_path / "data"), "--to", "exchange", "--output", str(tmp_path / "out.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    for row, post in zip(rows, POSTS.values(), strict=True):
+        assert read_labels(row, Counter()) == read_labels(post, Counter())
+    with pytest.raises(SystemExit, match="no data/test-"):
+        main(
+            ["--input", str(tmp_path / "data"), "--split", "test", "--to", "exchange", "--output", str(tmp_path / "x")]
+        )
