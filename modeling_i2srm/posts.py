@@ -14,7 +14,7 @@ logger = logging.get_logger(__name__)
 
 # Columns of our data sets that a post may have beside its own keys. Only the id is used.
 COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
-COLUMNS += ("entities", "relations", "regions", "image_errors", "pairs_left_out")  # of labelled posts, and of answers
+COLUMNS += ("entities", "relations", "regions", "entity_boxes", "image_errors", "pairs_left_out")  # of answers, too
 
 
 @dataclass

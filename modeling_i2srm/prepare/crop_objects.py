@@ -74,6 +74,7 @@ BOXES = datasets.List(
         "label": datasets.Value("string"),
     }
 )
+REPLACED = ("objects", "object_boxes", "regions")  # regions are positions in the objects that were there
 ROWS = 32  # in memory at a time, with their pictures
 SHOWN = 20  # posts on the contact sheet
 
@@ -183,7 +184,7 @@ def new_tables(
     for path in dataset.splits[split]:
         numbers, start = rows[dataset.files.index(path)], 0
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            kept = [name for name in file.schema_arrow.names if name not in ("objects", "object_boxes")]
+            kept = [name for name in file.schema_arrow.names if name not in REPLACED]
             for batch in file.iter_batches(ROWS, columns=kept):
                 here = numbers[start : start + len(batch)]
                 here = [None if number is None else detections[number] for number in here]
@@ -248,6 +249,8 @@ def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, lis
         if number is not None and detections[number]["reason"] is not None
     ]
     warnings = [text for text in report.get("warnings", []) if text != LEAK and not text.endswith(NO_CROP)]
+    if "regions" in (dataset.info.features or {}):
+        warnings.append("the column regions is left out: it named objects that are not there any more")
     every = [detections[number] for number in range(len(detections.looks))]
     return {
         **report,
@@ -273,7 +276,7 @@ def write_output(
         shutil.rmtree(work / left, ignore_errors=True)
     new = work / "new"
     (new / "data").mkdir(parents=True)
-    columns = {name: kind for name, kind in dataset.features.items() if name not in ("objects", "object_boxes")}
+    columns = {name: kind for name, kind in dataset.features.items() if name not in REPLACED}
     crops = {"objects": datasets.List(datasets.Image()), "object_boxes": BOXES}
     dataset.features = datasets.Features({**columns, **crops})
     by_split, splits = {}, datasets.SplitDict()
