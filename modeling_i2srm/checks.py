@@ -27,7 +27,7 @@ def short_name(label: str) -> str:
 def no_relation_labels(names: Iterable[str], none_label: str | None = None) -> set[str]:
     """The labels that stand for no relation: no metric counts them, and an Extractor gives no triple of them.
 
-    That is None; if no label is None, those that `names_no_relation` knows; if there are none of these, Other.
+    These are None; without a label None those that `names_no_relation` knows; and without these Other.
 
     Args:
         names: all labels.

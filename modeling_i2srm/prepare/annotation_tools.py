@@ -26,7 +26,7 @@ REJECTED = "Prodigy: rows whose answer is not accept, left out"
 
 
 def as_row(value: object) -> Row:
-    """A line of JSON as a dict; spaCy's pair [text, {"entities": [...]}] becomes one. Raises `ValueError` for others."""
+    """A line of JSON as a dict, spaCy's pair [text, {"entities": [...]}] too; raises `ValueError` for others."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict):
         return {"text": value[0], **value[1]}
     if not isinstance(value, dict):

@@ -63,8 +63,8 @@ COLUMNS = {
     "relation": "the relation between head and tail",
     "relations": "the relations between entities: `head` and `tail` in words, and `label`",
     "regions": "for each entity, in order, the position of its picture in `objects`; -1 for none",
-    "entity_boxes": "for each entity, in the order of the words, its boxes in the picture: left, top, right, bottom, as "
-    "shares of its width and height",
+    "entity_boxes": "for each entity, in the order of the words, its boxes in the picture: left, top, right, bottom, "
+    "as shares of its width and height",
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
     "objects": "crops of objects in the picture, in their order",
     "object_boxes": "for each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "

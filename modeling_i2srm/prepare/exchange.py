@@ -193,7 +193,7 @@ def find_units(
 
 
 def from_utf16(text: str, start: int, end: int) -> tuple[int, int]:
-    """Offsets in UTF-16 units as offsets in characters; `OUTSIDE` if they cut a character or lie outside."""
+    """Offsets in UTF-16 units as offsets in characters; `OUTSIDE` if they cut a character or are not in it."""
     units, places = 0, {}
     for place, character in enumerate(text):
         places[units] = place
@@ -203,7 +203,7 @@ def from_utf16(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def same_text(text: str, quote: str) -> bool:
-    """Whether two texts differ in white space at most; Label Studio writes line feeds of a quote as a backslash and n."""
+    """Whether two texts differ in white space at most; Label Studio quotes a line feed as a backslash and n."""
     return "".join(text.split()) == "".join(quote.replace("\\n", " ").split()) or text == quote
 
 

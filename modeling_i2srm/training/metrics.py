@@ -167,7 +167,7 @@ class ClassificationMetric(evaluate.Metric):
 
 
 def mre_compute_metrics(names: list[str]) -> ComputeMetrics:
-    """The `compute_metrics` of an `I2SRMTrainer` for relations with these names; no relation is recognised among them."""
+    """The `compute_metrics` of an `I2SRMTrainer` for relations, of which one may be no relation."""
     none = no_relation_labels(names)
     plain = [NO_RELATION if name in none else name for name in names]
     return compute_best_labels(MREMetric(keep_in_memory=True), plain)

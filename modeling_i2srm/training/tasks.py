@@ -184,9 +184,9 @@ class RelationTask(Task):
         none = sorted(no_relation_labels(label.names, none_label))
         if len(none) != 1:
             raise ValueError(
-                f"{dataset}: the relations are {label.names!r:.300}; expected one of them for no relation, which the F1 "
-                f"leaves out, got {none or 'no name that is known for it, such as None, no_relation or NA'}; name it "
-                f"with --none_label {none[0] if none else 'NAME'}"
+                f"{dataset}: the relations are {label.names!r:.300}; expected one of them for no relation, which the "
+                f"F1 leaves out, got {none or 'no name that is known for it, such as None, no_relation or NA'}; name "
+                f"it with --none_label {none[0] if none else 'NAME'}"
                 + (", after one label has taken the rows of the others" if none else "")
             )
         if none_label not in (None, NO_RELATION) and NO_RELATION in label.names:
