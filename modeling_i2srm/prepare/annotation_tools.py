@@ -51,7 +51,17 @@ def to_exchange(row: Row, counts: Counter[str]) -> Row | None:
     for matches, convert in TOOLS:
         if matches(row):
             return convert(row, counts)
+    if not OURS & row.keys() and (
+        names := [name for name, value in row.items() if name != "label" and is_spans(value)]
+    ):
+        raise ValueError(f"{names[0]} seems to hold entities; call it entities, e.g. {EXAMPLE}")
     return row
+
+
+def is_spans(value: object) -> bool:
+    """Whether a value is a list of objects with offsets, or of [start, end, label]."""
+    starts = ("start", "begin", "start_offset", "startOffset")
+    return any(dicts(value, name) for name in starts) or lists(value)
 
 
 def parse(value: object) -> object:
@@ -71,7 +81,11 @@ def dicts(value: object, *keys: str) -> bool:
 
 def lists(value: object) -> bool:
     """Whether a value is a list of [start, end, label], not empty."""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, list) and len(one) >= 3 for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(one, list) and is_triple(one) for one in value)
+
+
+def is_triple(values: list[object]) -> bool:
+    return len(values) >= 3 and isinstance(values[0], (int, float)) and isinstance(values[2], str)
 
 
 def without(row: Row, *names: str) -> Row:
@@ -164,7 +178,9 @@ def read_arrow(result: Row, places: dict[object, int]) -> list[Row]:
 
 def to_tokens(tokens: list[object], entities: list[Row]) -> Row:
     """Replace offsets in the text that tokens make by those in tokens, where all entities are whole tokens."""
-    starts, ends, place = {}, {}, 0
+    starts: dict[object, int] = {}
+    ends: dict[object, int] = {}
+    place = 0
     for number, token in enumerate(map(str, tokens)):
         starts[place], ends[place + len(token)] = number, number + 1
         place += len(token) + 1
@@ -195,7 +211,7 @@ def to_task(row: Row, kind: str) -> Row:
         results.append(about | ({"score": entity["score"]} if "score" in entity else {}))
     for relation in items(row, "relations"):
         ends = {"from_id": f"e{relation['head']}", "to_id": f"e{relation['tail']}"}
-        results.append({"type": "relation", "direction": "right", "labels": [relation["label"]]} | ends)
+        results.append({"type": "relation", "direction": "right", "labels": [relation["label"]], **ends})
     return {"data": {"text": text, **data}, kind: [{"result": results}]}
 
 

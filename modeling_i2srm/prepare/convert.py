@@ -30,7 +30,7 @@ from ..support.atomic_files import replacing
 from ..support.parquet_rows import ParquetRows
 from .annotation_tools import as_row, to_exchange, to_task
 from .conll import Problem
-from .exchange import Row, items, read_labels
+from .exchange import LABELS, Row, items, read_labels
 from .picture_files import is_plain_name
 from .post_files import read_file
 from .post_rows import ANSWERS
@@ -153,7 +153,7 @@ def convert(row: Row, form: str, kind: str, counts: Counter[str], overlaps: str 
     read_labels(post, trial, "longest")
     post |= {"entities": items(post, "entities"), "relations": items(post, "relations")}
     for entity in items(post, "entities"):
-        entity.setdefault("label", entity.pop("entity", entity.pop("type", None)))
+        entity["label"] = next(entity.pop(name) for name in LABELS if entity.get(name) is not None)
     return json.dumps(post if form == "exchange" else to_task(post, kind), ensure_ascii=False)
 
 

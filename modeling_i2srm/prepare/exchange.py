@@ -19,6 +19,7 @@ from ..words import Word, split_text
 
 Row = dict[str, object]
 EXAMPLE = '{"text": "Kobe lands in Paris", "entities": [{"start": 0, "end": 4, "label": "PER"}]}'
+LABELS = ("label", "entity", "entity_group", "type")  # the last three: of earlier answers, and of transformers
 NO_REGION = -1
 OUTSIDE = (-1, -1)
 
@@ -87,7 +88,8 @@ def read_labels(row: Row, counts: Counter[str], overlaps: str = "refuse") -> Lab
     """Read the words, entities and relations of a post in the exchange format.
 
     Args:
-        row: the post; `entity` or `type` do for `label`. An entity with a `text` or `word` has to be that text.
+        row: the post; `entity`, `entity_group` or `type` do for `label`. An entity that has a `text` or
+            `word` has to be that text.
         counts: what is converted or left out is added to it.
         overlaps: "refuse", or "longest" to keep the longest of entities that overlap.
 
@@ -129,8 +131,10 @@ def items(row: Row, name: str) -> list[Row]:
 
 def read_entity(value: Row, number: int, post: str | list[str], counts: Counter[str]) -> Entity:
     """Check an entity; its offsets are those of the post, white space at the edges of a text is left out."""
-    label = next((value[name] for name in ("label", "entity", "type") if value.get(name) is not None), None)
+    label = next((value[name] for name in LABELS if value.get(name) is not None), None)
     where = f"entity {number} ({label!a:.40})"
+    if value.get("entity") == label and str(label).startswith(("B-", "I-")):
+        raise ValueError(f"{where}: a tag of a word, not an entity; give whole entities, or ner_tags")
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
         raise ValueError(f"{where}: label must be a printable text; e.g. {EXAMPLE}")
     name = "_".join(label.split())
@@ -203,8 +207,9 @@ def from_utf16(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def same_text(text: str, quote: str) -> bool:
-    """Whether two texts differ in white space at most; Label Studio quotes a line feed as a backslash and n."""
-    return "".join(text.split()) == "".join(quote.replace("\\n", " ").split()) or text == quote
+    """Whether two texts differ in white space and case at most; Label Studio quotes line feeds as \\n."""
+    short, other = ("".join(one.split()).casefold() for one in (text, quote.replace("\\n", " ")))
+    return short == other or text == quote
 
 
 def leave_out_overlaps(
@@ -225,8 +230,8 @@ def leave_out_overlaps(
             )
     kept.sort()
     places: list[int | None] = []
-    for n, span in enumerate(spans):
-        same = next((i for i, other in enumerate(kept) if span is not None and span[:3] == other[:3]), None)
+    for n, one in enumerate(spans):
+        same = next((i for i, other in enumerate(kept) if one is not None and one[:3] == other[:3]), None)
         counts[SHORTER] += same is None
         counts[REPEATED] += same in places and same is not None
         places.append(same)

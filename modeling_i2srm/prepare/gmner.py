@@ -3,7 +3,7 @@
     python dataset_scripts/gmner.py --data_dir RAW/Twitter10000_v2.0 --output_dir data/gmner
 
 RAW/Twitter10000_v2.0 (or RAW/Twitter10000, the first edition) is the folder of github.com/NUSTM/GMNER with
-txt/{train,dev,test}.txt and xml/ID.xml; the pictures ID.jpg may lie below it or in --image_dir. A post whose picture is
+txt/{train,dev,test}.txt and xml/ID.xml; the pictures ID.jpg are in it or in --image_dir. A post whose picture is
 absent is kept without it. The columns are those of Twitter-2017, and:
 
   entity_boxes  for each entity, in the order of the words (an I- tag after O begins one, too), a list of its boxes:

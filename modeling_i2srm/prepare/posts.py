@@ -64,6 +64,7 @@ from .builder import (
 )
 from .command import finish, make_parser
 from .conll import Problem
+from .exchange import CUT
 from .picture_files import PictureFolder
 from .post_files import find_files, read_file
 from .post_rows import ANSWERS, COLUMNS, check_row, find_file, label_rows
@@ -127,6 +128,11 @@ class Posts(PostsBuilder):
                 except READ_ERRORS as error:
                     self.problems.append(Problem(name, line, str(error)[:300]))
             self.rows[split] = good
+            entities = sum(tag.startswith("B-") for row in good for tag in row.get("ner_tags", ()))
+            if 2 * (cut := self.irregularities[split][CUT]) > entities:
+                self.warnings.append(
+                    f"{split}: {cut} of {entities} entities cut words: are the offsets of these texts?"
+                )
         self.labels = wanted
         if wanted & {"relation", "relations"}:
             self.name_no_relation()

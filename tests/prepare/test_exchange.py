@@ -50,6 +50,14 @@ CASES = {
         ],
         "relations": [{**FLIES, "score": 0.8}],
     },
+    "a pipeline of transformers": {
+        "text": TEXT,
+        "entities": [
+            {"entity_group": "PER", "score": 0.9, "word": "mia", "start": 0, "end": 3},
+            {"entity_group": "LOC", "score": 0.9, "word": "oslo", "start": 12, "end": 16},
+        ],
+        "relations": [FLIES],
+    },
     "a cell of a CSV file": {"text": TEXT, "entities": json.dumps([MIA, OSLO]), "relations": json.dumps([FLIES])},
     "Label Studio": task(*BOTH, arrow()),
     "Label Studio, first annotation cancelled": {
@@ -215,6 +223,10 @@ def entities(*spans, text=TEXT, **more):
         ({**CASES["Prodigy"], "relations": [{"head": 1, "child": 3, "label": "x"}]}, "the head 1 of a relation"),
         ({**CASES["doccano with relations"], "relations": [{"from_id": 1, "to_id": 9, "type": "x"}]}, "head=None"),
         ({"text": TEXT, "entities": [[0, 99, "PER"]]}, "0 to 99 is not within"),
+        ({"text": TEXT, "entities": [{"entity": "B-PER", "start": 0, "end": 3}]}, "a tag of a word, not an entity"),
+        ({"text": TEXT, "annotations": [MIA]}, "annotations seems to hold entities; call it entities"),
+        ({"text": TEXT, "ner": [[0, 3, "PER"]]}, "ner seems to hold entities"),
+        ({"text": TEXT, "marks": [{"begin": 0, "end": 3, "type": "PER"}]}, "marks seems to hold entities"),
     ],
 )
 def test_what_cannot_be_read_is_named(row, message):
