@@ -29,7 +29,7 @@ class Post:
         head, tail, pairs: the entities that a relation is asked of, as they are given.
         image, objects: the picture and the crops: at first as they are given, then as PIL images.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; these are `None`.
-        files: paths and URLs of image and objects, as they were given.
+        image_name, crop_names: paths and URLs of image and objects, as they were given.
         whole: the picture at full size, until a cropper has looked at it.
         crops: the crops of a cropper, as it gave them; `None` where none has looked.
         rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
@@ -48,7 +48,8 @@ class Post:
     image: object = None
     objects: object = None
     image_errors: dict[str, str] = field(default_factory=dict)
-    files: dict[str, object] = field(default_factory=dict)
+    image_name: str | None = None
+    crop_names: list[str] = field(default_factory=list)
     whole: object = None
     crops: list | None = None
     rows: list[dict | None] = field(default_factory=list)

@@ -362,7 +362,7 @@ class ShardWorker:
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post = self.extractor.load({**values, **located})
-        post.files = picture_names(values)
+        post.image_name, post.crop_names = picture_names(values)
         post.image_errors = errors | post.image_errors
         return post
 

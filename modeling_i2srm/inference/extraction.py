@@ -286,7 +286,8 @@ class Extractor:
         """A post with its pictures read."""
         options = {"on_image_error": self.on_image_error, "allow_private_addresses": self.allow_private_addresses}
         loaded = self.ner.load(post, **options, for_cropper=self.cropper is not None)
-        loaded.files = picture_names(post) if isinstance(post, Mapping) else {}
+        if isinstance(post, Mapping):
+            loaded.image_name, loaded.crop_names = picture_names(post)
         return loaded
 
     def start(self, posts: list[Post]) -> list[Extraction]:
@@ -295,8 +296,9 @@ class Extractor:
         extractions = []
         for post in posts:
             objects = [FoundObject(**describe_crop(crop)) for crop in (post.crops or [])[: self.num_objects]]
-            answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects, **post.files)
-            answer.tokens = post.tokens
+            answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects)
+            answer.tokens, answer.image = post.tokens, post.image_name
+            answer.crop_files = list(post.crop_names)
             extractions.append(answer)
         return extractions
 
@@ -396,17 +398,15 @@ def token_offsets(tokens: list[str]) -> tuple[dict[int, int], dict[int, int]]:
     return starts, ends
 
 
-def picture_names(post: Mapping) -> dict[str, object]:
+def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
     """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses."""
 
     def is_name(picture: object) -> bool:
         return isinstance(picture, str) and not picture.startswith("data:")
 
     image, crops = post.get("image"), post.get("objects")
-    names: dict[str, object] = {"image": image} if is_name(image) else {}
-    if isinstance(crops, (list, tuple)) and crops and all(map(is_name, crops)):
-        names["crop_files"] = list(crops)
-    return names
+    named = isinstance(crops, (list, tuple)) and all(map(is_name, crops))
+    return str(image) if is_name(image) else None, [str(crop) for crop in crops] if named else []
 
 
 def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:

@@ -157,7 +157,7 @@ def convert(row: Row, form: str, kind: str, counts: Counter[str], overlaps: str 
     return json.dumps(post if form == "exchange" else to_task(post, kind), ensure_ascii=False)
 
 
-def write(texts: Iterable[str], path: Path, form: str):
+def write(texts: Iterable[str], path: Path, form: str) -> None:
     """Write the texts of posts to a file, which replaces an earlier one when it is complete."""
     with replacing(path) as file:
         if form == "label_studio":
@@ -179,7 +179,7 @@ def interface(tasks: list[Row]) -> str:
     return f'<View>{body}\n  <Text name="text" value="$text"/>\n</View>'
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -216,4 +216,4 @@ def main(arguments: list[str] | None = None):
     print(f"wrote {args.output} ({len(texts)} posts; {len(problems)} left out)")
 
 
-__all__ = ["convert", "main"]
+__all__ = ["convert"]

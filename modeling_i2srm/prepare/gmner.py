@@ -221,7 +221,7 @@ def plain(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(Gmner, __doc__ or "")
     parser.add_argument(
         "--objects",

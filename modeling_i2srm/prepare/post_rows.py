@@ -32,9 +32,10 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
     Raises:
         ValueError: the row is wrong.
     """
-    row = to_exchange(row, counts)
-    if row is None:
+    exchange = to_exchange(row, counts)
+    if exchange is None:
         return []
+    row = exchange
     if row.get("entities") in (None, ""):
         if row.get("relations"):
             raise ValueError(f"relations are those of entities, but there are no entities; e.g. {EXCHANGE}")
@@ -141,9 +142,9 @@ def check_pair(row: Row, words: list[Word], tokens: list[str], counts: Counter[s
         if not all(start in starts and end in ends for start, end in spans.values()):
             raise ValueError(f"head or tail cuts a word that has a tag; {in_words(row, words, spans)}")
         return {name: {"start": starts[start], "end": ends[end]} for name, (start, end) in spans.items()}
-    whole = split_text(text)
-    starts, ends = {word.start for word in whole}, {word.end for word in whole}
-    if cut := [name for name, (start, end) in spans.items() if start not in starts or end not in ends]:
+    edges = {(word.start, word.end) for word in split_text(text)}
+    firsts, lasts = {start for start, _ in edges}, {end for _, end in edges}
+    if cut := [name for name, (start, end) in spans.items() if start not in firsts or end not in lasts]:
         if all(end <= len(words) for _, end in spans.values()):
             start, end = spans[cut[0]]
             raise ValueError(f"{cut[0]} {text[start:end]!a:.40} cuts a word; {in_words(row, words, spans)}")

@@ -94,7 +94,9 @@ class Posts(PostsBuilder):
     BUILDER_CONFIG_CLASS = OwnPostsConfig
 
     def _info(self) -> datasets.DatasetInfo:
-        self.rows, self.problems, self.irregularities, self.unused = {}, [], {}, set()
+        self.rows: dict[str, list] = {}
+        self.problems: list[Problem] = []
+        self.irregularities: dict[str, Counter] = {}
         self.warnings: list[str] = []
         self.files = find_files(self.config.root)
         for split, path in self.files.items():
@@ -172,8 +174,8 @@ class Posts(PostsBuilder):
         if "relation" in self.labels:
             features |= mre_features([NO_RELATION, *sorted({row["relation"] for row in rows} - {NO_RELATION})])
         if "relations" in self.labels:
-            names = {relation["label"] for row in rows for relation in row["relations"]}
-            features |= relation_features([NO_RELATION, *sorted(names - {NO_RELATION})])
+            relations = {relation["label"] for row in rows for relation in row["relations"]}
+            features |= relation_features([NO_RELATION, *sorted(relations - {NO_RELATION})])
         if "regions" in self.labels:
             features["regions"] = datasets.List(datasets.Value("int32"))
         return datasets.Features({name: type for name, type in features.items() if name not in PICTURES} | PICTURES)
@@ -208,7 +210,7 @@ class Posts(PostsBuilder):
         return raw
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(Posts, __doc__)
     parser.add_argument(
         "--objects",
