@@ -16,8 +16,18 @@ from .checks import IGNORE, check_whole_number, check_words, is_listing, label_i
 from .crops import add_crops, check_cropper
 from .loading import loading
 from .pictures import limit_aspect, load_picture, read_bytes
-from .posts import check_labels, kind_of, one_per_post, split_posts
-from .words import MARKERS, best_windows, check_span, mark_pair, overlapping_windows, split_pair, split_text
+from .posts import check_labels, kind_of, one_per_post, split_posts, split_row, word_offsets
+from .words import (
+    DEFAULT_SPLITTING,
+    MARKERS,
+    SAVED_SPLITTING,
+    best_windows,
+    check_span,
+    check_splitting,
+    mark_pair,
+    overlapping_windows,
+    split_pair,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -40,6 +50,9 @@ class I2SRMProcessor(ProcessorMixin):
             side of 1024 and moves levels (0 to 255) by about 0.5 on the mean, less than another resampling filter
             does; with 1 it begins at 512 and moves them by 1 to 2. `None` decodes in full. PIL images and arrays are
             decoded already. It is saved with the processor, so that a model sees the same in training and inference.
+        word_splitting: how raw text is split into words: "multilingual", "words", "spaces", "hashtags_apart" or
+            "signs_apart", as `split_text` says. It is saved with the processor too, and should give words as those of
+            the training data; a processor that was saved without it splits as "words" does.
 
     Example:
 
@@ -62,19 +75,17 @@ class I2SRMProcessor(ProcessorMixin):
         max_length: int | None = None,
         max_pixels: int = 50_000_000,
         reduced_decode: float | None = 2,
+        word_splitting: str = DEFAULT_SPLITTING,
         **kwargs,
     ):
-        for name, value, low in (
-            ("num_objects", num_objects, 0),
-            ("max_length", max_length, 3),
-            ("max_pixels", max_pixels, 1),
-        ):
-            if value is not None or name != "max_length":
-                check_whole_number(name, value, low)
+        check_whole_number("num_objects", num_objects, 0)
+        check_whole_number("max_pixels", max_pixels, 1)
+        if max_length is not None:
+            check_whole_number("max_length", max_length, 3)
         if reduced_decode is not None and (isinstance(reduced_decode, str) or not reduced_decode >= 1):  # NaN fails
             raise ValueError(f"reduced_decode={reduced_decode} would enlarge pictures again; use 2, or None for never")
         self.num_objects, self.max_length, self.max_pixels = num_objects, max_length, max_pixels
-        self.reduced_decode = reduced_decode
+        self.reduced_decode, self.word_splitting = reduced_decode, check_splitting(word_splitting)
         kwargs.pop("processor_class", None)
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
         # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
@@ -86,6 +97,11 @@ class I2SRMProcessor(ProcessorMixin):
         """As of `ProcessorMixin`; raises `CheckpointError`, which names folder, file and reason."""
         with loading("processor", pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict: dict, **kwargs):
+        """As of `ProcessorMixin`; a processor that was saved without word_splitting splits as it did then."""
+        return super().from_args_and_dict(args, {"word_splitting": SAVED_SPLITTING, **processor_dict}, **kwargs)
 
     @classmethod
     def from_encoders(
@@ -157,18 +173,18 @@ class I2SRMProcessor(ProcessorMixin):
         """Process one post or a list of posts.
 
         Args:
-            text: raw text, or a list of texts; split by `split_text`.
-            tokens: words of a post, or a list of posts' words, instead of `text`.
+            text: raw text, or a list of texts; split as the processor's word_splitting says.
+            tokens: words of a post, or a list of posts' words, instead of `text` or, for offsets into it, with it.
             images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
             objects: a list of object crops (each like a picture) or `None` a post.
             ner_tags: a tag per word, ids or (with `label2id`) names.
             head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
-                exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
+                exclusive: words with `tokens`, characters with `text` alone. Needs the entity markers.
             relation: the relation of each pair, ids or (with `label2id`) names.
             label: the label of each post, ids or (with `label2id`) names.
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
-                out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+                out before calling the model). Offsets refer to the text, or to the words as `join_words` joins them.
             cropper: finds the objects of posts with a picture and no `objects` (`None` or an empty list): an
                 `ObjectCropper`, or any callable as crops.py says. Objects that are given win. All pictures of the call
                 go to it together, at full size; it gets no labels. A post without a picture gets no crops.
@@ -178,8 +194,8 @@ class I2SRMProcessor(ProcessorMixin):
         Returns:
             input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
             `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`; with
-            `label` instead of the last two labels (B,);
-            pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
+            `label` instead of the last two labels (B,); pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any
+            picture is given.
 
         Raises:
             ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures,
@@ -189,9 +205,7 @@ class I2SRMProcessor(ProcessorMixin):
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
         if label2id is not None and not isinstance(label2id, dict):
             raise ValueError(f"label2id={label2id!r:.200} is not a dict; e.g. label2id=model.config.label2id")
-        if not isinstance(text, str) and hasattr(text, "__iter__"):
-            text = list(text)
-        posts, single = split_posts(text, tokens)
+        posts, single = split_posts(text, tokens, self.word_splitting)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
         labels = {"ner_tags": ner_tags, "head": head, "tail": tail, "relation": relation, "label": label}
@@ -210,8 +224,9 @@ class I2SRMProcessor(ProcessorMixin):
         rows = []
         for post, *values in zip(posts, *columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
-            if kind == "pair" and text is not None:
-                post.words, row["head"], row["tail"] = split_pair(post.text, row["head"], row["tail"])
+            if kind == "pair" and post.tokens is None:
+                pair = row["head"], row["tail"]
+                post.words, row["head"], row["tail"] = split_pair(post.text, *pair, self.word_splitting)
             row["tokens"] = [word.text for word in post.words]
             rows.append(self.encode_row(row, label2id, max_length, kind))
         first_words = [row.pop("first_word", 0) for row in rows]
@@ -224,13 +239,7 @@ class I2SRMProcessor(ProcessorMixin):
         pictures = self.encode_pictures([post.image for post in posts], [post.objects for post in posts])
         features = {**self.pad(rows, pad_to_multiple_of), **pictures}
         if return_word_offsets:
-            kept = [
-                post.words[first : first + len(post.words) - cut]
-                for post, first, cut in zip(posts, first_words, truncated, strict=True)
-            ]
-            features["words"] = [[word.text for word in words] for words in kept]
-            features["word_offsets"] = [[(word.start, word.end) for word in words] for words in kept]
-            features["num_truncated_words"] = truncated
+            features |= word_offsets(posts, first_words, truncated)
         if return_objects:
             features["objects"] = [(post.crops or [])[: self.num_objects] for post in posts]
         return BatchFeature(features)
@@ -280,14 +289,7 @@ class I2SRMProcessor(ProcessorMixin):
         if kind == "encoded":
             return dict(row)
         options = {"label2id": label2id, "max_length": max_length}
-        head, tail = row.get("head"), row.get("tail")
-        if "tokens" in row:
-            tokens = row["tokens"]
-        elif kind == "pair":
-            words, head, tail = split_pair(row["text"], head, tail)
-            tokens = [word.text for word in words]
-        else:
-            tokens = [word.text for word in split_text(row["text"])]
+        tokens, head, tail = split_row(row, kind, self.word_splitting)
         if kind == "pair":
             return self.encode_pair(tokens, head, tail, row.get("relation"), **options)
         if kind == "labelled":

@@ -6,13 +6,45 @@ from typing import NamedTuple
 
 import regex
 
-# Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
-INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
-WORD = regex.compile(
-    r"https?://\S+|www\.\S+"
-    rf"|[@#]?[\p{{L}}\p{{N}}_]{INNER}*(?:(?:['’-](?=[\p{{L}}\p{{N}}])|(?<=\p{{N}})[.,](?=\p{{N}})){INNER}+)*"
-    r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
-)
+# Letters of scripts that are written without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese ...
+UNSPACED = r"[[\p{L}\p{Nl}]&&[\p{Script=Bopomofo}\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{LB=SA}]]"
+# The punctuation of these scripts, which has no spaces around it either.
+UNSPACED_SIGN = r"[[\u3001-\u303f\uff01-\uff65]&&[\p{P}\p{S}]]"
+HAS_UNSPACED = regex.compile(rf"(?V1){UNSPACED}|{UNSPACED_SIGN}")
+ENDS_UNSPACED = regex.compile(rf"(?V1)(?:{UNSPACED}|{UNSPACED_SIGN})[\p{{M}}\u200c\u200d]*\Z")
+
+
+def word_pattern(signs: str, unspaced: bool) -> regex.Pattern:
+    """Web addresses, then words with inner apostrophes, hyphens and decimal points, then single graphemes.
+
+    Args:
+        signs: that belong to the word after them, of # and @.
+        unspaced: whether letters of scripts without spaces are single graphemes.
+    """
+    cut = rf"--{UNSPACED}" if unspaced else ""
+    inner = (
+        rf"[[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d]{cut}]"  # the joiners stand inside words of Persian and Indic scripts
+    )
+    first, next_to = rf"[[\p{{L}}\p{{N}}_]{cut}]", rf"[[\p{{L}}\p{{N}}]{cut}]"
+    address = rf"[\S{cut}--{UNSPACED_SIGN}]" if unspaced else r"\S"
+    sign = f"[{signs}]?" if signs else ""
+    return regex.compile(
+        rf"(?V1)https?://{address}+|www\.{address}+"
+        rf"|{sign}{first}{inner}*(?:(?:['’-](?={next_to})|(?<=\p{{N}})[.,](?=\p{{N}})){inner}+)*"
+        r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
+    )
+
+
+# For each splitting the patterns of a text without letters of unspaced scripts, which is faster, and of one with them.
+SPLITTINGS = {
+    "spaces": (regex.compile(r"\S+"),) * 2,
+    "words": (word_pattern("@#", False),) * 2,
+    "multilingual": (word_pattern("@#", False), word_pattern("@#", True)),
+    "hashtags_apart": (word_pattern("@", False), word_pattern("@", True)),
+    "signs_apart": (word_pattern("", False), word_pattern("", True)),
+}
+DEFAULT_SPLITTING = "multilingual"
+SAVED_SPLITTING = "words"  # of processors that were saved before they had a choice
 
 
 class Word(NamedTuple):
@@ -23,18 +55,102 @@ class Word(NamedTuple):
     end: int
 
 
-def split_text(text: str) -> list[Word]:
+def check_splitting(splitting) -> str:
+    """Return the name of a splitting; raise a `ValueError` for one that is not in `SPLITTINGS`."""
+    if not isinstance(splitting, str) or splitting not in SPLITTINGS:
+        raise ValueError(
+            f"word_splitting={splitting!r:.200} must be one of {', '.join(SPLITTINGS)}, e.g. "
+            f'word_splitting="{DEFAULT_SPLITTING}"'
+        )
+    return splitting
+
+
+def split_text(text: str, splitting: str = DEFAULT_SPLITTING) -> list[Word]:
     """Split raw text into words; only white space is left out.
+
+    Args:
+        text: any text.
+        splitting: "spaces" splits at white space alone. "words" also splits punctuation and other signs off words, but
+            not # and @ from the word after them, and keeps web addresses. "multilingual" does the same, and makes each
+            character of scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese ...) a word.
+            "hashtags_apart" is as "multilingual", but a # is a word of its own, as in MNRE; "signs_apart" is too, but #
+            and @ are words of their own, as in Twitter-2017.
+
+    Raises:
+        ValueError: an unknown splitting.
 
     >>> split_text("@ann: Paris")
     [Word(text='@ann', start=0, end=4), Word(text=':', start=4, end=5), Word(text='Paris', start=6, end=11)]
     >>> [word.text for word in split_text("RT @ann: Paris, 3.5 km")]
     ['RT', '@ann', ':', 'Paris', ',', '3.5', 'km']
+    >>> for splitting in SPLITTINGS:
+    ...     print(f"{splitting:15}", *(word.text for word in split_text("@ann: (Paris), 去了Rome #nba", splitting)))
+    spaces          @ann: (Paris), 去了Rome #nba
+    words           @ann : ( Paris ) , 去了Rome #nba
+    multilingual    @ann : ( Paris ) , 去 了 Rome #nba
+    hashtags_apart  @ann : ( Paris ) , 去 了 Rome # nba
+    signs_apart     @ ann : ( Paris ) , 去 了 Rome # nba
     """
-    return [Word(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
+    try:
+        spaced, unspaced = SPLITTINGS[splitting]
+    except (KeyError, TypeError):
+        check_splitting(splitting)
+        raise
+    pattern = spaced if text.isascii() or not HAS_UNSPACED.search(text) else unspaced
+    return [Word(match.group(), match.start(), match.end()) for match in pattern.finditer(text)]
 
 
-def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
+def join_words(names: list[str]) -> tuple[str, list[Word]]:
+    """Join words to a text: single spaces between, but none beside a character of a script without spaces.
+
+    >>> join_words(["Kobe", "!"])
+    ('Kobe !', [Word(text='Kobe', start=0, end=4), Word(text='!', start=5, end=6)])
+    >>> join_words(["我", "在", "Michael", "Jordan", "家", "。"])[0]
+    '我在Michael Jordan家。'
+    """
+    text = " ".join(names)
+    gaps: list[str] = [" "] * len(names)
+    if not text.isascii() and HAS_UNSPACED.search(text):
+        gaps = [
+            "" if name and next_name and (ENDS_UNSPACED.search(name) or HAS_UNSPACED.match(next_name)) else " "
+            for name, next_name in zip(names, [*names[1:], ""], strict=True)
+        ]
+        text = "".join(part for pair in zip(names, [*gaps[:-1], ""], strict=True) for part in pair)
+    words, start = [], 0
+    for name, gap in zip(names, gaps, strict=True):
+        words.append(Word(name, start, start + len(name)))
+        start += len(name) + len(gap)
+    return text, words
+
+
+def align_words(text: str, names: list[str]) -> list[Word]:
+    """Find the words of a text in it, in order.
+
+    >>> align_words("我在Jordan看球", ["我在", "Jordan", "看球"])
+    [Word(text='我在', start=0, end=2), Word(text='Jordan', start=2, end=8), Word(text='看球', start=8, end=10)]
+
+    Raises:
+        ValueError: the words, with white space between them, are not the text.
+    """
+    words, start = [], 0
+    for n, name in enumerate(names):
+        while not text.startswith(name, start) and text[start : start + 1].isspace():
+            start += 1
+        if not name or not text.startswith(name, start):
+            raise ValueError(
+                f"tokens[{n}]={name!r:.80} is not what text continues with, {text[start : start + 40]!r}: give words "
+                "that text consists of, or leave out one of the two"
+            )
+        words.append(Word(name, start, start + len(name)))
+        start += len(name)
+    if rest := text[start:].strip():
+        raise ValueError(f"text goes on with {rest!r:.80} after the last of {len(names)} tokens: leave out one of them")
+    return words
+
+
+def split_pair(
+    text: str, head, tail, splitting: str = DEFAULT_SPLITTING
+) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
     """Split raw text so that two spans of characters begin and end at words.
 
     >>> words, head, tail = split_pair("Kobe in #Paris!", (0, 4), (9, 14))
@@ -52,7 +168,7 @@ def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tupl
     words = [
         Word(word, start + offset, end + offset)
         for offset, stop in zip(cuts, cuts[1:], strict=False)
-        for word, start, end in split_text(text[offset:stop])
+        for word, start, end in split_text(text[offset:stop], splitting)
     ]
     in_words = []
     for name, (start, end) in zip(("head", "tail"), spans, strict=True):
@@ -232,12 +348,18 @@ def best_windows(lengths: list[int], windows: list[tuple[int, int]]) -> list[int
 
 
 __all__ = [
+    "DEFAULT_SPLITTING",
     "MARKERS",
+    "SAVED_SPLITTING",
+    "SPLITTINGS",
     "EntityPairError",
     "MarkedPair",
     "Word",
+    "align_words",
     "best_windows",
     "check_span",
+    "check_splitting",
+    "join_words",
     "mark_pair",
     "overlapping_windows",
     "split_pair",
