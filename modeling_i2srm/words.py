@@ -109,18 +109,22 @@ def join_words(names: list[str]) -> tuple[str, list[Word]]:
     '我在Michael Jordan家。'
     """
     text = " ".join(names)
-    gaps: list[str] = [" "] * len(names)
-    if not text.isascii() and HAS_UNSPACED.search(text):
-        gaps = [
-            "" if name and next_name and (ENDS_UNSPACED.search(name) or HAS_UNSPACED.match(next_name)) else " "
-            for name, next_name in zip(names, [*names[1:], ""], strict=True)
-        ]
-        text = "".join(part for pair in zip(names, [*gaps[:-1], ""], strict=True) for part in pair)
+    spaced = text.isascii() or not HAS_UNSPACED.search(text)  # as most texts are
     words, start = [], 0
-    for name, gap in zip(names, gaps, strict=True):
+    for name, next_name in zip(names, [*names[1:], ""], strict=True):
         words.append(Word(name, start, start + len(name)))
-        start += len(name) + len(gap)
+        start += len(name) + (spaced or are_spaced(name, next_name))
+    if not spaced:
+        signs = [" "] * (words[-1].end)
+        for word in words:
+            signs[word.start : word.end] = word.text
+        text = "".join(signs)
     return text, words
+
+
+def are_spaced(word: str, next_word: str) -> bool:
+    """Whether a space stands between two words: not beside a character of a script without spaces."""
+    return not (word and next_word and (ENDS_UNSPACED.search(word) or HAS_UNSPACED.match(next_word)))
 
 
 def align_words(text: str, names: list[str]) -> list[Word]:
@@ -356,6 +360,7 @@ __all__ = [
     "MarkedPair",
     "Word",
     "align_words",
+    "are_spaced",
     "best_windows",
     "check_span",
     "check_splitting",
