@@ -2,6 +2,7 @@
 
 import operator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import regex
@@ -28,10 +29,11 @@ def word_pattern(signs: str, unspaced: bool) -> regex.Pattern:
     first, next_to = rf"[[\p{{L}}\p{{N}}_]{cut}]", rf"[[\p{{L}}\p{{N}}]{cut}]"
     address = rf"[\S{cut}--{UNSPACED_SIGN}]" if unspaced else r"\S"
     sign = f"[{signs}]?" if signs else ""
+    character = rf"|(?={UNSPACED})\X[\p{{M}}\u200c\u200d]*" if unspaced else ""  # all vowel signs stay with a letter
     return regex.compile(
         rf"(?V1)https?://{address}+|www\.{address}+"
         rf"|{sign}{first}{inner}*(?:(?:['’-](?={next_to})|(?<=\p{{N}})[.,](?=\p{{N}})){inner}+)*"
-        r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
+        rf"{character}|\p{{GCB=Prepend}}|(?!\s)\X"  # a prepended sign would take white space along
     )
 
 
@@ -111,11 +113,11 @@ def join_words(names: list[str]) -> tuple[str, list[Word]]:
     text = " ".join(names)
     spaced = text.isascii() or not HAS_UNSPACED.search(text)  # as most texts are
     words, start = [], 0
-    for name, next_name in zip(names, [*names[1:], ""], strict=True):
+    for name, next_name in zip_longest(names, names[1:], fillvalue=""):
         words.append(Word(name, start, start + len(name)))
         start += len(name) + (spaced or are_spaced(name, next_name))
     if not spaced:
-        signs = [" "] * (words[-1].end)
+        signs = [" "] * words[-1].end
         for word in words:
             signs[word.start : word.end] = word.text
         text = "".join(signs)

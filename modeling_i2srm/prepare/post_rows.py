@@ -15,8 +15,8 @@ def check_row(row: dict, labels: set[str]) -> dict:
     """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
     tokens = row.get("tokens") or row.get("text")
     at_spaces = False
-    if isinstance(tokens, str) and not row.get("tokens") and is_text(tokens):
-        tokens, at_spaces = words_of_text(tokens, row, labels)
+    if isinstance(tokens, str) and not row.get("tokens"):
+        tokens, at_spaces = words_of_text(tokens, row, labels) if is_text(tokens) else ([tokens], False)
     if not is_word_list(tokens) or not tokens:
         raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
     checked = {"tokens": tokens, "split_at_spaces": at_spaces}
