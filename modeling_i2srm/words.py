@@ -150,7 +150,9 @@ def align_words(text: str, names: list[str]) -> list[Word]:
         words.append(Word(name, start, start + len(name)))
         start += len(name)
     if rest := text[start:].strip():
-        raise ValueError(f"text goes on with {rest!r:.80} after the last of {len(names)} tokens: leave out one of them")
+        raise ValueError(
+            f"text continues with {rest!r:.80} after the last of {len(names)} tokens: leave out one of them"
+        )
     return words
 
 

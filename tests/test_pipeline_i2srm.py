@@ -922,7 +922,7 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({"inputs": [["Kobe", "lands"]]}, ["['Kobe', 'lands'] is not a post"]),
         ({"inputs": {"text": "Kobe", "img": "a.jpg"}}, ["no 'img'", "text, tokens, image, objects"]),
         ({"inputs": {"image": None}}, ["text=None, tokens=None", "one of them", 'pipe({"text"']),
-        ({"text": "Kobe lands", "tokens": ["Kobe", "la"]}, ["text goes on with 'nds'", "leave out one of"]),
+        ({"text": "Kobe lands", "tokens": ["Kobe", "la"]}, ["text continues with 'nds'", "leave out one of"]),
         ({"text": "Kobe lands", "tokens": ["Kobe", "flies"]}, ["tokens[1]='flies' is not", "'lands'"]),
         ({"text": "Kobe", "tokens": ["Kobe", ""]}, ["tokens[1]='' is not"]),
         ({"text": "", "tokens": ["Kobe"]}, ["tokens[0]='Kobe' is not what text continues with, ''"]),

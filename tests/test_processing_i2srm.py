@@ -780,7 +780,7 @@ def test_model_input_names_say_what_comes_out(name):
     ("call", "words"),
     [
         ({}, ["either text or tokens", "processor(text="]),
-        ({"text": "Kobe!", "tokens": ["Kobe"]}, ["text goes on with '!'", "leave out one"]),
+        ({"text": "Kobe!", "tokens": ["Kobe"]}, ["text continues with '!'", "leave out one"]),
         ({"text": ["Kobe"], "tokens": ["Kobe"]}, ["1 texts, but tokens of 1 posts", "processor(text="]),
         ({"text": ["a", "b"], "tokens": [["a"]]}, ["2 texts, but tokens of 1 posts", "processor(text="]),
         ({"text": []}, ["no post", "processor(text="]),
