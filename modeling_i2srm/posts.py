@@ -1,7 +1,8 @@
 """Posts: what kind of post or row a dict is, and the class that holds a post until a model has answered."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from transformers.utils import logging
@@ -14,6 +15,16 @@ logger = logging.get_logger(__name__)
 
 # Columns of our data sets that a post may have beside its own keys. Only the id is used.
 COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
+
+
+class PictureReader(Protocol):
+    """What reads the pictures of a post: an `I2SRMProcessor`."""
+
+    def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> object:
+        """A picture as a model gets it."""
+
+    def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
+        """A picture at full size, and as `load_picture` gives it."""
 
 
 @dataclass
@@ -46,7 +57,7 @@ class Post:
     tail: object = None
     pairs: object = None
     image: object = None
-    objects: object = None
+    objects: Sequence[object] | None = None
     image_errors: dict[str, str] = field(default_factory=dict)
     whole: object = None
     crops: list | None = None
@@ -67,7 +78,7 @@ class Post:
 
     def load_pictures(
         self,
-        processor,
+        processor: PictureReader,
         on_image_error: str | None = None,
         allow_private_addresses: bool | None = None,
         for_cropper: bool = False,
@@ -83,7 +94,7 @@ class Post:
             PictureError: a picture cannot be read, and that is not allowed.
         """
 
-        def load(picture, name: str, read: Callable = processor.load_picture):
+        def load(picture: object, name: str, read: Callable = processor.load_picture) -> Any:
             if picture is None:
                 return None
             try:
@@ -178,7 +189,7 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str, splittin
     return posts[0]
 
 
-def split_posts(text, tokens, splitting: str = DEFAULT_SPLITTING) -> tuple[list[Post], bool]:
+def split_posts(text: object, tokens: object, splitting: str = DEFAULT_SPLITTING) -> tuple[list[Post], bool]:
     """Split one text or a list of texts into words, or take the tokens of one post or of several as words.
 
     Args:
@@ -197,10 +208,12 @@ def split_posts(text, tokens, splitting: str = DEFAULT_SPLITTING) -> tuple[list[
             'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
             'processor(tokens=["Kobe", "lands", "in", "Paris"])'
         )
-    texts = [text] if isinstance(text, str) or not hasattr(text, "__iter__") else list(text)
-    for item in texts if text is not None else ():
+    texts: list[str] = []
+    items = text if isinstance(text, Iterable) and not isinstance(text, str) else [text]
+    for item in () if text is None else items:
         if not isinstance(item, str):
             raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
+        texts.append(item)
     if tokens is None:
         posts = [Post(item, split_text(item, splitting), splitting=splitting) for item in texts]
         return posts, isinstance(text, str)
@@ -211,14 +224,14 @@ def split_posts(text, tokens, splitting: str = DEFAULT_SPLITTING) -> tuple[list[
                 f"{len(texts)} texts, but tokens of {len(posts)} posts: give as many, e.g. "
                 'processor(text="Kobe lands!", tokens=["Kobe", "lands", "!"]), or leave out one of the two'
             )
-        for post, post.text in zip(posts, texts, strict=True):
-            post.words = align_words(post.text, post.tokens or [])
+        for post, item in zip(posts, texts, strict=True):
+            post.text, post.words = item, align_words(item, post.tokens or [])
     return posts, single
 
 
-def posts_of_tokens(tokens) -> tuple[list[Post], bool]:
+def posts_of_tokens(tokens: object) -> tuple[list[Post], bool]:
     """The posts of `split_posts` for tokens alone."""
-    if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         raise ValueError(f"tokens={tokens!r} is not a list of words; call processor(text=...) or (tokens=[...])")
     tokens = list(tokens)
     single = len(tokens) > 0 and isinstance(tokens[0], str)
@@ -271,7 +284,7 @@ def word_offsets(posts: list[Post], first_words: list[int], truncated: list[int]
     }
 
 
-def one_per_post(values, name: str, count: int, single: bool) -> list:
+def one_per_post(values: object, name: str, count: int, single: bool) -> list:
     """The values of an argument as a list of one a post; of one that is `None`, a `None` each.
 
     Args:
@@ -286,7 +299,7 @@ def one_per_post(values, name: str, count: int, single: bool) -> list:
     # A list with one picture for one post is taken as a batch of one.
     if single and not (name == "images" and isinstance(values, (list, tuple))):
         return [values]
-    if not is_listing(values) or len(values) != count:
+    if not is_listing(values) or not isinstance(values, Collection) or len(values) != count:
         got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
         example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
         absent = "" if name in ("head", "tail") else ", with None where there is none"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
 from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -69,14 +70,14 @@ class I2SRMProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: object = None,
+        tokenizer: object = None,
         num_objects: int = 3,
         max_length: int | None = None,
         max_pixels: int = 50_000_000,
         reduced_decode: float | None = 2,
         word_splitting: str = DEFAULT_SPLITTING,
-        **kwargs,
+        **kwargs: object,
     ):
         check_whole_number("num_objects", num_objects, 0)
         check_whole_number("max_pixels", max_pixels, 1)
@@ -99,7 +100,7 @@ class I2SRMProcessor(ProcessorMixin):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
-    def from_args_and_dict(cls, args, processor_dict: dict, **kwargs):
+    def from_args_and_dict(cls, args: list, processor_dict: dict, **kwargs: object) -> "I2SRMProcessor":
         """As of `ProcessorMixin`; a processor that was saved without word_splitting splits as it did then."""
         return super().from_args_and_dict(args, {"word_splitting": SAVED_SPLITTING, **processor_dict}, **kwargs)
 
@@ -153,15 +154,15 @@ class I2SRMProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | list[str] | None = None,
-        images=None,
-        objects=None,
+        images: object = None,
+        objects: object = None,
         *,
         tokens: list[str] | list[list[str]] | None = None,
         ner_tags: list | None = None,
-        head=None,
-        tail=None,
-        relation=None,
-        label=None,
+        head: object = None,
+        tail: object = None,
+        relation: object = None,
+        label: object = None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -211,12 +212,11 @@ class I2SRMProcessor(ProcessorMixin):
         labels = {"ner_tags": ner_tags, "head": head, "tail": tail, "relation": relation, "label": label}
         labels = {name: values for name, values in labels.items() if values is not None}
         check_labels(labels)
-        columns = {
-            name: one_per_post(values, name, len(posts), single)
-            for name, values in {"images": images, "objects": objects, **labels}.items()
-        }
+        arguments = {"images": images, "objects": objects, **labels}
+        columns = {name: one_per_post(values, name, len(posts), single) for name, values in arguments.items()}
         check_cropper(cropper)
-        for post, post.image, post.objects in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
+        for post, image, crops in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
+            post.image, post.objects = image, crops
             if callable(cropper) and post.needs_crops:
                 post.whole, post.image = self.load_whole(post.image)
         add_crops(posts, cropper)
@@ -237,7 +237,7 @@ class I2SRMProcessor(ProcessorMixin):
                 "were truncated; see return_word_offsets=True"
             )
         pictures = self.encode_pictures([post.image for post in posts], [post.objects for post in posts])
-        features = {**self.pad(rows, pad_to_multiple_of), **pictures}
+        features: dict = {**self.pad(rows, pad_to_multiple_of), **pictures}
         if return_word_offsets:
             features |= word_offsets(posts, first_words, truncated)
         if return_objects:
@@ -288,13 +288,12 @@ class I2SRMProcessor(ProcessorMixin):
         kind = kind_of(row) if kind is None else kind
         if kind == "encoded":
             return dict(row)
-        options = {"label2id": label2id, "max_length": max_length}
         tokens, head, tail = split_row(row, kind, self.word_splitting)
         if kind == "pair":
-            return self.encode_pair(tokens, head, tail, row.get("relation"), **options)
+            return self.encode_pair(tokens, head, tail, row.get("relation"), label2id, max_length)
         if kind == "labelled":
-            return self.encode_post(tokens, row.get("label"), **options)
-        return self.encode_tokens(tokens, row.get("ner_tags"), **options)
+            return self.encode_post(tokens, row.get("label"), label2id, max_length)
+        return self.encode_tokens(tokens, row.get("ner_tags"), label2id, max_length)
 
     def encode_tokens(
         self,
@@ -358,7 +357,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
         """The row of words given as sub-tokens, cut to `room`, and the positions of the words that are in."""
-        input_ids, word_starts = [], []
+        input_ids, word_starts = list[int](), list[int]()
         for ids in pieces:
             if len(input_ids) >= room:
                 break
@@ -405,8 +404,8 @@ class I2SRMProcessor(ProcessorMixin):
     def encode_pair(
         self,
         tokens: list[str],
-        head,
-        tail,
+        head: object,
+        tail: object,
         relation: int | str | None = None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
@@ -506,13 +505,13 @@ class I2SRMProcessor(ProcessorMixin):
             for name in rows[0]
         }
 
-    def load_picture(self, picture, allow_private_addresses: bool | None = None):
+    def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> Image.Image:
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
-        options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
-        return limit_aspect(load_picture(picture, **options))
+        side = self._min_side()
+        return limit_aspect(load_picture(picture, self.max_pixels, min_side=side, allow_private_addresses=allowed))
 
-    def load_whole(self, picture, allow_private_addresses: bool | None = None) -> tuple:
+    def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
         """A picture at full size, which croppers get, and as `load_picture` gives it; it is read or downloaded once."""
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
         if isinstance(picture, Mapping) and picture.get("bytes") is None:

@@ -1,6 +1,7 @@
 """Words of posts: splitting raw text, markers around two entities, and windows over long posts."""
 
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class Word(NamedTuple):
     end: int
 
 
-def check_splitting(splitting) -> str:
+def check_splitting(splitting: object) -> str:
     """Return the name of a splitting; raise a `ValueError` for one that is not in `SPLITTINGS`."""
     if not isinstance(splitting, str) or splitting not in SPLITTINGS:
         raise ValueError(
@@ -157,7 +158,7 @@ def align_words(text: str, names: list[str]) -> list[Word]:
 
 
 def split_pair(
-    text: str, head, tail, splitting: str = DEFAULT_SPLITTING
+    text: str, head: object, tail: object, splitting: str = DEFAULT_SPLITTING
 ) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
     """Split raw text so that two spans of characters begin and end at words.
 
@@ -184,7 +185,7 @@ def split_pair(
         if not inside:
             raise ValueError(f"{name}={(start, end)} holds no word: {text[start:end]!r}; e.g. {CALLS['characters']}")
         in_words.append((inside[0], inside[-1] + 1))
-    return words, *in_words
+    return words, in_words[0], in_words[1]
 
 
 # head start, head end, tail start, tail end (docs/concepts/method.md, section 7)
@@ -210,15 +211,18 @@ class MarkedPair:
     last_word: int
 
 
-def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, int]:
+def check_span(span: object, name: str, length: int, unit: str = "words") -> tuple[int, int]:
     """Return (start, end) of a span given as a pair or as {"start": ..., "end": ...}; the end is exclusive.
 
     Raises:
         ValueError: no such span, or one that is empty or outside of the post.
     """
     try:
-        start, end = (span["start"], span["end"]) if isinstance(span, dict) else span
-        if isinstance(span, (str, bytes)) or bool in (type(start), type(end)):
+        bounds = (span["start"], span["end"]) if isinstance(span, dict) else span
+        if not isinstance(bounds, Iterable) or isinstance(span, (str, bytes)):
+            raise TypeError
+        start, end = bounds
+        if bool in (type(start), type(end)):
             raise TypeError
         start, end = operator.index(start), operator.index(end)
     except (TypeError, ValueError, KeyError):
@@ -288,7 +292,7 @@ def mark_pair(
     spans = ((*head, markers[0], markers[1]), (*tail, markers[2], markers[3]))
     marked = MarkedPair([], [], [], first, last)
 
-    def add(ids: list[int], in_head: bool = False, in_tail: bool = False):
+    def add(ids: list[int], in_head: bool = False, in_tail: bool = False) -> None:
         marked.input_ids.extend(ids)
         marked.head_mask.extend([int(in_head)] * len(ids))
         marked.tail_mask.extend([int(in_tail)] * len(ids))
