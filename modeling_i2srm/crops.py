@@ -22,7 +22,7 @@ def check_cropper(cropper) -> None:
         raise ValueError(f"cropper={cropper!r:.200} cannot be called with pictures and texts; e.g. {EXAMPLE}")
 
 
-def add_crops(posts: list[Post], cropper: Callable | bool | None) -> None:
+def add_crops(posts: list[Post], cropper: Callable) -> None:
     """Let a cropper find the objects of the posts whose picture is at hand at full size, all of them in one call.
 
     Raises:
