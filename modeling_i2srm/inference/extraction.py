@@ -67,7 +67,7 @@ class Extraction:
     """What was found in a post.
 
     Args:
-        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        text: the text that offsets refer to; of a post given as tokens alone, these as `join_words` joins them.
         id: of the post, if it has one.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond

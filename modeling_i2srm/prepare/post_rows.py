@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from ..words import DEFAULT_SPLITTING, split_text
 from .builder import is_text
 from .conll import BIO_TAG
 
@@ -13,11 +14,12 @@ EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LO
 def check_row(row: dict, labels: set[str]) -> dict:
     """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
     tokens = row.get("tokens") or row.get("text")
+    at_spaces = False
     if isinstance(tokens, str) and not row.get("tokens"):
-        tokens = tokens.split()
+        tokens, at_spaces = words_of_text(tokens, row, labels) if is_text(tokens) else ([tokens], False)
     if not is_word_list(tokens) or not tokens:
         raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
-    checked = {"tokens": tokens}
+    checked = {"tokens": tokens, "split_at_spaces": at_spaces}
     for name in ("id", "image"):
         value = row.get(name)
         if value is not None and not isinstance(value, (str, int)) or not is_text(str(value)):
@@ -47,6 +49,19 @@ def check_row(row: dict, labels: set[str]) -> dict:
             value = dict(zip(("start", "end"), bounds, strict=True))
         checked[name] = value
     return checked
+
+
+def words_of_text(text: str, row: dict, labels: set[str]) -> tuple[list[str], bool]:
+    """The words of a text, and whether they are those between white space because the labels of the row are.
+
+    The words are those of `split_text`. Where they are more than those between white space, as in "(Paris),", and the
+    row has a tag for each of the latter, the annotator's words are kept; head and tail count these words too.
+    """
+    words, pieces = ([word.text for word in split_text(text, name)] for name in (DEFAULT_SPLITTING, "spaces"))
+    tags = row.get("ner_tags") if "ner_tags" in labels else None
+    tagged = isinstance(tags, list) and len(tags) == len(pieces)
+    at_spaces = words != pieces and (tagged or "head" in labels)
+    return (pieces if at_spaces else words), at_spaces
 
 
 def is_word_list(words) -> bool:

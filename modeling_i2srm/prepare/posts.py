@@ -5,9 +5,10 @@
 my_posts holds train.jsonl, validation.jsonl and test.jsonl (or .csv, .tsv, .conll, .txt; also val, valid, dev; or one
 file of any name, which becomes the train split) and the pictures. Columns of JSONL and CSV files:
 
-  text        the text of the post, which is split into tokens at white space. Or:
+  text        the text of the post, which is split into words and signs: "(Paris)," is ( Paris ) and , Or:
   tokens      the words, a list
-  ner_tags    a BIO tag for each word, a list, e.g. ["O", "B-PER", "I-PER"]                       (optional)
+  ner_tags    a BIO tag for each word, a list, e.g. ["O", "B-PER", "I-PER"]; of a text the words may
+              also be those between white space, "(Paris)," one of them                           (optional)
   head, tail  the entities of a pair, {"start": 0, "end": 2}: word offsets, the end exclusive     (optional)
   relation    the relation between head and tail, "None" for none                                 (with head and tail)
   image       a picture, as a path in my_posts (or in --image_dir)                                (optional)
@@ -86,6 +87,8 @@ class Posts(PostsBuilder):
             for line, name, row in rows:
                 try:
                     good.append(check_row(row, wanted))
+                    counts = self.irregularities[split]
+                    counts["texts split at white space alone, as their labels are"] += good[-1]["split_at_spaces"]
                 except (ValueError, TypeError, RecursionError) as error:
                     self.problems.append(Problem(name, line, str(error)[:300]))
             self.rows[split] = good

@@ -15,6 +15,7 @@ from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceCla
 from ..pipeline_i2srm import find_entities
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
+from ..words import join_words
 from .figures import draw_confusion
 from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
 
@@ -128,7 +129,7 @@ class EntityTask(Task):
             entities = [
                 {
                     "entity": entity,
-                    "word": " ".join(tokens[start:end]),
+                    "word": join_words(tokens[start:end])[0],
                     "start": start,
                     "end": end,
                     "score": min(tag_scores[start:end]),
@@ -191,7 +192,7 @@ class RelationTask(Task):
         """A pair that is predicted to be related, in a line of words."""
         if record["predicted"] == NO_RELATION:
             return None
-        head, tail = (" ".join(record["tokens"][record[e]["start"] : record[e]["end"]]) for e in ("head", "tail"))
+        head, tail = (join_words(record["tokens"][record[e]["start"] : record[e]["end"]])[0] for e in ("head", "tail"))
         return f"{head}, {tail}: {record['predicted']} ({record['score']:.2f}; gold: {record['gold']})"
 
     def draw(self, records: list[dict], names: list[str], path: Path) -> None:

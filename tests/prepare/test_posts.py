@@ -21,6 +21,7 @@ from modeling_i2srm.prepare.builder import MNER_FEATURES, NER_TAGS, mre_features
 from modeling_i2srm.prepare.post_files import find_files, read_table
 from modeling_i2srm.prepare.post_rows import find_file
 from modeling_i2srm.prepare.posts import Posts, main
+from modeling_i2srm.words import split_text
 
 
 def run(raw: Path, output: Path, *arguments: str) -> dict:
@@ -102,6 +103,26 @@ def test_the_examples_of_the_help_work(tmp_path, capsys):
     write(tmp_path / "d/raw/7.jpg", jpeg())
     report, [row] = run_file(tmp_path / "d", "train.conll", conll)
     assert (row["tokens"], row["ner_tags"]) == (["Kobe", "lands"], ["B-PER", "O"]) and row["image"]
+
+
+def test_texts_are_split_as_pipelines_split_them_or_as_their_tags_are(tmp_path):
+    text, pieces = "(Paris), 3.5 km!", ["(Paris),", "3.5", "km!"]
+    words = [word.text for word in split_text(text)]
+    rows = [
+        {"text": text, "ner_tags": ["O", "B-LOC", "O", "O", "O", "O", "O"]},
+        {"text": text, "ner_tags": ["B-LOC", "O", "O"]},
+        {"text": "no signs", "ner_tags": ["O", "O"]},
+        {"text": text, "ner_tags": ["B-LOC", "O"]},
+    ]
+    report, found = run_file(tmp_path / "a", "train.jsonl", lines_of(rows))
+    assert [row["tokens"] for row in found] == [words, pieces, ["no", "signs"]]
+    assert [row["ner_tags"] for row in found] == [row["ner_tags"] for row in rows[:3]]
+    counts = report["splits"]["train"]["irregularities"]
+    assert counts["texts split at white space alone, as their labels are"] == 1
+    assert [line["line"] for line in report["unparsed_lines"]] == [4]
+    assert "ner_tags must be 7 BIO tags, one for each of" in report["unparsed_lines"][0]["reason"]
+    report, [row] = run_file(tmp_path / "b", "train.jsonl", json.dumps({"text": "昨天Nelson去了伦敦。"}))
+    assert row["tokens"] == ["昨", "天", "Nelson", "去", "了", "伦", "敦", "。"]
 
 
 def test_pairs(tmp_path):
