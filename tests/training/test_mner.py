@@ -40,7 +40,7 @@ def test_label_names_are_those_of_the_data(names):
     [
         (["B-PER", "O", "I-PER"], ["posts", "'B-PER'", "O first"]),
         (["O", "PER", "B-LOC"], ["posts", "['PER']", "['O', 'B-PER', 'I-PER']"]),
-        (["O", "B-PER", "S-PER", "E-PER"], ["['S-PER', 'E-PER']", "no BIO scheme"]),
+        (["O", "B-PER", "S-PER", "E-PER"], ["['S-PER', 'E-PER']", "not BIO"]),
         (None, ["posts", "string", "expected a list of ClassLabel", "cast_column"]),
     ],
 )
