@@ -15,7 +15,6 @@ COMMENT = re.compile(r"#[ \t]*[\w.:-]+[ \t]+=([ \t]|$)")  # `# sent_id = 3` of C
 NUMBER = re.compile(r"\d{1,9}")
 NOT_A_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # the multiword tokens and empty nodes of CoNLL-U
 CONLLU_COLUMNS = 10
-MISC = re.compile(r"_|[^=|]+=[^|]*(\|[^=|]+=[^|]*)*")
 LEFT_OUT = "posts left out for a line that cannot be read"
 
 
@@ -63,23 +62,9 @@ def read_conll_columns(path: str | Path, encoding: str | None = None, tag_column
     width = most_common_width(lines)
     numbered = has_numbers(blocks, width)
     notes: list[str] = []
-    word, tag = 0, -1
-    if lines:
-        good = [line.cells for line in lines if len(line.cells) == width]
-        if numbered:
-            irregularities["word numbers in the first column, left out"] += len(lines)
-            words = [cells for cells in good if NUMBER.fullmatch(cells[0])] or good
-            word, tag = 1, (tag_column or 0) - 1
-            if not tag_column and width == CONLLU_COLUMNS and all(MISC.fullmatch(cells[-1]) for cells in words):
-                notes.append(f"the tags are {move_misc_tags(path.name, lines, words)}= of the last column (CoNLL-U)")
-            elif not tag_column:
-                tag = choose_tag_column(words, 2, notes)
-        elif not tag_column:
-            word, tag = choose_columns(good, notes)
-        if tag_column:
-            word, tag = word or int(tag_column == 1), tag_column - 1
-            if not 0 <= tag < width or tag == word:
-                raise ValueError(f"{path.name}: --tag_column {tag_column}, but the file has {width} columns")
+    word, tag = find_columns(path.name, lines, width, numbered, tag_column, notes)
+    if numbered:
+        irregularities["word numbers in the first column, left out"] += len(lines)
     posts, problems = [], []
     for block in blocks:
         post = make_post(path.name, block, width, word, tag, numbered, irregularities)
@@ -89,11 +74,36 @@ def read_conll_columns(path: str | Path, encoding: str | None = None, tag_column
     return ConllFile(posts, problems, +irregularities, [f"{path.name}: {note}" for note in notes])
 
 
+def find_columns(
+    file: str, lines: Sequence[Line], width: int, numbered: bool, tag_column: int | None, notes: list[str]
+) -> tuple[int, int]:
+    """Return the columns of words and tags, from 0, and add a note where others are possible.
+
+    Args:
+        tag_column: the column of the tags, from 1, where it is known.
+    """
+    word, rows = int(numbered), [line.cells for line in lines if len(line.cells) == width]
+    if tag_column is not None:
+        word, tag = word or int(tag_column == 1), tag_column - 1
+        if not 0 <= tag < width or tag == word:
+            raise ValueError(f"{file}: --tag_column {tag_column}, but the file has {width} columns")
+        return word, tag
+    if not rows:
+        return word, width - 1
+    if not numbered:
+        return choose_columns(rows, notes)
+    words = [cells for cells in rows if NUMBER.fullmatch(cells[0])] or rows
+    if width == CONLLU_COLUMNS and not is_tag_column(words, width - 1):
+        notes.append(f"the tags are {move_misc_tags(file, lines, words)}= of the last column (CoNLL-U)")
+        return word, width - 1
+    return word, choose_tag_column(words, 2, notes)
+
+
 def find_blocks(file: str, lines: Sequence[str], irregularities: Counter) -> list[Block]:
     """Return the posts of a file with the columns of their lines; comments and -DOCSTART- lines are left out."""
     rows = [split_cells(line) for line in lines]
     words = [cells for line, cells in zip(lines, rows, strict=True) if line.strip() and line[0] != "#"]
-    width, tags = most_common_width([Line(0, cells) for cells in words]), {cells[-1] for cells in words}
+    width, tags = most_common_width([Line(0, cells) for cells in words]), {*OUTSIDE, *(cells[-1] for cells in words)}
     blocks: list[Block] = []
     block = None
 
@@ -157,7 +167,7 @@ def has_numbers(blocks: Sequence[Block], width: int) -> bool:
     counts = [[line.cells[0] for line in block.lines] for block in blocks if block.lines]
     if width < 3 and all(len(cells) < 2 for cells in counts):
         return False
-    return bool(counts) and 2 * sum(map(are_numbers, counts)) > len(counts)
+    return bool(counts) and 2 * sum(map(are_numbers, counts)) >= len(counts)
 
 
 def are_numbers(cells: Sequence[str]) -> bool:
@@ -253,7 +263,8 @@ def make_post(
 ) -> ConllPost | None:
     """Return the post of a block; add to its problems and return `None` where it cannot be read."""
     broken = len(block.problems) > (block.has_head and block.image_id is None)
-    for line in block.lines:
+    lines = [line for line in block.lines if not (numbered and NOT_A_WORD.fullmatch(line.cells[0]))]
+    for line in lines:
         shown = " ".join(line.cells)[:80]
         if len(line.cells) != width:
             reason = f"expected a token and a tag in {width} columns, got {len(line.cells)}: {shown!a}"
@@ -267,14 +278,13 @@ def make_post(
     if numbered and block.lines and not are_numbers([line.cells[0] for line in block.lines]):
         block.problems.append(Problem(file, block.number, "its words are not numbered 1, 2, 3; it is left out"))
         broken = True
-    if not block.lines:
+    if not lines:
         name = "" if block.image_id is None else f" of picture {block.image_id}"
         block.problems.append(Problem(file, block.number, f"the post{name} has no tokens"))
         return None
     if broken:
         irregularities[LEFT_OUT] += 1
         return None
-    lines = [line for line in block.lines if not (numbered and NOT_A_WORD.fullmatch(line.cells[0]))]
     irregularities["multiword tokens and empty nodes, left out"] += len(block.lines) - len(lines)
     irregularities["posts without an IMGID line"] += not block.has_head
     words, tags = [line.cells[word] for line in lines], [line.cells[tag] for line in lines]

@@ -122,7 +122,7 @@ def print_report(report: dict):
                 print("  " + ", ".join(f"{v}" for v in entry.values()))
             if len(report[key]) > NAMED:
                 print(f"  and {len(report[key]) - NAMED} more, see report.json")
-    if absent := report["absent_pictures"]["total"]:
+    if absent := report.get("absent_pictures", {}).get("total"):
         first = ", ".join(entry["file"] for entry in report["absent_pictures"]["first"][:3])
         print(f"pictures that are not there: {absent}, e.g. {first}; see report.json")
     for warning in report["warnings"]:
