@@ -191,7 +191,7 @@ ROWS = st.lists(st.tuples(TOKENS, st.sampled_from(["O", "B-X", "PER"])), min_siz
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     gap=st.sampled_from(["\t", " ", "   "]),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 def test_a_post_is_whole_or_listed(tmp_path_factory, posts, blank, end, gap):
     posts = [([("Mia", "B-X"), ("flew", "O")], None), *posts]
     lines, bad = [], []
