@@ -136,13 +136,12 @@ class TagScheme:
         for tag, parts in zip(tags, read, strict=True):
             if parts is None:
                 raise ValueError(f"the tag {tag!a:.80} does not fit the other tags, which are {self}")
-        parts = [part for part in read if part is not None]
+        known = [parts for parts in read if parts is not None]
         if self.name == "BIO":
-            return [letter if letter == "O" else f"{letter}-{type}" for letter, type in parts]
-        starts = begins(parts)
+            return [letter if letter == "O" else f"{letter}-{type}" for letter, type in known]
         return [
             "O" if letter == "O" else f"{'B' if start else 'I'}-{type}"
-            for (letter, type), start in zip(parts, starts, strict=True)
+            for (letter, type), start in zip(known, begins(known), strict=True)
         ]
 
     def segments(self, tags: Sequence[str]) -> Iterator[Segment]:
@@ -343,18 +342,18 @@ def convert_tag_column(splits: DatasetDict, column: str, dataset: str) -> Datase
         return splits
     types = dict.fromkeys(part[1] for part in parts if part is not None and part[0] != "O")
     new = ["O", *(f"{letter}-{type}" for type in types for letter in "BI")]
-    converted, changed = DatasetDict(), Counter()
+    converted, changed = DatasetDict(), 0
     for split, rows in splits.items():
         tags = convert_ids(rows.select_columns([column]), names[split], new, scheme, f"{dataset}, split {split!r}")
         pairs = zip(rows[column], tags[column], strict=True)
-        changed.update(
+        changed += sum(
             names[split][old] != new[id] for before, after in pairs for old, id in zip(before, after, strict=True)
         )
         # joining columns does not write the pictures again
         converted[split] = datasets.concatenate_datasets([rows.remove_columns(column), tags], axis=1)
     has_begin = any(part is not None and part[0] == "B" for part in parts)
-    if changed[True]:
-        logger.warning(f"{dataset}: {describe_conversion(scheme, changed[True], has_begin)}")
+    if changed:
+        logger.warning(f"{dataset}: {describe_conversion(scheme, changed, has_begin)}")
     return converted
 
 

@@ -135,7 +135,8 @@ def count_entities(tags: Sequence[str]) -> tuple[Counter, Counter]:
     The lenient count is that of conlleval and seqeval's default: an `I-` after another type or after `O` begins an
     entity, too.
     """
-    strict, lenient = Counter(), Counter()
+    strict: Counter = Counter()
+    lenient: Counter = Counter()
     previous = None
     for tag in tags:
         prefix, _, type = tag.partition("-")

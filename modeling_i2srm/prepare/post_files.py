@@ -236,11 +236,11 @@ def read_table(
             header = check_header(path, line, cells)
             continue
         cells = cells[: len(header)] if not any(cells[len(header) :]) else cells  # Excel adds empty cells
-        reason = undecodable("".join(cells))
+        encoding = undecodable("".join(cells))
         if len(cells) != len(header):
             problems.append(Problem(path.name, line, f"expected {len(header)} cells, got {len(cells)}"))
-        elif reason:
-            problems.append(Problem(path.name, line, reason))
+        elif encoding:
+            problems.append(Problem(path.name, line, encoding))
         else:
             values = {name: parse_cell(name, cell, irregularities) for name, cell in zip(header, cells, strict=True)}
             yield line, values

@@ -91,9 +91,13 @@ class Posts(PostsBuilder):
 
     BUILDER_CONFIG_CLASS = UserPostsConfig
     NAME = "posts"
+    lines: dict[str, list[tuple[int, str, dict]]]  # line, file and row
+    rows: dict[str, list[dict]]
+    irregularities: dict[str, Counter]
 
     def _info(self) -> datasets.DatasetInfo:
-        self.rows, self.irregularities, self.unused = {}, {}, set()
+        self.lines, self.irregularities = {}, {}
+        self.unused: set = set()
         self.files = find_files(self.config.root)
         self.finder = PictureFinder(Path(self.config.image_dir or self.config.root))
         reader = FileReader(self.config.encoding, self.config.tag_column)
@@ -102,46 +106,46 @@ class Posts(PostsBuilder):
             self.irregularities[split] = Counter()
             read = list(reader.read(path, self.irregularities[split]))
             self.unused |= {name for _, row in read for name in row} - set(COLUMNS)
-            self.rows[split] = [(line, path.name, row) for line, row in read]
-        self.labels = {column for rows in self.rows.values() for *_, row in rows for column in row if row[column]}
+            self.lines[split] = [(line, path.name, row) for line, row in read]
+        self.labels = {column for rows in self.lines.values() for *_, row in rows for column in row if row[column]}
         self.check_rows()
         self.convert_tags()
-        self.rows = {split: [row for *_, row in rows] for split, rows in self.rows.items()}
+        self.rows = {split: [row for *_, row in rows] for split, rows in self.lines.items()}
         self.cut_splits()
         return datasets.DatasetInfo(
             description=f"{self.config.root.resolve().name}: posts with pictures.", features=self.make_features()
         )
 
-    def check_rows(self):
+    def check_rows(self) -> None:
         """Convert the rows to those of the data set and list those that are invalid."""
         wanted = ({"ner_tags"} & self.labels) | (self.labels & {"head", "tail", "relation"})
         if wanted & {"head", "tail", "relation"}:
             wanted |= {"head", "tail", "relation"}
-        for split, rows in self.rows.items():
+        for split, rows in self.lines.items():
             good = []
             for line, name, row in rows:
                 try:
                     good.append((line, name, check_row(row, wanted)))
                 except (ValueError, TypeError, RecursionError) as error:
                     self.problems.append(Problem(name, line, str(error)[:300]))
-            self.rows[split] = good
+            self.lines[split] = good
         self.labels = wanted
 
-    def convert_tags(self):
+    def convert_tags(self) -> None:
         """Convert the tags to BIO, and say so; list the rows with tags of another scheme than the others."""
         if "ner_tags" not in self.labels:
             return
         scheme = recognise_scheme(
             (
                 (split, f"{name}, line {line}", row["ner_tags"])
-                for split in self.rows
-                for line, name, row in self.rows[split]
+                for split, rows in self.lines.items()
+                for line, name, row in rows
             ),
             self.config.tag_scheme,
             "correct the posts of one of them, or name the scheme of all, e.g. --tag_scheme {scheme}",
         )
         changed, has_begin = 0, False
-        for split, rows in self.rows.items():
+        for split, rows in self.lines.items():
             good, counts = [], self.irregularities[split]
             for line, name, row in rows:
                 tags = row["ner_tags"]
@@ -153,20 +157,21 @@ class Posts(PostsBuilder):
                 counts[ORPHANS if scheme.name == "BIO" else f"entities that break {scheme}, kept"] += (
                     scheme.count_faults(tags)
                 )
-                has_begin |= any("B" in map(str.upper, scheme.read(tag) or ()) for tag in tags)
+                has_begin |= any((scheme.read(tag) or "O")[0] == "B" for tag in tags)
                 changed += sum(before != after for before, after in zip(tags, row["ner_tags"], strict=True))
                 good.append((line, name, row))
-            self.rows[split] = good
+            self.lines[split] = good
         if changed:
             self.notes.append(describe_conversion(scheme, changed, has_begin))
 
-    def cut_splits(self):
+    def cut_splits(self) -> None:
         """Cut the splits that have no file from the train split, or from a single file, and say so."""
         wanted = self.config.split_sizes is not None
         sizes = check_sizes(self.config.split_sizes or SIZES)
         single = "all" in self.rows
-        for values in (self.rows, self.files, self.irregularities) if single else ():
-            values["train"] = values.pop("all")
+        if single:
+            self.rows, self.files = {"train": self.rows["all"]}, {"train": self.files["all"]}
+            self.irregularities = {"train": self.irregularities["all"]}
         missing = [split for split in SPLITS if split not in self.rows and sizes[split]]
         if "train" in missing or not missing or not (single or wanted):
             if wanted and "train" in missing:
@@ -243,7 +248,7 @@ class Posts(PostsBuilder):
         return raw
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(Posts, __doc__)
     parser.add_argument(
         "--objects",
