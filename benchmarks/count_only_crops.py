@@ -1,12 +1,15 @@
 """A copy of MNRE whose crops carry nothing but their number, to measure how far the released crops' leak alone carries.
 
     python benchmarks/count_only_crops.py --data_dir RAW --output_dir data/mnre_crop_counts
+    python benchmarks/count_only_crops.py --data_dir RAW --output_dir data/mnre_shuffled_counts --shuffle
 
 Each pair has as many crops as were released with it, all of them the same grey square, and no picture. Train on it as
-on any other data set, with num_objects 4; the text is unchanged.
+on any other data set, with num_objects 4; the text is unchanged. As a control, --shuffle gives each pair the number of
+another pair of its split, drawn at random.
 """
 
 import argparse
+import random
 from pathlib import Path
 
 from PIL import Image
@@ -21,14 +24,23 @@ class CropCounts(Mnre):
 
     NAME = "mnre_crop_counts"
     placeholder: Path
+    shuffle = False
 
     def read_raw(self) -> RawData:
         raw = super().read_raw()
-        for post in (post for posts in raw.splits.values() for post in posts):
-            post.image = post.image_file = None
-            post.crop_files = [self.placeholder] * len(post.crops)
+        for posts in raw.splits.values():
+            counts = [len(post.crops) for post in posts]
+            if self.shuffle:
+                random.Random(0).shuffle(counts)
+            for post, count in zip(posts, counts, strict=True):
+                post.image = post.image_file = None
+                post.crops = ["grey"] * count
+                post.crop_files = [self.placeholder] * count
         raw.about["objects"] = "released"
-        raw.about["warnings"].append("the crops are grey squares: only their number is that of the released ones")
+        raw.about["warnings"].append(
+            "the crops are grey squares: only their number is that of the released ones"
+            + (" of another pair, drawn at random" if self.shuffle else "")
+        )
         return raw
 
 
@@ -36,7 +48,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="folder that holds the raw files")
     parser.add_argument("--output_dir", type=Path, default=Path("data/mnre_crop_counts"))
+    parser.add_argument("--shuffle", action="store_true", help="give each pair the number of another one")
     args = parser.parse_args()
+    CropCounts.shuffle = args.shuffle
     CropCounts.placeholder = args.output_dir.with_name(args.output_dir.name + ".png").resolve()
     CropCounts.placeholder.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), "grey").save(CropCounts.placeholder)

@@ -31,6 +31,7 @@ SHORTEST, LONGEST = 14, 78
 GROUP = 50  # batches that are sorted by length together, as transformers' LengthGroupedSampler does
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
 NARROW = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 TINY_VISION = {"depths": [1, 1, 1, 1], "layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32]}
@@ -38,6 +39,7 @@ TINY_VISION = {"depths": [1, 1, 1, 1], "layer_type": "basic", "embedding_size": 
 SIZES = {
     "large": ({**LARGE, "vocab_size": 50265}, {}, 800, 224),  # RoBERTa-large has this vocabulary
     "base": ({}, {}, 800, 224),
+    "minilm": (MINILM, {}, 800, 224),
     "width128": (NARROW, {}, 128, 224),
     "tiny": (TINY, TINY_VISION, 20, 32),
 }

@@ -12,7 +12,7 @@ from .checks import check_finite
 from .crf import entity_type
 from .crops import add_crops, check_cropper, describe_crop
 from .posts import Post, read_post
-from .words import EntityPairError, Word, check_span, split_pair
+from .words import SAVED_SPLITTING, EntityPairError, Word, check_span, split_pair, split_text
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -60,11 +60,21 @@ class PostPipeline(Pipeline):
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
+    @property
+    def word_splitting(self) -> str:
+        """How the processor splits text; one that comes with the code of an older checkpoint does not say."""
+        return getattr(self.processor, "word_splitting", SAVED_SPLITTING)
+
     def load(self, post: Post | str | Mapping, **options) -> Post:
-        """A post with its pictures read; `options` are those of `Post.load_pictures`. A `Post` is ready as it is."""
+        """A post with its pictures read; `options` are those of `Post.load_pictures`.
+
+        A `Post` is ready as it is, unless another pipeline has split its text in another way.
+        """
         if not hasattr(post, "load_pictures"):  # another checkpoint's code has a Post of its own
-            post = read_post(post, self.keys, self.example)
+            post = read_post(post, self.keys, self.example, self.word_splitting)
             post.load_pictures(self.processor, **options)
+        elif getattr(post, "splitting", None) not in (None, self.word_splitting):
+            post = replace(post, words=split_text(post.text, self.word_splitting), splitting=self.word_splitting)
         return post
 
     def read_with_crops(self, posts: Iterable, cropper: Callable, **call) -> Iterator[Post]:
@@ -140,10 +150,11 @@ class PostPipeline(Pipeline):
 class MultimodalTokenClassificationPipeline(PostPipeline):
     """Find the entities of posts: `pipeline("multimodal-token-classification", model=..., trust_remote_code=True)`.
 
-    A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). One
-    post gives a list of entities, a list of posts a list of lists, a data set or generator an iterator. A text that is
-    longer than the encoder's limit is read in overlapping windows, and decoded as a whole. Pictures and mates in a
-    batch change nothing in a post's answer but rounding.
+    A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). A
+    text is split as the processor's word_splitting says; with tokens beside it, these are its words. One post gives a
+    list of entities, a list of posts a list of lists, a data set or generator an iterator. A text that is longer than
+    the encoder's limit is read in overlapping windows, and decoded as a whole. Pictures and mates in a batch change
+    nothing in a post's answer but rounding.
 
     Args:
         aggregation_strategy: "simple" gives entities. "none" gives each word with its tag. "first", "average" and
@@ -168,9 +179,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     Returns:
         For each entity {"entity": type, "score": probability under the CRF that exactly these words are such an entity,
         "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}. With
-        tokens the text is the words with single spaces between. For each word ("none") also "index", and "entity" is
-        the tag. Where a cropper has looked also "objects": [{"box": (left, top, right, bottom) in pixels of the upright
-        picture, "score", "label"}, ...], those that the model saw, at most `num_objects`; the crop is
+        tokens alone the text is the words as `join_words` joins them. For each word ("none") also "index", and "entity"
+        is the tag. Where a cropper has looked also "objects": [{"box": (left, top, right, bottom) in pixels of the
+        upright picture, "score", "label"}, ...], those that the model saw, at most `num_objects`; the crop is
         `load_picture(post["image"]).crop(box)`.
 
     Raises:
@@ -383,7 +394,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                 if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
                     head, tail = ((starts[start], ends[end]) for start, end in spans)
                 else:
-                    words, head, tail = split_pair(post.text, head, tail)
+                    words, head, tail = split_pair(post.text, head, tail, self.word_splitting)
             yield words, head, tail
 
     def answer(self, posts):

@@ -1,14 +1,15 @@
 """Posts: what kind of post or row a dict is, and the class that holds a post until a model has answered."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from transformers.utils import logging
 
 from .checks import is_listing
 from .pictures import PictureError, is_url
-from .words import Word, split_text
+from .words import DEFAULT_SPLITTING, Word, align_words, join_words, split_pair, split_text
 
 logger = logging.get_logger(__name__)
 
@@ -17,14 +18,25 @@ COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes"
 COLUMNS += ("entities", "relations", "regions", "entity_boxes", "image_errors", "pairs_left_out")  # of answers, too
 
 
+class PictureReader(Protocol):
+    """What reads the pictures of a post: an `I2SRMProcessor`."""
+
+    def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> object:
+        """A picture as a model gets it."""
+
+    def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
+        """A picture at full size, and as `load_picture` gives it."""
+
+
 @dataclass
 class Post:
     """A post from the dict that a user gives to the answer of a model.
 
     Args:
-        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        text: the text that offsets refer to; of a post given as tokens alone, these as `join_words` joins them.
         words: the words of the text.
         tokens: the words of a post given as tokens, else `None`.
+        splitting: how the text of a post without tokens is split.
         id: of the post, if it has one.
         head, tail, pairs: the entities that a relation is asked of, as they are given.
         image, objects: the picture and the crops: at first as they are given, then as PIL images.
@@ -41,12 +53,13 @@ class Post:
     text: str
     words: list[Word]
     tokens: list[str] | None = None
+    splitting: str | None = None
     id: str | None = None
     head: object = None
     tail: object = None
     pairs: object = None
     image: object = None
-    objects: object = None
+    objects: Sequence[object] | None = None
     image_errors: dict[str, str] = field(default_factory=dict)
     image_name: str | None = None
     crop_names: list[str] = field(default_factory=list)
@@ -69,7 +82,7 @@ class Post:
 
     def load_pictures(
         self,
-        processor,
+        processor: PictureReader,
         on_image_error: str | None = None,
         allow_private_addresses: bool | None = None,
         for_cropper: bool = False,
@@ -85,7 +98,7 @@ class Post:
             PictureError: a picture cannot be read, and that is not allowed.
         """
 
-        def load(picture, name: str, read: Callable = processor.load_picture):
+        def load(picture: object, name: str, read: Callable = processor.load_picture) -> Any:
             if picture is None:
                 return None
             try:
@@ -135,15 +148,17 @@ def check_labels(labels: Mapping) -> None:
         raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
 
 
-def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
+def read_post(post: str | Mapping, keys: tuple[str, ...], example: str, splitting: str = DEFAULT_SPLITTING) -> Post:
     """Check a text, or a dict of the parts of a post, and split it into words; pictures stay as they are given.
 
     Args:
         keys: that a post may have beside `COLUMNS`.
         example: a correct call, for messages.
+        splitting: of a text without tokens, as of `split_text`.
 
     Raises:
-        ValueError: not a post; unknown keys; not one of text and tokens; no words; objects that are not a list.
+        ValueError: not a post; unknown keys; neither text nor tokens, or tokens that the text does not consist of; no
+            words; objects that are not a list.
     """
     if isinstance(post, str):
         post = {"text": post}
@@ -152,9 +167,9 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
     if unknown := [str(name) for name in post if name not in (*keys, *COLUMNS)]:
         raise ValueError(f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(keys)}; e.g. {example}")
     text, tokens, crops = post.get("text"), post.get("tokens"), post.get("objects")
-    if (text is None) == (tokens is None):
+    if text is None and tokens is None:
         raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {example}")
-    if tokens is None and not isinstance(text, str):
+    if text is not None and not isinstance(text, str):
         raise ValueError(f"text={text!r:.200} is not a str; e.g. {example}")
     if tokens is not None:
         listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
@@ -164,7 +179,7 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
                 f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]'
             )
         tokens = words
-    posts = split_posts(text, tokens)[0] if text or tokens else []
+    posts = split_posts(text, tokens, splitting)[0] if tokens or (text and tokens is None) else []
     if not posts or not posts[0].words:
         value = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
         raise ValueError(f"{value} has no words; e.g. {example}")
@@ -178,27 +193,49 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str) -> Post:
     return posts[0]
 
 
-def split_posts(text, tokens) -> tuple[list[Post], bool]:
-    """Split one text or a list of texts, or the tokens of one post or of several, into words.
+def split_posts(text: object, tokens: object, splitting: str = DEFAULT_SPLITTING) -> tuple[list[Post], bool]:
+    """Split one text or a list of texts into words, or take the tokens of one post or of several as words.
+
+    Args:
+        text, tokens: one of them, or both: then the tokens are the words, and offsets refer to the text.
+        splitting: of texts without tokens, as of `split_text`.
 
     Returns:
         The posts, and whether it is a single one that was given without a list around it.
 
     Raises:
-        ValueError: not one of the two arguments, or something else than texts or words.
+        ValueError: none of the two arguments, or something else than texts or words; tokens that a text does not
+            consist of.
     """
-    if (text is None) == (tokens is None):
+    if text is None and tokens is None:
         raise ValueError(
             'give either text or tokens, e.g. processor(text="Kobe lands in Paris") or '
             'processor(tokens=["Kobe", "lands", "in", "Paris"])'
         )
+    texts: list[str] = []
+    items = text if isinstance(text, Iterable) and not isinstance(text, str) else [text]
+    for item in () if text is None else items:
+        if not isinstance(item, str):
+            raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
+        texts.append(item)
+    if tokens is None:
+        posts = [Post(item, split_text(item, splitting), splitting=splitting) for item in texts]
+        return posts, isinstance(text, str)
+    posts, single = posts_of_tokens(tokens)
     if text is not None:
-        texts = text if isinstance(text, list) else [text]
-        for item in texts:
-            if not isinstance(item, str):
-                raise ValueError(f'text holds {item!r}, expected str; for words call processor(tokens=["a", "b"])')
-        return [Post(item, split_text(item)) for item in texts], isinstance(text, str)
-    if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+        if isinstance(text, str) != single or len(texts) != len(posts):
+            raise ValueError(
+                f"{len(texts)} texts, but tokens of {len(posts)} posts: give as many, e.g. "
+                'processor(text="Kobe lands!", tokens=["Kobe", "lands", "!"]), or leave out one of the two'
+            )
+        for post, item in zip(posts, texts, strict=True):
+            post.text, post.words = item, align_words(item, post.tokens or [])
+    return posts, single
+
+
+def posts_of_tokens(tokens: object) -> tuple[list[Post], bool]:
+    """The posts of `split_posts` for tokens alone."""
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         raise ValueError(f"tokens={tokens!r} is not a list of words; call processor(text=...) or (tokens=[...])")
     tokens = list(tokens)
     single = len(tokens) > 0 and isinstance(tokens[0], str)
@@ -206,18 +243,52 @@ def split_posts(text, tokens) -> tuple[list[Post], bool]:
     for names in [tokens] if single else tokens:
         if isinstance(names, str) or not hasattr(names, "__iter__"):
             raise ValueError(f'tokens holds {names!r} among posts, expected lists of words, e.g. tokens=[["Kobe"]]')
-        words, start = [], 0
+        names = list(names)
         for name in names:
             if not isinstance(name, str):
                 raise ValueError(f'tokens holds {name!r}, expected words, e.g. tokens=["Kobe", "lands"]')
-            words.append(Word(name, start, start + len(name)))
-            start += len(name) + 1
-        names = [word.text for word in words]
-        posts.append(Post(" ".join(names), words, names))
+        text, words = join_words(names)
+        posts.append(Post(text, words, [word.text for word in words]))
     return posts, single
 
 
-def one_per_post(values, name: str, count: int, single: bool) -> list:
+def split_row(row: Mapping, kind: str | None, splitting: str = DEFAULT_SPLITTING) -> tuple[list[str], object, object]:
+    """The words of a row of a data set, and its head and tail as spans of words.
+
+    Args:
+        row: tokens or text; of a pair with text alone, head and tail are spans of characters.
+        kind: as of `kind_of`.
+        splitting: of a text, as of `split_text`.
+    """
+    head, tail = row.get("head"), row.get("tail")
+    if "tokens" in row:
+        return row["tokens"], head, tail
+    if kind == "pair":
+        words, head, tail = split_pair(row["text"], head, tail, splitting)
+    else:
+        words = split_text(row["text"], splitting)
+    return [word.text for word in words], head, tail
+
+
+def word_offsets(posts: list[Post], first_words: list[int], truncated: list[int]) -> dict[str, list]:
+    """The words of posts that are in their rows, with their offsets and the number of those that are not.
+
+    Args:
+        first_words: the first word of each post that is in.
+        truncated: how many words of each post are not.
+    """
+    kept = [
+        post.words[first : first + len(post.words) - cut]
+        for post, first, cut in zip(posts, first_words, truncated, strict=True)
+    ]
+    return {
+        "words": [[word.text for word in words] for words in kept],
+        "word_offsets": [[(word.start, word.end) for word in words] for words in kept],
+        "num_truncated_words": truncated,
+    }
+
+
+def one_per_post(values: object, name: str, count: int, single: bool) -> list:
     """The values of an argument as a list of one a post; of one that is `None`, a `None` each.
 
     Args:
@@ -232,7 +303,7 @@ def one_per_post(values, name: str, count: int, single: bool) -> list:
     # A list with one picture for one post is taken as a batch of one.
     if single and not (name == "images" and isinstance(values, (list, tuple))):
         return [values]
-    if not is_listing(values) or len(values) != count:
+    if not is_listing(values) or not isinstance(values, Collection) or len(values) != count:
         got = len(values) if isinstance(values, (list, tuple)) else repr(values)[:60]
         example = [(0, 1)] * count if name in ("head", "tail") else [None] * count
         absent = "" if name in ("head", "tail") else ", with None where there is none"
@@ -243,4 +314,14 @@ def one_per_post(values, name: str, count: int, single: bool) -> list:
     return list(values)
 
 
-__all__ = ["COLUMNS", "Post", "check_labels", "kind_of", "one_per_post", "read_post", "split_posts"]
+__all__ = [
+    "COLUMNS",
+    "Post",
+    "check_labels",
+    "kind_of",
+    "one_per_post",
+    "read_post",
+    "split_posts",
+    "split_row",
+    "word_offsets",
+]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
 from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -16,8 +17,18 @@ from .checks import IGNORE, check_whole_number, check_words, is_listing, label_i
 from .crops import add_crops, check_cropper
 from .loading import loading
 from .pictures import limit_aspect, load_picture, read_bytes
-from .posts import check_labels, kind_of, one_per_post, split_posts
-from .words import MARKERS, best_windows, check_span, mark_pair, overlapping_windows, split_pair, split_text
+from .posts import check_labels, kind_of, one_per_post, split_posts, split_row, word_offsets
+from .words import (
+    DEFAULT_SPLITTING,
+    MARKERS,
+    SAVED_SPLITTING,
+    best_windows,
+    check_span,
+    check_splitting,
+    mark_pair,
+    overlapping_windows,
+    split_pair,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -40,6 +51,9 @@ class I2SRMProcessor(ProcessorMixin):
             side of 1024 and moves levels (0 to 255) by about 0.5 on the mean, less than another resampling filter
             does; with 1 it begins at 512 and moves them by 1 to 2. `None` decodes in full. PIL images and arrays are
             decoded already. It is saved with the processor, so that a model sees the same in training and inference.
+        word_splitting: how raw text is split into words: "multilingual", "words", "spaces", "hashtags_apart" or
+            "signs_apart", as `split_text` says. It is saved with the processor too, and should give words as those of
+            the training data; a processor that was saved without it splits as "words" does.
 
     Example:
 
@@ -56,25 +70,23 @@ class I2SRMProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: object = None,
+        tokenizer: object = None,
         num_objects: int = 3,
         max_length: int | None = None,
         max_pixels: int = 50_000_000,
         reduced_decode: float | None = 2,
-        **kwargs,
+        word_splitting: str = DEFAULT_SPLITTING,
+        **kwargs: object,
     ):
-        for name, value, low in (
-            ("num_objects", num_objects, 0),
-            ("max_length", max_length, 3),
-            ("max_pixels", max_pixels, 1),
-        ):
-            if value is not None or name != "max_length":
-                check_whole_number(name, value, low)
+        check_whole_number("num_objects", num_objects, 0)
+        check_whole_number("max_pixels", max_pixels, 1)
+        if max_length is not None:
+            check_whole_number("max_length", max_length, 3)
         if reduced_decode is not None and (isinstance(reduced_decode, str) or not reduced_decode >= 1):  # NaN fails
             raise ValueError(f"reduced_decode={reduced_decode} would enlarge pictures again; use 2, or None for never")
         self.num_objects, self.max_length, self.max_pixels = num_objects, max_length, max_pixels
-        self.reduced_decode = reduced_decode
+        self.reduced_decode, self.word_splitting = reduced_decode, check_splitting(word_splitting)
         kwargs.pop("processor_class", None)
         super().__init__(pil_backed(image_processor), tokenizer, **kwargs)
         # A tokenizer takes options by changing itself. It is always called with the same ones, and for the first time
@@ -86,6 +98,11 @@ class I2SRMProcessor(ProcessorMixin):
         """As of `ProcessorMixin`; raises `CheckpointError`, which names folder, file and reason."""
         with loading("processor", pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_args_and_dict(cls, args: list, processor_dict: dict, **kwargs: object) -> "I2SRMProcessor":
+        """As of `ProcessorMixin`; a processor that was saved without word_splitting splits as it did then."""
+        return super().from_args_and_dict(args, {"word_splitting": SAVED_SPLITTING, **processor_dict}, **kwargs)
 
     @classmethod
     def from_encoders(
@@ -137,15 +154,15 @@ class I2SRMProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | list[str] | None = None,
-        images=None,
-        objects=None,
+        images: object = None,
+        objects: object = None,
         *,
         tokens: list[str] | list[list[str]] | None = None,
         ner_tags: list | None = None,
-        head=None,
-        tail=None,
-        relation=None,
-        label=None,
+        head: object = None,
+        tail: object = None,
+        relation: object = None,
+        label: object = None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -157,18 +174,18 @@ class I2SRMProcessor(ProcessorMixin):
         """Process one post or a list of posts.
 
         Args:
-            text: raw text, or a list of texts; split by `split_text`.
-            tokens: words of a post, or a list of posts' words, instead of `text`.
+            text: raw text, or a list of texts; split as the processor's word_splitting says.
+            tokens: words of a post, or a list of posts' words, instead of `text` or, for offsets into it, with it.
             images: a picture or `None` a post: PIL image, path, URL, bytes, array or the dict of a `datasets.Image`.
             objects: a list of object crops (each like a picture) or `None` a post.
             ner_tags: a tag per word, ids or (with `label2id`) names.
             head, tail: the two entities of a post, each (start, end) or {"start": ..., "end": ...} with the end
-                exclusive: words with `tokens`, characters with `text`. Needs the entity markers.
+                exclusive: words with `tokens`, characters with `text` alone. Needs the entity markers.
             relation: the relation of each pair, ids or (with `label2id`) names.
             label: the label of each post, ids or (with `label2id`) names.
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
-                out before calling the model). Offsets refer to the text, or to the words joined with single spaces.
+                out before calling the model). Offsets refer to the text, or to the words as `join_words` joins them.
             cropper: finds the objects of posts with a picture and no `objects` (`None` or an empty list): an
                 `ObjectCropper`, or any callable as crops.py says. Objects that are given win. All pictures of the call
                 go to it together, at full size; it gets no labels. A post without a picture gets no crops.
@@ -178,8 +195,8 @@ class I2SRMProcessor(ProcessorMixin):
         Returns:
             input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
             `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`; with
-            `label` instead of the last two labels (B,);
-            pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
+            `label` instead of the last two labels (B,); pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any
+            picture is given.
 
         Raises:
             ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures,
@@ -189,20 +206,17 @@ class I2SRMProcessor(ProcessorMixin):
             raise ValueError(f"return_tensors={return_tensors!r}: only return_tensors='pt' is supported")
         if label2id is not None and not isinstance(label2id, dict):
             raise ValueError(f"label2id={label2id!r:.200} is not a dict; e.g. label2id=model.config.label2id")
-        if not isinstance(text, str) and hasattr(text, "__iter__"):
-            text = list(text)
-        posts, single = split_posts(text, tokens)
+        posts, single = split_posts(text, tokens, self.word_splitting)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
         labels = {"ner_tags": ner_tags, "head": head, "tail": tail, "relation": relation, "label": label}
         labels = {name: values for name, values in labels.items() if values is not None}
         check_labels(labels)
-        columns = {
-            name: one_per_post(values, name, len(posts), single)
-            for name, values in {"images": images, "objects": objects, **labels}.items()
-        }
+        arguments = {"images": images, "objects": objects, **labels}
+        columns = {name: one_per_post(values, name, len(posts), single) for name, values in arguments.items()}
         check_cropper(cropper)
-        for post, post.image, post.objects in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
+        for post, image, crops in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
+            post.image, post.objects = image, crops
             if callable(cropper) and post.needs_crops:
                 post.whole, post.image = self.load_whole(post.image)
         add_crops(posts, cropper)
@@ -210,8 +224,9 @@ class I2SRMProcessor(ProcessorMixin):
         rows = []
         for post, *values in zip(posts, *columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
-            if kind == "pair" and text is not None:
-                post.words, row["head"], row["tail"] = split_pair(post.text, row["head"], row["tail"])
+            if kind == "pair" and post.tokens is None:
+                pair = row["head"], row["tail"]
+                post.words, row["head"], row["tail"] = split_pair(post.text, *pair, self.word_splitting)
             row["tokens"] = [word.text for word in post.words]
             rows.append(self.encode_row(row, label2id, max_length, kind))
         first_words = [row.pop("first_word", 0) for row in rows]
@@ -222,15 +237,9 @@ class I2SRMProcessor(ProcessorMixin):
                 "were truncated; see return_word_offsets=True"
             )
         pictures = self.encode_pictures([post.image for post in posts], [post.objects for post in posts])
-        features = {**self.pad(rows, pad_to_multiple_of), **pictures}
+        features: dict = {**self.pad(rows, pad_to_multiple_of), **pictures}
         if return_word_offsets:
-            kept = [
-                post.words[first : first + len(post.words) - cut]
-                for post, first, cut in zip(posts, first_words, truncated, strict=True)
-            ]
-            features["words"] = [[word.text for word in words] for words in kept]
-            features["word_offsets"] = [[(word.start, word.end) for word in words] for words in kept]
-            features["num_truncated_words"] = truncated
+            features |= word_offsets(posts, first_words, truncated)
         if return_objects:
             features["objects"] = [(post.crops or [])[: self.num_objects] for post in posts]
         return BatchFeature(features)
@@ -279,20 +288,12 @@ class I2SRMProcessor(ProcessorMixin):
         kind = kind_of(row) if kind is None else kind
         if kind == "encoded":
             return dict(row)
-        options = {"label2id": label2id, "max_length": max_length}
-        head, tail = row.get("head"), row.get("tail")
-        if "tokens" in row:
-            tokens = row["tokens"]
-        elif kind == "pair":
-            words, head, tail = split_pair(row["text"], head, tail)
-            tokens = [word.text for word in words]
-        else:
-            tokens = [word.text for word in split_text(row["text"])]
+        tokens, head, tail = split_row(row, kind, self.word_splitting)
         if kind == "pair":
-            return self.encode_pair(tokens, head, tail, row.get("relation"), **options)
+            return self.encode_pair(tokens, head, tail, row.get("relation"), label2id, max_length)
         if kind == "labelled":
-            return self.encode_post(tokens, row.get("label"), **options)
-        return self.encode_tokens(tokens, row.get("ner_tags"), **options)
+            return self.encode_post(tokens, row.get("label"), label2id, max_length)
+        return self.encode_tokens(tokens, row.get("ner_tags"), label2id, max_length)
 
     def encode_tokens(
         self,
@@ -356,7 +357,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     def _word_row(self, pieces: list[list[int]], room: int) -> tuple[dict, list[int]]:
         """The row of words given as sub-tokens, cut to `room`, and the positions of the words that are in."""
-        input_ids, word_starts = [], []
+        input_ids, word_starts = list[int](), list[int]()
         for ids in pieces:
             if len(input_ids) >= room:
                 break
@@ -403,8 +404,8 @@ class I2SRMProcessor(ProcessorMixin):
     def encode_pair(
         self,
         tokens: list[str],
-        head,
-        tail,
+        head: object,
+        tail: object,
         relation: int | str | None = None,
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
@@ -504,13 +505,13 @@ class I2SRMProcessor(ProcessorMixin):
             for name in rows[0]
         }
 
-    def load_picture(self, picture, allow_private_addresses: bool | None = None):
+    def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> Image.Image:
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
-        options = {"max_pixels": self.max_pixels, "min_side": self._min_side(), "allow_private_addresses": allowed}
-        return limit_aspect(load_picture(picture, **options))
+        side = self._min_side()
+        return limit_aspect(load_picture(picture, self.max_pixels, min_side=side, allow_private_addresses=allowed))
 
-    def load_whole(self, picture, allow_private_addresses: bool | None = None) -> tuple:
+    def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
         """A picture at full size, which croppers get, and as `load_picture` gives it; it is read or downloaded once."""
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
         if isinstance(picture, Mapping) and picture.get("bytes") is None:

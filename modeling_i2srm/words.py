@@ -1,18 +1,53 @@
 """Words of posts: splitting raw text, markers around two entities, and windows over long posts."""
 
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import regex
 
-# Web addresses, then words with their @ or # and inner apostrophes, hyphens and decimal points, then single graphemes.
-INNER = r"[\p{L}\p{M}\p{N}_\u200c\u200d]"  # the zero-width joiners stand inside words of Persian and Indic scripts
-WORD = regex.compile(
-    r"https?://\S+|www\.\S+"
-    rf"|[@#]?[\p{{L}}\p{{N}}_]{INNER}*(?:(?:['’-](?=[\p{{L}}\p{{N}}])|(?<=\p{{N}})[.,](?=\p{{N}})){INNER}+)*"
-    r"|\p{GCB=Prepend}|(?!\s)\X"  # a prepended sign would take white space along
-)
+# Letters of scripts that are written without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese ...
+UNSPACED = r"[[\p{L}\p{Nl}]&&[\p{Script=Bopomofo}\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{LB=SA}]]"
+# The punctuation of these scripts, which has no spaces around it either.
+UNSPACED_SIGN = r"[[\u3001-\u303f\uff01-\uff65]&&[\p{P}\p{S}]]"
+HAS_UNSPACED = regex.compile(rf"(?V1){UNSPACED}|{UNSPACED_SIGN}")
+ENDS_UNSPACED = regex.compile(rf"(?V1)(?:{UNSPACED}|{UNSPACED_SIGN})[\p{{M}}\u200c\u200d]*\Z")
+
+
+def word_pattern(signs: str, unspaced: bool) -> regex.Pattern:
+    """Web addresses, then words with inner apostrophes, hyphens and decimal points, then single graphemes.
+
+    Args:
+        signs: that belong to the word after them, of # and @.
+        unspaced: whether letters of scripts without spaces are single graphemes.
+    """
+    cut = rf"--{UNSPACED}" if unspaced else ""
+    inner = (
+        rf"[[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d]{cut}]"  # the joiners stand inside words of Persian and Indic scripts
+    )
+    first, next_to = rf"[[\p{{L}}\p{{N}}_]{cut}]", rf"[[\p{{L}}\p{{N}}]{cut}]"
+    address = rf"[\S{cut}--{UNSPACED_SIGN}]" if unspaced else r"\S"
+    sign = f"[{signs}]?" if signs else ""
+    character = rf"|(?={UNSPACED})\X[\p{{M}}\u200c\u200d]*" if unspaced else ""  # all vowel signs stay with a letter
+    return regex.compile(
+        rf"(?V1)https?://{address}+|www\.{address}+"
+        rf"|{sign}{first}{inner}*(?:(?:['’-](?={next_to})|(?<=\p{{N}})[.,](?=\p{{N}})){inner}+)*"
+        rf"{character}|\p{{GCB=Prepend}}|(?!\s)\X"  # a prepended sign would take white space along
+    )
+
+
+# For each splitting the patterns of a text without letters of unspaced scripts, which is faster, and of one with them.
+SPLITTINGS = {
+    "spaces": (regex.compile(r"\S+"),) * 2,
+    "words": (word_pattern("@#", False),) * 2,
+    "multilingual": (word_pattern("@#", False), word_pattern("@#", True)),
+    "hashtags_apart": (word_pattern("@", False), word_pattern("@", True)),
+    "signs_apart": (word_pattern("", False), word_pattern("", True)),
+}
+DEFAULT_SPLITTING = "multilingual"
+SAVED_SPLITTING = "words"  # of processors that were saved before they had a choice
 
 
 class Word(NamedTuple):
@@ -23,18 +58,108 @@ class Word(NamedTuple):
     end: int
 
 
-def split_text(text: str) -> list[Word]:
+def check_splitting(splitting: object) -> str:
+    """Return the name of a splitting; raise a `ValueError` for one that is not in `SPLITTINGS`."""
+    if not isinstance(splitting, str) or splitting not in SPLITTINGS:
+        raise ValueError(
+            f"word_splitting={splitting!r:.200} must be one of {', '.join(SPLITTINGS)}, e.g. "
+            f'word_splitting="{DEFAULT_SPLITTING}"'
+        )
+    return splitting
+
+
+def split_text(text: str, splitting: str = DEFAULT_SPLITTING) -> list[Word]:
     """Split raw text into words; only white space is left out.
+
+    Args:
+        text: any text.
+        splitting: "spaces" splits at white space alone. "words" also splits punctuation and other signs off words, but
+            not # and @ from the word after them, and keeps web addresses. "multilingual" does the same, and makes each
+            character of scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese ...) a word.
+            "hashtags_apart" is as "multilingual", but a # is a word of its own, as in MNRE; "signs_apart" is too, but #
+            and @ are words of their own, as in Twitter-2017.
+
+    Raises:
+        ValueError: an unknown splitting.
 
     >>> split_text("@ann: Paris")
     [Word(text='@ann', start=0, end=4), Word(text=':', start=4, end=5), Word(text='Paris', start=6, end=11)]
     >>> [word.text for word in split_text("RT @ann: Paris, 3.5 km")]
     ['RT', '@ann', ':', 'Paris', ',', '3.5', 'km']
+    >>> for splitting in SPLITTINGS:
+    ...     print(f"{splitting:15}", *(word.text for word in split_text("@ann: (Paris), 去了Rome #nba", splitting)))
+    spaces          @ann: (Paris), 去了Rome #nba
+    words           @ann : ( Paris ) , 去了Rome #nba
+    multilingual    @ann : ( Paris ) , 去 了 Rome #nba
+    hashtags_apart  @ann : ( Paris ) , 去 了 Rome # nba
+    signs_apart     @ ann : ( Paris ) , 去 了 Rome # nba
     """
-    return [Word(match.group(), match.start(), match.end()) for match in WORD.finditer(text)]
+    try:
+        spaced, unspaced = SPLITTINGS[splitting]
+    except (KeyError, TypeError):
+        check_splitting(splitting)
+        raise
+    pattern = spaced if text.isascii() or not HAS_UNSPACED.search(text) else unspaced
+    return [Word(match.group(), match.start(), match.end()) for match in pattern.finditer(text)]
 
 
-def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
+def join_words(names: list[str]) -> tuple[str, list[Word]]:
+    """Join words to a text: single spaces between, but none beside a character of a script without spaces.
+
+    >>> join_words(["Kobe", "!"])
+    ('Kobe !', [Word(text='Kobe', start=0, end=4), Word(text='!', start=5, end=6)])
+    >>> join_words(["我", "在", "Michael", "Jordan", "家", "。"])[0]
+    '我在Michael Jordan家。'
+    """
+    text = " ".join(names)
+    spaced = text.isascii() or not HAS_UNSPACED.search(text)  # as most texts are
+    words, start = [], 0
+    for name, next_name in zip_longest(names, names[1:], fillvalue=""):
+        words.append(Word(name, start, start + len(name)))
+        start += len(name) + (spaced or are_spaced(name, next_name))
+    if not spaced:
+        signs = [" "] * words[-1].end
+        for word in words:
+            signs[word.start : word.end] = word.text
+        text = "".join(signs)
+    return text, words
+
+
+def are_spaced(word: str, next_word: str) -> bool:
+    """Whether a space stands between two words: not beside a character of a script without spaces."""
+    return not (word and next_word and (ENDS_UNSPACED.search(word) or HAS_UNSPACED.match(next_word)))
+
+
+def align_words(text: str, names: list[str]) -> list[Word]:
+    """Find the words of a text in it, in order.
+
+    >>> align_words("我在Jordan看球", ["我在", "Jordan", "看球"])
+    [Word(text='我在', start=0, end=2), Word(text='Jordan', start=2, end=8), Word(text='看球', start=8, end=10)]
+
+    Raises:
+        ValueError: the words, with white space between them, are not the text.
+    """
+    words, start = [], 0
+    for n, name in enumerate(names):
+        while not text.startswith(name, start) and text[start : start + 1].isspace():
+            start += 1
+        if not name or not text.startswith(name, start):
+            raise ValueError(
+                f"tokens[{n}]={name!r:.80} is not what text continues with, {text[start : start + 40]!r}: give words "
+                "that text consists of, or leave out one of the two"
+            )
+        words.append(Word(name, start, start + len(name)))
+        start += len(name)
+    if rest := text[start:].strip():
+        raise ValueError(
+            f"text continues with {rest!r:.80} after the last of {len(names)} tokens: leave out one of them"
+        )
+    return words
+
+
+def split_pair(
+    text: str, head: object, tail: object, splitting: str = DEFAULT_SPLITTING
+) -> tuple[list[Word], tuple[int, int], tuple[int, int]]:
     """Split raw text so that two spans of characters begin and end at words.
 
     >>> words, head, tail = split_pair("Kobe in #Paris!", (0, 4), (9, 14))
@@ -52,7 +177,7 @@ def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tupl
     words = [
         Word(word, start + offset, end + offset)
         for offset, stop in zip(cuts, cuts[1:], strict=False)
-        for word, start, end in split_text(text[offset:stop])
+        for word, start, end in split_text(text[offset:stop], splitting)
     ]
     in_words = []
     for name, (start, end) in zip(("head", "tail"), spans, strict=True):
@@ -60,7 +185,7 @@ def split_pair(text: str, head, tail) -> tuple[list[Word], tuple[int, int], tupl
         if not inside:
             raise ValueError(f"{name}={(start, end)} holds no word: {text[start:end]!r}; e.g. {CALLS['characters']}")
         in_words.append((inside[0], inside[-1] + 1))
-    return words, *in_words
+    return words, in_words[0], in_words[1]
 
 
 # head start, head end, tail start, tail end (docs/concepts/method.md, section 7)
@@ -86,15 +211,18 @@ class MarkedPair:
     last_word: int
 
 
-def check_span(span, name: str, length: int, unit: str = "words") -> tuple[int, int]:
+def check_span(span: object, name: str, length: int, unit: str = "words") -> tuple[int, int]:
     """Return (start, end) of a span given as a pair or as {"start": ..., "end": ...}; the end is exclusive.
 
     Raises:
         ValueError: no such span, or one that is empty or outside of the post.
     """
     try:
-        start, end = (span["start"], span["end"]) if isinstance(span, dict) else span
-        if isinstance(span, (str, bytes)) or bool in (type(start), type(end)):
+        bounds = (span["start"], span["end"]) if isinstance(span, dict) else span
+        if not isinstance(bounds, Iterable) or isinstance(span, (str, bytes)):
+            raise TypeError
+        start, end = bounds
+        if bool in (type(start), type(end)):
             raise TypeError
         start, end = operator.index(start), operator.index(end)
     except (TypeError, ValueError, KeyError):
@@ -164,7 +292,7 @@ def mark_pair(
     spans = ((*head, markers[0], markers[1]), (*tail, markers[2], markers[3]))
     marked = MarkedPair([], [], [], first, last)
 
-    def add(ids: list[int], in_head: bool = False, in_tail: bool = False):
+    def add(ids: list[int], in_head: bool = False, in_tail: bool = False) -> None:
         marked.input_ids.extend(ids)
         marked.head_mask.extend([int(in_head)] * len(ids))
         marked.tail_mask.extend([int(in_tail)] * len(ids))
@@ -232,12 +360,19 @@ def best_windows(lengths: list[int], windows: list[tuple[int, int]]) -> list[int
 
 
 __all__ = [
+    "DEFAULT_SPLITTING",
     "MARKERS",
+    "SAVED_SPLITTING",
+    "SPLITTINGS",
     "EntityPairError",
     "MarkedPair",
     "Word",
+    "align_words",
+    "are_spaced",
     "best_windows",
     "check_span",
+    "check_splitting",
+    "join_words",
     "mark_pair",
     "overlapping_windows",
     "split_pair",

@@ -11,10 +11,10 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from tiny import RESNET, TAGS, VOCAB, enable_checkpointing, text_config, tiny_processor
+from tiny import RESNET, TAGS, VOCAB, assert_same, enable_checkpointing, text_config, tiny_processor
 from tiny_rows import rows, training_logs
 from torch import nn
-from transformers import AutoConfig, AutoModel, ResNetBackbone, ResNetConfig, set_seed
+from transformers import AutoConfig, AutoModel, ResNetBackbone, ResNetConfig, pipeline, set_seed
 from transformers.integrations.peft import MIN_PEFT_VERSION
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import check_peft_version, logging
@@ -33,6 +33,7 @@ from modeling_i2srm.words import MARKERS
 
 HEADS = ["ner", "relations"]
 CLASSES = dict(zip(HEADS, (I2SRMForTokenClassification, I2SRMForRelationClassification), strict=True))
+TASKS = dict(zip(HEADS, ("multimodal-token-classification", "multimodal-relation-classification"), strict=True))
 LABELS = {"ner": TAGS, "relations": ["None", "/per/per/peer", "/per/loc/place_of_residence"]}
 NEW_PARTS = {
     "ner": ["visual_prompt", "classifier", "crf", "attn_mixup", "semantic_loss"],
@@ -389,5 +390,9 @@ def test_merging_gives_an_ordinary_checkpoint(trained, tmp_path):
     loaded, report = CLASSES[trained.head].from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert torch.equal(logits_of(loaded, inputs), logits_of(merged, inputs))
+    build_processor(trained.head).save_pretrained(tmp_path)
+    post = {"text": "Kobe lands in Paris"} | ({} if trained.head == "ner" else {"head": (0, 4), "tail": (14, 19)})
+    pipe = pipeline(TASKS[trained.head], model=str(tmp_path), device="cpu")
+    assert_same(pipe(post), pipeline(TASKS[trained.head], model=merged, processor=pipe.processor, device="cpu")(post))
     if trained.head == "relations":
         assert len(loaded.get_input_embeddings().weight) == loaded.config.text_config.vocab_size == VOCAB + len(MARKERS)

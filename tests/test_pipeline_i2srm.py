@@ -34,7 +34,7 @@ from transformers.utils import logging as transformers_logging
 from modeling_i2srm.pictures import PictureError, is_url, load_picture
 from modeling_i2srm.pipeline_i2srm import find_entities, tags_of
 from modeling_i2srm.support.detectors import ObjectCropper, ObjectDetector
-from modeling_i2srm.words import EntityPairError, split_text
+from modeling_i2srm.words import EntityPairError, join_words, split_text
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 POST = {"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19)}
@@ -254,12 +254,9 @@ def test_offsets_of_entities_are_whole_words_of_the_text(pipes, name, text):
 @given(st.lists(st.sampled_from(INVISIBLE + ODD + SENTENCES[0].split()), min_size=1, max_size=12))
 @example(tokens=INVISIBLE)
 @example(tokens=ODD)
-def test_offsets_of_tokens_are_those_of_the_words_with_single_spaces(pipes, name, tokens):
-    words, start = [], 0
-    for token in tokens:
-        words.append((token, start, start + len(token)))
-        start += len(token) + 1
-    check_offsets(pipes[name]({"tokens": tokens}), " ".join(tokens), words)
+def test_offsets_of_tokens_refer_to_the_text_that_they_make(pipes, name, tokens):
+    text, words = join_words(tokens)
+    check_offsets(pipes[name]({"tokens": tokens}), text, words)
     every = pipes[name](tokens=tokens, aggregation_strategy="none", ignore_labels=[])
     assert [(word["word"], word["start"], word["end"]) for word in every] == words
 
@@ -925,7 +922,10 @@ def test_saved_pipelines_load_by_their_task(request, tmp_path, name, options):
         ({"inputs": [["Kobe", "lands"]]}, ["['Kobe', 'lands'] is not a post"]),
         ({"inputs": {"text": "Kobe", "img": "a.jpg"}}, ["no 'img'", "text, tokens, image, objects"]),
         ({"inputs": {"image": None}}, ["text=None, tokens=None", "one of them", 'pipe({"text"']),
-        ({"text": "Kobe", "tokens": ["Kobe"]}, ["text='Kobe', tokens=['Kobe']", "one of them"]),
+        ({"text": "Kobe lands", "tokens": ["Kobe", "la"]}, ["text continues with 'nds'", "leave out one of"]),
+        ({"text": "Kobe lands", "tokens": ["Kobe", "flies"]}, ["tokens[1]='flies' is not", "'lands'"]),
+        ({"text": "Kobe", "tokens": ["Kobe", ""]}, ["tokens[1]='' is not"]),
+        ({"text": "", "tokens": ["Kobe"]}, ["tokens[0]='Kobe' is not what text continues with, ''"]),
         ({"text": 3}, ["text=3 is not a str", 'pipe({"text"']),
         ({"text": ["Kobe", "lands"]}, ["text=['Kobe', 'lands'] is not a str"]),
         ({"text": ""}, ["text='' has no words", 'pipe({"text"']),

@@ -35,7 +35,7 @@ from modeling_i2srm.checks import IGNORE
 from modeling_i2srm.pictures import PictureError, load_picture
 from modeling_i2srm.prepare.conll import read_conll
 from modeling_i2srm.processing_i2srm import resnet_image_processor
-from modeling_i2srm.words import MARKERS, EntityPairError, mark_pair, split_pair, split_text
+from modeling_i2srm.words import MARKERS, EntityPairError, join_words, mark_pair, split_pair, split_text
 
 TOKENIZERS = {
     "uncased BERT": bert_tokenizer,
@@ -282,7 +282,8 @@ def test_raw_text_equals_its_words_and_says_where_they_are(name, text):
     of_text = processor(text=text, return_word_offsets=True)
     of_words = processor(tokens=words, return_word_offsets=True)
     assert [text[start:end] for start, end in of_text.pop("word_offsets")[0]] == words
-    assert [" ".join(words)[start:end] for start, end in of_words.pop("word_offsets")[0]] == words
+    joined, _ = join_words(words)
+    assert [joined[start:end] for start, end in of_words.pop("word_offsets")[0]] == words
     for inputs in (of_text, of_words):
         assert inputs.pop("words") == [words]
         assert inputs.pop("num_truncated_words") == [0]
@@ -780,7 +781,9 @@ def test_model_input_names_say_what_comes_out(name):
     ("call", "words"),
     [
         ({}, ["either text or tokens", "processor(text="]),
-        ({"text": "Kobe", "tokens": ["Kobe"]}, ["either text or tokens", "processor(tokens="]),
+        ({"text": "Kobe!", "tokens": ["Kobe"]}, ["text continues with '!'", "leave out one"]),
+        ({"text": ["Kobe"], "tokens": ["Kobe"]}, ["1 texts, but tokens of 1 posts", "processor(text="]),
+        ({"text": ["a", "b"], "tokens": [["a"]]}, ["2 texts, but tokens of 1 posts", "processor(text="]),
         ({"text": []}, ["no post", "processor(text="]),
         ({"text": ["Kobe", None]}, ["None", "expected str", "processor(tokens="]),
         ({"text": 3}, ["3", "expected str", "processor(tokens="]),

@@ -17,7 +17,7 @@ from transformers import RobertaTokenizer
 
 from ..processing_i2srm import I2SRMProcessor
 from ..version import __version__
-from ..words import EntityPairError, split_text
+from ..words import DEFAULT_SPLITTING, EntityPairError, split_text
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,15 @@ LISTS = (datasets.List, datasets.LargeList)
 PROVENANCE_KEYS = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
 
 
-def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = False) -> DatasetDict:
+def load_splits(
+    path: str, text_columns: tuple[str, ...], plain_text: bool = False, word_splitting: str | None = None
+) -> DatasetDict:
     """Load a data set and check its columns; pictures stay as bytes until the collator reads them.
 
     With `plain_text`, a data set without a column "tokens" may have a column "text", which is split into words.
+
+    Args:
+        word_splitting: how such a text is split, as of `split_text`.
     """
     try:
         splits = datasets.load_dataset(path)
@@ -44,7 +49,7 @@ def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = Fal
         ) from error
     for name, split in splits.items():
         if plain_text and "tokens" not in split.column_names and "text" in split.column_names:
-            splits[name] = split = with_words(f"{path}: split {name!r}", split)
+            splits[name] = split = with_words(f"{path}: split {name!r}", split, word_splitting)
         missing = [column for column in text_columns if column not in split.column_names]
         if missing:
             raise ValueError(
@@ -66,13 +71,13 @@ def load_splits(path: str, text_columns: tuple[str, ...], plain_text: bool = Fal
     return splits
 
 
-def with_words(where: str, split: Dataset) -> Dataset:
+def with_words(where: str, split: Dataset, word_splitting: str | None = None) -> Dataset:
     """Split the column "text" into words, in a new column "tokens"; raise `ValueError` for a row without text."""
     if getattr(split.features["text"], "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"{where}: column 'text' is {split.features['text']}, expected strings")
     refuse_first(where, split, "text", range(len(split)), pc.is_null(split.data.column("text").combine_chunks()))
     words = split.select_columns(["text"]).map(
-        lambda row: {"tokens": [word for word, _, _ in split_text(row["text"])]},
+        lambda row: {"tokens": [word for word, _, _ in split_text(row["text"], word_splitting or DEFAULT_SPLITTING)]},
         features=datasets.Features({"tokens": datasets.List(datasets.Value("string"))}),
         remove_columns=["text"],
         desc="splitting texts into words",

@@ -267,7 +267,7 @@ def describe(model, processor: I2SRMProcessor, dtype: str) -> dict:
     add_weights(digest, encoder)
     config = {name: value for name, value in encoder.config.to_dict().items() if name not in INCIDENTAL}
     settings = {**processor.to_dict(), "max_aspect": MAX_ASPECT}
-    for name in ("auto_map", "max_length", "num_objects", "processor_class", "tokenizer"):
+    for name in ("auto_map", "max_length", "num_objects", "processor_class", "tokenizer", "word_splitting"):
         settings.pop(name, None)
     return {
         "format": FORMAT,

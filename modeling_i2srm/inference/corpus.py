@@ -411,11 +411,11 @@ def count(post: Post, extraction: Extraction) -> dict[str, int]:
         "posts": 1,
         "entities": len(extraction.entities),
         "relations": len(extraction.relations),
-        "posts_without_picture": post.image is None and not any(post.objects),
+        "posts_without_picture": int(post.image is None and not any(post.objects)),
         "pictures_failed": len(extraction.image_errors),
         "pairs_left_out": extraction.pairs_left_out,
         "objects": len(extraction.objects),
-        "pictures_without_object": post.crops == [],
+        "pictures_without_object": int(post.crops == []),
     }
 
 

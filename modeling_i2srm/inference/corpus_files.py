@@ -20,6 +20,7 @@ from ..support import detectors
 from ..support.atomic_files import replacing, write_json
 from ..support.digests import add_weights, hash_file
 from ..version import __version__
+from ..words import SAVED_SPLITTING
 from .extraction import Extractor
 
 logger = logging.getLogger(__name__)
@@ -203,9 +204,11 @@ def make_manifest(settings: dict, inputs: list[dict], extractor: Extractor) -> d
 def fingerprint(pipe) -> str:
     """The sha256 of a pipeline's weights, configuration, processor and vocabulary."""
     digest = hashlib.sha256()
-    config = add_model(digest, pipe.model)
+    config, settings = add_model(digest, pipe.model), pipe.processor.to_dict()
+    if settings.get("word_splitting") == SAVED_SPLITTING:  # runs of earlier versions resume
+        del settings["word_splitting"]
     vocabulary = sorted(pipe.processor.tokenizer.get_vocab().items())
-    digest.update(json.dumps([config, pipe.processor.to_dict(), vocabulary], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([config, settings, vocabulary], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -305,7 +308,7 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
                 continue
             for error in receipt["errors"]:
                 file.write(json.dumps(error) + "\n")
-            counts = {name: receipt.get(name, 0) for name in COUNTS} | {"errors": len(receipt["errors"])}
+            counts = {name: int(receipt.get(name, 0)) for name in COUNTS} | {"errors": len(receipt["errors"])}
             counts["empty_lines"] = shard.stop - shard.start - counts["posts"] - counts["errors"]
             totals.update(counts)
             if shard.part in left:

@@ -27,6 +27,7 @@ from ..pipeline_i2srm import (
 from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
+from ..words import Word, join_words
 
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
@@ -68,7 +69,7 @@ class Extraction:
     """What was found in a post.
 
     Args:
-        text: the text that offsets refer to; of a post given as tokens, these with single spaces between.
+        text: the text that offsets refer to; of a post given as tokens alone, these as `join_words` joins them.
         id: of the post, if it has one.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
@@ -97,7 +98,7 @@ class Extraction:
     image_errors: dict[str, str] = field(default_factory=dict)
     pairs_left_out: int = 0
     objects: list[FoundObject] = field(default_factory=list)
-    tokens: list[str] | None = None
+    tokens: list[str] | None = field(default=None, compare=False)
     image: str | None = None
     crop_files: list[str] = field(default_factory=list)
 
@@ -108,12 +109,13 @@ class Extraction:
         objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens.
         """
         spans = [(entity.start, entity.end) for entity in self.entities]
-        if self.tokens is not None:
-            starts, ends = token_offsets(self.tokens)
-            spans = [(starts[start], ends[end]) for start, end in spans]
+        text, words = (self.text, []) if self.tokens is None else join_words(self.tokens)
+        in_words = self.tokens is not None and text == self.text  # not of tokens that came with another text
+        if in_words:
+            spans = offsets_in_words(words, spans)
         return {
             "id": self.id,
-            **({"text": self.text} if self.tokens is None else {"tokens": self.tokens}),
+            **({"tokens": self.tokens} if in_words else {"text": self.text}),
             **({"image": self.image} if self.image is not None else {}),
             "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
             "entities": [
@@ -141,14 +143,14 @@ class Extraction:
         """
         values = dict(values)
         text, tokens, objects = values.pop("text", None), values.pop("tokens", None), values.pop("objects", None) or []
-        starts, ends = {}, {}
         in_words = tokens is not None and text is None
         if in_words:
-            text = " ".join(tokens)
-            starts, ends = ({n: place for place, n in places.items()} for places in token_offsets(tokens))
+            text, words = join_words(tokens)
         entities = []
         for one in values.pop("entities"):
-            start, end = (starts[one["start"]], ends[one["end"]]) if in_words else (one["start"], one["end"])
+            start, end = one["start"], one["end"]
+            if in_words:
+                start, end = words[start].start, words[end - 1].end
             label = one["label"] if "label" in one else one["entity"]
             entities.append(Entity(label, one.get("score", 1.0), text[start:end], start, end))
         relations = [Relation(**{"score": 1.0, **one}) for one in values.pop("relations", [])]
@@ -385,17 +387,14 @@ def read_entities(answers: list[dict]) -> list[Entity]:
 
 def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
     """First word and last word + 1 of each entity."""
-    starts, ends = token_offsets([word.text for word in post.words])
-    return [(starts[entity.start], ends[entity.end]) for entity in entities]
+    return offsets_in_words(post.words, [(entity.start, entity.end) for entity in entities])
 
 
-def token_offsets(tokens: list[str]) -> tuple[dict[int, int], dict[int, int]]:
-    """The word that starts, and the word after the one that ends, at each character of the words joined by spaces."""
-    starts, ends, place = {}, {}, 0
-    for number, token in enumerate(tokens):
-        starts[place], ends[place + len(token)] = number, number + 1
-        place += len(token) + 1
-    return starts, ends
+def offsets_in_words(words: list[Word], spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """First word and last word + 1 of spans of characters that begin and end at words."""
+    starts = {word.start: n for n, word in enumerate(words)}
+    ends = {word.end: n for n, word in enumerate(words, start=1)}
+    return [(starts[start], ends[end]) for start, end in spans]
 
 
 def picture_names(post: Mapping) -> tuple[str | None, list[str]]:

@@ -28,11 +28,11 @@ import datasets
 from ..pipeline_i2srm import find_entities
 from ..support.atomic_files import replacing
 from ..support.parquet_rows import ParquetRows
-from .annotation_tools import as_row, to_exchange, to_task
+from .annotation_tools import to_exchange, to_task
 from .conll import Problem
 from .exchange import LABELS, Row, items, read_labels
 from .picture_files import is_plain_name
-from .post_files import read_file
+from .post_files import FileReader
 from .post_rows import ANSWERS
 
 NOT_IN_CONLL = "relations, which CoNLL does not hold"
@@ -56,14 +56,9 @@ def read_rows(path: Path, split: str, problems: list[Problem], counts: Counter[s
     files = sorted(path.glob("part-*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"{path}: neither dataset_info.json nor part-*.jsonl; give a file of posts")
+    reader = FileReader(problems=problems)
     for file in files:
-        if file.suffix.lower() == ".json":
-            values = json.loads(file.read_text(encoding="utf-8-sig"))
-            if not isinstance(values, list):
-                raise ValueError(f"{file}: expected a list of posts; give one post per line in a .jsonl file")
-            yield from ((file.name, number, as_row(value)) for number, value in enumerate(values, start=1))
-        else:
-            yield from ((file.name, line, row) for line, row in read_file(file, problems, counts))
+        yield from ((file.name, line, row) for line, row in reader.read(file, counts))
 
 
 def read_data_set(folder: Path, split: str) -> Iterator[tuple[str, int, Row]]:

@@ -2,21 +2,18 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TypeGuard
 
-import regex
-
 from ..checks import NO_RELATION
-from ..words import Word, split_pair, split_text
+from ..words import DEFAULT_SPLITTING, Word, split_pair, split_text
 from .annotation_tools import to_exchange
 from .builder import is_text
-from .conll import BIO_TAG
 from .exchange import BOXES, CUT_PAIR, NO_PAIR, NO_REGION, TRIMMED_PAIR, Row, read_labels, trim
 from .exchange import EXAMPLE as EXCHANGE
 
 COLUMNS = ("id", "text", "tokens", "ner_tags", "entities", "relations", "head", "tail", "relation", "image", "objects")
 ANSWERS = ("image_errors", "pairs_left_out")  # of an extraction, beside the exchange format
+AT_SPACES = "texts split at white space alone, as their labels are"
 EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}'
 
 
@@ -65,11 +62,12 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
 def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
     """Return the tokens, labels, picture and crops of a row; raise `ValueError` that names what is wrong."""
     text, tokens = row.get("text"), row.get("tokens")
-    words = split_words(text) if isinstance(text, str) and not tokens else []
+    words, at_spaces = words_of_text(text, row, labels) if isinstance(text, str) and not tokens else ([], False)
     tokens = [word.text for word in words] if words else tokens or text
     if not is_word_list(tokens) or not tokens:
         raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
     checked: Row = {"tokens": tokens}
+    counts[AT_SPACES] += at_spaces
     if {"head", "tail"} <= labels:
         checked |= check_pair(row, words, tokens, counts)
     for name in ("id", "image"):
@@ -104,14 +102,23 @@ def needed(row: Row, name: str) -> object:
 
 def check_tags(value: object, tokens: list[str]) -> list[str]:
     """The BIO tags of a row, one for each word; raises `ValueError` for others."""
-    if not is_word_list(value) or len(value) != len(tokens) or not all(map(BIO_TAG.fullmatch, value)):
+    if not is_word_list(value) or len(value) != len(tokens) or any(len(tag.split()) != 1 for tag in value):
         raise ValueError(f"ner_tags must be {len(tokens)} BIO tags, one for each of {tokens!a:.80}, got {value!a:.80}")
     return value
 
 
-def split_words(text: str) -> list[Word]:
-    """The words of a text, with their characters, between white space."""
-    return [Word(match.group(), match.start(), match.end()) for match in regex.finditer(r"\S+", text)]
+def words_of_text(text: str, row: Row, labels: set[str]) -> tuple[list[Word], bool]:
+    """The words of a text, and whether they are those between white space because the tags of the row are.
+
+    The words are those of `split_text`. Where they are more than those between white space, as in "(Paris),", and the
+    row has a tag for each of the latter, the annotator's words are kept.
+    """
+    if not is_text(text):
+        return [Word(text, 0, len(text))], False  # refused by check_row
+    words, pieces = (split_text(text, name) for name in (DEFAULT_SPLITTING, "spaces"))
+    tags = row.get("ner_tags") if "ner_tags" in labels else None
+    at_spaces = words != pieces and isinstance(tags, list) and len(tags) == len(pieces)
+    return (pieces if at_spaces else words), at_spaces
 
 
 def check_pair(row: Row, words: list[Word], tokens: list[str], counts: Counter[str]) -> Row:
@@ -132,7 +139,7 @@ def check_pair(row: Row, words: list[Word], tokens: list[str], counts: Counter[s
     if text is None:
         return {name: {"start": start, "end": end} for name, (start, end) in spans.items()}
     if any(not text[start:end].strip() for start, end in spans.values()):
-        raise ValueError(f"head or tail holds white space alone; {in_words(row, words, spans)}")
+        raise ValueError(f"head or tail holds white space alone; {in_words(row, spans)}")
     trimmed = {name: trim(text, *span) for name, span in spans.items()}
     counts[TRIMMED_PAIR] += trimmed != spans
     spans = trimmed
@@ -140,26 +147,27 @@ def check_pair(row: Row, words: list[Word], tokens: list[str], counts: Counter[s
         starts = {word.start: n for n, word in enumerate(words)}
         ends = {word.end: n for n, word in enumerate(words, start=1)}
         if not all(start in starts and end in ends for start, end in spans.values()):
-            raise ValueError(f"head or tail cuts a word that has a tag; {in_words(row, words, spans)}")
+            raise ValueError(f"head or tail cuts a word that has a tag; {in_words(row, spans)}")
         return {name: {"start": starts[start], "end": ends[end]} for name, (start, end) in spans.items()}
     edges = {(word.start, word.end) for word in split_text(text)}
     firsts, lasts = {start for start, _ in edges}, {end for _, end in edges}
     if cut := [name for name, (start, end) in spans.items() if start not in firsts or end not in lasts]:
-        if all(end <= len(words) for _, end in spans.values()):
+        if all(end <= len(split_text(text, "spaces")) for _, end in spans.values()):
             start, end = spans[cut[0]]
-            raise ValueError(f"{cut[0]} {text[start:end]!a:.40} cuts a word; {in_words(row, words, spans)}")
+            raise ValueError(f"{cut[0]} {text[start:end]!a:.40} cuts a word; {in_words(row, spans)}")
         counts[CUT_PAIR] += 1
     parts, head, tail = split_pair(text, spans["head"], spans["tail"])
     both = {name: dict(zip(("start", "end"), span, strict=True)) for name, span in (("head", head), ("tail", tail))}
     return {"tokens": [part.text for part in parts], **both}
 
 
-def in_words(row: Row, words: list[Word], spans: dict[str, tuple[int, int]]) -> str:
+def in_words(row: Row, spans: dict[str, tuple[int, int]]) -> str:
     """What to write instead, where head and tail of a text may be words."""
     said = "with text, head and tail are characters, of whole words"
-    if any(end > len(words) for _, end in spans.values()):
+    pieces = [word.text for word in split_text(str(row["text"]), "spaces")]
+    if any(end > len(pieces) for _, end in spans.values()):
         return said
-    tokens = json.dumps([word.text for word in words])
+    tokens = json.dumps(pieces)
     example = f'"tokens": {tokens if len(tokens) < 100 else "[WORDS]"}, "head": {json.dumps(row["head"])}'
     return f'{said}; if they are words, write {{{example}, "tail": {json.dumps(row["tail"])}}}'
 
@@ -177,18 +185,3 @@ def check_bounds(value: object, name: str, length: int, unit: str) -> tuple[int,
 def is_word_list(words: object) -> TypeGuard[list[str]]:
     """Whether a value is a list of texts that can be stored."""
     return isinstance(words, list) and all(isinstance(word, str) and word and is_text(word) for word in words)
-
-
-def find_file(base: Path, name: str, counts: Counter) -> Path | None:
-    """Return the path of a picture in `base`; a path to another place is counted and not read."""
-    if "://" in name:
-        counts["pictures given as a URL, not fetched"] += 1
-        return None
-    try:
-        path = (base / name).resolve()
-        if not path.is_relative_to(base):
-            counts["pictures outside of the picture folder, not read (--image_dir)"] += 1
-            return None
-        return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a link to itself
-        return None

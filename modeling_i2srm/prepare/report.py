@@ -11,6 +11,7 @@ from .parquet import read_columns
 from .picture_files import PictureFolder, has_another_format
 
 NAMED = 20  # lines and pictures that are printed; report.json names all
+ABSENT = 1000  # absent pictures that report.json names
 
 
 def make_report(raw, features: datasets.Features, folder: Path) -> dict:
@@ -23,7 +24,7 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
         A dict for report.json: the entries of `raw.about`; `splits` with the counts of each; `unparsed_lines`; and
         `unused_pictures`, every existing picture and crop that could not be used, and why.
     """
-    splits, unused = {}, []
+    splits, unused, absent = {}, [], []
     for split, posts in raw.splits.items():
         labels = [column for column in ("ner_tags", "relation") if column in features]
         labels += ["relations.list.element.label"] if "relations" in features else []
@@ -52,11 +53,13 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
         counts["irregularities"] = dict(sorted((+irregularities).items()))
         splits[split] = counts
         unused += unused_pictures(split, posts, rows, raw.pictures[split], raw.reasons)
+        absent += [{"split": split, "file": name} for name in absent_pictures(posts, raw.pictures[split])]
     return {
         **raw.about,
         "splits": splits,
         "unparsed_lines": [vars(problem) for problem in raw.problems],
         "unused_pictures": unused,
+        "absent_pictures": {"total": len(absent), "first": absent[:ABSENT]},
     }
 
 
@@ -101,6 +104,14 @@ def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFo
     return [{"split": split, "file": name, "reason": reason} for name, reason in unused.items()]
 
 
+def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
+    """Return the names of pictures and crops that do not exist, also under another name."""
+    names = [post.image for post in posts if post.image_file is None and not folder.other_names(post.image)]
+    for post in posts:
+        names += [name for name, path in zip(post.crops, post.crop_files, strict=True) if path is None]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
 def print_report(report: dict):
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
     for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
@@ -116,6 +127,9 @@ def print_report(report: dict):
                 print("  " + ", ".join(f"{v}" for v in entry.values()))
             if len(report[key]) > NAMED:
                 print(f"  and {len(report[key]) - NAMED} more, see report.json")
+    if absent := report.get("absent_pictures", {}).get("total"):
+        first = ", ".join(entry["file"] for entry in report["absent_pictures"]["first"][:3])
+        print(f"pictures that are not there: {absent}, e.g. {first}; see report.json")
     for warning in report["warnings"]:
         print(f"WARNING: {warning}")
 

@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 
 from ..configuration_i2srm import I2SRMConfig
 from ..data.mismatch import Mismatch
+from ..words import check_splitting
 from .trainer import I2SRMTrainingArguments
 
 
@@ -69,6 +70,13 @@ class DataArguments:
         default=None,
         metadata={"help": "The label for no relation, if its name is not None, no_relation, NA, N/A, null or Other."},
     )
+    word_splitting: str | None = field(
+        default=None,
+        metadata={
+            "help": "How raw text is split into words in use: spaces, words, multilingual, hashtags_apart or "
+            "signs_apart. Default: as gives back most of the training tokens. A column text without tokens is split so."
+        },
+    )
     balance_relations: bool = field(
         default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
     )
@@ -76,6 +84,8 @@ class DataArguments:
     def __post_init__(self):
         if not self.dataset:
             raise ValueError("no data set given; e.g. --dataset data/twitter2015 (a folder of Parquet) or a Hub id")
+        if self.word_splitting is not None:
+            check_splitting(self.word_splitting)
 
 
 @dataclass

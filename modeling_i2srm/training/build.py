@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from ..checks import NO_RELATION, no_relation_labels
 from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
+from ..data.word_splitting import fit_splitting
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor, resnet_image_processor
 from ..words import MARKERS
@@ -48,6 +49,10 @@ def build_model(
         model, processor = model_from_scratch(task, arguments, data, overrides, checkpoint)
     else:
         model, processor = model_of_encoders(task, arguments, data.names, overrides)
+    if arguments.training.do_train:
+        fit_splitting(processor, data.splits["train"], arguments.data.word_splitting)
+    elif arguments.data.word_splitting is not None:
+        processor.word_splitting = arguments.data.word_splitting
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pictures = arguments.model.use_images

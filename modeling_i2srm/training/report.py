@@ -163,7 +163,7 @@ def write_model_card(
         model_name=f"{title} on {dataset_name}",
         eval_results=metrics or None,
     )
-    path = hub_model_id or Path(output_dir).name
+    path = hub_model_id or folder_name(output_dir)
     pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
     card = TEMPLATE.format(
         metadata=card_data.to_yaml(),
@@ -178,6 +178,12 @@ def write_model_card(
     output_dir.mkdir(parents=True, exist_ok=True)
     with placing(output_dir / "README.md") as temporary:
         ModelCard(card).save(temporary)
+
+
+def folder_name(folder: Path) -> str:
+    """A folder as its name leads to it from the working directory; its full path where it is not in there."""
+    full = folder.absolute()
+    return (full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full).as_posix()
 
 
 def _data(dataset: str, result: RunResult) -> str:

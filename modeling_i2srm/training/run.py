@@ -179,7 +179,8 @@ def prepare_data(task: Task, arguments: Arguments) -> RawData:
         raise ValueError("--balance_relations is for examples/run_mre.py: leave it out")
     if arguments.data.none_label is not None and "relation" not in task.text_columns:
         raise ValueError("--none_label is for examples/run_mre.py: leave it out")
-    splits = load_splits(path, task.text_columns, task.plain_text)
+    splits = load_splits(path, task.text_columns, task.plain_text, arguments.data.word_splitting)
+    splits = task.convert_labels(splits, path)
     check_picture_paths(path, splits, arguments.data.image_dir)
     names = task.label_names(next(iter(splits.values())).features, path, arguments.data.none_label)
     for flag, split in (("do_train", "train"), ("do_eval", "validation"), ("do_predict", "test")):

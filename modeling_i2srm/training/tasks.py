@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 from transformers.trainer_utils import PredictionOutput
 
 from ..checks import IGNORE, NO_RELATION, no_relation_labels
+from ..data.tag_schemes import convert_tag_column
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
 from ..pipeline_i2srm import find_entities
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
+from ..words import join_words
 from .figures import draw_confusion
 from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
 
@@ -55,6 +57,10 @@ class Task(ABC):
             ValueError: the column of labels has another type; the message shows the call that converts it.
         """
 
+    def convert_labels(self, splits: DatasetDict, dataset: str) -> DatasetDict:
+        """Convert the labels of a data set to those that the model learns, where others have the same meaning."""
+        return splits
+
     @abstractmethod
     def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
         """A row as the collator takes it.
@@ -90,6 +96,10 @@ class EntityTask(Task):
     type_metrics = ("lenient_f1", "strict_f1")
     compute_metrics = staticmethod(mner_compute_metrics)
 
+    def convert_labels(self, splits: DatasetDict, dataset: str) -> DatasetDict:
+        """Convert tags of other schemes to BIO, e.g. IOB1 and IOBES; raises `ValueError` for a mixture of schemes."""
+        return convert_tag_column(splits, "ner_tags", dataset)
+
     def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
         """The tag names of a data set, O first; raises `ValueError` for other schemes than BIO."""
         tags = features["ner_tags"]
@@ -102,7 +112,7 @@ class EntityTask(Task):
         wrong = [name for name in label.names if name != "O" and not name.startswith(("B-", "I-"))]
         if wrong or label.names[0] != "O":
             raise ValueError(
-                f"{dataset}: tag names {label.names} are no BIO scheme (wrong: {wrong or label.names[0]!r}); expected "
+                f"{dataset}: tag names {label.names} are not BIO (wrong: {wrong or label.names[0]!r}); expected "
                 "O first, then B- and I- of each type, e.g. ['O', 'B-PER', 'I-PER']"
             )
         return list(label.names)
@@ -133,7 +143,7 @@ class EntityTask(Task):
             entities = [
                 {
                     "entity": entity,
-                    "word": " ".join(tokens[start:end]),
+                    "word": join_words(tokens[start:end])[0],
                     "start": start,
                     "end": end,
                     "score": min(tag_scores[start:end]),
@@ -207,7 +217,7 @@ class RelationTask(Task):
         """A pair that is predicted to be related, in a line of words."""
         if record["predicted"] == NO_RELATION:
             return None
-        head, tail = (" ".join(record["tokens"][record[e]["start"] : record[e]["end"]]) for e in ("head", "tail"))
+        head, tail = (join_words(record["tokens"][record[e]["start"] : record[e]["end"]])[0] for e in ("head", "tail"))
         return f"{head}, {tail}: {record['predicted']} ({record['score']:.2f}; gold: {record['gold']})"
 
     def draw(self, records: list[dict], names: list[str], path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu
 from benchmarks.infer import Side
 from benchmarks.scaling import growth
 from benchmarks.train import whole_runs
@@ -134,3 +135,26 @@ def test_all_sides_of_inference_give_one_answer(task):
         post["visual_features"] = features
     answers = [Side(side, model, processor, task, "cpu").step(batch) for side in ("recipe", "ours", "cached", "eager")]
     assert all(answer == answers[0] for answer in answers) and answers[0]
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_the_cpu_at_a_reduced_size():
+    words = ["--device", "cpu", "--sizes", "tiny", "--batch_sizes", "2", "--steps", "1", "--no-compile"]
+    arguments = gpu.parser.parse_args(words)
+    lines = [
+        *gpu.agreement(arguments),
+        *gpu.train_and_infer(arguments, "train"),
+        *gpu.train_and_infer(arguments, "infer"),
+    ]
+    exact = [line for line in lines if line["part"] == "agreement" and line["side"].endswith("float32")]
+    assert len(exact) == 4 and all(line["largest_difference"] < 1e-5 for line in exact)
+    sides = {line["side"] for line in lines if line["part"] == "train"}
+    assert sides == {"floor:bf16", "cached:bf16", "ours:bf16", "recipe:bf16", "cached:fp32", "eager:bf16"}
+    assert all(line["samples_per_second"] > 0 for line in lines if "side" in line and line["part"] != "agreement")
+
+
+def test_a_side_that_runs_out_of_memory_has_an_error():
+    def make():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert gpu.time_side(make, [[{}]], 1, "cpu") == {"error": "CUDA out of memory"}

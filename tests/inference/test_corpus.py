@@ -34,6 +34,7 @@ from modeling_i2srm.inference.corpus_files import (
     read_lines,
 )
 from modeling_i2srm.inference.extraction import Extraction, Extractor
+from modeling_i2srm.posts import Post
 from modeling_i2srm.support import parquet_rows
 from modeling_i2srm.support.atomic_files import replacing
 from modeling_i2srm.support.detectors import ObjectCropper, load_detector
@@ -874,3 +875,18 @@ def test_what_the_main_process_refuses_ends_the_others():
         make_on_main(PartialState(), fail)
     with pytest.raises(SystemExit):  # it was told nothing
         make_on_main(SimpleNamespace(is_main_process=False), fail)
+
+
+def test_counts_of_a_corpus_of_one_post_are_numbers(tmp_path):
+    extraction = Extraction("Kobe", [], [])
+    counts = corpus.count(Post("Kobe", [], objects=[], crops=[]), extraction)
+    assert counts["posts_without_picture"] == counts["pictures_without_object"] == 1
+    assert {type(value) for value in counts.values()} == {int}
+    # A receipt that an earlier version has written, of a run that is resumed.
+    (tmp_path / "done").mkdir()
+    (tmp_path / "part-00000.jsonl").touch()
+    receipt = {"bytes": 0, **counts, "posts_without_picture": True, "errors": []}
+    (tmp_path / "done" / "part-00000.json").write_text(json.dumps(receipt))
+    summary = corpus_files.finish(tmp_path, [Shard("part-00000.jsonl", 0, 0, 1, 0)], {"part-00000.jsonl"}, 1, 2.0)
+    assert "true" not in (tmp_path / "summary.json").read_text()
+    assert (summary["posts"], summary["posts_without_picture"], summary["posts_per_second"]) == (1, 1, 0.5)

@@ -14,7 +14,7 @@ from transformers import pipeline
 from modeling_i2srm import processing_i2srm
 from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation
 from modeling_i2srm.pictures import PictureError
-from modeling_i2srm.words import EntityPairError
+from modeling_i2srm.words import EntityPairError, join_words
 
 TYPED = RELATIONS[:-1]  # the last one does not name types
 LONG = " ".join(SENTENCES)  # more than the models read at once
@@ -218,12 +218,12 @@ def test_tokens_are_read_as_the_text_that_they_make(extractor, form, pictures):
 def test_odd_tokens(extractor):
     tokens = [*ODD, *INVISIBLE, "Kobe", "", "Paris"]
     found = extractor({"tokens": tokens})
-    assert found.text == " ".join(tokens)
+    text, joined = join_words(tokens)
+    assert found.text == text
     assert all(found.text[entity.start : entity.end] == entity.word for entity in found.entities)
-    words, start = {}, 0
-    for i, token in enumerate(tokens):
-        words[start], words[start + len(token), "end"] = i, i + 1
-        start += len(token) + 1
+    words = {}
+    for i, (_, start, end) in enumerate(joined):
+        words[start], words[end, "end"] = i, i + 1
     spans = [(words[entity.start], words[entity.end, "end"]) for entity in found.entities]
     asked = {"tokens": tokens, "pairs": [(spans[r.head], spans[r.tail]) for r in found.relations]}
     answers = [] if not found.relations else extractor.re(asked)

@@ -96,18 +96,6 @@ def test_orphan_tags_stay(tmp_path):
     assert file.posts[0].tags == ["I-PER", "O", "B-LOC", "I-ORG"]
 
 
-def test_columns_are_parted_by_tabs_or_spaces(tmp_path):
-    first = "-DOCSTART- -X- O O\n\nKobe NNP B-NP B-PER\nlands  O\n\n"
-    second = "IMGID:7\nNew York\tNNP\tB-LOC\nword\n  \nend\tI-OTHER\n"
-    file = parse(tmp_path, (first + second).encode(), columns=True)
-    assert file.posts == [
-        ConllPost(None, ["Kobe", "lands"], ["B-PER", "O"]),
-        ConllPost("7", ["New York", "end"], ["B-LOC", "I-OTHER"]),
-    ]
-    assert [problem.line for problem in file.problems] == [8, 9]
-    assert file.irregularities["-DOCSTART- lines, left out"] == 1
-
-
 PIECES = st.sampled_from(
     [
         "IMGID:",
@@ -131,19 +119,10 @@ CONTENTS = st.binary() | st.lists(
 ).map(b"".join)
 
 
-def split_line(line: str, columns: bool) -> tuple[str, str]:
-    """Return the first and last cell of a line."""
-    if not columns:
-        return line.rpartition("\t")[::2]
-    cells = line.split("\t") if "\t" in line else line.split()
-    return cells[0], cells[-1]
-
-
-@pytest.mark.parametrize("columns", [False, True])
 @given(content=CONTENTS)
 @settings(max_examples=300, deadline=None, derandomize=True)
-def test_any_line_is_in_a_post_or_listed(tmp_path_factory, columns, content):
-    file = parse(tmp_path_factory.getbasetemp(), content, columns=columns)
+def test_any_line_is_in_a_post_or_listed(tmp_path_factory, content):
+    file = parse(tmp_path_factory.getbasetemp(), content)
     listed = {problem.line for problem in file.problems}
     lines = dict(enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1))
     lines = {number: line.removesuffix(b"\r").decode(errors="replace") for number, line in lines.items()}
@@ -151,20 +130,12 @@ def test_any_line_is_in_a_post_or_listed(tmp_path_factory, columns, content):
     assert all(is_plain_name(lines[number][6:]) for number in heads - listed)
     assert {post.line for post in file.posts} >= heads - listed
     rest = [number for number, line in lines.items() if line and number not in heads | listed]
-    if columns:
-        starts = [number for number in rest if split_line(lines[number], True)[0] == "-DOCSTART-"]
-        assert file.irregularities["-DOCSTART- lines, left out"] == len(starts)
-        rest = [number for number in rest if number not in starts]
     found = [(post.line, token, tag) for post in file.posts for token, tag in zip(post.tokens, post.tags, strict=True)]
     assert len(rest) == len(found)
     before = None
     for number, (begin, token, tag) in zip(rest, found, strict=True):
-        raw_token, raw_tag = split_line(lines[number], columns)
-        assert (
-            token == raw_token != ""
-            and tag == (raw_tag if columns else OTHER.get(raw_tag, raw_tag))
-            and BIO_TAG.fullmatch(tag)
-        )
+        raw_token, _, raw_tag = lines[number].rpartition("\t")
+        assert token == raw_token != "" and tag == OTHER.get(raw_tag, raw_tag) and BIO_TAG.fullmatch(tag)
         inner = range(begin + 1, number) if begin in heads else range(begin, number)
         assert begin <= number and not any(lines[between] == "" or between in heads for between in inner)
         if before is not None and begin != before[0]:
@@ -174,7 +145,6 @@ def test_any_line_is_in_a_post_or_listed(tmp_path_factory, columns, content):
 
 NAMES = st.none() | st.from_regex(r"[A-Z0-9_]{1,9}", fullmatch=True)
 TOKENS = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1, max_size=6)
-WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=6)
 
 
 def posts_of(tokens: st.SearchStrategy) -> st.SearchStrategy:
@@ -182,21 +152,17 @@ def posts_of(tokens: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(st.tuples(NAMES, rows), max_size=4)
 
 
-@pytest.mark.parametrize(("columns", "tokens"), [(False, TOKENS), (True, WORDS)])
 @given(data=st.data(), last=st.booleans(), bom=st.booleans(), end=st.sampled_from(["\n", "\r\n"]))
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_what_is_written_is_read(tmp_path_factory, columns, tokens, data, last, bom, end):
-    posts = data.draw(posts_of(tokens))
-    gap = data.draw(st.sampled_from(["\t", "\tNNP\t", "  "])) if columns else "\t"
+def test_what_is_written_is_read(tmp_path_factory, data, last, bom, end):
+    posts = data.draw(posts_of(TOKENS))
     blocks = []
     for name, rows in posts:
         head = "" if name is None else f"IMGID:{name}{end}"
-        blocks.append(head + "".join(f"{token}{gap}{tag}{end}" for token, tag in rows))
+        blocks.append(head + "".join(f"{token}\t{tag}{end}" for token, tag in rows))
     content = (b"\xef\xbb\xbf" if bom else b"") + (end.join(blocks) + (end if last else "")).encode()
-    special = ("IMGID:", "-DOCSTART-", "\ufeff")
-    assume(not columns or not any(token.startswith(special) for _, rows in posts for token, _ in rows))
     assume(bom or not content.startswith(b"\xef\xbb\xbf"))
-    file = parse(tmp_path_factory.getbasetemp(), content, columns=columns)
+    file = parse(tmp_path_factory.getbasetemp(), content)
     assert file.problems == []
     assert [(post.image_id, list(zip(post.tokens, post.tags, strict=True))) for post in file.posts] == posts
 

@@ -7,7 +7,7 @@ import pytest
 from raw_files import write
 
 from modeling_i2srm.prepare.annotation_tools import to_exchange, to_task
-from modeling_i2srm.prepare.conll import read_conll
+from modeling_i2srm.prepare.conll_columns import read_conll_columns
 from modeling_i2srm.prepare.convert import convert, main
 from modeling_i2srm.prepare.exchange import read_labels
 from modeling_i2srm.prepare.posts import main as build
@@ -54,7 +54,7 @@ def test_label_studio_and_back(name, kind):
 @pytest.mark.parametrize("name", POSTS)
 def test_conll_and_back(name, tmp_path):
     post = read_labels(POSTS[name], Counter())
-    file = read_conll(write(tmp_path / "a.conll", convert(POSTS[name], "conll", "", Counter())), columns=True)
+    file = read_conll_columns(write(tmp_path / "a.conll", convert(POSTS[name], "conll", "", Counter())))
     assert [(one.tokens, one.tags) for one in file.posts] == [(post.tokens, post.tags())] and file.problems == []
     assert file.posts[0].image_id == ("7.jpg" if name == "text" else None)
 

@@ -12,15 +12,17 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from raw_files import frames, jpeg, load, names_in, picture, read_report, read_stored, write, write_posts
 
 from modeling_i2srm.prepare import post_rows
 from modeling_i2srm.prepare.builder import MNER_FEATURES, NER_TAGS, mre_features
 from modeling_i2srm.prepare.post_files import find_files, read_table
-from modeling_i2srm.prepare.post_rows import find_file
+from modeling_i2srm.prepare.post_pictures import find_file
 from modeling_i2srm.prepare.posts import Posts, main
+from modeling_i2srm.prepare.text_files import guess_utf16
+from modeling_i2srm.words import split_text
 
 
 def run(raw: Path, output: Path, *arguments: str) -> dict:
@@ -106,6 +108,26 @@ def test_the_examples_of_the_help_work(tmp_path, capsys):
     assert (row["tokens"], row["ner_tags"]) == (["Kobe", "lands"], ["B-PER", "O"]) and row["image"]
 
 
+def test_texts_are_split_as_pipelines_split_them_or_as_their_tags_are(tmp_path):
+    text, pieces = "(Paris), 3.5 km!", ["(Paris),", "3.5", "km!"]
+    words = [word.text for word in split_text(text)]
+    rows = [
+        {"text": text, "ner_tags": ["O", "B-LOC", "O", "O", "O", "O", "O"]},
+        {"text": text, "ner_tags": ["B-LOC", "O", "O"]},
+        {"text": "no signs", "ner_tags": ["O", "O"]},
+        {"text": text, "ner_tags": ["B-LOC", "O"]},
+    ]
+    report, found = run_file(tmp_path / "a", "train.jsonl", lines_of(rows))
+    assert [row["tokens"] for row in found] == [words, pieces, ["no", "signs"]]
+    assert [row["ner_tags"] for row in found] == [row["ner_tags"] for row in rows[:3]]
+    counts = report["splits"]["train"]["irregularities"]
+    assert counts["texts split at white space alone, as their labels are"] == 1
+    assert [line["line"] for line in report["unparsed_lines"]] == [4]
+    assert "ner_tags must be 7 BIO tags, one for each of" in report["unparsed_lines"][0]["reason"]
+    report, [row] = run_file(tmp_path / "b", "train.jsonl", json.dumps({"text": "昨天Nelson去了伦敦。"}))
+    assert row["tokens"] == ["昨", "天", "Nelson", "去", "了", "伦", "敦", "。"]
+
+
 def test_pairs(tmp_path):
     rows = [
         {"tokens": ["Kobe", "of", "LA"], "head": [0, 1], "tail": {"start": 2, "end": 3}, "relation": "plays_for"},
@@ -166,7 +188,7 @@ def test_tables(tmp_path, name, delimiter, end):
     split = "train" if delimiter == "," else "validation"
     report = run(tmp_path / "raw", tmp_path / "out")
     rows = read_stored(tmp_path / "out", split)
-    assert report["unparsed_lines"] == [] and report["warnings"] == ["columns that are not used: note"]
+    assert report["unparsed_lines"] == [] and report["warnings"][-1] == "columns that are not used: note"
     assert [row["id"] for row in rows] == ["x", "x#2", f"{split}-00002"]
     assert [row["tokens"] for row in rows] == [
         ["Kobe", "lands"],
@@ -194,7 +216,11 @@ def test_spans_in_tables(tmp_path):
         ("a,b,c\n", 4, "expected 2 cells, got 3"),
         (",7.jpg\n", 4, "expected text, or tokens"),
         ('"so "big" a cat",7.jpg\n', 4, "quote a cell that holds quotes, and double these"),
-        (b"caf\xe9,7.jpg\n", 4, r"'caf\udce9'"),
+        (
+            b"caf\xe9,7.jpg\n",
+            4,
+            r"not UTF-8: b'caf\xe97.jpg'; if the file is in another encoding, name it, e.g. --encoding",
+        ),
         ("two\nwords,7.jpg\n", 4, "expected 2 cells, got 1"),
     ],
 )
@@ -232,7 +258,7 @@ def test_tables_of_which_nothing_can_be_read_are_an_error(tmp_path, content, mes
     ("row", "message"),
     [
         ("{broken", "JSONDecodeError: "),
-        (b'{"text": "caf\xe9"}', "UnicodeDecodeError: "),
+        (b'{"text": "caf\xe9"}', "not UTF-8: "),
         ('["a"]', "expected a JSON object, e.g. {"),
         ("[" * 100_000, "RecursionError: "),
         ({"ner_tags": ["O"]}, "expected text, or tokens as a list of words, got None; e.g. {"),
@@ -244,7 +270,8 @@ def test_tables_of_which_nothing_can_be_read_are_an_error(tmp_path, content, mes
         ({"text": "\ud800"}, r"expected text, or tokens as a list of words, got ['\ud800']"),
         ({"text": "a"}, "no ner_tags, which other rows have"),
         ({"text": "a", "ner_tags": ["O", "O"]}, "ner_tags must be 1 BIO tags, one for each of ['a'], got ['O', 'O']"),
-        ({"text": "a", "ner_tags": ["PER"]}, "ner_tags must be 1 BIO tags"),
+        ({"text": "a", "ner_tags": ["PER"]}, "ner_tags must be BIO tags: the tag 'PER' does not fit the other tags"),
+        ({"text": "a", "ner_tags": ["B-P R"]}, "ner_tags must be 1 BIO tags"),
         ({"text": "a", "ner_tags": [0]}, "ner_tags must be 1 BIO tags"),
         ({"text": "a", "ner_tags": "O"}, "ner_tags must be 1 BIO tags"),
         ({"text": "a", "ner_tags": ["O"], "image": ["7.jpg"]}, "image must be a text, got ['7.jpg']"),
@@ -296,12 +323,13 @@ def test_pairs_that_cannot_be_read_are_listed(tmp_path, change, message):
 def test_conll_posts(tmp_path):
     for name in ("7.jpg", "b.png"):
         write(tmp_path / "raw" / name, jpeg())
-    text = "-DOCSTART- O\n\nIMGID:7\nKobe NNP B-PER\nwon VBD O\n\nIMGID:b.png\nyes\tO\n\nIMGID:../x\nno\tO\nbroken\n"
-    report, rows = run_file(tmp_path, "my posts.txt", text)
+    text = "-DOCSTART- O\n\nIMGID:7\nKobe B-PER\nwon O\n\nIMGID:b.png\nyes\tO\n\nIMGID:../x\nno\tO\n\nso O\nbroken\n"
+    report, rows = run_file(tmp_path, "my posts.txt", text, "--split_sizes", "1", "0", "0")
     assert [row["tokens"] for row in rows] == [["Kobe", "won"], ["yes"], ["no"]]
     assert [row["ner_tags"] for row in rows] == [["B-PER", "O"], ["O"], ["O"]]
     assert [row["image"] and row["image"]["path"] for row in rows] == ["7.jpg", "b.png", None]
-    assert [entry["line"] for entry in report["unparsed_lines"]] == [10, 12]
+    assert [entry["line"] for entry in report["unparsed_lines"]] == [10, 14]
+    assert report["splits"]["train"]["irregularities"]["posts left out for a line that cannot be read"] == 1
     assert report["texts"] == {"train": "my posts.txt"}
     assert report["splits"]["train"]["irregularities"]["-DOCSTART- lines, left out"] == 1
 
@@ -309,8 +337,10 @@ def test_conll_posts(tmp_path):
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        (["tweets.jsonl"], {"train": "tweets.jsonl"}),
-        (["tweets.jsonl", "readme.md", "7.jpg"], {"train": "tweets.jsonl"}),
+        (["tweets.jsonl"], {"all": "tweets.jsonl"}),
+        (["tweets.jsonl", "readme.md", "7.jpg", "about.json"], {"all": "tweets.jsonl"}),
+        (["tweets.json"], {"all": "tweets.json"}),
+        (["train.parquet", "test.iob2"], {"train": "train.parquet", "test": "test.iob2"}),
         (
             ["TRAIN.JSONL", "dev.csv", "test.conll", "notes.txt"],
             {"train": "TRAIN.JSONL", "validation": "dev.csv", "test": "test.conll"},
@@ -323,15 +353,15 @@ def test_files_become_splits(tmp_path, files, found):
     for name in files:
         write(tmp_path / name, b"")
     assert {split: path.name for split, path in find_files(tmp_path).items()} == found
-    assert list(find_files(tmp_path)) == sorted(found, key=["train", "validation", "test"].index)
+    assert list(find_files(tmp_path)) == sorted(found, key=["all", "train", "validation", "test"].index)
 
 
 @pytest.mark.parametrize(
     ("files", "error", "message"),
     [
         ([], FileNotFoundError, r"no train\.jsonl, validation\.jsonl or test\.jsonl .* e\.g\. with \{\"text\""),
-        (["a.jsonl", "b.jsonl"], FileNotFoundError, r"no train\.jsonl"),
-        (["train.parquet"], FileNotFoundError, r"no train\.jsonl"),
+        (["a.jsonl", "b.jsonl"], FileNotFoundError, r"no train\.jsonl.*, only a\.jsonl, b\.jsonl"),
+        (["train.xlsx"], FileNotFoundError, r"no train\.jsonl"),
         (["dev.jsonl", "valid.csv"], ValueError, r"both dev\.jsonl and valid\.csv are the validation split"),
         (["train.jsonl", "train.csv"], ValueError, r"both train\.csv and train\.jsonl are the train split"),
     ],
@@ -392,7 +422,7 @@ def test_pictures_elsewhere(tmp_path):
     write(tmp_path / "pictures/a/7.jpg", jpeg())
     rows = lines_of([{"text": "x", "image": "a/7.jpg"}])
     report, [row] = run_file(tmp_path, "train.jsonl", rows, "--image_dir", str(tmp_path / "pictures"))
-    assert row["image"]["path"] == "7.jpg" and report["warnings"] == []
+    assert row["image"]["path"] == "7.jpg" and report["absent_pictures"] == {"total": 0, "first": []}
 
 
 def test_unusable_crops_are_dropped_and_the_others_keep_their_order(tmp_path):
@@ -447,7 +477,7 @@ def good_rows(draw, pairs: bool) -> dict:
             row[name] = {"start": start, "end": draw(st.integers(start + 1, len(tokens)))}
         row["relation"] = draw(st.sampled_from(["None", "r", 'é "r"']))
     else:
-        tags = st.sampled_from(["O", "B-PER", "I-é", "B-None"])
+        tags = st.sampled_from(["O", "B-PER", "B-é", "B-None"])
         row["ner_tags"] = draw(st.lists(tags, min_size=len(tokens), max_size=len(tokens)))
     return row
 
@@ -492,7 +522,11 @@ def test_any_jsonl_line_is_a_row_or_listed(folder, data, end):
     junk = data.draw(st.lists(st.tuples(st.integers(0, len(lines)), st.binary(max_size=9)), max_size=2))
     for place, line in junk:
         lines.insert(place, line)
-    raw, table = build(folder, "train.jsonl", end.join(lines))
+    try:
+        raw, table = build(folder, "train.jsonl", end.join(lines))
+    except ValueError as error:
+        assert re.search(r"tags (fit no scheme|are a mixture).*train\.jsonl, line \d", str(error))
+        return
     content = (folder / "train.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     numbers = [number for number, line in enumerate(content, start=1) if line.strip()]
     listed = [problem.line for problem in raw.problems]
@@ -502,7 +536,7 @@ def test_any_jsonl_line_is_a_row_or_listed(folder, data, end):
     for post, row in zip(raw.splits["train"], read, strict=True):
         assert post.image == (str(row["image"]) if row.get("image") not in (None, "") else None)
         for name in ("ner_tags", "relation"):
-            assert name not in post.columns or post.columns[name] == row[name]
+            assert name not in post.columns or post.columns[name] == row[name] or "tags are" in str(raw.about)
     assert len(set(table["id"].to_pylist())) == len(read)
 
 
@@ -546,10 +580,14 @@ PIECES = st.sampled_from(
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_any_table_row_is_a_post_or_listed(folder, head, body):
     content = head.encode() + body
+    assume(guess_utf16(content) is None)
     try:
         raw, table = build(folder, "train.csv", content)
     except ValueError as error:
-        assert re.match(r"train\.csv, line \d+: (no names of columns|several columns are called)", str(error))
+        assert re.match(
+            r"train\.csv(, line \d+: (no names of columns|several columns are called)| is not in utf-)|the tags fit no",
+            str(error),
+        )
         return
     text = content.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     reader, count = csv.reader(io.StringIO(text, newline=""), strict=True), 0
@@ -572,7 +610,7 @@ def test_large_cells_are_listed(tmp_path, monkeypatch):
     before = csv.field_size_limit(1000)
     try:
         path = write(tmp_path / "x.csv", "text\n" + "a" * 2000 + "\nb\n")
-        assert list(read_table(path, problems)) == [(3, {"text": "b"})]
+        assert list(read_table(path, path.read_text(), problems)) == [(3, {"text": "b"})]
     finally:
         csv.field_size_limit(before)
     assert [problem.line for problem in problems] == [2] and before >= 10_000_000
@@ -627,3 +665,10 @@ def test_entities_and_relations_become_rows_with_tags_or_pairs(tmp_path):
     )
     with pytest.raises(SystemExit, match="--task mre needs relations, but no row has one"):
         run_file(tmp_path / "c", "train.jsonl", lines_of([{**posts[0], "relations": []}]), "--task", "mre")
+
+
+def test_an_array_of_pairs_as_spacy_has_them_is_read(tmp_path):
+    pairs = [["Kobe lands", {"entities": [[0, 4, "PER"]]}], ["in Paris", {"entities": []}]]
+    for name, text in (("a", json.dumps(pairs, indent=1)), ("b", "".join(f"{json.dumps(pair)}\n" for pair in pairs))):
+        report, rows = run_file(tmp_path / name, "train.json", text)
+        assert [row["ner_tags"] for row in rows] == [["B-PER", "O"], ["O", "O"]] and report["unparsed_lines"] == []

@@ -20,9 +20,11 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import make_posts
 from modeling_i2srm.prepare.visual_topics import LABELS, VisualTopics
 from modeling_i2srm.training.arguments import parse_arguments
+from modeling_i2srm.training.build import build_model
 from modeling_i2srm.training.metrics import ClassificationMetric
-from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.run import prepare_data, run_task
 from modeling_i2srm.training.tasks import CLASSIFICATION
+from modeling_i2srm.words import split_text
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,26 @@ def test_texts_are_split_into_words_where_a_task_allows_it(posts, tmp_path):
         Dataset.from_dict({"text": texts, "label": [0, 1]}).to_parquet(tmp_path / "train.parquet")
         with pytest.raises(ValueError, match=message):
             load_splits(str(tmp_path), CLASSIFICATION.text_columns, plain_text=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "splitting"), [({}, "multilingual"), ({"word_splitting": "spaces"}, "spaces")], ids=["default", "asked"]
+)
+def test_texts_are_split_in_training_as_in_use(tmp_path, asked, splitting):
+    texts = ["(Paris), 3.5 km!", "昨天Nelson去了伦敦。"] * 2
+    rows = Dataset.from_dict({"text": texts, "label": [0, 1, 0, 1]}).cast_column("label", ClassLabel(names=NAMES))
+    rows.to_parquet(tmp_path / "train.parquet")
+    settings = {"do_eval": None, "do_predict": None, "do_train": True, **asked}
+    arguments = parse_arguments(run_arguments(tmp_path, tmp_path / "run", **settings))
+    data = prepare_data(CLASSIFICATION, arguments)
+    assert data.splits["train"]["tokens"][0] == [word.text for word in split_text(texts[0], splitting)]
+    _, processor = build_model(CLASSIFICATION, arguments, data)
+    assert processor.word_splitting == splitting
+
+
+def test_an_unknown_splitting_of_words_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="word_splitting='jieba' must be one of spaces, words, multilingual"):
+        parse_arguments(run_arguments(tmp_path, tmp_path / "run", word_splitting="jieba"))
 
 
 def test_what_does_not_fit_is_cut_and_counted():

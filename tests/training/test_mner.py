@@ -2,12 +2,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from tiny import TAGS, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.data.dataset import encode_split
-from modeling_i2srm.training.tasks import MNER
+from modeling_i2srm.training.tasks import MNER, MRE
 
 OTHER_ORDER = ["O", "B-PER", "B-LOC", "I-LOC", "I-PER"]
 
@@ -40,7 +40,7 @@ def test_label_names_are_those_of_the_data(names):
     [
         (["B-PER", "O", "I-PER"], ["posts", "'B-PER'", "O first"]),
         (["O", "PER", "B-LOC"], ["posts", "['PER']", "['O', 'B-PER', 'I-PER']"]),
-        (["O", "B-PER", "S-PER", "E-PER"], ["['S-PER', 'E-PER']", "no BIO scheme"]),
+        (["O", "B-PER", "S-PER", "E-PER"], ["['S-PER', 'E-PER']", "not BIO"]),
         (None, ["posts", "string", "expected a list of ClassLabel", "cast_column"]),
     ],
 )
@@ -48,6 +48,15 @@ def test_other_labels_are_explained(names, words):
     with pytest.raises(ValueError) as error:
         MNER.label_names(features(names), "posts")
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_tags_of_another_scheme_are_converted_before_a_training():
+    kind = Features({"ner_tags": List(ClassLabel(names=["O", "I-PER", "E-PER", "B-PER", "S-PER"]))})
+    rows = Dataset.from_dict({"ner_tags": [[3, 2, 0, 4]]}, features=kind)
+    splits = MNER.convert_labels(DatasetDict(train=rows), "posts")
+    assert MNER.label_names(splits["train"].features, "posts") == ["O", "B-PER", "I-PER"]
+    assert splits["train"]["ner_tags"][:] == [[1, 2, 0, 1]]
+    assert MRE.convert_labels(splits, "posts") is splits
 
 
 @pytest.mark.parametrize("names", [TAGS, OTHER_ORDER])

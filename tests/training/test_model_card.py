@@ -53,6 +53,15 @@ def test_metadata_is_what_the_hub_reads(tmp_path):
     assert yaml.safe_load(header)["model-index"][0]["name"].endswith("on posts")
 
 
+def test_the_example_names_the_folder_or_the_repository(tmp_path, monkeypatch):
+    full = tmp_path / "run"
+    assert f'model="{full.as_posix()}", trust_remote_code=True' in write(tmp_path).text
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path(".")):
+        assert 'model="run", trust_remote_code=True' in write(folder).text
+    assert 'model="user/pushed", trust_remote_code=True' in write(tmp_path, hub_model_id="user/pushed").text
+
+
 @pytest.mark.parametrize(
     ("model", "base", "encoders"),
     [
@@ -93,7 +102,7 @@ def test_a_run_without_evaluation_or_pictures(tmp_path):
     dataset.mkdir()
     card = write(tmp_path, dataset=str(dataset), model={"use_images": False}, test={}, validation={}, blanked={})
     assert "Not evaluated." in card.text and not card.data.eval_results and card.data.datasets is None
-    assert "`my_posts`" in card.text and str(tmp_path) not in card.text
+    assert "`my_posts`" in card.text and str(dataset) not in card.text
     assert "trained on text alone" in card.text
 
 
