@@ -24,7 +24,7 @@ def test_the_loss_of_tags_is_the_weighted_mean_over_the_words():
     assert float(model.loss_counts(inputs)[0]) == pytest.approx(float(torch.tensor(WEIGHTS)[words].sum()))
     model.config.class_weights = None
     unweighted = F.cross_entropy(outputs.logits.flatten(0, 1), inputs["labels"].flatten())
-    assert float(model(**inputs).loss) == pytest.approx(float(unweighted), rel=1e-6)
+    assert model(**inputs).loss.item() == pytest.approx(float(unweighted), rel=1e-6)
     assert float(model.loss_counts(inputs)[0]) == len(words)
 
 
@@ -34,14 +34,14 @@ def test_weights_also_count_where_sentences_are_mixed():
     for weights in ([1.0] * len(TAGS), [4.0] * len(TAGS), WEIGHTS):
         torch.manual_seed(1)
         model.config.class_weights = weights
-        losses.append(float(model(**inputs).mixup_loss))
+        losses.append(model(**inputs).mixup_loss.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and abs(losses[0] - losses[2]) > 1e-3
 
 
 def test_without_a_labelled_word_the_loss_is_0():
     model, inputs = build(use_crf=False, class_weights=WEIGHTS), tiny_inputs(labels=True)
     inputs["labels"][:] = -100
-    assert float(model(**inputs).loss) == 0
+    assert model(**inputs).loss.item() == 0
 
 
 @pytest.mark.parametrize(
