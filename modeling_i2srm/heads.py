@@ -1,5 +1,7 @@
 """Shared by the heads: building their parts from the configuration, the loss, and classifying one vector per post."""
 
+from functools import reduce
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -22,9 +24,8 @@ def semantic_weight(config: I2SRMConfig, default: float) -> float:
 
 def build_dropout(config: I2SRMConfig) -> nn.Dropout:
     """The dropout before a classifier, that of the text encoder unless the configuration has one."""
-    return nn.Dropout(
-        config.text_config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-    )
+    default = getattr(config.text_config, "hidden_dropout_prob", 0.0)
+    return nn.Dropout(default if config.classifier_dropout is None else config.classifier_dropout)
 
 
 def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
@@ -69,7 +70,7 @@ class Head(I2SRMPreTrainedModel):
             parts["semantic_loss"] = self.semantic_loss_weight * divergence
         return I2SRMOutput(
             # L(unmixed) + lam L(mixed, y) + (1 - lam) L(mixed, y_perm) + weight KL, section 5
-            loss=sum(parts.values()) if parts else None,
+            loss=reduce(torch.add, parts.values()) if parts else None,
             logits=logits,
             **parts,
             hidden_states=outputs.hidden_states,
@@ -105,6 +106,8 @@ class VectorClassifier(Head):
     The parts of each head have names of their own, so that `from_pretrained` takes the `I2SRMModel` of a checkpoint
     with another head and warns about the rest.
     """
+
+    dropout: nn.Dropout
 
     def classify(
         self,

@@ -76,7 +76,7 @@ class I2SRMDataCollator:
         return batch
 
     @staticmethod
-    def _check(rows):
+    def _check(rows: object) -> None:
         """Raise a `ValueError` unless rows are a list of dicts, each with the text of a post."""
         example = 'e.g. collator([{"tokens": ["Kobe", "lands"], "ner_tags": [1, 0]}])'
         if not isinstance(rows, (list, tuple)) or not rows:

@@ -12,7 +12,7 @@ from ..checks import label_id
 
 logger = logging.getLogger(__name__)
 
-LISTS = (datasets.List, datasets.LargeList, datasets.Sequence)
+LISTS = (datasets.List, datasets.LargeList)
 # The column of the labels, by the name of the model's class (remote code has classes of its own).
 LABEL_COLUMNS = {
     "I2SRMForTokenClassification": "ner_tags",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import datasets
 import evaluate
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
@@ -28,7 +29,7 @@ class TagPredictions(tuple):
     ([[1, 0, 0]], (1, 3, 2))
     """
 
-    def argmax(self, axis: int | None = None, out: None = None, *, dim: int | None = None):
+    def argmax(self, axis: int | None = None, out: None = None, *, dim: int | None = None) -> np.ndarray | torch.Tensor:
         """The decoded tags (N, T), 0 where there is not a word; raises `ValueError` for an axis but the last one."""
         axis = dim if axis is None else axis
         if axis not in (2, -1):
@@ -37,7 +38,7 @@ class TagPredictions(tuple):
             )
         return self[0].clip(min=0)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         tags = np.asarray(self.argmax(-1))
         return np.eye(tags.max(initial=0) + 1, dtype=dtype or np.float32)[tags]
 

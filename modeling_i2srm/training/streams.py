@@ -39,7 +39,7 @@ def check_stream(name: str, rows: object, args: TrainingArguments) -> None:
     """Raise a `ValueError` for a stream that several processes cannot share so that each row counts once."""
     if args.world_size <= 1 or not is_stream(rows):
         return
-    if args.accelerator_config.dispatch_batches:
+    if getattr(args.accelerator_config, "dispatch_batches", None):
         raise ValueError(
             f"{name} is a stream, and with dispatch_batches=True one process would join batches of different widths: "
             'use accelerator_config={"dispatch_batches": False}, so that each process reads its own share'

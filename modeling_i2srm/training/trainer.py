@@ -3,8 +3,10 @@
 import copy
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import RandomSampler, SequentialSampler
@@ -147,7 +149,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         self._use_label_names()
         self.train_dataset = self._prepare("train_dataset", self.train_dataset)
         self.eval_dataset = self._prepare("eval_dataset", self.eval_dataset)
-        if hasattr(self.model, "peft_config"):
+        if self.model is not None and hasattr(self.model, "peft_config"):
             vocabulary = getattr(processing_class, "tokenizer", None)
             markers = vocabulary is not None and MARKERS[0] in vocabulary.get_added_vocab()
             if left_out := parts_without_adapter(self.model, markers):
@@ -168,11 +170,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         head = self.accelerator.unwrap_model(self.model)
         head = head.get_base_model() if hasattr(head, "get_base_model") else head
         names = [LABEL_COLUMNS[base.__name__] for base in type(head).__mro__ if base.__name__ in LABEL_COLUMNS]
-        self._label_column, self._label2id = (names or [None])[0], getattr(head.config, "label2id", None)
+        self._label_column, self._label2id = next(iter(names), None), getattr(head.config, "label2id", None)
         if isinstance(self.data_collator, I2SRMDataCollator) and self.data_collator.label2id is None:
             self.data_collator = replace(self.data_collator, label2id=self._label2id)
 
-    def _prepare(self, name: str, rows, wanted: bool = True):
+    def _prepare(self, name: str, rows: Any, wanted: bool = True) -> Any:
         """Rows as Python values, with labels that the model knows; raises `ValueError` for others.
 
         Args:
@@ -219,9 +221,10 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         # Trainer would return the loader that it keeps, with its workers, for any data set.
         if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
             return self._loader_of(self._prepare("eval_dataset", eval_dataset))
-        rows = self.eval_dataset
-        self._choose_workers(rows.get(eval_dataset) if isinstance(rows, dict) else rows)
-        return self._with_generator(super().get_eval_dataloader(eval_dataset))
+        rows: Any = self.eval_dataset
+        self._choose_workers(rows[eval_dataset] if isinstance(eval_dataset, str) else rows)
+        name: Any = eval_dataset
+        return self._with_generator(super().get_eval_dataloader(name))
 
     def get_test_dataloader(self, test_dataset):
         return self._loader_of(self._prepare("test_dataset", test_dataset, wanted=False))
@@ -292,7 +295,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             self._count_eval_loss(inputs, outputs)
         return (loss, outputs) if return_outputs else loss
 
-    def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
+    def _share_of_joint_loss(self, inputs: dict, outputs: dict) -> torch.Tensor:
         """The loss with its parts weighted so that the average over the processes is the loss of one process."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs)
         totals = self.accelerator.reduce(counts, reduction="sum")
@@ -300,14 +303,15 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         for name, share in zip(LOSS_PARTS, (task, task, semantic), strict=True):
             if outputs.get(name) is not None:
                 outputs[name] = outputs[name] * share
-        outputs["loss"] = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
-        return outputs["loss"]
+        loss = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
+        outputs["loss"] = loss
+        return loss
 
-    def _count_eval_loss(self, inputs: dict, outputs):
+    def _count_eval_loss(self, inputs: dict, outputs: dict) -> None:
         """Add up the parts of the loss of an evaluation, each times its denominator."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
-        means = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
-        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in means])
+        parts = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
+        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in parts])
         # A part that is not finite shows, unless its denominator is 0.
         self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
 
@@ -317,7 +321,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         """As of `Trainer`; the loss is the mean over all posts (and pictures, for the KL term), however batched."""
         self._eval_sums = torch.zeros(2, 2, dtype=torch.double)  # (sums and counts, task and semantic loss)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        if f"{metric_key_prefix}_loss" in output.metrics:
+        if output.metrics is not None and f"{metric_key_prefix}_loss" in output.metrics:
             sums, counts = self._eval_sums
             if self.args.world_size > 1:
                 sums, counts = self.accelerator.reduce(self._eval_sums.to(self.args.device), reduction="sum").cpu()
@@ -336,11 +340,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         created = self.optimizer is None
         optimizer = super().create_optimizer(*([] if model is None else [model]))
         if created:
-            named = dict((self.model if model is None else model).named_parameters())
-            self._set_learning_rates(optimizer, named)
+            module = self.model if model is None else model
+            self._set_learning_rates(optimizer, {} if module is None else dict(module.named_parameters()))
         return optimizer
 
-    def _set_learning_rates(self, optimizer, named_parameters: dict):
+    def _set_learning_rates(self, optimizer: torch.optim.Optimizer, named_parameters: dict) -> None:
         """Split every parameter group by part and give each its learning rate."""
         part_of = {id(parameter): parameter_part(name) for name, parameter in named_parameters.items()}
         rates = {
@@ -364,11 +368,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         unwrapped = self.accelerator.unwrap_model(model)
         if not isinstance(logits, torch.Tensor):
             return loss, logits, labels
-        decoded = hasattr(unwrapped, "decode")
-        word_mask = inputs["word_mask"].bool().to(logits.device) if decoded else None
-        check_finite(logits, word_mask, partial(self._texts, inputs))
-        if not decoded:
+        if not hasattr(unwrapped, "decode"):
+            check_finite(logits, None, partial(self._texts, inputs))
             return loss, logits, labels
+        word_mask = inputs["word_mask"].bool().to(logits.device)
+        check_finite(logits, word_mask, partial(self._texts, inputs))
         sequences = unwrapped.decode(logits, word_mask)
         marginals = unwrapped.marginals(logits, word_mask)
         tags = torch.full(word_mask.shape, -100, device=logits.device)
@@ -387,7 +391,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         return tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
 
 
-def check_encoded(name: str, rows, processing_class: object) -> None:
+def check_encoded(name: str, rows: object, processing_class: object) -> None:
     """Raise a `ValueError` for rows of texts, which need a processor; what a stream holds is not known."""
     columns = getattr(rows, "column_names", None)
     if columns is None and isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], dict):
@@ -400,14 +404,14 @@ def check_encoded(name: str, rows, processing_class: object) -> None:
         )
 
 
-def start_worker(prepare, worker: int):
+def start_worker(prepare: Callable[[int], None] | None, worker: int) -> None:
     """Have a worker of a data loader leave Ctrl-C to the process that trains, which still needs its batches."""
     leave_signals_to_parent()
     if prepare is not None:
         prepare(worker)
 
 
-def reads_pictures(collator) -> bool:
+def reads_pictures(collator: object) -> bool:
     """Whether a collator decodes pictures, if it reports it; default true."""
     return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
 
@@ -444,7 +448,8 @@ def parts_without_adapter(model: torch.nn.Module, markers: bool = False) -> list
         model: a `PeftModel`, or a model to which an adapter was added.
         markers: whether the tokenizer has entity markers, whose embeddings are new, too.
     """
-    head = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped: Any = model
+    head = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     base = head.base_model
     parts = {**dict(head.named_children()), **dict(base.named_children())}
     parts = {name: part for name, part in parts.items() if part not in (base, base.text_encoder, base.vision_encoder)}
