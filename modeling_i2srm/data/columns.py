@@ -46,7 +46,7 @@ def fits(feature: object, column: str) -> bool:
 
 
 def other_name(columns: Iterable[str], features: Mapping | None, missing: str) -> str | None:
-    """The column that holds what is missing under another name, as far as names and types tell."""
+    """The column that holds what is missing under another name, judged by names and types."""
     types = features or {}
     called = {name.lower(): name for name in columns if fits(types.get(name), missing)}
     return next((called[name] for name in OTHER_NAMES.get(missing, ()) if name in called), None)
@@ -85,7 +85,7 @@ def columns_of(rows: object) -> tuple[list[str], Features | None] | None:
 
 
 def with_labels(name: str, rows: object, column: str, label2id: Mapping[str, int], wanted: bool = True) -> object:
-    """Rows with labels that a model knows, checked as far as their columns tell.
+    """Rows with labels that a model knows, checked where their columns are known.
 
     Args:
         name: what messages call the rows, e.g. "train_dataset".

@@ -35,6 +35,7 @@ OFF, GATHER = {"attn_mixup": False}, {"attn_mixup_gather": True}
 CASES = {
     "entities": ("entities", 14, OFF, {}),
     "entities in random order": ("entities", 10, OFF, {"train_sampling_strategy": "random"}),
+    "entities, streamed": ("entities", 14, OFF, {"max_steps": 6}),
     "entities without a CRF": ("entities", 10, {**OFF, "use_crf": False}, {}),
     "entities, gathered": ("entities", 14, GATHER, {}),
     "entities, gathered and accumulated": ("entities", 10, GATHER, {"gradient_accumulation_steps": 2}),
@@ -81,6 +82,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     text["vocab_size"] = len(processor.tokenizer)
     model_class = I2SRMForRelationClassification if task == "relations" else I2SRMForTokenClassification
     data = (pairs if task == "relations" else rows)(count)
+    data = data.to_iterable_dataset() if "streamed" in name else data
     arguments = {
         "per_device_train_batch_size": JOINT // processes,
         "per_device_eval_batch_size": 3 if processes > 1 else 4,  # their losses are the same nevertheless
