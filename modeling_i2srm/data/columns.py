@@ -163,7 +163,10 @@ def check_values(name: str, rows: Dataset, column: str, label2id: Mapping[str, i
         except ValueError as error:
             place = pc.index(pc.is_null(values), True) if value is None else pc.index(values, pa.scalar(value))
             row = place.as_py() if parents is None else parents[place.as_py()].as_py()
-            raise ValueError(f"{name}, row {row}{post_name(rows, row)}, column {column!r}: {error}") from None
+            raise ValueError(
+                f"{name}, row {row}{post_name(rows, row)}, column {column!r}: {error}; correct the row, or make the "
+                "model with id2label of all labels"
+            ) from None
 
 
 def post_name(split: Dataset, row: int) -> str:

@@ -4,7 +4,7 @@ import copy
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -170,9 +170,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         head = self.accelerator.unwrap_model(self.model)
         head = head.get_base_model() if hasattr(head, "get_base_model") else head
         names = [LABEL_COLUMNS[base.__name__] for base in type(head).__mro__ if base.__name__ in LABEL_COLUMNS]
-        self._label_column, self._label2id = next(iter(names), None), getattr(head.config, "label2id", None)
+        self._label_column = next(iter(names), None)
+        self._label2id = {name: i for i, name in (getattr(head.config, "id2label", None) or {}).items()}
         if isinstance(self.data_collator, I2SRMDataCollator) and self.data_collator.label2id is None:
-            self.data_collator = replace(self.data_collator, label2id=self._label2id)
+            self.data_collator = copy.copy(self.data_collator)
+            self.data_collator.label2id = self._label2id
 
     def _prepare(self, name: str, rows: Any, wanted: bool = True) -> Any:
         """Rows as Python values, with labels that the model knows; raises `ValueError` for others.
@@ -193,7 +195,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         rows = plain_rows(rows)
         if not self._collates_texts:
             check_encoded(name, rows, self.processing_class)
-        if self._label_column is None or self._label2id is None:
+        if self._label_column is None:
             return rows
         return with_labels(name, rows, self._label_column, self._label2id, wanted)
 
@@ -221,9 +223,9 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         # Trainer would return the loader that it keeps, with its workers, for any data set.
         if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
             return self._loader_of(self._prepare("eval_dataset", eval_dataset))
-        rows: Any = self.eval_dataset
-        self._choose_workers(rows[eval_dataset] if isinstance(eval_dataset, str) else rows)
-        name: Any = eval_dataset
+        self.eval_dataset = self._prepare("eval_dataset", self.eval_dataset)  # again: it may have changed
+        name = eval_dataset if isinstance(eval_dataset, str) else None
+        self._choose_workers(self.eval_dataset if name is None else self.eval_dataset[name])
         return self._with_generator(super().get_eval_dataloader(name))
 
     def get_test_dataloader(self, test_dataset):

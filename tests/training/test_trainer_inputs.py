@@ -16,12 +16,12 @@ IDS = {name: i for i, name in enumerate(TAGS)}
 
 @pytest.fixture(scope="module")
 def tagger():
-    return tiny_pipeline("entities", label2id=IDS)
+    return tiny_pipeline("entities")
 
 
 @pytest.fixture(scope="module")
 def relater():
-    return tiny_pipeline("relations", label2id={name: i for i, name in enumerate(RELATIONS)})
+    return tiny_pipeline("relations")
 
 
 @pytest.fixture
@@ -83,8 +83,14 @@ def test_rows_in_any_form_are_evaluated_alike(build, kind):
 @pytest.mark.parametrize("how", ["train_dataset", "later"])
 def test_formatted_rows_with_names_are_trained_on(build, how):
     data = with_tags(lambda i, tags: [TAGS[tag] for tag in tags]).with_format("numpy")
-    trainer = build(train_dataset=data if how == "train_dataset" else rows())
-    trainer.train_dataset = data
+    trainer = build(train_dataset=data if how == "train_dataset" else rows(), eval_dataset=rows(2))
+    trainer.train_dataset, trainer.eval_dataset = data, data.with_format("arrow").select(range(3))
+    trainer.train()
+    assert trainer.state.global_step == 1 and trainer.evaluate()["eval_loss"] > 0
+
+
+def test_rows_of_arrays_without_ids_are_trained_on(build):
+    trainer = build(train_dataset=[{"tokens": np.array(["Kobe", "lands"]), "ner_tags": np.array([1, 0])}] * 3)
     trainer.train()
     assert trainer.state.global_step == 1
 
