@@ -1,33 +1,45 @@
 """Checks of arguments and scores: labels, words, lists, whole numbers, and numbers that are finite."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 
 
-def label_id(tag, label2id) -> int:
-    """The id of a label given as an id or, with `label2id`, as a name; raises a `ValueError` for others."""
+def label_id(tag, label2id: Mapping[str, int] | None = None) -> int:
+    """The id of a label given as an id or, with `label2id`, as a name.
+
+    Raises:
+        ValueError: an unknown name, or an id that is neither -100 nor, with `label2id`, one of its ids.
+    """
     if isinstance(tag, str):
         if label2id is None or tag not in label2id:
-            known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
-            raise ValueError(f"unknown label {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
+            if label2id is None:
+                raise ValueError(
+                    f"label {str(tag)!r} is a name and no label2id was given; e.g. label2id=model.config.label2id"
+                )
+            raise ValueError(f"unknown label {str(tag)!r} (known: {', '.join(label2id)})")
         return label2id[tag]
     try:
         label = operator.index(tag)
-        if isinstance(tag, bool) or not IGNORE <= label < 2**31:
+        if isinstance(tag, bool):
             raise TypeError
     except TypeError:
         raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
+    highest = 2**31 - 1 if label2id is None else max(label2id.values(), default=-1)
+    if label != IGNORE and not 0 <= label <= highest:
+        known = "" if label2id is None else f" to {highest} ({', '.join(label2id)})"
+        raise ValueError(f"label {label} is not an id: expected 0{known or ' or more'}, or {IGNORE} for no label")
     return label
 
 
-def check_words(tokens) -> None:
-    """Raise a `ValueError` unless `tokens` is a list of words."""
+def check_words(tokens) -> list[str]:
+    """The words of a list or an array of words; raises a `ValueError` for anything else."""
     if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
         raise ValueError(f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+    return tokens if isinstance(tokens, list) else [str(word) for word in tokens]
 
 
 def check_whole_number(name: str, value, low: int) -> None:

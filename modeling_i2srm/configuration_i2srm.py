@@ -121,7 +121,8 @@ class I2SRMConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
-        class_weights: weight of each label in the cross-entropy (relations and labels of posts); default all 1.
+        class_weights: weight of each label in the cross-entropy (relations, labels of posts, and tags with
+            `use_crf=False`); default all 1. The loss of a CRF has none, and refuses them.
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.

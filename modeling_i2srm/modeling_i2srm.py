@@ -318,10 +318,17 @@ class I2SRMForTokenClassification(Head):
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         labelled = labelled_words(inputs["labels"], inputs.get("word_mask"))
-        return labelled.sum() if self.crf is None else labelled.any(1).sum()
+        if self.crf is not None:
+            return labelled.any(1).sum()
+        return self.label_weights(inputs["labels"].masked_fill(~labelled, -100))[1].sum()
 
     def _task_losses(self, hidden, logits, labels, word_mask) -> dict[str, torch.Tensor]:
         """The parts of the loss without the semantic one."""
+        if self.crf is not None and self.config.class_weights is not None:
+            raise ValueError(
+                "class_weights do not apply to a CRF, whose loss is that of whole sentences: set use_crf=False for a "
+                "cross-entropy that is weighted word by word, or class_weights=None"
+            )
         labelled = labelled_words(labels, word_mask)
         tags, mask = gather_words(labels, labelled)  # (B, W)
         tags = tags.masked_fill(~mask, -100)
@@ -334,15 +341,16 @@ class I2SRMForTokenClassification(Head):
         return rows.combine(*self._mean_losses(emissions, torch.cat(tags), list(map(len, tags))))
 
     def _mean_losses(self, emissions, tags, sizes: list[int]) -> list[torch.Tensor]:
-        """The loss of each group of sentences: the mean of -log p (CRF), or over the words of cross-entropy."""
+        """The loss of each group of sentences: the mean of -log p (CRF), or the weighted cross-entropy of the words."""
         mask = tags != -100
         if self.crf is not None:
             losses, counts = self.crf(emissions, tags, mask), mask.any(1)
         else:
-            losses, counts = F.cross_entropy(emissions.float().transpose(1, 2), tags, reduction="none"), mask
+            losses, counts = self.weighted_cross_entropy(emissions, tags)
+        totals = [count.sum() for count in counts.split(sizes)]
         return [
-            group.sum() / count.sum().clamp(min=1)
-            for group, count in zip(losses.split(sizes), counts.split(sizes), strict=True)
+            group.sum() / total.masked_fill(total == 0, 1)
+            for group, total in zip(losses.split(sizes), totals, strict=True)
         ]
 
     @torch.no_grad()

@@ -45,6 +45,8 @@ class PostPipeline(Pipeline):
         cropper = self.cropper if cropper is None else cropper
         if listed and not inputs:
             return []
+        if not (single or dataset):
+            inputs = list(self.numbered(inputs)) if listed else self.numbered(inputs)
         if callable(cropper):
             posts = self.read_with_crops([inputs] if single else inputs, cropper, **kwargs)
             answers = super().__call__(posts, **{**kwargs, "num_workers": 0})  # a cropper runs in this process
@@ -53,7 +55,7 @@ class PostPipeline(Pipeline):
             return super().__call__(inputs, **kwargs)
         if listed:
             return super().__call__(list(inputs), **kwargs)
-        return iter(super().__call__((post for post in inputs), **kwargs))  # answers as they come
+        return iter(super().__call__(inputs, **kwargs))  # answers as they come
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save model and processor into one folder, which `pipeline(..., trust_remote_code=True)` loads."""
@@ -64,6 +66,18 @@ class PostPipeline(Pipeline):
     def word_splitting(self) -> str:
         """How the processor splits text; one that comes with the code of an older checkpoint does not say."""
         return getattr(self.processor, "word_splitting", SAVED_SPLITTING)
+
+    def numbered(self, posts: Iterable) -> Iterator:
+        """Yield the posts; a `ValueError` about one that cannot be read names its place, from 0."""
+        for place, post in enumerate(posts):
+            if isinstance(post, Mapping):  # an iterator would be empty the second time
+                post = {name: list(part) if isinstance(part, Iterator) else part for name, part in post.items()}
+            if not hasattr(post, "load_pictures"):
+                try:
+                    read_post(post, self.keys, self.example, self.word_splitting)
+                except ValueError as error:
+                    raise ValueError(f"post {place}: {error}") from None
+            yield post
 
     def load(self, post: Post | str | Mapping, **options) -> Post:
         """A post with its pictures read; `options` are those of `Post.load_pictures`.

@@ -50,9 +50,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             inputs: those of `forward`, with labels.
 
         Returns:
-            (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
-            a main picture. The first is 1 in training where AttnMixup gathers: every process then has the same task
-            loss.
+            (2,) float: labelled sentences, or the weights of the labelled words (without a CRF), pairs or posts; and
+            posts with a main picture. The first is 1 in training where AttnMixup gathers: every process then has the
+            same task loss.
         """
         labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
         pictures = inputs.get("visual_features") if pictures is None else pictures

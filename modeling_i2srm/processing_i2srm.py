@@ -315,7 +315,7 @@ class I2SRMProcessor(ProcessorMixin):
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
             `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
         """
-        check_words(tokens)
+        tokens = check_words(tokens)
         if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
             got = len(ner_tags) if is_listing(ner_tags) else "no list of"
             raise ValueError(
@@ -432,7 +432,7 @@ class I2SRMProcessor(ProcessorMixin):
             ValueError: a span that is not in the post, or a tokenizer without the markers.
         """
         if pieces is None:
-            check_words(tokens)
+            tokens = check_words(tokens)
         head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
         pieces = self.sub_tokens(tokens) if pieces is None else pieces
         marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)

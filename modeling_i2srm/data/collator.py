@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from transformers.utils import logging
 
-from ..checks import is_listing
+from ..checks import IGNORE, is_listing, label_id
 from ..pictures import PictureError
 from ..posts import kind_of
 from ..processing_i2srm import I2SRMProcessor
+from ..words import EntityPairError
 from .feature_cache import VisualFeatureCache
 
 logger = logging.get_logger(__name__)
@@ -32,11 +34,14 @@ class I2SRMDataCollator:
             post, and `skipped_pictures` is increased (in the data loader's own process).
         skipped_pictures, truncated_words: counts; words beyond the processor's `max_length` of rows encoded here.
         pad_to_multiple_of: pad the text to a multiple of this length.
+        label2id: of the model. With it names of labels become ids, and ids that the model does not have are refused;
+            `I2SRMTrainer` sets it.
         feature_cache: where the features of rows with picture_keys lie (`cache_pictures` makes both). Such rows give
             visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
 
     Raises:
-        ValueError: what is not a list of rows with tokens, or rows with picture_keys and no `feature_cache`.
+        ValueError: what is not a list of rows with tokens, or rows with picture_keys and no `feature_cache`; a row
+            that cannot be encoded, by its id or its place in the batch.
 
     Example:
 
@@ -50,10 +55,11 @@ class I2SRMDataCollator:
     skipped_pictures: int = 0
     truncated_words: int = 0
     feature_cache: VisualFeatureCache | None = None
+    label2id: dict[str, int] | None = None
 
     def __call__(self, rows: list[dict]) -> dict:
         self._check(rows)
-        batch = self.processor.pad([self._text(row) for row in rows], self.pad_to_multiple_of)
+        batch = self.processor.pad([self._text(row, place) for place, row in enumerate(rows)], self.pad_to_multiple_of)
         if self.use_images and "picture_keys" in rows[0]:
             if self.feature_cache is None:
                 raise ValueError(
@@ -70,7 +76,7 @@ class I2SRMDataCollator:
         return batch
 
     @staticmethod
-    def _check(rows):
+    def _check(rows: object) -> None:
         """Raise a `ValueError` unless rows are a list of dicts, each with the text of a post."""
         example = 'e.g. collator([{"tokens": ["Kobe", "lands"], "ner_tags": [1, 0]}])'
         if not isinstance(rows, (list, tuple)) or not rows:
@@ -83,8 +89,18 @@ class I2SRMDataCollator:
                     f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
                 )
 
-    def _text(self, row: dict) -> dict:
-        encoded = self.processor.encode_row(row)
+    def _text(self, row: Mapping, place: int) -> dict:
+        try:
+            encoded = self.processor.encode_row(row, self.label2id)
+            if kind_of(row) == "encoded" and self.label2id is not None:
+                labels = np.asarray(encoded.get("labels", IGNORE)).ravel()
+                wrong = labels[(labels != IGNORE) & ~np.isin(labels, list(self.label2id.values()))]
+                for label in wrong[:1].tolist():
+                    label_id(label, self.label2id)
+        except ValueError as error:
+            name = f"row {row['id']!r}" if row.get("id") is not None else f"row {place} of the batch"
+            kind = EntityPairError if isinstance(error, EntityPairError) else ValueError
+            raise kind(f"{name}: {error}") from error
         if kind_of(row) != "encoded" and (lost := encoded["num_truncated_words"]):
             self.truncated_words += lost
             logger.warning(f"post {row.get('id', '?')}: {lost} words do not fit and are left out; raise max_length")

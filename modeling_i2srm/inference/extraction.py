@@ -224,8 +224,9 @@ class Extractor:
             return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
             raise ValueError(f'{posts!r:.200} is not a post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
-        extractions = self._stream(posts, batch_size)
-        return list(extractions) if isinstance(posts, (list, tuple)) else extractions
+        if isinstance(posts, (list, tuple)):  # all are checked before the first is read
+            return list(self._stream(list(self.ner.numbered(posts)), batch_size))
+        return self._stream(self.ner.numbered(posts), batch_size)
 
     def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
         posts = iter(posts)

@@ -72,6 +72,7 @@ class OnnxSession:
     """
 
     def __init__(self, path, threads: int | None = None):
+        self._arguments = (str(path), threads)
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -89,6 +90,9 @@ class OnnxSession:
         for scores in self.scores.values():
             scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null means -inf
         self.shapes = {graph_input.name: graph_input.shape for graph_input in self.session.get_inputs()}
+
+    def __reduce__(self) -> tuple:
+        return OnnxSession, self._arguments  # a copy reads the file again
 
     def __call__(self, **inputs) -> np.ndarray:
         """The logits of a batch.

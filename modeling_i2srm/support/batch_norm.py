@@ -38,13 +38,14 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     for layer in (*layers, *blocks):
         if isinstance(getattr(layer, "activation", None), nn.ReLU):
             layer.activation.inplace = True
-
-    def refuse(*args, **kwargs):
-        raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
-
     if layers and hasattr(model, "save_pretrained"):
-        model.save_pretrained = refuse
+        model.__dict__["save_pretrained"] = refuse_to_save
     return model
+
+
+def refuse_to_save(*args: object, **kwargs: object) -> None:
+    """Raise a `ValueError`; a function of the module, since a folded model has to be picklable."""
+    raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
 
 
 __all__ = ["fold_batch_norm"]

@@ -37,7 +37,8 @@ class WithRowIds:
 def name_of(row) -> str:
     """The id of a row, or its first words where it has none."""
     row = row if isinstance(row, Mapping) else {}
-    return str(row["id"]) if row.get("id") is not None else " ".join(map(str, (row.get("tokens") or ["?"])[:8]))
+    tokens = row.get("tokens")
+    return str(row["id"]) if row.get("id") is not None else " ".join(map(str, ["?"] if tokens is None else tokens[:8]))
 
 
 class GuardedSteps:

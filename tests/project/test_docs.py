@@ -21,6 +21,7 @@ INTERNAL = {
     "checks",
     "cli.scripts",
     "cli.train",
+    "data.columns",
     "data.dataset",
     "inference.corpus_files",
     "prepare.builder",
@@ -58,6 +59,7 @@ INTERNAL = {
     "training.build",
     "training.sampling",
     "training.step_guard",
+    "training.streams",
     "version",
 }
 
