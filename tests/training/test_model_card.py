@@ -43,7 +43,7 @@ def rows(card: ModelCard, section: str) -> dict[str, list[str]]:
 
 def test_metadata_is_what_the_hub_reads(tmp_path):
     data = write(tmp_path).data
-    assert (data.library_name, data.pipeline_tag) == ("transformers", "token-classification")
+    assert (data.library_name, data.pipeline_tag, data.inference) == ("transformers", "other", False)
     assert data.datasets == ["user/posts"] and {"i2srm", "mner", "multimodal"} <= set(data.tags)
     assert data.base_model == ["FacebookAI/roberta-large", "microsoft/resnet-50"]
     results = {(r.dataset_split, r.metric_name): (r.metric_type, r.metric_value) for r in data.eval_results}
