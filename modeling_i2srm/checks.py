@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from numbers import Real
 
 import torch
 
@@ -48,6 +49,17 @@ def check_whole_number(name: str, value, low: int) -> None:
         raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
 
 
+def is_missing(value: object) -> bool:
+    """Whether a value stands for no value: `None`, NaN, or what pandas has for them.
+
+    >>> [is_missing(value) for value in (None, float("nan"), 0, "", [])]
+    [True, True, False, False, False]
+    """
+    if isinstance(value, Real):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def is_listing(values) -> bool:
     """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
@@ -74,4 +86,4 @@ def check_finite(scores: torch.Tensor, mask: torch.Tensor | None = None, names: 
         )
 
 
-__all__ = ["IGNORE", "check_finite", "check_whole_number", "check_words", "is_listing", "label_id"]
+__all__ = ["IGNORE", "check_finite", "check_whole_number", "check_words", "is_listing", "is_missing", "label_id"]

@@ -306,6 +306,7 @@ class I2SRMForTokenClassification(Head):
                 out of the loss.
             word_mask: (B, T), 1 on the first sub-token of each word; default where `labels` are not -100.
         """
+        self.warn_without_words(word_mask, labels, "multimodal-token-classification")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
@@ -483,7 +484,8 @@ class I2SRMForRelationClassification(VectorClassifier):
         if head_mask is None or tail_mask is None:
             raise ValueError(
                 "head_mask and tail_mask are missing; the processor makes them, e.g. "
-                'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))'
+                'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4)). The pipeline for this '
+                'model is pipeline("multimodal-relation-classification", ...), not "text-classification"'
             )
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         pairs = self.text_vectors(outputs.last_hidden_state, head_mask, tail_mask)
@@ -557,6 +559,7 @@ class I2SRMForSequenceClassification(VectorClassifier):
                 f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
                 "e.g. labels=torch.tensor([1, 0])"
             )
+        self.warn_without_words(word_mask, labels, "multimodal-text-classification")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         vectors = self.text_vectors(outputs.last_hidden_state)
         logits, parts = self.classify(vectors, labels, self.post_classifier, self.post_attn_mixup)

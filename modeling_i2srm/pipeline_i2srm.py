@@ -12,6 +12,7 @@ from .checks import check_finite
 from .crf import entity_type
 from .crops import add_crops, check_cropper, describe_crop
 from .posts import Post, read_post
+from .tables import read_rows
 from .words import SAVED_SPLITTING, EntityPairError, Word, check_span, split_pair, split_text
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
@@ -36,7 +37,7 @@ class PostPipeline(Pipeline):
         post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
-        inputs = post or inputs
+        inputs = post or read_rows(inputs)
         single, listed = isinstance(inputs, (Mapping, str, Post)), isinstance(inputs, (list, tuple))
         dataset = isinstance(inputs, torch.utils.data.Dataset)  # may have no __iter__
         if not (single or dataset) and (isinstance(inputs, bytes) or not isinstance(inputs, Iterable)):
@@ -166,9 +167,10 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
 
     A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). A
     text is split as the processor's word_splitting says; with tokens beside it, these are its words. One post gives a
-    list of entities, a list of posts a list of lists, a data set or generator an iterator. A text that is longer than
-    the encoder's limit is read in overlapping windows, and decoded as a whole. Pictures and mates in a batch change
-    nothing in a post's answer but rounding.
+    list of entities, a list or table of posts (`read_rows`) a list of lists, a data set or generator an iterator. Of
+    several pictures in image the first is read, with a warning. A text that is longer than the encoder's limit is read
+    in overlapping windows, and decoded as a whole. Pictures and mates in a batch change nothing in a post's answer but
+    rounding.
 
     Args:
         aggregation_strategy: "simple" gives entities. "none" gives each word with its tag. "first", "average" and

@@ -5,13 +5,15 @@ from typing import TypedDict
 
 import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel, initialization
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .checks import check_finite
 from .configuration_i2srm import I2SRMConfig
 from .crf import LinearChainCRF
 from .loading import CheckpointError, loading
 from .visual_prompt import FusionLinear
+
+logger = logging.get_logger(__name__)
 
 
 class I2SRMPreTrainedModel(PreTrainedModel):
@@ -27,6 +29,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = False  # the prefix mask differs between heads
     _supports_flex_attn = False
+    _has_warned_without_words = False
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -63,6 +66,24 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         gathered = self.training and self.config.attn_mixup and self.config.attn_mixup_gather
         task = 1.0 if gathered else self._count_labels(inputs)
         return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
+
+    def warn_without_words(self, word_mask: torch.Tensor | None, labels: torch.Tensor | None, task: str) -> None:
+        """Warn once, outside of training, if a call has no `word_mask`: transformers' own pipelines give none.
+
+        Args:
+            task: of the pipeline that is the right one.
+        """
+        if self.training or word_mask is not None or labels is not None or self._has_warned_without_words:
+            return
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        self._has_warned_without_words = True
+        logger.warning(
+            f"{type(self).__name__} is called without word_mask, as by transformers' own pipelines "
+            '("token-classification", "ner", "text-classification"), which split texts into other words than it was '
+            "trained on, read no pictures, and decode without its CRF: use inputs of the processor, or "
+            f'pipeline("{task}", model="{self.name_or_path or "..."}", trust_remote_code=True)'
+        )
 
     def get_visual_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The features of pictures, see `I2SRMModel.get_visual_features`."""

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import RobertaTokenizer
 
 from ..processing_i2srm import I2SRMProcessor
+from ..remote_pictures import is_address
 from ..version import __version__
 from ..words import DEFAULT_SPLITTING, EntityPairError, split_text
 from .columns import LISTS, how_to_name, post_name
@@ -309,7 +310,7 @@ def paths_of(split: Dataset, column: str) -> list[str]:
         elif pa.types.is_struct(values.type) and {"bytes", "path"} <= {field.name for field in values.type}:
             alone = pc.and_(pc.is_null(pc.struct_field(values, "bytes")), pc.is_valid(pc.struct_field(values, "path")))
             paths |= dict.fromkeys(pc.struct_field(values, "path").filter(alone).to_pylist())
-    return [path for path in paths if "://" not in path]
+    return [path for path in paths if not is_address(path)]
 
 
 SHOWN = {"edition": str, "objects": str, "warnings": list}

@@ -28,7 +28,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
-from ..pictures import PictureError
+from ..pictures import PictureError, single_picture
 from ..pipeline_i2srm import check_on_image_error, check_threshold
 from ..posts import COLUMNS, Post
 from ..support.atomic_files import check_writable, replacing, write_json
@@ -284,6 +284,7 @@ class ShardWorker:
                 for record, post, extraction in zip(records, posts, self.extract(records, posts), strict=True):
                     if extraction is None:
                         errors.append(record)
+                        counts.update(fault_counts([record["picture_fault"]] if "picture_fault" in record else []))
                         continue
                     counts.update(count(post, extraction))
                     file.write(extraction.to_json() + "\n")
@@ -332,6 +333,8 @@ class ShardWorker:
             return record, self.load({**values, "id": record["id"]}, folder)
         except BAD_POST as error:
             record["reason"] = explain(error)
+            if isinstance(error, PictureError):
+                record["picture_fault"] = error.kind
             return record, None
 
     def load(self, values: dict, folder: Path) -> Post:
@@ -341,7 +344,7 @@ class ShardWorker:
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
                 f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
             )
-        errors = {}
+        errors, faults = {}, []
 
         def find(picture, name: str):
             try:
@@ -350,13 +353,14 @@ class ShardWorker:
                 if self.arguments.on_image_error != "warn":
                     raise
                 errors[name] = str(error)
+                faults.append(error.kind)
                 return None
 
-        located = {"image": find(values.get("image"), "image")}
+        located = {"image": find(single_picture(values.get("image")), "image")}
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post = self.extractor.load({**values, **located})
-        post.image_errors = errors | post.image_errors
+        post.image_errors, post.picture_faults = errors | post.image_errors, faults + post.picture_faults
         return post
 
     def extract(self, records: Sequence[dict], posts: Sequence[Post | None]) -> list[Extraction | None]:
@@ -409,7 +413,13 @@ def count(post: Post, extraction: Extraction) -> dict[str, int]:
         "pairs_left_out": extraction.pairs_left_out,
         "objects": len(extraction.objects),
         "pictures_without_object": int(post.crops == []),
+        **fault_counts(post.picture_faults),
     }
+
+
+def fault_counts(kinds: list[str]) -> dict[str, int]:
+    """What pictures that cannot be read, each of a `PictureError.kind`, add to the counts of a part."""
+    return {f"pictures_{kind}": number for kind, number in Counter(kinds).items()}
 
 
 __all__ = ["CorpusArguments", "extract_corpus"]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..pictures import FAULT_KINDS
 from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
 from ..posts import COLUMNS
 from ..support import detectors
@@ -164,6 +165,8 @@ TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\
 PART = re.compile(r"part-\d{5,}\.jsonl")
 COUNTS = ("posts", "entities", "relations", "posts_without_picture", "pictures_failed", "pairs_left_out")
 COUNTS += ("objects", "pictures_without_object")  # what a cropper found, and the pictures in which it found nothing
+# Pictures that cannot be read, of posts that are read without them and of rows that are errors, by `PictureError.kind`.
+COUNTS += tuple(f"pictures_{kind}" for kind in FAULT_KINDS)
 MODELS = ("ner", "re", "detector")
 
 

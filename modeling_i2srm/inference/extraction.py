@@ -26,6 +26,7 @@ from ..pipeline_i2srm import (
 from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
+from ..tables import read_rows
 
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
@@ -209,7 +210,7 @@ class Extractor:
         return cls(**pipes, **options)
 
     def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
-        """Extract from one post, a list of posts, or any other iterable of posts (then as an iterator).
+        """Extract from one post, a list or table of posts, or any other iterable of posts (then as an iterator).
 
         Args:
             posts: a text, or a dict of text or tokens, image, objects and id.
@@ -220,6 +221,7 @@ class Extractor:
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be 1 or more, e.g. batch_size=8")
+        posts = read_rows(posts)
         if isinstance(posts, (str, Mapping)):
             return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):

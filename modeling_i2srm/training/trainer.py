@@ -110,7 +110,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     Raises:
         ValueError: label smoothing (Trainer would take the labels away from the model and lose KL and Mixup); rows
-            without labels or with labels that the model does not know; texts without an `I2SRMProcessor`.
+            without labels or with labels that the model does not know; texts without an `I2SRMProcessor`; pictures that
+            would not be read, as of `I2SRMDataCollator`.
 
     Example:
 
@@ -158,6 +159,10 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                     "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
                     "trainable_token_indices"
                 )
+        if isinstance(self.data_collator, I2SRMDataCollator):
+            for rows in (self.train_dataset, self.eval_dataset):
+                if names := getattr(rows, "column_names", None):
+                    self.data_collator.check_columns(names, known=[self.args.length_column_name])
         # Other devices have no pinned memory, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
@@ -415,7 +420,7 @@ def start_worker(prepare: Callable[[int], None] | None, worker: int) -> None:
 
 def reads_pictures(collator: object) -> bool:
     """Whether a collator decodes pictures, if it reports it; default true."""
-    return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
+    return getattr(collator, "use_images", True) is not False and getattr(collator, "feature_cache", None) is None
 
 
 def picture_workers(args: TrainingArguments) -> int:
