@@ -47,7 +47,7 @@ def read_post(arguments: argparse.Namespace) -> dict:
     return rows[arguments.row]
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     arguments = parser.parse_args(arguments)
     try:
         if Path(arguments.output).suffix.lower() != ".html":

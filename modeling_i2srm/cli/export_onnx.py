@@ -16,7 +16,7 @@ parser.add_argument("--output", required=True, help="the ONNX file to write")
 parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help="ONNX operator set (default %(default)s)")
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     arguments = parser.parse_args(arguments)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of a missing torchvision
     try:

@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> dict[str, ModalityGap]:
     return gaps
 
 
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     picture, numbers = f"{arguments.output}.{arguments.picture}", f"{arguments.output}.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 print_traceback = sys.excepthook
 
 
-def run(module: str, *arguments):
+def run(module: str, *arguments) -> None:
     """Call `main` of a module of this package; if an extra is missing, exit with one line that says what to install.
 
     Args:

@@ -276,7 +276,7 @@ class ShardWorker:
         if self.parquet is not None:
             self.parquet.close()
 
-    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]):
+    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]) -> None:
         """Write the part of a shard and then its receipt."""
         counts, errors, seen = Counter(), [], 0
         with replacing(output / shard.part) as file:

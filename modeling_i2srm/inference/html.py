@@ -40,7 +40,7 @@ class Shown:
         return caption(self.name)
 
 
-def draw_post(result: Extraction | Explanation, image, crops: Sequence | None, path: str | Path):
+def draw_post(result: Extraction | Explanation, image, crops: Sequence | None, path: str | Path) -> None:
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
     Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the share of each

@@ -59,7 +59,7 @@ class Graph(nn.Module):
         ).logits
 
 
-def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET):
+def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET) -> None:
     """Write a model with a head as an ONNX file with dynamic batch size, length and number of pictures.
 
     The graph takes input_ids, attention_mask (B, T), pixel_values (B, K, 3, H, W), image_mask (B, K) with 1 <= K <= 1+M

@@ -42,7 +42,7 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
     return path[::-1]
 
 
-def check_finite(scores: np.ndarray, mask=True):
+def check_finite(scores: np.ndarray, mask=True) -> None:
     """Raise a `ValueError` where scores (B, N), or (B, T, N) at the words of a mask (B, T), are NaN or infinite."""
     wrong = ~np.isfinite(scores).all(-1) & mask
     if rows := np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)).tolist():
@@ -130,7 +130,7 @@ class OnnxSession:
             check_finite(logits)
         return logits
 
-    def _check_entities(self, arrays: dict[str, np.ndarray]):
+    def _check_entities(self, arrays: dict[str, np.ndarray]) -> None:
         for name in ("head_mask", "tail_mask"):
             if name not in self.shapes:
                 continue

@@ -274,7 +274,7 @@ def add_crops(posts: list[RawPost], keys: list[str | int], index: Path, root: Pa
     return Counter({"posts that the crop index does not know": sum(key not in crops for key in keys)})
 
 
-def add_own_crops(posts: list[RawPost], folder: Path):
+def add_own_crops(posts: list[RawPost], folder: Path) -> None:
     """Add the crops of a user's folder to posts: `NAME/*` for picture `NAME.jpg`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of crops {folder}; choose --objects none, released or a folder")
@@ -393,7 +393,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def check_replaceable(output_dir: Path):
+def check_replaceable(output_dir: Path) -> None:
     """Raise `FileExistsError` when a folder holds anything that [`write_parquet`] did not write."""
     if not output_dir.exists():
         return

@@ -133,7 +133,7 @@ def plan_looks(
     return looks, rows
 
 
-def check_machine(error: PictureError):
+def check_machine(error: PictureError) -> None:
     """Raise a `RunError` if the machine is at fault, such as a broken disk: the picture may be readable later."""
     if error.is_machines_fault:
         raise RunError(f"stopped: {error}; the same command resumes the run") from error
@@ -149,7 +149,7 @@ class ShardWorker:
         torch.set_num_threads(work.threads)
         torch.manual_seed(0)  # a user-defined detector may draw random numbers
 
-    def run(self, number: int, looks: list[Look], progress: Callable[[int], object]):
+    def run(self, number: int, looks: list[Look], progress: Callable[[int], object]) -> None:
         """Write a shard atomically."""
         detections = []
         for start in range(0, len(looks), self.work.batch_size):
@@ -201,14 +201,18 @@ def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
 # Processes
 
 
-def run_shards(work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+def run_shards(
+    work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]
+) -> None:
     """Run shards in this process."""
     worker = ShardWorker(work, detector)
     for number, looks in shards.items():
         worker.run(number, looks, progress)
 
 
-def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+def run_in_processes(
+    work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]
+) -> None:
     """Run shards in several processes; all of them end when one fails or when this process ends.
 
     Raises:
@@ -243,7 +247,7 @@ def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], 
             process.join()
 
 
-def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection):
+def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection) -> None:
     """Load the detector and run shards in a worker process; send the progress, or an error, through the pipe."""
     leave_signals_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -9,7 +9,7 @@ STYLE = PICTURE_STYLE + "section { margin: 2rem 0; } .pictures figure:not(.main)
 PICTURE_SIDE, CROP_SIDE = 440, 180  # pixels
 
 
-def write_sheet(posts: list[dict], title: str, path: Path):
+def write_sheet(posts: list[dict], title: str, path: Path) -> None:
     """Write posts as an HTML page: each picture with numbered boxes and, next to it, its crops, best first.
 
     Args:

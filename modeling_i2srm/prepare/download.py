@@ -134,7 +134,7 @@ def _is_same(path: Path, identity: os.stat_result) -> bool:
         return False
 
 
-def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):
+def _complete(file: RemoteFile, part: Path, timeout: float, retries: int) -> None:
     """Download the rest of a part, until its checksum is right."""
     failures, started_over = 0, False
     while True:

@@ -240,5 +240,5 @@ def check_relation_file(root: Path) -> list[str]:
     return []
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     run(Mnre, __doc__, PICTURES, arguments)

@@ -96,7 +96,7 @@ def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFo
     return [{"split": split, "file": name, "reason": reason} for name, reason in unused.items()]
 
 
-def print_report(report: dict):
+def print_report(report: dict) -> None:
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
     for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
         if name in report:

@@ -309,7 +309,7 @@ def run(
     rows_to_show: Callable[[int], dict[str, list[dict]]],
     description: str,
     output_dir: str,
-):
+) -> None:
     """Make a data set and its contact sheet as the command line says, and print its report."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=Path(output_dir))

@@ -278,7 +278,7 @@ def verdict(columns: dict[str, dict]) -> str:
     return f"FOUND: {what}, also among rows that share a picture"
 
 
-def print_audit(name: str, report: dict):
+def print_audit(name: str, report: dict) -> None:
     """Print the measurements as tables."""
     tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
     if not tables:
@@ -293,7 +293,7 @@ def print_audit(name: str, report: dict):
             print(verdict(columns))
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -257,7 +257,7 @@ def untrained(model: PreTrainedModel, text: str | None = None, vision: str | Non
     return new.to(model.device).eval()
 
 
-def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
+def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path) -> None:
     """Draw the first two principal components of the vectors of models, by name, one panel per model.
 
     Each model has its own components, and the axes state their share of the variance; the scale is the same in all

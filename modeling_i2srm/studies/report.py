@@ -159,7 +159,7 @@ def describe(records: list[dict], task: Task, command: str) -> str:
 MARKERS = "osD^vP"
 
 
-def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
+def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path) -> None:
     """Draw the rows of `summarize` to a PNG, 800 to 1,000 pixels wide: F1 in per cent, each seed a small dot.
 
     Args:
@@ -242,7 +242,7 @@ def draw_mismatch(rows: list[dict], study: Study, metric: str):
     return figure
 
 
-def curve(axes, points: list[tuple[float, dict]], number: int, label: str):
+def curve(axes, points: list[tuple[float, dict]], number: int, label: str) -> None:
     """The means with their standard deviations, and the seeds as dots."""
     points = sorted(points, key=lambda point: point[0])
     colour, xs = COLOURS[number % len(COLOURS)], [x for x, _ in points]

@@ -218,7 +218,7 @@ def run_study(
     return folder
 
 
-def write_study(folder: Path, study: str, task: Task, records: list[dict], command: str):
+def write_study(folder: Path, study: str, task: Task, records: list[dict], command: str) -> None:
     """Write runs.jsonl, table.json, table.md and figure.png of a study."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "runs.jsonl") as file:
@@ -233,7 +233,7 @@ def write_study(folder: Path, study: str, task: Task, records: list[dict], comma
         draw_study(rows, STUDIES[study], metric, temporary)
 
 
-def train(run: Run, task: Task, folder: Path, keep_models: bool):
+def train(run: Run, task: Task, folder: Path, keep_models: bool) -> None:
     """Train and evaluate one run, and write run.json at its end."""
     arguments = parse_arguments(run.argv)
     arguments.training.output_dir = str(folder)

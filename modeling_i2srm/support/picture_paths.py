@@ -6,7 +6,7 @@ from pathlib import Path
 from ..pictures import PictureError, is_url
 
 
-def locate(picture, folder: Path):
+def locate(picture: object, folder: Path) -> object:
     """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it.
 
     Raises:

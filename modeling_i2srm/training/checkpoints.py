@@ -104,7 +104,7 @@ def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True, needs_be
     return None
 
 
-def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
+def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True) -> None:
     """Refuse a checkpoint that is incomplete, or whose best model is, if the run needs that.
 
     Raises:
@@ -129,7 +129,7 @@ def how_to_resume(folder: str | os.PathLike) -> str:
     return f"start the same command with --resume_from_checkpoint last: {where}"
 
 
-def remove(checkpoint: Path):
+def remove(checkpoint: Path) -> None:
     """Delete a checkpoint atomically: it loses its name first, so that an interruption leaves no part of it there."""
     doomed = checkpoint.parent / UNFINISHED / f"deleted-{checkpoint.name}"
     doomed.parent.mkdir(exist_ok=True)
@@ -138,7 +138,7 @@ def remove(checkpoint: Path):
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def seal(checkpoint: Path):
+def seal(checkpoint: Path) -> None:
     """Flush all files of a checkpoint to disk, and write the list of them."""
     sizes = {}
     for path in sorted(checkpoint.rglob("*")):
@@ -149,7 +149,7 @@ def seal(checkpoint: Path):
     write_json(checkpoint / FILES, {"files": sizes})
 
 
-def publish(staged: Path, checkpoint: Path):
+def publish(staged: Path, checkpoint: Path) -> None:
     """Give a sealed checkpoint its name; one that already has the name is replaced."""
     if checkpoint.exists():
         remove(checkpoint)
@@ -157,7 +157,7 @@ def publish(staged: Path, checkpoint: Path):
     sync_folder(checkpoint.parent)
 
 
-def tidy(folder: str | os.PathLike):
+def tidy(folder: str | os.PathLike) -> None:
     """Clean up after a run that was killed: complete checkpoints get their name, the others are deleted."""
     unfinished = Path(folder) / UNFINISHED
     if not unfinished.is_dir():
@@ -168,7 +168,7 @@ def tidy(folder: str | os.PathLike):
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
+def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]) -> None:
     """Delete the oldest complete checkpoints beyond a limit, but none of those to keep, and unfinished files.
 
     Damaged ones do not count towards the limit.
@@ -182,7 +182,7 @@ def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None])
     shutil.rmtree(Path(folder, UNFINISHED), ignore_errors=True)
 
 
-def install_model(staged: Path, folder: Path):
+def install_model(staged: Path, folder: Path) -> None:
     """Move the files of a model to a folder; its weights come last and never mix with another model's files."""
     files = sorted(staged.iterdir(), key=lambda path: (bool(WEIGHTS.fullmatch(path.name)), path.name))
     for path in files:
@@ -329,7 +329,7 @@ class WholeCheckpoints:
                 self.state.save_to_json(str(temporary))
 
 
-def tell_sampler(loader, epoch: int):
+def tell_sampler(loader, epoch: int) -> None:
     """Tell the sampler of a loader the epoch, however often it is wrapped.
 
     Where several processes resume within an epoch, accelerate wraps it once more than its `set_epoch` expects, and the

@@ -83,7 +83,7 @@ class GuardedSteps:
         self._rows += inputs.pop(ROW_IDS, [])
         return super().training_step(model, inputs, *args, **kwargs)
 
-    def count_loss(self, loss: torch.Tensor, outputs):
+    def count_loss(self, loss: torch.Tensor, outputs) -> None:
         """Add up the loss and its parts, of one of the batches that make a step."""
         batches = self.current_gradient_accumulation_steps
         self._loss_sum += loss.detach().float().mean()
@@ -118,7 +118,7 @@ class GuardedSteps:
         self._loss_sum.zero_()
         self._rows.clear()
 
-    def _not_finite(self, bad: list[str], has_bad_rows: bool):
+    def _not_finite(self, bad: list[str], has_bad_rows: bool) -> None:
         """Skip a step, or raise after too many; has_bad_rows: the rows of this process may be the cause."""
         rows = self._rows if has_bad_rows else []
         if self.args.world_size > 1:
