@@ -58,7 +58,7 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
 
 
 def finish(
-    parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config
+    parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config: object
 ) -> None:
     """Build, report and push as the arguments say; errors of input end the script with one message."""
     if args.num_proc < 1:

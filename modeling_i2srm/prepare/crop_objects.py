@@ -186,13 +186,13 @@ def new_tables(
             kept = [name for name in file.schema_arrow.names if name not in ("objects", "object_boxes")]
             for batch in file.iter_batches(ROWS, columns=kept):
                 here = numbers[start : start + len(batch)]
-                here = [None if number is None else detections[number] for number in here]
+                looks = [None if number is None else detections[number] for number in here]
                 start += len(batch)
                 columns = {name: batch.column(name) for name in kept}
                 pictures = [embed(value, dataset.folder) for value in batch.column("image").to_pylist()]
                 columns["image"] = pa.array(pictures, PICTURE)
-                columns["objects"] = pa.array([one["objects"] if one else [] for one in here], pa.list_(PICTURE))
-                columns["object_boxes"] = pa.array([one["boxes"] if one else [] for one in here], pa.list_(BOX))
+                columns["objects"] = pa.array([one["objects"] if one else [] for one in looks], pa.list_(PICTURE))
+                columns["object_boxes"] = pa.array([one["boxes"] if one else [] for one in looks], pa.list_(BOX))
                 yield pa.table([columns[name] for name in schema.names], schema.names).cast(schema)
 
 

@@ -13,10 +13,12 @@ from functools import lru_cache
 from io import BytesIO
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 
 from ..pictures import PictureError, is_url, load_picture, read_bytes
 from ..support.atomic_files import placing
@@ -105,10 +107,13 @@ def plan_looks(
     Returns:
         The distinct pictures, in the order of the rows; and for each row of each file the index of its picture.
     """
-    looks, numbers, rows = [], {}, []
-    known = lru_cache(maxsize=None)(lambda words: phrases(words if isinstance(words, str) else list(words)))
+    looks: list[Look] = []
+    numbers: dict[str, int] = {}
+    rows: list[list[int | None]] = []
+    find = phrases or list
+    known = lru_cache(maxsize=None)(lambda words: find(words if isinstance(words, str) else list(words)))
     for number, path in enumerate(files):
-        reader = ParquetRows(path, ("image", text))
+        reader = ParquetRows(path, ["image", *([text] if text else [])])
         rows.append([])
         for row, values in reader.read(0, reader.file.metadata.num_rows):
             progress(1)
@@ -143,7 +148,8 @@ class ShardWorker:
     """Runs the detector on shards, one after the other."""
 
     def __init__(self, work: Work, detector: Detector):
-        self.work, self.readers = work, {}
+        self.work = work
+        self.readers: dict[int, ParquetRows] = {}
         limits = {name: getattr(work.settings, name) for name in ("num_objects", "max_overlap", "min_side", "padding")}
         self.cropper = ObjectCropper(detector, **limits, phrases=list)  # the texts are phrases already
         torch.set_num_threads(work.threads)
@@ -161,14 +167,16 @@ class ShardWorker:
 
     def look(self, looks: list[Look]) -> list[dict]:
         """Return the detections in each picture, or why it cannot be read."""
-        detections, pictures = [], []
+        detections: list[dict] = []
+        pictures: list[tuple[int, Image.Image, str, bool]] = []
         for look in looks:
             detections.append({"key": look.key, "reason": None, "objects": [], "boxes": []})
             value = self.read(look)
             try:
                 content = picture_bytes(value, self.work.root)
                 name = Path(value["path"] or look.key[:16]).stem
-                pictures.append((len(detections) - 1, load_picture(content), name, content.startswith(JPEG)))
+                jpeg = content is not None and content.startswith(JPEG)
+                pictures.append((len(detections) - 1, load_picture(content), name, jpeg))
             except PictureError as error:
                 check_machine(error)
                 detections[-1]["reason"] = str(error)
@@ -230,7 +238,8 @@ def run_in_processes(
             started[ours] = process
         left = dict(started)
         while left:
-            for pipe in wait(list(left)):
+            ready: list[Any] = wait(list(left))
+            for pipe in ready:
                 try:
                     message = pipe.recv()
                 except EOFError:
@@ -259,8 +268,10 @@ def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection)
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def end_with_parent():
-    wait([multiprocessing.parent_process().sentinel])
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # of a worker
+    wait([parent.sentinel])
     os._exit(1)
 
 

@@ -293,8 +293,8 @@ def draw_picture(
 
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     noise = np.frombuffer(rng.randbytes(pixels.size), dtype=np.uint8).reshape(pixels.shape) / 127.5 - 1
-    pixels = pixels * rng.uniform(0.85, 1.1) + noise * rng.uniform(4, 14)
-    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    noisy = pixels * rng.uniform(0.85, 1.1) + noise * rng.uniform(4, 14)
+    image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     return Picture(image, boxes[: len(kinds)], boxes[len(kinds) :])
 
 
@@ -313,6 +313,7 @@ def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
     for left, top, right, bottom in boxes[:count]:
         grow = (right - left) * rng.uniform(-0.04, 0.15)
         dx, dy = (rng.uniform(-0.06, 0.06) * (right - left) for _ in range(2))
-        box = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
-        crops.append(picture.image.crop([min(max(round(value), 0), SIZE) for value in box]))
+        sides = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
+        left, top, right, bottom = (min(max(round(side), 0), SIZE) for side in sides)
+        crops.append(picture.image.crop((left, top, right, bottom)))
     return sorted(crops, key=lambda crop: -crop.width * crop.height)

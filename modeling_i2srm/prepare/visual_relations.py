@@ -249,7 +249,8 @@ class VisualRelations(VisualPosts):
         return datasets.DatasetInfo(description=__doc__, features=mre_features(RELATIONS))
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts, relations = Counter(), Counter({relation: 0 for relation in RELATIONS})
+        posts: Counter[str] = Counter()
+        relations = Counter({relation: 0 for relation in RELATIONS})
         for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
             posts[evidence] += 1
             relations[row["relation"]] += 1
@@ -263,12 +264,12 @@ class VisualRelations(VisualPosts):
 
 def rows_to_show(seed: int) -> dict[str, list[dict]]:
     """Return test rows whose picture shows their relation, for each relation."""
-    rows = {relation: [] for relation in RELATIONS}
+    rows: dict[str, list[dict]] = {relation: [] for relation in RELATIONS}
     for evidence, row in make_posts("test", 240, seed):
         if evidence != "text" and row["image"] is not None:
             rows[row["relation"]].append(row)
     return rows
 
 
-def main():
+def main() -> None:
     run(VisualRelations, rows_to_show, __doc__, "data/visual_relations")
