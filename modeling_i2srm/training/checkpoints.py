@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..support.atomic_files import placing, sync_folder, write_json
 from ..support.faults import RunError, lost_process
@@ -70,7 +70,7 @@ def find_checkpoints(folder: str | os.PathLike) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    return int(NAME.fullmatch(checkpoint.name)[1])
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def find_damage_of_best(checkpoint: Path) -> str | None:
@@ -111,6 +111,7 @@ def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True) -> None:
         ValueError: what is missing, and which checkpoint beside it is complete.
     """
     checkpoint, without = Path(checkpoint), ""
+    damage: str | None = "there is no such folder"
     if not checkpoint.is_dir():
         damage = "there is no such folder"
     elif (damage := find_damage(checkpoint)) is None:
@@ -217,7 +218,7 @@ class MovedBestModel(TrainerCallback):
                 state.best_model_checkpoint = str(best)
 
 
-class WholeCheckpoints:
+class WholeCheckpoints(Trainer):
     """The part of `I2SRMTrainer` that saves atomically and resumes; `train(resume_from_checkpoint=True)` too.
 
     Raises:
@@ -228,16 +229,20 @@ class WholeCheckpoints:
 
     _staging: str | None = None  # folder of the checkpoint that is being saved
 
+    @property
+    def _output_dir(self) -> str:
+        return str(self.args.output_dir)  # `TrainingArguments` chooses one where none is given
+
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
             if self.args.should_save:
-                tidy(self.args.output_dir)
+                tidy(self._output_dir)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_whole_checkpoint(
-                self.args.output_dir, needs_best=self.args.load_best_model_at_end
+                self._output_dir, needs_best=self.args.load_best_model_at_end
             )
             if resume_from_checkpoint is None:
-                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
+                raise ValueError(f"no complete checkpoint in {self._output_dir}: leave resume_from_checkpoint out")
         elif resume_from_checkpoint:
             check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
         moved = MovedBestModel(resume_from_checkpoint)
@@ -259,7 +264,7 @@ class WholeCheckpoints:
     # No public hook; read in transformers 5.24: on_train_end comes after the best model was loaded.
     def _load_best_model(self):
         """As Trainer's, which would keep the last model where the best one is gone."""
-        if damage := find_damage(best := self.state.best_model_checkpoint):
+        if damage := find_damage(best := str(self.state.best_model_checkpoint)):
             raise RunError(
                 f"the best model {best} cannot be loaded: {damage}. {WITHOUT_BEST.capitalize()}, with "
                 f"--resume_from_checkpoint last"
@@ -298,9 +303,9 @@ class WholeCheckpoints:
     def save_model(self, output_dir=None, _internal_call=False):
         if self._staging is not None:
             return super().save_model(output_dir, _internal_call)
-        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        folder = Path(self._output_dir if output_dir is None else output_dir)
         staged = folder / UNFINISHED / "model"
-        with saving(folder, staged, self.args.output_dir):
+        with saving(folder, staged, self._output_dir):
             super().save_model(str(staged), _internal_call=True)
             self.accelerator.wait_for_everyone()
             if self.args.should_save and staged.is_dir():
@@ -312,7 +317,7 @@ class WholeCheckpoints:
         """As Trainer's, in files that are written atomically."""
         if not self.is_world_process_zero():
             return
-        folder, together = Path(self.args.output_dir), {}
+        folder, together = Path(self._output_dir), {}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{split}_results.json", metrics, indent=4, sort_keys=True)
         if combined:
@@ -322,14 +327,14 @@ class WholeCheckpoints:
                 pass
             write_json(folder / "all_results.json", {**together, **metrics}, indent=4, sort_keys=True)
 
-    def save_state(self):
+    def save_state(self) -> None:
         """As Trainer's, in a file that is written atomically."""
         if self.is_world_process_zero():
-            with placing(Path(self.args.output_dir, STATE)) as temporary:
+            with placing(Path(self._output_dir, STATE)) as temporary:
                 self.state.save_to_json(str(temporary))
 
 
-def tell_sampler(loader, epoch: int) -> None:
+def tell_sampler(loader: object, epoch: int) -> None:
     """Tell the sampler of a loader the epoch, however often it is wrapped.
 
     Where several processes resume within an epoch, accelerate wraps it once more than its `set_epoch` expects, and the
