@@ -40,6 +40,7 @@ import argparse
 import logging
 import signal
 import sys
+from typing import Any
 
 from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
@@ -54,9 +55,8 @@ def parse_arguments(argv: list[str]) -> CorpusArguments:
     """Read the arguments of the command line, which may begin with a JSON file of arguments."""
     if argv and argv[0].endswith(".json"):
         argv = json_to_argv(argv[0]) + argv[1:]
-    parser = HfArgumentParser(
-        CorpusArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    kind: Any = CorpusArguments
+    parser = HfArgumentParser(kind, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     return parser.parse_args_into_dataclasses(argv)[0]
 
 
