@@ -62,7 +62,7 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
 
 
-def check_labels(id2label):
+def check_labels(id2label: object) -> None:
     """Raise a `ValueError` unless `id2label` is `None` or maps 0, 1, 2 ... to distinct names."""
     if id2label is None:
         return

@@ -71,10 +71,10 @@ class I2SRMModel(I2SRMPreTrainedModel):
         self.train(self.training)  # freezes the backbone
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.text_encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
 
     def train(self, mode: bool = True) -> Self:

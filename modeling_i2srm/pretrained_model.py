@@ -83,7 +83,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             attn_implementation = {"": attn_implementation, "text_config": attn_implementation}
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
 
-    def _set_gradient_checkpointing(  # type: ignore[override]  # every_n_layers is in kwargs, and new in 5.24
+    def _set_gradient_checkpointing(  # type: ignore[override]  # every_n_layers comes in kwargs
         self, enable=True, gradient_checkpointing_func=None, **kwargs
     ):
         function = getattr(gradient_checkpointing_func, "keywords", None) or {}

@@ -85,7 +85,7 @@ class Interruption:
             os.write(2, f"\n{signal.Signals(signum).name}: {self.announcement}\n".encode())  # not logging: unsafe here
 
 
-def leave_signals_to_parent():
+def leave_signals_to_parent() -> None:
     """Make a worker of a training process ignore SIGINT, and SIGTERM unless the parent sends it.
 
     Launchers and schedulers send signals to all processes, but the parent needs batches to the end of its step.
@@ -103,7 +103,7 @@ def leave_signals_to_parent():
     threading.Thread(target=wait, daemon=True).start()
 
 
-def stop_on_sigterm():
+def stop_on_sigterm() -> None:
     """Make SIGTERM raise `Interrupted`, as Ctrl-C does.
 
     Call it after the process group is initialized: while torch connects the processes no Python handler runs, and

@@ -51,5 +51,5 @@ class ParquetRows:
             self.first += len(self.batch)
             self.batch = next(self.batches)
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()
