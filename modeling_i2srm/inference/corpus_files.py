@@ -311,7 +311,7 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
                 continue
             for error in receipt["errors"]:
                 file.write(json.dumps(error) + "\n")
-            counts = {name: receipt.get(name, 0) for name in COUNTS} | {"errors": len(receipt["errors"])}
+            counts = {name: int(receipt.get(name, 0)) for name in COUNTS} | {"errors": len(receipt["errors"])}
             counts["empty_lines"] = shard.stop - shard.start - counts["posts"] - counts["errors"]
             totals.update(counts)
             if shard.part in left:

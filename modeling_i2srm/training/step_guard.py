@@ -29,7 +29,7 @@ ROWS_SHOWN = 32
 class WithRowIds:
     """A collator whose batches also name their rows."""
 
-    def __init__(self, collator: Callable[[list], Any]):
+    def __init__(self, collator: Callable[[list], object]):
         self.collator = collator
 
     def __call__(self, rows: list) -> object:
