@@ -1,15 +1,16 @@
 """Checks of arguments and scores: labels, words, lists, whole numbers, and numbers that are finite."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
+from typing import SupportsIndex, TypeGuard
 
 import torch
 
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 
 
-def label_id(tag, label2id: Mapping[str, int] | None = None) -> int:
+def label_id(tag: str | SupportsIndex, label2id: Mapping[str, int] | None = None) -> int:
     """The id of a label given as an id or, with `label2id`, as a name.
 
     Raises:
@@ -36,14 +37,14 @@ def label_id(tag, label2id: Mapping[str, int] | None = None) -> int:
     return label
 
 
-def check_words(tokens) -> list[str]:
+def check_words(tokens: object) -> list[str]:
     """The words of a list or an array of words; raises a `ValueError` for anything else."""
     if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
         raise ValueError(f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
     return tokens if isinstance(tokens, list) else [str(word) for word in tokens]
 
 
-def check_whole_number(name: str, value, low: int) -> None:
+def check_whole_number(name: str, value: object, low: int) -> None:
     """Raise a `ValueError` unless a setting is an integer of `low` or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
@@ -60,7 +61,7 @@ def is_missing(value: object) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
-def is_listing(values) -> bool:
+def is_listing(values: object) -> TypeGuard[Sequence]:
     """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
 

@@ -17,11 +17,12 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -221,10 +222,13 @@ def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> O
             f"--max_objects {most}: these models see at most {num_objects} crops of a post"
             + (f"; e.g. --max_objects {num_objects}" if num_objects else "; leave out --detector")
         )
-    return ObjectCropper(load_detector(arguments.detector, arguments.detector_threshold, device), num_objects=most)
+    return ObjectCropper(load_detector(str(arguments.detector), arguments.detector_threshold, device), num_objects=most)
 
 
 # Processes
+
+
+T = TypeVar("T")
 
 
 def start_processes(use_cpu: bool = False) -> PartialState:
@@ -244,7 +248,7 @@ def start_processes(use_cpu: bool = False) -> PartialState:
     return state
 
 
-def make_on_main(state: PartialState, make: Callable):
+def make_on_main(state: PartialState, make: Callable[[], T]) -> T:
     """Call a function on the main process and broadcast its result, as JSON; its errors stop all processes."""
     text, error = None, None
     if state.is_main_process:
@@ -271,18 +275,20 @@ class ShardWorker:
         self.pool = ThreadPoolExecutor(arguments.num_workers)
         self.parquet: ParquetRows | None = None
 
-    def close(self):
+    def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
         if self.parquet is not None:
             self.parquet.close()
 
-    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]):
+    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]) -> None:
         """Write the part of a shard and then its receipt."""
-        counts, errors, seen = Counter(), [], 0
+        counts: Counter[str] = Counter()
+        errors: list[dict] = []
+        seen = 0
         with replacing(output / shard.part) as file:
             for records, posts in self.batches(shard):
                 for record, post, extraction in zip(records, posts, self.extract(records, posts), strict=True):
-                    if extraction is None:
+                    if post is None or extraction is None:
                         errors.append(record)
                         counts.update(fault_counts([record["picture_fault"]] if "picture_fault" in record else []))
                         continue
@@ -294,15 +300,17 @@ class ShardWorker:
         write_json(receipt_path(output, shard.part), {**receipt, "errors": errors})
         progress(shard.stop - shard.start - seen)  # empty lines
 
-    def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict], tuple[Post | None]]]:
+    def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict, ...], tuple[Post | None, ...]]]:
         """Yield the rows of a shard in batches, as of `prepare`."""
-        rows, waiting = self.read(shard), deque()
+        rows = self.read(shard)
+        waiting: deque[list[Future[tuple[dict, Post | None]]]] = deque()
         while True:
             while len(waiting) <= BATCHES_AHEAD and (batch := list(islice(rows, self.arguments.batch_size))):
                 waiting.append([self.pool.submit(self.prepare, shard, *row) for row in batch])
             if not waiting:
                 return
-            yield tuple(zip(*(future.result() for future in waiting.popleft()), strict=True))
+            records, posts = zip(*(future.result() for future in waiting.popleft()), strict=True)
+            yield records, posts
 
     def read(self, shard: Shard) -> Iterator[tuple[int, bytes | dict]]:
         path = Path(self.inputs[shard.input]["path"])
@@ -346,7 +354,7 @@ class ShardWorker:
             )
         errors, faults = {}, []
 
-        def find(picture, name: str):
+        def find(picture: object, name: str) -> object:
             try:
                 return locate(picture, folder)
             except PictureError as error:
@@ -368,10 +376,10 @@ class ShardWorker:
 
         Where a batch fails, its posts are tried one by one.
         """
-        good = [n for n, post in enumerate(posts) if post is not None]
-        extractions = [None] * len(posts)
+        good = {n: post for n, post in enumerate(posts) if post is not None}
+        extractions: list[Extraction | None] = [None] * len(posts)
         try:
-            answers = self.extractor.extract([posts[n] for n in good]) if good else []
+            answers = self.extractor.extract(list(good.values())) if good else []
         except BAD_POST as error:
             if len(posts) == 1:
                 records[0]["reason"] = explain(error)
@@ -385,7 +393,7 @@ class ShardWorker:
         return extractions
 
 
-def check_id(value, default: str) -> str:
+def check_id(value: object, default: str) -> str:
     """The id of a post as a text."""
     if value is None or value == "":
         return default
@@ -397,18 +405,19 @@ def check_id(value, default: str) -> str:
 def explain(error: Exception) -> str:
     """The reason to give for a bad row; raises the error again where the post is not to blame for it."""
     if isinstance(error, PictureError) and error.is_machines_fault:
-        raise error.__cause__
+        raise error.__cause__ or error
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
     return f"{kind}{error}"[:500]
 
 
 def count(post: Post, extraction: Extraction) -> dict[str, int]:
     """What a post adds to the counts of its part."""
+    objects: Any = post.objects  # a list, once the post is read
     return {
         "posts": 1,
         "entities": len(extraction.entities),
         "relations": len(extraction.relations),
-        "posts_without_picture": int(post.image is None and not any(post.objects)),
+        "posts_without_picture": int(post.image is None and not any(objects)),
         "pictures_failed": len(extraction.image_errors),
         "pairs_left_out": extraction.pairs_left_out,
         "objects": len(extraction.objects),
