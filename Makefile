@@ -105,9 +105,10 @@ mutants: $(VENV)/.dev  ## change one place of a module, MUTANTS (300) times, and
 	$(BIN)/python tests/mutants.py --count $(MUTANTS)
 
 .PHONY: lint
-lint: $(VENV)/.dev  ## check style and words, and that no archive, binary or large file is tracked
+lint: $(VENV)/.dev  ## check style, types and words, and that no archive, binary or large file is tracked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python tests/tracked_files.py
 	$(BIN)/python tests/plain_words.py
 

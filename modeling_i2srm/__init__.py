@@ -1,6 +1,7 @@
 """Multimodal information extraction from social-media posts with I2SRM (arXiv 2310.06326)."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from transformers import (
     AutoConfig,
@@ -26,6 +27,25 @@ from .pipeline_i2srm import (
 from .processing_i2srm import I2SRMProcessor
 from .version import __version__
 
+if TYPE_CHECKING:  # at run time `__getattr__` imports these
+    from .data.collator import I2SRMDataCollator as I2SRMDataCollator
+    from .data.feature_cache import VisualFeatureCache as VisualFeatureCache
+    from .data.feature_cache import cache_pictures as cache_pictures
+    from .inference.explanation import explain as explain
+    from .inference.extraction import Extraction as Extraction
+    from .inference.extraction import Extractor as Extractor
+    from .inference.html import draw_post as draw_post
+    from .onnx.session import OnnxSession as OnnxSession
+    from .support.detectors import ObjectCropper as ObjectCropper
+    from .training.metrics import ClassificationMetric as ClassificationMetric
+    from .training.metrics import MNERMetric as MNERMetric
+    from .training.metrics import MREMetric as MREMetric
+    from .training.metrics import classification_compute_metrics as classification_compute_metrics
+    from .training.metrics import mner_compute_metrics as mner_compute_metrics
+    from .training.metrics import mre_compute_metrics as mre_compute_metrics
+    from .training.trainer import I2SRMTrainer as I2SRMTrainer
+    from .training.trainer import I2SRMTrainingArguments as I2SRMTrainingArguments
+
 AutoConfig.register("i2srm", I2SRMConfig, exist_ok=True)
 AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
 AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
@@ -33,7 +53,7 @@ AutoModelForSequenceClassification.register(  # the one that config.architecture
     I2SRMConfig, (I2SRMForRelationClassification, I2SRMForSequenceClassification), exist_ok=True
 )
 AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
-for task, *classes in (
+for task, pipeline_class, auto_class in (
     ("multimodal-token-classification", MultimodalTokenClassificationPipeline, AutoModelForTokenClassification),
     (
         "multimodal-relation-classification",
@@ -43,7 +63,7 @@ for task, *classes in (
     ("multimodal-text-classification", MultimodalTextClassificationPipeline, AutoModelForSequenceClassification),
 ):
     if task not in PIPELINE_REGISTRY.get_supported_tasks():
-        PIPELINE_REGISTRY.register_pipeline(task, *classes, type="multimodal")
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, auto_class, type="multimodal")
 
 # Imported when they are first used: name -> module, extra whose packages it needs.
 _LAZY = {
@@ -67,7 +87,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, extra = _LAZY[name]

@@ -54,6 +54,7 @@ class MixedRows:
         """
         parts = {"task_loss": unmixed}
         if len(self.mixed):
+            assert first is not None and second is not None
             parts["mixup_loss"] = self.lam * first + (1 - self.lam) * second
         return parts
 
@@ -157,6 +158,7 @@ class AttnMixup(nn.Module):
 
     def attend(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """H*: the encoder layer with the batch as its sequence; for words, at each word position on its own."""
+        assert self.attention is not None
         if mask is None:
             return self.attention(hidden[None])[0]
         words = mask.bool().T  # (W, B)
@@ -233,8 +235,8 @@ def same_draws(lam: float, permutation: torch.Tensor, device: torch.device) -> t
         return lam, permutation
     draws = torch.cat([torch.tensor([lam], dtype=torch.double), permutation.double()]).to(device)
     distributed.broadcast(draws, src=0)
-    lam, *permutation = draws.tolist()
-    return lam, torch.tensor(permutation, dtype=torch.long)
+    lam, *order = draws.tolist()
+    return lam, torch.tensor(order, dtype=torch.long)
 
 
 __all__ = [

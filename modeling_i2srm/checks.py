@@ -2,7 +2,9 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import SupportsIndex, TypeGuard
 
 import torch
 
@@ -50,35 +52,58 @@ def no_relation_labels(names: Iterable[str], none_label: str | None = None) -> s
     return certain or {name for name in names if short_name(name) in PERHAPS_NO_RELATION}
 
 
-def label_id(tag, label2id) -> int:
-    """The id of a label given as an id or, with `label2id`, as a name; raises a `ValueError` for others."""
+def label_id(tag: str | SupportsIndex, label2id: Mapping[str, int] | None = None) -> int:
+    """The id of a label given as an id or, with `label2id`, as a name.
+
+    Raises:
+        ValueError: an unknown name, or an id that is neither -100 nor, with `label2id`, one of its ids.
+    """
     if isinstance(tag, str):
         if label2id is None or tag not in label2id:
-            known = "no label2id was given" if label2id is None else f"known: {', '.join(label2id)}"
-            raise ValueError(f"unknown label {tag!r} ({known}); e.g. processor(..., label2id=model.config.label2id)")
+            if label2id is None:
+                raise ValueError(
+                    f"label {str(tag)!r} is a name and no label2id was given; e.g. label2id=model.config.label2id"
+                )
+            raise ValueError(f"unknown label {str(tag)!r} (known: {', '.join(label2id)})")
         return label2id[tag]
     try:
         label = operator.index(tag)
-        if isinstance(tag, bool) or not IGNORE <= label < 2**31:
+        if isinstance(tag, bool):
             raise TypeError
     except TypeError:
         raise ValueError(f"label {tag!r} is neither an id nor a name, e.g. ner_tags=[1, 0] or relation=1") from None
+    highest = 2**31 - 1 if label2id is None else max(label2id.values(), default=-1)
+    if label != IGNORE and not 0 <= label <= highest:
+        known = "" if label2id is None else f" to {highest} ({', '.join(label2id)})"
+        raise ValueError(f"label {label} is not an id: expected 0{known or ' or more'}, or {IGNORE} for no label")
     return label
 
 
-def check_words(tokens) -> None:
-    """Raise a `ValueError` unless `tokens` is a list of words."""
+def check_words(tokens: object) -> list[str]:
+    """The words of a list or an array of words; raises a `ValueError` for anything else."""
     if not is_listing(tokens) or not all(isinstance(word, str) for word in tokens):
         raise ValueError(f'tokens={tokens!r:.200} is not a list of words, e.g. tokens=["Kobe", "lands", "in", "Paris"]')
+    return tokens if isinstance(tokens, list) else [str(word) for word in tokens]
 
 
-def check_whole_number(name: str, value, low: int) -> None:
+def check_whole_number(name: str, value: object, low: int) -> None:
     """Raise a `ValueError` unless a setting is an integer of `low` or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
 
 
-def is_listing(values) -> bool:
+def is_missing(value: object) -> bool:
+    """Whether a value stands for no value: `None`, NaN, or what pandas has for them.
+
+    >>> [is_missing(value) for value in (None, float("nan"), 0, "", [])]
+    [True, True, False, False, False]
+    """
+    if isinstance(value, Real):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def is_listing(values: object) -> TypeGuard[Sequence]:
     """Whether something is a list, tuple or array, not one picture given as a path, bytes or a dict."""
     return hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict))
 
@@ -111,6 +136,7 @@ __all__ = [
     "check_whole_number",
     "check_words",
     "is_listing",
+    "is_missing",
     "label_id",
     "names_no_relation",
     "no_relation_labels",

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import math
 from collections import Counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
@@ -60,7 +60,7 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
 
 
-def check_labels(id2label):
+def check_labels(id2label: object) -> None:
     """Raise a `ValueError` unless `id2label` is `None` or maps 0, 1, 2 ... to distinct names."""
     if id2label is None:
         return
@@ -73,7 +73,7 @@ def check_labels(id2label):
         raise ValueError(f"id2label has {', '.join(map(repr, repeated))} more than once; {example}")
 
 
-def check_class_weights(weights, num_labels: int | None = None):
+def check_class_weights(weights: object, num_labels: int | None = None) -> None:
     """Raise a `ValueError` unless `weights` is `None` or a list of finite positive numbers, one per label."""
     if weights is None:
         return
@@ -119,7 +119,8 @@ class I2SRMConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
-        class_weights: weight of each label in the cross-entropy (relations and labels of posts); default all 1.
+        class_weights: weight of each label in the cross-entropy (relations, labels of posts, and tags with
+            `use_crf=False`); default all 1. The loss of a CRF has none, and refuses them.
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
@@ -204,6 +205,12 @@ class I2SRMConfig(PreTrainedConfig):
         config._check()
         return loaded
 
+    @property
+    def label_names(self) -> list[str]:
+        """The names of the labels, in the order of their ids."""
+        names: Any = self.id2label  # int -> str, once it is checked
+        return [names[i] for i in range(len(names))]
+
     def _pipelines(self) -> dict:
         """The pipelines of the checkpoint's heads; those of all heads if it was saved without one."""
         heads = [head for head in CUSTOM_PIPELINES if head in (self.architectures or CUSTOM_PIPELINES)]
@@ -220,7 +227,7 @@ class I2SRMConfig(PreTrainedConfig):
         return {**self.auto_map, name: f"{module}.{wanted or SEQUENCE_CLASSIFIERS[0]}"}
 
     @staticmethod
-    def _build(config, name: str, default: dict) -> PreTrainedConfig:
+    def _build(config: object, name: str, default: dict) -> PreTrainedConfig:
         config = default if config is None else config
         if isinstance(config, PreTrainedConfig):
             return config
@@ -233,13 +240,14 @@ class I2SRMConfig(PreTrainedConfig):
         return CONFIG_MAPPING[config["model_type"]](**{k: v for k, v in config.items() if k != "model_type"})
 
     def _check(self):
-        if self.text_config.model_type not in SUPPORTED_TEXT_MODEL_TYPES:
+        text: Any = self.text_config
+        if text.model_type not in SUPPORTED_TEXT_MODEL_TYPES:
             raise ValueError(
-                f"text encoder {self.text_config.model_type!r} cannot take visual prompts: its attention would ignore "
+                f"text encoder {text.model_type!r} cannot take visual prompts: its attention would ignore "
                 f"them silently. Supported: {', '.join(SUPPORTED_TEXT_MODEL_TYPES)}; "
                 'e.g. text_config={"model_type": "roberta"} or from_encoders("FacebookAI/roberta-large", ...)'
             )
-        if getattr(self.text_config, "is_decoder", False):
+        if getattr(text, "is_decoder", False):
             raise ValueError("text_config.is_decoder=True: I2SRM needs a bidirectional encoder (is_decoder=False)")
         self._check_kinds()
         for name, low in (
@@ -251,7 +259,7 @@ class I2SRMConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value < low:
                 raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 1)}")
-        hidden, heads = self.text_config.hidden_size, self.text_config.num_attention_heads
+        hidden, heads = text.hidden_size, text.num_attention_heads
         if min(hidden, heads) < 1 or hidden % heads:
             raise ValueError(
                 f"text_config: num_attention_heads={heads} does not divide hidden_size={hidden}; choose a divisor, "

@@ -72,7 +72,7 @@ class LinearChainCRF(nn.Module):
             loss = log_z - self._path_score(emissions, tags, mask)
             return torch.where(mask.any(1), loss, loss.new_zeros(()))
 
-    def _path_score(self, emissions, tags, mask):
+    def _path_score(self, emissions: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """a_{y_1} + sum_t e_{t, y_t} + sum_{t > 1} A_{y_{t-1}, y_t} + b_{y_T} (B,), section 6."""
         start, end, transitions = (p.float() for p in (self.start_transitions, self.end_transitions, self.transitions))
         emitted = emissions.gather(2, tags[..., None]).squeeze(2)  # (B, W)
@@ -80,7 +80,7 @@ class LinearChainCRF(nn.Module):
         last = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0)).squeeze(1)  # (B,)
         return start[tags[:, 0]] + (emitted * mask).sum(1) + (steps * mask[:, 1:]).sum(1) + end[last]
 
-    def _forward_scores(self, emissions, mask) -> list[torch.Tensor]:
+    def _forward_scores(self, emissions: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         """log alpha_w (B, N) for each word; past the end of a sentence the last one is carried on."""
         transitions = self.transitions.to(emissions)
         alphas = [self.start_transitions.to(emissions) + emissions[:, 0]]  # log alpha_1(j) = a_j + e_{1, j}, section 6
@@ -90,7 +90,7 @@ class LinearChainCRF(nn.Module):
             alphas.append(torch.where(mask[:, w, None], alpha, alphas[-1]))
         return alphas
 
-    def _backward_scores(self, emissions, mask) -> list[torch.Tensor]:
+    def _backward_scores(self, emissions: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         """log beta_w (B, N) for each word; the end score at the last word of a sentence."""
         transitions, end = self.transitions.to(emissions), self.end_transitions.to(emissions)
         betas = [end.expand_as(emissions[:, 0])]  # log beta_T(i) = b_i, section 6
@@ -129,7 +129,7 @@ class LinearChainCRF(nn.Module):
             scores.to(emissions) for scores in (self.start_transitions, self.transitions, self.end_transitions)
         )
         log_z = torch.logsumexp(alpha[-1] + end, dim=-1)
-        probabilities = []
+        probabilities: list[list[float]] = []
         for b, (sentence, length) in enumerate(zip(spans, mask.sum(1).tolist(), strict=True)):
             probabilities.append([])
             for first, tags, not_before, not_after in sentence:
@@ -184,9 +184,9 @@ class LinearChainCRF(nn.Module):
             history.append(previous)
         last = (score + self.end_transitions.float()).argmax(-1).tolist()
         lengths = mask.sum(1).tolist()
-        history = torch.stack(history, dim=1).tolist() if history else [[] for _ in last]
+        backward = torch.stack(history, dim=1).tolist() if history else [[] for _ in last]
         paths = []
-        for tag, length, steps in zip(last, lengths, history, strict=True):
+        for tag, length, steps in zip(last, lengths, backward, strict=True):
             path = [tag] if length else []
             for previous in reversed(steps[: max(length - 1, 0)]):
                 path.append(previous[path[-1]])

@@ -6,9 +6,11 @@ empty where there is no object. A crop has `box` (left, top, right, bottom in pi
 and `picture`, which is `picture.crop(box)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
+from PIL import Image
 
 from .posts import Post
 
@@ -16,7 +18,20 @@ PARTS = ("box", "score", "label", "picture")
 EXAMPLE = 'cropper=ObjectCropper(load_detector("facebook/detr-resnet-50"))'
 
 
-def check_cropper(cropper) -> None:
+class Crop(Protocol):
+    """What a cropper gives for an object."""
+
+    @property
+    def box(self) -> Sequence[float]: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def picture(self) -> Image.Image: ...
+
+
+def check_cropper(cropper: object) -> None:
     """Raise a `ValueError` unless something is a cropper, `None` (as before) or `False` (none)."""
     if not (cropper is None or cropper is False or callable(cropper)):
         raise ValueError(f"cropper={cropper!r:.200} cannot be called with pictures and texts; e.g. {EXAMPLE}")
@@ -59,7 +74,7 @@ def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
     return [list(crops) for crops in answer]
 
 
-def describe_crop(crop) -> dict:
+def describe_crop(crop: Crop) -> dict:
     """A crop without its picture, as plain data; the box in whole pixels, as `Image.crop` rounds it.
 
     >>> from types import SimpleNamespace
@@ -70,4 +85,4 @@ def describe_crop(crop) -> dict:
     return {"box": (left, top, right, bottom), "score": float(crop.score), "label": str(crop.label)}
 
 
-__all__ = ["add_crops", "check_cropper", "describe_crop", "find_crops"]
+__all__ = ["Crop", "add_crops", "check_cropper", "describe_crop", "find_crops"]

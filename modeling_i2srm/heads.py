@@ -1,11 +1,13 @@
 """Shared by the heads: building their parts from the configuration, the loss, and classifying one vector per post."""
 
+from functools import reduce
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from .attn_mixup import AttnMixup
-from .configuration_i2srm import I2SRMConfig
+from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .pretrained_model import I2SRMModelOutput, I2SRMOutput, I2SRMPreTrainedModel
 from .semantic_loss import SemanticLoss
 
@@ -22,9 +24,8 @@ def semantic_weight(config: I2SRMConfig, default: float) -> float:
 
 def build_dropout(config: I2SRMConfig) -> nn.Dropout:
     """The dropout before a classifier, that of the text encoder unless the configuration has one."""
-    return nn.Dropout(
-        config.text_config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-    )
+    default = getattr(config.text_config, "hidden_dropout_prob", 0.0)
+    return nn.Dropout(default if config.classifier_dropout is None else config.classifier_dropout)
 
 
 def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
@@ -69,12 +70,34 @@ class Head(I2SRMPreTrainedModel):
             parts["semantic_loss"] = self.semantic_loss_weight * divergence
         return I2SRMOutput(
             # L(unmixed) + lam L(mixed, y) + (1 - lam) L(mixed, y_perm) + weight KL, section 5
-            loss=sum(parts.values()) if parts else None,
+            loss=reduce(torch.add, parts.values()) if parts else None,
             logits=logits,
             **parts,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`config.class_weights` (N,), default ones, and the weight of each of the labels, 0 for -100.
+
+        Raises:
+            ValueError: class weights that are not one per label.
+        """
+        num_labels = self.config.num_labels or 0
+        check_class_weights(self.config.class_weights, num_labels)
+        weights = torch.tensor(self.config.class_weights or [1.0] * num_labels, dtype=torch.float, device=labels.device)
+        return weights, weights[labels.clamp(min=0)] * (labels != -100)
+
+    def weighted_cross_entropy(self, scores: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cross-entropy of each label, times its weight, and the weights, both shaped as the labels.
+
+        Args:
+            scores: (..., N).
+            labels: (...), -100 = no label: loss and weight are 0.
+        """
+        weights, of_labels = self.label_weights(labels)
+        flat = scores.float().flatten(0, -2), labels.flatten()
+        return F.cross_entropy(*flat, weight=weights, reduction="none").view_as(labels), of_labels
 
 
 class VectorClassifier(Head):
@@ -83,6 +106,8 @@ class VectorClassifier(Head):
     The parts of each head have names of their own, so that `from_pretrained` takes the `I2SRMModel` of a checkpoint
     with another head and warns about the rest.
     """
+
+    dropout: nn.Dropout
 
     def classify(
         self,
@@ -108,19 +133,13 @@ class VectorClassifier(Head):
         return logits, {"task_loss": self._cross_entropy(logits, labels)}
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
-        return self._label_weights(inputs["labels"])[1]
-
-    def _label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight of each label, and their sum over the vectors that have one."""
-        weights = self.config.class_weights or [1.0] * self.config.num_labels
-        weights = torch.tensor(weights, dtype=torch.float, device=labels.device)
-        return weights, (weights[labels.clamp(min=0)] * (labels != -100)).sum()
+        return self.label_weights(inputs["labels"])[1].sum()
 
     def _cross_entropy(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The weighted mean over the vectors that have a label; 0 where none has."""
-        weights, total = self._label_weights(labels)
-        losses = F.cross_entropy(scores.float(), labels, weight=weights, reduction="sum")
-        return losses / total.masked_fill(total == 0, 1.0)
+        losses, weights = self.weighted_cross_entropy(scores, labels)
+        total = weights.sum()
+        return losses.sum() / total.masked_fill(total == 0, 1.0)
 
 
 __all__ = ["Head", "VectorClassifier", "build_attn_mixup", "build_dropout", "build_semantic_loss", "semantic_weight"]

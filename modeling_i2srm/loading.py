@@ -17,7 +17,7 @@ class CheckpointError(OSError, ValueError, RuntimeError):
 
 
 @contextmanager
-def loading(what: str, name_or_path) -> Iterator[None]:
+def loading(what: str, name_or_path: object) -> Iterator[None]:
     """Turn errors of the block into a `CheckpointError` that names the part, the checkpoint and the reason.
 
     >>> with loading("model", "/no/such/folder"):
@@ -36,7 +36,7 @@ def loading(what: str, name_or_path) -> Iterator[None]:
         ) from error
 
 
-def _reason(name_or_path, error: Exception) -> str:
+def _reason(name_or_path: object, error: Exception) -> str:
     path = Path(str(name_or_path))
     if path.is_dir():
         if broken := _broken_file(path):

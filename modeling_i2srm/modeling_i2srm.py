@@ -1,7 +1,7 @@
 """I2SRM models: a text encoder with visual prompts in every layer, and its heads (arXiv 2310.06326)."""
 
 import inspect
-from typing import Unpack
+from typing import Any, Self, Unpack
 
 import torch
 from torch import nn
@@ -40,27 +40,27 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def __init__(self, config: I2SRMConfig):
         super().__init__(config)
-        text_class = AutoModel._model_mapping[type(config.text_config)]
+        text = config.get_text_config()
+        text_class: Any = AutoModel._model_mapping[type(text)]
         pooling = "add_pooling_layer" in inspect.signature(text_class.__init__).parameters
-        self.text_encoder = text_class._from_config(
-            config.text_config, **({"add_pooling_layer": False} if pooling else {})
-        )
+        self.text_encoder = text_class._from_config(text, **({"add_pooling_layer": False} if pooling else {}))
         self.cache_argument = cache_argument(text_class)  # wrapped encoders (peft) pass it on by name
         # Convolutional backbones have no SDPA: the top-level choice is for the text encoder.
-        config.vision_config._attn_implementation = None
-        if type(config.vision_config) not in MODEL_FOR_BACKBONE_MAPPING:
+        vision: Any = config.vision_config
+        vision._attn_implementation = None
+        if type(vision) not in MODEL_FOR_BACKBONE_MAPPING:
             raise ValueError(
-                f"vision_config is one of {config.vision_config.model_type!r}, which is no vision backbone; "
+                f"vision_config is one of {vision.model_type!r}, which is no vision backbone; "
                 'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50")'
             )
-        self.vision_encoder = AutoBackbone.from_config(config.vision_config)
+        self.vision_encoder = AutoBackbone.from_config(vision)
         channels = self.vision_encoder.channels
         self.pooled_channels, self.last_channels = sum(channels), channels[-1]
         self.visual_prompt = VisualPrompt(
             self.pooled_channels,
-            config.text_config.num_hidden_layers,
-            config.text_config.num_attention_heads,
-            config.text_config.hidden_size,
+            text.num_hidden_layers,
+            text.num_attention_heads,
+            text.hidden_size,
             config.prompt_length,
             config.prompt_hidden_size,
         )
@@ -71,13 +71,13 @@ class I2SRMModel(I2SRMPreTrainedModel):
         self.train(self.training)  # freezes the backbone
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.text_encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.config.freeze_vision:  # here and not in __init__ alone: loading replaces the parameters
             self.vision_encoder.requires_grad_(False)
@@ -85,9 +85,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
             self.vision_encoder.eval()  # also frozen by others (peft): batch-norm statistics stay as they are
         return self
 
-    def get_visual_features(
-        self, pixel_values: torch.FloatTensor, image_mask: torch.Tensor | None = None
-    ) -> torch.FloatTensor:
+    def get_visual_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The features of pictures that the prompts and the semantic loss need, and that a cache may store.
 
         Args:
@@ -139,8 +137,9 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def main_picture(self, outputs: I2SRMModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """The last stage's global average (B, C_4) of the main pictures, and (B,) whether a post has one."""
-        vision = outputs.visual_features[:, 0, -self.last_channels :]
-        return vision.to(outputs.last_hidden_state.dtype), outputs.image_mask[:, 0]
+        hidden, features, present = outputs.last_hidden_state, outputs.visual_features, outputs.image_mask
+        assert hidden is not None and features is not None and present is not None
+        return features[:, 0, -self.last_channels :].to(hidden.dtype), present[:, 0]
 
     def _pad_pictures(self, features, image_mask):
         """Fill up to 1+M pictures with absent ones; the features of absent ones become zeros."""
@@ -179,17 +178,17 @@ class I2SRMModel(I2SRMPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        visual_features: torch.FloatTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        visual_features: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: object,
     ) -> I2SRMModelOutput:
         """Encode posts.
 
@@ -207,7 +206,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
         cache = None
         if visual_features is not None:
             visual_features, image_mask = self._pad_pictures(visual_features, image_mask)
-            text = input_ids if input_ids is not None else inputs_embeds[..., 0]
+            text = input_ids if inputs_embeds is None else inputs_embeds[..., 0]
+            assert text is not None  # `check_inputs`
             attention_mask = torch.ones_like(text, dtype=torch.bool) if attention_mask is None else attention_mask
             cache, attention_mask = self._prefix(visual_features, image_mask, attention_mask)
         elif image_mask is not None and image_mask.any():
@@ -238,7 +238,13 @@ class I2SRMModel(I2SRMPreTrainedModel):
         )
 
 
-def check_inputs(others: dict, input_ids, inputs_embeds, pixel_values, visual_features):
+def check_inputs(
+    others: dict,
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    pixel_values: torch.Tensor | None,
+    visual_features: torch.Tensor | None,
+) -> None:
     """Refuse inputs that the model does not take, and inputs that exclude each other."""
     if unknown := sorted(set(others) - {"use_cache"}):  # a misspelt pixel_values must not give the text-only result
         raise TypeError(f"unexpected {', '.join(unknown)}; call model(input_ids=..., pixel_values=..., labels=...)")
@@ -248,7 +254,7 @@ def check_inputs(others: dict, input_ids, inputs_embeds, pixel_values, visual_fe
         raise ValueError("give either pixel_values or visual_features, not both")
 
 
-def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int):
+def check_image_mask(image_mask: torch.Tensor | None, batch: int, pictures: int) -> None:
     if image_mask is not None and image_mask.shape != (batch, pictures):
         raise ValueError(
             f"image_mask of shape {tuple(image_mask.shape)} for {batch} posts with {pictures} pictures each: "
@@ -276,11 +282,11 @@ class I2SRMForTokenClassification(Head):
 
     def __init__(self, config: I2SRMConfig):
         super().__init__(config)
-        hidden_size = config.text_config.hidden_size
+        hidden_size, count = config.get_text_config().hidden_size, len(config.label_names)
         self.model = I2SRMModel(config)
         self.dropout = build_dropout(config)
-        self.classifier = nn.Linear(hidden_size, config.num_labels)
-        self.crf = LinearChainCRF(config.num_labels) if config.use_crf else None
+        self.classifier = nn.Linear(hidden_size, count)
+        self.crf = LinearChainCRF(count) if config.use_crf else None
         self.attn_mixup = build_attn_mixup(config, hidden_size)
         self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
         self.semantic_loss = build_semantic_loss(
@@ -291,11 +297,11 @@ class I2SRMForTokenClassification(Head):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         *,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         word_mask: torch.Tensor | None = None,
         **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
@@ -306,6 +312,7 @@ class I2SRMForTokenClassification(Head):
                 out of the loss.
             word_mask: (B, T), 1 on the first sub-token of each word; default where `labels` are not -100.
         """
+        self.warn_without_words(word_mask, labels, "multimodal-token-classification")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
@@ -318,31 +325,41 @@ class I2SRMForTokenClassification(Head):
 
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         labelled = labelled_words(inputs["labels"], inputs.get("word_mask"))
-        return labelled.sum() if self.crf is None else labelled.any(1).sum()
+        if self.crf is not None:
+            return labelled.any(1).sum()
+        return self.label_weights(inputs["labels"].masked_fill(~labelled, -100))[1].sum()
 
-    def _task_losses(self, hidden, logits, labels, word_mask) -> dict[str, torch.Tensor]:
+    def _task_losses(
+        self, hidden: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, word_mask: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
         """The parts of the loss without the semantic one."""
+        if self.crf is not None and self.config.class_weights is not None:
+            raise ValueError(
+                "class_weights do not apply to a CRF, whose loss is that of whole sentences: set use_crf=False for a "
+                "cross-entropy that is weighted word by word, or class_weights=None"
+            )
         labelled = labelled_words(labels, word_mask)
         tags, mask = gather_words(labels, labelled)  # (B, W)
         tags = tags.masked_fill(~mask, -100)
         if not self.training or self.attn_mixup is None:
             return {"task_loss": self._mean_losses(gather_words(logits, labelled)[0], tags, [len(tags)])[0]}
         rows = self.attn_mixup(gather_words(hidden, labelled)[0], tags)
-        tags = [rows.unmixed_labels, rows.first_labels, rows.second_labels]
+        groups = [rows.unmixed_labels, rows.first_labels, rows.second_labels]
         # All groups go through the CRF at once, which walks along the words only one time.
         emissions = self.classifier(self.dropout(torch.cat([rows.unmixed, rows.mixed, rows.mixed])))
-        return rows.combine(*self._mean_losses(emissions, torch.cat(tags), list(map(len, tags))))
+        return rows.combine(*self._mean_losses(emissions, torch.cat(groups), list(map(len, groups))))
 
-    def _mean_losses(self, emissions, tags, sizes: list[int]) -> list[torch.Tensor]:
-        """The loss of each group of sentences: the mean of -log p (CRF), or over the words of cross-entropy."""
+    def _mean_losses(self, emissions: torch.Tensor, tags: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
+        """The loss of each group of sentences: the mean of -log p (CRF), or the weighted cross-entropy of the words."""
         mask = tags != -100
         if self.crf is not None:
             losses, counts = self.crf(emissions, tags, mask), mask.any(1)
         else:
-            losses, counts = F.cross_entropy(emissions.float().transpose(1, 2), tags, reduction="none"), mask
+            losses, counts = self.weighted_cross_entropy(emissions, tags)
+        totals = [count.sum() for count in counts.split(sizes)]
         return [
-            group.sum() / count.sum().clamp(min=1)
-            for group, count in zip(losses.split(sizes), counts.split(sizes), strict=True)
+            group.sum() / total.masked_fill(total == 0, 1)
+            for group, total in zip(losses.split(sizes), totals, strict=True)
         ]
 
     @torch.no_grad()
@@ -363,7 +380,7 @@ class I2SRMForTokenClassification(Head):
         emissions, mask = finite_words(logits, word_mask)
         invalid = None
         if self.config.constrained_decoding:
-            invalid = bio_violations([self.config.id2label[i] for i in range(self.config.num_labels)])
+            invalid = bio_violations(self.config.label_names)
         return self._chain(logits.device).viterbi(emissions, mask, invalid)
 
     @torch.no_grad()
@@ -400,7 +417,7 @@ class I2SRMForTokenClassification(Head):
         Raises:
             ValueError: a span that is empty or not in its sentence; also as `decode`.
         """
-        names = [self.config.id2label[i] for i in range(self.config.num_labels)]
+        names = self.config.label_names
 
         def same_entity(first: int, second: int) -> bool:  # of tags that stand side by side
             return entity_type(names[first]) == entity_type(names[second]) and not names[second].startswith("B-")
@@ -422,7 +439,7 @@ class I2SRMForTokenClassification(Head):
         return self._chain(logits.device).span_probabilities(emissions, mask, complete)
 
     def _chain(self, device: torch.device) -> LinearChainCRF:
-        return independent_words(self.config.num_labels, device) if self.crf is None else self.crf
+        return independent_words(len(self.config.label_names), device) if self.crf is None else self.crf
 
 
 class I2SRMForRelationClassification(VectorClassifier):
@@ -444,24 +461,24 @@ class I2SRMForRelationClassification(VectorClassifier):
 
     def __init__(self, config: I2SRMConfig):
         super().__init__(config)
-        size = 2 * config.text_config.hidden_size
+        size, count = 2 * config.get_text_config().hidden_size, len(config.label_names)
         self.model = I2SRMModel(config)
         self.dropout = build_dropout(config)
-        self.pair_classifier = nn.Linear(size, config.num_labels)
+        self.pair_classifier = nn.Linear(size, count)
         self.pair_attn_mixup = build_attn_mixup(config, size)
         self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
         self.pair_semantic_loss = build_semantic_loss(config, size, self.model.last_channels, self.semantic_loss_weight)
-        check_class_weights(config.class_weights, config.num_labels)
+        check_class_weights(config.class_weights, count)
         self.post_init()
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         *,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         head_mask: torch.Tensor | None = None,
         tail_mask: torch.Tensor | None = None,
         **kwargs: Unpack[I2SRMInputs],
@@ -475,7 +492,8 @@ class I2SRMForRelationClassification(VectorClassifier):
         if head_mask is None or tail_mask is None:
             raise ValueError(
                 "head_mask and tail_mask are missing; the processor makes them, e.g. "
-                'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4))'
+                'processor(tokens=["Kobe", "lands", "in", "Paris"], head=(0, 1), tail=(3, 4)). The pipeline for this '
+                'model is pipeline("multimodal-relation-classification", ...), not "text-classification"'
             )
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         pairs = self.text_vectors(outputs.last_hidden_state, head_mask, tail_mask)
@@ -515,26 +533,26 @@ class I2SRMForSequenceClassification(VectorClassifier):
                 f"problem_type={config.problem_type!r}: only one label per post is supported; "
                 'give problem_type="single_label_classification", or a model per label for several at once'
             )
-        if config.num_labels < 2:
-            raise ValueError(f"num_labels={config.num_labels}: give two or more, e.g. num_labels=2")
-        size = config.text_config.hidden_size
+        size, count = config.get_text_config().hidden_size, len(config.label_names)
+        if count < 2:
+            raise ValueError(f"num_labels={count}: give two or more, e.g. num_labels=2")
         self.model = I2SRMModel(config)
         self.dropout = build_dropout(config)
-        self.post_classifier = nn.Linear(size, config.num_labels)
+        self.post_classifier = nn.Linear(size, count)
         self.post_attn_mixup = build_attn_mixup(config, size)
         self.semantic_loss_weight = semantic_weight(config, self.default_semantic_loss_weight)
         self.post_semantic_loss = build_semantic_loss(config, size, self.model.last_channels, self.semantic_loss_weight)
-        check_class_weights(config.class_weights, config.num_labels)
+        check_class_weights(config.class_weights, count)
         self.post_init()
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         *,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         word_mask: torch.Tensor | None = None,
         **kwargs: Unpack[I2SRMInputs],
     ) -> I2SRMOutput:
@@ -549,6 +567,7 @@ class I2SRMForSequenceClassification(VectorClassifier):
                 f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
                 "e.g. labels=torch.tensor([1, 0])"
             )
+        self.warn_without_words(word_mask, labels, "multimodal-text-classification")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
         vectors = self.text_vectors(outputs.last_hidden_state)
         logits, parts = self.classify(vectors, labels, self.post_classifier, self.post_attn_mixup)

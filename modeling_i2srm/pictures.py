@@ -12,15 +12,25 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
+from transformers.utils import logging
 
-from .remote_pictures import check_bytes, download, read_all
+from .checks import is_missing
+from .remote_pictures import CHUNK_BYTES, AddressError, check_bytes, is_address, read_address, read_all
+
+logger = logging.get_logger(__name__)
 
 # The formats posts come in. Left out on purpose: those that call another program (EPS), that may hold a picture of
 # another size than the header says (ICO, ICNS), or that have no signature (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 MAX_SCANS = 100  # of a progressive JPEG; usual ones have ten. Each is decoded at full size, and takes some 50 bytes
-URL_PATTERN = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
+# How the base64 of a picture's file begins: PNG, JPEG, GIF, WebP, BMP, TIFF.
+BASE64_PATTERN = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk|SUkqA|TU0AK)[A-Za-z0-9+/_\s-]*={0,2}\s*")
+BASE64_HINT = (
+    "it looks like base64, which is not guessed: give the bytes, base64.b64decode(picture), or a data: URI, "
+    "'data:image/png;base64,' + picture"
+)
 
 # How to turn a picture upright, by its EXIF orientation.
 UPRIGHT = {
@@ -33,6 +43,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION_TAG = 0x0112
+FAULT_KINDS = ("download", "address", "missing", "outside", "unreadable")  # of a `PictureError`
 
 # What is wrong with the machine, not with a picture: too many open files, no memory, a broken disk or network folder.
 MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
@@ -41,7 +52,16 @@ _pillow_lock = threading.Lock()
 
 
 class PictureError(ValueError):
-    """A picture that cannot be read; the message names the picture and the reason."""
+    """A picture that cannot be read; the message names the picture and the reason.
+
+    Args:
+        kind: "download" (of an http or https URL), "address" (one that is never read, such as s3:// or a broken data:
+            URI), "missing" (no such file), "outside" (of the folder that pictures may be in), or "unreadable".
+    """
+
+    def __init__(self, message: str, kind: str = "unreadable"):
+        super().__init__(message)
+        self.kind = kind
 
     @property
     def is_machines_fault(self) -> bool:
@@ -64,8 +84,9 @@ def load_picture(
         picture: one of
 
             - a PIL image, in any mode; of an animation the frame it stands at. It is loaded, else left as it is;
-            - a path (`str` or `os.PathLike`), an http or https URL, or the bytes of a file (`bytes`, `bytearray`,
-              `memoryview`) in one of `FORMATS`; of an animation the first frame;
+            - a path (`str` or `os.PathLike`), an http or https URL, a data: URI, the bytes of a file (`bytes`,
+              `bytearray`, `memoryview`), or a file opened in binary mode, which is read from its start and left where
+              it stood; in one of `FORMATS`, of an animation the first frame;
             - a `{"bytes": ..., "path": ...}` dictionary, as `datasets.Image(decode=False)` gives; bytes go first;
             - a numpy array or torch tensor (H, W), (H, W, 1|3|4) or (1|3|4, H, W), of bool, uint8 (0 to 255), uint16
               (0 to 65535) or float (0 to 1). Where both layouts fit, arrays are channels-last, tensors channels-first.
@@ -82,8 +103,9 @@ def load_picture(
             could otherwise have asked.
 
     Raises:
-        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind; a URL is neither
-            http nor https, or leads to an address that is not public. A picture is never returned in part.
+        PictureError: the picture is missing, broken, cut short, over a bound, or of no known kind; an address is
+            neither an http or https URL nor a data: URI, or leads to an address that is not public. A picture is never
+            returned in part.
 
     What is transparent shows white. 16-bit grey (modes I;16 and I) is scaled from 0..65535. Mode F is taken as 0..1 if
     no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata.
@@ -91,7 +113,8 @@ def load_picture(
     try:
         return _load(picture, max_pixels, max_bytes, timeout, min_side, allow_private_addresses)
     except Exception as error:  # Pillow's readers raise nearly anything on a broken file
-        raise PictureError(f"cannot load picture {_name(picture)}: {_reason(error, timeout)}") from error
+        message = f"cannot load picture {_name(picture)}: {_reason(error, timeout)}"
+        raise PictureError(message, _kind(picture, error)) from error
 
 
 def read_bytes(
@@ -114,7 +137,8 @@ def read_bytes(
     try:
         return _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     except Exception as error:
-        raise PictureError(f"cannot read picture {_name(picture)}: {_reason(error, timeout)}") from error
+        message = f"cannot read picture {_name(picture)}: {_reason(error, timeout)}"
+        raise PictureError(message, _kind(picture, error)) from error
 
 
 def limit_aspect(picture: Image.Image) -> Image.Image:
@@ -127,10 +151,36 @@ def limit_aspect(picture: Image.Image) -> Image.Image:
     return picture.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
-def is_url(picture) -> bool:
+def is_url(picture: object) -> bool:
     """Whether a picture has to be downloaded."""
     picture = _content(picture)
     return isinstance(picture, str) and URL_PATTERN.match(picture) is not None
+
+
+def is_absent(picture: object) -> bool:
+    """Whether the place of a picture is empty: `None`, NaN (of pandas), an empty text, or a dictionary of such values.
+
+    >>> [is_absent(value) for value in (None, float("nan"), "", {"bytes": None, "path": None}, "kobe.jpg", b"")]
+    [True, True, True, True, False, False]
+    """
+    if isinstance(picture, Mapping):
+        return bool(picture) and picture.keys() <= {"bytes", "path"} and all(map(is_absent, picture.values()))
+    return is_missing(picture) or (isinstance(picture, str) and not picture)
+
+
+def single_picture(picture: Any, name: str = "image") -> Any:
+    """What a post has as its image, as one picture: `None` where it is absent, and the first of several.
+
+    Args:
+        picture: what `load_picture` takes, an absent one, or a list of these; of several a warning says so.
+        name: of the picture in the warning.
+    """
+    if isinstance(picture, (list, tuple)) or (isinstance(picture, np.ndarray) and picture.dtype == object):
+        present = [one for one in picture if not is_absent(one)]
+        if len(present) > 1:
+            logger.warning(f"{name} holds {len(present)} pictures: the first is read, the others are not")
+        return present[0] if present else None
+    return None if is_absent(picture) else picture
 
 
 def _content(picture: Any) -> Any:
@@ -166,17 +216,42 @@ def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addr
     if isinstance(picture, (bytes, bytearray, memoryview)):
         check_bytes(memoryview(picture).nbytes, max_bytes)
         return bytes(picture)
-    if is_url(picture):
-        return download(picture, max_bytes, timeout, allow_private_addresses)
+    if is_address(picture):
+        return read_address(picture, max_bytes, timeout, allow_private_addresses)
     if isinstance(picture, (str, os.PathLike)):
         return _read_file(picture, max_bytes)
     if isinstance(picture, (Image.Image, np.ndarray)) or _is_tensor(picture):
         return None
+    if callable(getattr(picture, "read", None)):
+        return _read_stream(picture, max_bytes)
     raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
 
 
+def _read_stream(stream: Any, max_bytes: int) -> bytes:
+    """All of an opened file or buffer; where it can seek, from its start, and it is left where it stood."""
+    position = stream.tell() if getattr(stream, "seekable", bool)() else None
+    if position is not None:
+        stream.seek(0)
+    try:
+        data = bytearray()
+        while chunk := stream.read(CHUNK_BYTES):
+            if not isinstance(chunk, bytes):
+                raise ValueError("it is opened as text; open it in binary mode, e.g. open('kobe.jpg', 'rb')")
+            data += chunk
+            check_bytes(len(data), max_bytes)
+        return bytes(data)
+    finally:
+        if position is not None:
+            stream.seek(position)
+
+
 def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if isinstance(path, str) and BASE64_PATTERN.fullmatch(path):
+            raise AddressError(BASE64_HINT) from error
+        raise
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe may never end, nor even begin; open() says of folders
         raise ValueError("it is not a file, but a pipe, a device or a socket")
     with open(path, "rb") as file:
@@ -218,7 +293,8 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
             elif name == "PNG":
                 _scale_transparent_grey(image)
             return image
-    raise ValueError(f"it starts with {data[:16]!r}, expected one of {', '.join(FORMATS)}")
+    hint = f"; {BASE64_HINT}" if BASE64_PATTERN.fullmatch(data[:64].decode("latin-1")) else ""
+    raise ValueError(f"it starts with {data[:16]!r}, expected one of {', '.join(FORMATS)}{hint}")
 
 
 def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
@@ -405,6 +481,16 @@ def _name(picture: Any) -> str:
     if isinstance(picture, np.ndarray) or _is_tensor(picture):
         return f"array of shape {tuple(picture.shape)}"
     return f"of type {type(picture).__name__}"
+
+
+def _kind(picture: Any, error: Exception) -> str:
+    """The kind of a `PictureError`."""
+    if isinstance(error, AddressError):
+        return "address"
+    if is_url(picture):
+        return "download"
+    missing = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    return "missing" if missing else "unreadable"
 
 
 def _shorten(text: str) -> str:

@@ -12,6 +12,7 @@ from .checks import check_finite
 from .crf import entity_type
 from .crops import add_crops, check_cropper, describe_crop
 from .posts import Post, read_post
+from .tables import read_rows
 from .words import SAVED_SPLITTING, EntityPairError, Word, check_span, split_pair, split_text
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
@@ -36,7 +37,7 @@ class PostPipeline(Pipeline):
         post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
-        inputs = post or inputs
+        inputs = post or read_rows(inputs)
         single, listed = isinstance(inputs, (Mapping, str, Post)), isinstance(inputs, (list, tuple))
         dataset = isinstance(inputs, torch.utils.data.Dataset)  # may have no __iter__
         if not (single or dataset) and (isinstance(inputs, bytes) or not isinstance(inputs, Iterable)):
@@ -45,6 +46,8 @@ class PostPipeline(Pipeline):
         cropper = self.cropper if cropper is None else cropper
         if listed and not inputs:
             return []
+        if not (single or dataset):
+            inputs = list(self.numbered(inputs)) if listed else self.numbered(inputs)
         if callable(cropper):
             posts = self.read_with_crops([inputs] if single else inputs, cropper, **kwargs)
             answers = super().__call__(posts, **{**kwargs, "num_workers": 0})  # a cropper runs in this process
@@ -53,7 +56,7 @@ class PostPipeline(Pipeline):
             return super().__call__(inputs, **kwargs)
         if listed:
             return super().__call__(list(inputs), **kwargs)
-        return iter(super().__call__((post for post in inputs), **kwargs))  # answers as they come
+        return iter(super().__call__(inputs, **kwargs))  # answers as they come
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save model and processor into one folder, which `pipeline(..., trust_remote_code=True)` loads."""
@@ -64,6 +67,18 @@ class PostPipeline(Pipeline):
     def word_splitting(self) -> str:
         """How the processor splits text; one that comes with the code of an older checkpoint does not say."""
         return getattr(self.processor, "word_splitting", SAVED_SPLITTING)
+
+    def numbered(self, posts: Iterable) -> Iterator:
+        """Yield the posts; a `ValueError` about one that cannot be read names its place, from 0."""
+        for place, post in enumerate(posts):
+            if isinstance(post, Mapping):  # an iterator would be empty the second time
+                post = {name: list(part) if isinstance(part, Iterator) else part for name, part in post.items()}
+            if not hasattr(post, "load_pictures"):
+                try:
+                    read_post(post, self.keys, self.example, self.word_splitting)
+                except ValueError as error:
+                    raise ValueError(f"post {place}: {error}") from None
+            yield post
 
     def load(self, post: Post | str | Mapping, **options) -> Post:
         """A post with its pictures read; `options` are those of `Post.load_pictures`.
@@ -152,9 +167,10 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
 
     A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). A
     text is split as the processor's word_splitting says; with tokens beside it, these are its words. One post gives a
-    list of entities, a list of posts a list of lists, a data set or generator an iterator. A text that is longer than
-    the encoder's limit is read in overlapping windows, and decoded as a whole. Pictures and mates in a batch change
-    nothing in a post's answer but rounding.
+    list of entities, a list or table of posts (`read_rows`) a list of lists, a data set or generator an iterator. Of
+    several pictures in image the first is read, with a warning. A text that is longer than the encoder's limit is read
+    in overlapping windows, and decoded as a whole. Pictures and mates in a batch change nothing in a post's answer but
+    rounding.
 
     Args:
         aggregation_strategy: "simple" gives entities. "none" gives each word with its tag. "first", "average" and

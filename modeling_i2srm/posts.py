@@ -7,13 +7,15 @@ from typing import Any, Protocol
 import torch
 from transformers.utils import logging
 
-from .checks import is_listing
-from .pictures import PictureError, is_url
+from .checks import is_listing, is_missing
+from .pictures import PictureError, is_absent, is_url, single_picture
+from .tables import likely_column
 from .words import DEFAULT_SPLITTING, Word, align_words, join_words, split_pair, split_text
 
 logger = logging.get_logger(__name__)
 
 # Columns of our data sets that a post may have beside its own keys. Only the id is used.
+TEXT_KEYS = ("text", "tokens")
 COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
 COLUMNS += ("entities", "relations", "regions", "entity_boxes", "image_errors", "pairs_left_out")  # of answers, too
 
@@ -42,6 +44,7 @@ class Post:
         image, objects: the picture and the crops: at first as they are given, then as PIL images.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; these are `None`.
         image_name, crop_names: paths and URLs of image and objects, as they were given.
+        picture_faults: the `PictureError.kind` of each of them.
         whole: the picture at full size, until a cropper has looked at it.
         crops: the crops of a cropper, as it gave them; `None` where none has looked.
         rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
@@ -63,6 +66,7 @@ class Post:
     image_errors: dict[str, str] = field(default_factory=dict)
     image_name: str | None = None
     crop_names: list[str] = field(default_factory=list)
+    picture_faults: list[str] = field(default_factory=list)
     whole: object = None
     crops: list | None = None
     rows: list[dict | None] = field(default_factory=list)
@@ -99,7 +103,7 @@ class Post:
         """
 
         def load(picture: object, name: str, read: Callable = processor.load_picture) -> Any:
-            if picture is None:
+            if is_absent(picture):
                 return None
             try:
                 return read(picture, allow_private_addresses)
@@ -109,6 +113,7 @@ class Post:
                     raise
                 logger.warning(f"{name}: {error}; the post is read without it")
                 self.image_errors[name] = str(error)
+                self.picture_faults.append(error.kind)
                 return None
 
         if for_cropper and self.needs_crops:
@@ -165,12 +170,15 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str, splittin
     if not isinstance(post, Mapping):
         raise ValueError(f"{post!r:.200} is not a post: give a dict with {', '.join(keys)}, e.g. {example}")
     if unknown := [str(name) for name in post if name not in (*keys, *COLUMNS)]:
-        raise ValueError(f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(keys)}; e.g. {example}")
+        likely = {name: target for name in unknown if (target := likely_column(name)) in keys and target not in post}
+        hint = "".join(f"; is {name!r} meant to be {target!r}?" for name, target in likely.items())
+        raise ValueError(f"a post has no {', '.join(map(repr, unknown))}, but {', '.join(keys)}; e.g. {example}{hint}")
     text, tokens, crops = post.get("text"), post.get("tokens"), post.get("objects")
     if text is None and tokens is None:
         raise ValueError(f"text={text!r:.200}, tokens={tokens!r:.200}: give one of them, e.g. {example}")
     if text is not None and not isinstance(text, str):
-        raise ValueError(f"text={text!r:.200} is not a str; e.g. {example}")
+        hint = "; columns become posts with [dict(zip(columns, row)) for row in zip(*columns.values())]"
+        raise ValueError(f"text={text!r:.200} is not a str; e.g. {example}{hint if is_listing(text) else ''}")
     if tokens is not None:
         listed = isinstance(tokens, Iterable) and not isinstance(tokens, (str, Mapping))
         words = list(tokens) if listed else []
@@ -183,13 +191,15 @@ def read_post(post: str | Mapping, keys: tuple[str, ...], example: str, splittin
     if not posts or not posts[0].words:
         value = f"text={text!r:.200}" if tokens is None else f"tokens={tokens!r:.200}"
         raise ValueError(f"{value} has no words; e.g. {example}")
+    crops = None if is_absent(crops) else crops
     if crops is not None and (isinstance(crops, (str, bytes, Mapping)) or not isinstance(crops, Iterable)):
         raise ValueError(f"objects={repr(crops)[:60]} is not a list of crops; e.g. objects=['crop.jpg']")
     name = post.get("id")
-    posts[0].id = None if name is None else str(name)
+    posts[0].id = None if is_missing(name) else str(name)
     posts[0].objects = None if crops is None else list(crops)
     for part in {"image", "head", "tail", "pairs"} & set(keys):
         setattr(posts[0], part, post.get(part))
+    posts[0].image = single_picture(posts[0].image)
     return posts[0]
 
 

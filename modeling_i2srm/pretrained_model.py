@@ -1,17 +1,22 @@
 """The base of all I2SRM models: initialisation, attention settings, loading, outputs, and words out of token states."""
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import torch
 from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel, initialization
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .checks import check_finite
 from .configuration_i2srm import I2SRMConfig
 from .crf import LinearChainCRF
 from .loading import CheckpointError, loading
 from .visual_prompt import FusionLinear
+
+if TYPE_CHECKING:
+    from .modeling_i2srm import I2SRMModel
+
+logger = logging.get_logger(__name__)
 
 
 class I2SRMPreTrainedModel(PreTrainedModel):
@@ -21,12 +26,16 @@ class I2SRMPreTrainedModel(PreTrainedModel):
     config: I2SRMConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer would not divide the loss by the accumulation steps
     _supports_sdpa = True
     _supports_flash_attn = False  # the prefix mask differs between heads
     _supports_flex_attn = False
+    _has_warned_without_words = False
+
+    if TYPE_CHECKING:  # transformers evaluates the annotations of a class
+        base_model: I2SRMModel
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -50,9 +59,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             inputs: those of `forward`, with labels.
 
         Returns:
-            (2,) float: labelled sentences (words without a CRF, for relations the weights of the pairs), and posts with
-            a main picture. The first is 1 in training where AttnMixup gathers: every process then has the same task
-            loss.
+            (2,) float: labelled sentences, or the weights of the labelled words (without a CRF), pairs or posts; and
+            posts with a main picture. The first is 1 in training where AttnMixup gathers: every process then has the
+            same task loss.
         """
         labels, pictures, present = inputs["labels"], inputs.get("pixel_values"), inputs.get("image_mask")
         pictures = inputs.get("visual_features") if pictures is None else pictures
@@ -64,6 +73,27 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         task = 1.0 if gathered else self._count_labels(inputs)
         return torch.stack([torch.as_tensor(count, dtype=torch.float, device=labels.device) for count in (task, posts)])
 
+    def warn_without_words(self, word_mask: torch.Tensor | None, labels: torch.Tensor | None, task: str) -> None:
+        """Warn once, outside of training, if a call has no `word_mask`: transformers' own pipelines give none.
+
+        Args:
+            task: of the pipeline that is the right one.
+        """
+        if self.training or word_mask is not None or labels is not None or self._has_warned_without_words:
+            return
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        self._has_warned_without_words = True
+        logger.warning(
+            f"{type(self).__name__} is called without word_mask, as by transformers' own pipelines "
+            '("token-classification", "ner", "text-classification"), which split texts into other words than it was '
+            "trained on, read no pictures, and decode without its CRF: use inputs of the processor, or "
+            f'pipeline("{task}", model="{self.name_or_path or "..."}", trust_remote_code=True)'
+        )
+
+    def _count_labels(self, inputs: dict) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
     def get_visual_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The features of pictures, see `I2SRMModel.get_visual_features`."""
         return self.base_model.get_visual_features(pixel_values, image_mask)
@@ -74,7 +104,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             attn_implementation = {"": attn_implementation, "text_config": attn_implementation}
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
 
-    def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=None, **kwargs):
+    def _set_gradient_checkpointing(  # type: ignore[override]  # every_n_layers comes in kwargs
+        self, enable=True, gradient_checkpointing_func=None, **kwargs
+    ):
         function = getattr(gradient_checkpointing_func, "keywords", None) or {}
         if enable and function.get("use_reentrant"):
             name = "activation" if hasattr(self, "activation_checkpointing_enable") else "gradient"  # before 5.24
@@ -102,8 +134,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                 if "ignore_mismatched_sizes" not in str(error):
                     raise
                 again = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
-                _, report = super().from_pretrained(path, *model_args, **again)
-                wrong = [f"{name} {list(saved)}, not {list(new)}" for name, saved, new in report["mismatched_keys"]]
+                loaded: Any = super().from_pretrained(path, *model_args, **again)
+                mismatched = loaded[1]["mismatched_keys"]
+                wrong = [f"{name} {list(saved)}, not {list(new)}" for name, saved, new in mismatched]
                 more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
                 raise CheckpointError(
                     f"cannot load the model of {str(path)!r}: its weights have other shapes than the configuration "
@@ -111,7 +144,9 @@ class I2SRMPreTrainedModel(PreTrainedModel):
                 ) from error
 
     @classmethod
-    def from_encoders(cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides):
+    def from_encoders(
+        cls, text_name_or_path: str, vision_name_or_path: str | None = None, **config_overrides: object
+    ) -> Self:
         """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
 
         Args:
@@ -138,22 +173,24 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             )
         with loading("text encoder", text_name_or_path):
             text_config = AutoConfig.from_pretrained(text_name_or_path)
-        config = I2SRMConfig(text_config=text_config, **config_overrides)
-        model = cls(config)
+        settings: dict[str, Any] = {**config_overrides, "text_config": text_config}
+        model = cls(I2SRMConfig(**settings))
         base = model.base_model
         _load_into(base.text_encoder, type(base.text_encoder), text_name_or_path)
         if vision_name_or_path is not None:
-            _load_into(base.vision_encoder, MODEL_FOR_BACKBONE_MAPPING[type(config.vision_config)], vision_name_or_path)
+            classes: Any = MODEL_FOR_BACKBONE_MAPPING
+            _load_into(base.vision_encoder, classes[type(base.vision_encoder.config)], vision_name_or_path)
         return model
 
 
-def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path: str):
+def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path: str) -> None:
     """Load a pretrained checkpoint's weights into a module that was built from its configuration."""
     # Not AutoBackbone: it asks the network even for a local folder.
     with loading(f"weights of a {model_class.__name__}", path):
-        pretrained, report = model_class.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             path, config=module.config, dtype=torch.float32, output_loading_info=True
         )
+    pretrained, report = loaded
     weights = pretrained.state_dict()
     parameters = {name for name, _ in pretrained.named_parameters()}
     if parameters and parameters <= set(report["missing_keys"]):
@@ -164,10 +201,10 @@ def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path
 class I2SRMInputs(TypedDict, total=False):
     """The inputs that every head passes on to `I2SRMModel`, whose `forward` describes them."""
 
-    token_type_ids: torch.LongTensor | None
-    position_ids: torch.LongTensor | None
-    pixel_values: torch.FloatTensor | None
-    visual_features: torch.FloatTensor | None
+    token_type_ids: torch.Tensor | None
+    position_ids: torch.Tensor | None
+    pixel_values: torch.Tensor | None
+    visual_features: torch.Tensor | None
     image_mask: torch.Tensor | None
     output_attentions: bool | None
     output_hidden_states: bool | None
@@ -187,11 +224,11 @@ class I2SRMModelOutput(ModelOutput):
         attentions: each layer's weights (B, h, T, S+T) with the S = (1+M)P prefix positions first, when asked for.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    visual_features: torch.FloatTensor | None = None
-    image_mask: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    visual_features: torch.Tensor | None = None
+    image_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -209,13 +246,13 @@ class I2SRMOutput(ModelOutput):
         hidden_states, attentions: as in `I2SRMModelOutput`.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    task_loss: torch.FloatTensor | None = None
-    mixup_loss: torch.FloatTensor | None = None
-    semantic_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    task_loss: torch.Tensor | None = None
+    mixup_loss: torch.Tensor | None = None
+    semantic_loss: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def gather_words(states: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

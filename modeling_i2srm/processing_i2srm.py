@@ -16,7 +16,7 @@ from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT
 from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
 from .crops import add_crops, check_cropper
 from .loading import loading
-from .pictures import limit_aspect, load_picture, read_bytes
+from .pictures import is_absent, limit_aspect, load_picture, read_bytes, single_picture
 from .posts import check_labels, kind_of, one_per_post, split_posts, split_row, word_offsets
 from .words import (
     DEFAULT_SPLITTING,
@@ -216,7 +216,7 @@ class I2SRMProcessor(ProcessorMixin):
         columns = {name: one_per_post(values, name, len(posts), single) for name, values in arguments.items()}
         check_cropper(cropper)
         for post, image, crops in zip(posts, columns.pop("images"), columns.pop("objects"), strict=True):
-            post.image, post.objects = image, crops
+            post.image, post.objects = single_picture(image), crops
             if callable(cropper) and post.needs_crops:
                 post.whole, post.image = self.load_whole(post.image)
         add_crops(posts, cropper)
@@ -315,7 +315,7 @@ class I2SRMProcessor(ProcessorMixin):
             Lists input_ids, attention_mask, token_type_ids (if the tokenizer has them), word_mask, labels (with
             `ner_tags`), and the number of words beyond `max_length`, num_truncated_words.
         """
-        check_words(tokens)
+        tokens = check_words(tokens)
         if ner_tags is not None and (not is_listing(ner_tags) or len(ner_tags) != len(tokens)):
             got = len(ner_tags) if is_listing(ner_tags) else "no list of"
             raise ValueError(
@@ -432,7 +432,7 @@ class I2SRMProcessor(ProcessorMixin):
             ValueError: a span that is not in the post, or a tokenizer without the markers.
         """
         if pieces is None:
-            check_words(tokens)
+            tokens = check_words(tokens)
         head, tail = check_span(head, "head", len(tokens)), check_span(tail, "tail", len(tokens))
         pieces = self.sub_tokens(tokens) if pieces is None else pieces
         marked = mark_pair(pieces, head, tail, self._marker_ids, self._limit(max_length) - 2)
@@ -516,9 +516,9 @@ class I2SRMProcessor(ProcessorMixin):
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
         if isinstance(picture, Mapping) and picture.get("bytes") is None:
             picture = picture.get("path")
-        if isinstance(picture, (str, os.PathLike)):
-            data = read_bytes(picture, allow_private_addresses=allowed)
-            picture = {"bytes": data, "path": os.fspath(picture)}
+        data = read_bytes(picture, allow_private_addresses=allowed)
+        if data is not None and not isinstance(picture, Mapping):
+            picture = {"bytes": data, "path": str(picture) if isinstance(picture, (str, os.PathLike)) else None}
         whole, min_side = load_picture(picture, max_pixels=self.max_pixels), self._min_side()
         if min_side is None or min(whole.size) < 2 * min_side:  # it would not be decoded at a part of its size
             return whole, limit_aspect(whole)
@@ -548,17 +548,18 @@ class I2SRMProcessor(ProcessorMixin):
         width = 1 + self.num_objects
         slots, pictures = [], []
         for post, (image, crops) in enumerate(zip(images, objects, strict=True)):
-            if not (crops is None or is_listing(crops)):
+            crops = [] if is_absent(crops) else crops
+            if not is_listing(crops):
                 raise ValueError(
                     f"objects holds {repr(crops)[:60]}, expected a list of crops per post, e.g. objects=[[crop], None]"
                 )
-            crops = list(crops) if crops is not None else []
+            crops = list(crops)
             if len(crops) > self.num_objects:
                 logger.warning_once(
                     f"a post has {len(crops)} object crops, only the first num_objects={self.num_objects} are used"
                 )
-            for position, picture in enumerate([image, *crops[: self.num_objects]]):
-                if picture is not None:
+            for position, picture in enumerate([single_picture(image), *crops[: self.num_objects]]):
+                if not is_absent(picture):
                     slots.append(post * width + position)
                     pictures.append(self.load_picture(picture))
         if not pictures:

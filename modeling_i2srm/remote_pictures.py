@@ -1,7 +1,11 @@
-"""Downloading one picture: over http and https alone, from public addresses, within bounds of size and time."""
+"""Reading one picture by its address: downloads over http and https alone, from public addresses, within bounds of size
+and time; and data: URIs, which hold the picture themselves."""
 
+import base64
+import binascii
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import string
@@ -10,13 +14,80 @@ import time
 import urllib.request
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 65536
 # IPv6 addresses that stand for an IPv4 one, which is their last four bytes: mapped ones, and those of translators.
 IPV4_INSIDE = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+ADDRESS_PATTERN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://|data:|file:", re.IGNORECASE)
+
+
+class AddressError(ValueError):
+    """An address that is never read, whenever it is tried."""
+
+
+def is_address(picture: object) -> bool:
+    """Whether a picture is an address of any scheme, read or not, and not the path of a file.
+
+    >>> [is_address(text) for text in ("https://a.b/c.jpg", "s3://a/c.jpg", "data:,", r"C:\\c.jpg", "c.jpg")]
+    [True, True, True, False, False]
+    """
+    return isinstance(picture, str) and ADDRESS_PATTERN.match(picture) is not None
+
+
+def read_address(address: str, max_bytes: int, timeout: float, allow_private_addresses: bool = False) -> bytes:
+    """The bytes behind an address: a download, or what a data: URI holds.
+
+    Args:
+        address: for which `is_address` is true.
+        max_bytes, timeout, allow_private_addresses: as of `download`.
+
+    Raises:
+        AddressError: another scheme than http, https and data; a data: URI that is broken.
+        ValueError, OSError, http.client.HTTPException: as of `download`.
+    """
+    scheme = address.partition(":")[0].lower()
+    if scheme == "data":
+        return decode_data_uri(address, max_bytes)
+    if scheme in ("http", "https"):
+        return download(address, max_bytes, timeout, allow_private_addresses)
+    hint = (
+        "give the path itself, e.g. '/home/me/kobe.jpg'"
+        if scheme == "file"
+        else "download the file first and give its path or its bytes, or give an https URL"
+    )
+    raise AddressError(f"only http and https URLs and data: URIs are read, not {scheme}: addresses; {hint}")
+
+
+def decode_data_uri(uri: str, max_bytes: int) -> bytes:
+    """The bytes that a data: URI (RFC 2397) holds, in base64 or percent-encoded.
+
+    Args:
+        max_bytes: most bytes of them.
+
+    Raises:
+        AddressError: it has no comma, or its base64 is broken.
+        ValueError: more bytes than allowed.
+
+    >>> decode_data_uri("data:image/gif;base64,R0lGODlh", 100), decode_data_uri("data:,GIF%38", 100)
+    (b'GIF89a', b'GIF8')
+    """
+    header, comma, content = uri.partition(",")
+    example = "'data:image/png;base64,iVBORw0K...'"
+    if not comma:
+        raise AddressError(f"a data: URI without a comma before its content, expected e.g. {example}")
+    encoded = header.lower().endswith(";base64")
+    check_bytes(len(content) * 3 // 4 - 2 if encoded else len(content) // 3, max_bytes)  # at least as many
+    data = unquote_to_bytes(content)
+    if encoded:
+        try:
+            data = base64.b64decode(b"".join(data.split()), validate=True)
+        except binascii.Error as error:
+            raise AddressError(f"a data: URI whose base64 is broken ({error}), expected e.g. {example}") from error
+    check_bytes(len(data), max_bytes)
+    return data
 
 
 def download(url: str, max_bytes: int, timeout: float, allow_private_addresses: bool = False) -> bytes:

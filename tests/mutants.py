@@ -47,7 +47,7 @@ LEFT_OUT = {"data", "runs", "site", "build", "dist"}  # of the copy, beside hidd
 MODULES = {
     "configuration": (
         "configuration_i2srm.py",
-        "test_configuration_i2srm.py project/test_bad_inputs.py::test_configurations support/test_checkpoint_code.py "
+        "test_configuration_i2srm.py bad_inputs/test_files.py::test_configurations support/test_checkpoint_code.py "
         "test_modeling_i2srm.py",
     ),
     "modeling": (
@@ -65,7 +65,7 @@ MODULES = {
     "collator": (
         "data/collator.py",
         "data/test_collator.py training/test_classification.py::test_the_collator_takes_raw_rows "
-        "project/test_bad_inputs.py::test_rows project/test_bad_inputs.py::test_rows_of_which_some_have_no_keys "
+        "bad_inputs/test_posts.py::test_rows bad_inputs/test_files.py::test_rows_of_which_some_have_no_keys "
         "data/test_feature_cache.py::test_rows_with_keys_need_the_cache "
         "data/test_feature_cache.py::test_a_batch_holds_the_features_of_its_pictures",
     ),
@@ -77,7 +77,7 @@ MODULES = {
     "checkpoints": ("training/checkpoints.py", "training/test_checkpoints.py test_artifacts.py"),
     "feature_cache": (
         "data/feature_cache.py",
-        "project/test_bad_inputs.py::test_shards project/test_bad_inputs.py::test_caches "
+        "bad_inputs/test_files.py::test_shards bad_inputs/test_files.py::test_caches "
         "data/test_feature_cache.py test_artifacts.py",
     ),
 }

@@ -1003,8 +1003,19 @@ def test_unknown_options_are_refused(ner, relate):
 
 
 def test_an_error_in_a_batch_is_that_of_its_post(ner):
-    with pytest.raises(ValueError, match="text='  ' has no words"):
+    with pytest.raises(ValueError, match="post 1: text='  ' has no words"):
         ner(["Kobe", "  "], batch_size=2)
+
+
+@pytest.mark.parametrize("post", ["", {"tokens": []}, {"tokens": iter(())}, None])
+def test_an_invalid_post_among_several_is_named_by_its_place_before_any_is_read(ner, post):
+    broken = {"text": "Kobe", "image": "/no/such.jpg"}
+    with pytest.raises(ValueError, match=r"^post 2: (text=''|tokens=\[\]|None)"):
+        ner(["Kobe", broken, post])
+    answers = ner(post for post in ["Kobe", {"tokens": iter(["Kobe"])}, post])
+    assert_same(next(answers), next(answers))
+    with pytest.raises(ValueError, match="^post 2: "):
+        next(answers)
 
 
 def spoil(pipe, word: str):

@@ -799,7 +799,7 @@ def test_model_input_names_say_what_comes_out(name):
         ({"text": ["a", "b"], "ner_tags": [[0]]}, ["2 posts", "ner_tags is 1"]),
         ({"text": "a", "images": [picture(), picture()]}, ["1 post,", "images is 2", "images=[None]"]),
         ({"text": "a", "objects": picture()}, ["objects", "Image", "objects=["]),
-        ({"tokens": ["Kobe"], "ner_tags": ["B-X"], "label2id": {"O": 0}}, ["'B-X'", "known: O", "label2id="]),
+        ({"tokens": ["Kobe"], "ner_tags": ["B-X"], "label2id": {"O": 0}}, ["'B-X'", "known: O"]),
         ({"tokens": ["Kobe"], "ner_tags": ["O"]}, ["'O'", "no label2id", "label2id="]),
         ({"tokens": ["Kobe", "lands"], "ner_tags": [1]}, ["2 tokens but 1 ner_tags", "'lands'", "ner_tags=["]),
         ({"tokens": [["Kobe"]], "ner_tags": [1]}, ["1 tokens but no list of ner_tags", "['Kobe'] 1", "ner_tags=["]),

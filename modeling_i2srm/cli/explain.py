@@ -47,19 +47,19 @@ def read_post(arguments: argparse.Namespace) -> dict:
     return rows[arguments.row]
 
 
-def main(arguments: list[str] | None = None):
-    arguments = parser.parse_args(arguments)
+def main(arguments: list[str] | None = None) -> None:
+    args = parser.parse_args(arguments)
     try:
-        if Path(arguments.output).suffix.lower() != ".html":
-            raise ValueError(f"--output {arguments.output} does not end in .html, e.g. --output post.html")
-        post = read_post(arguments)
-        extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
-        if arguments.detector is not None:
-            extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
+        if Path(args.output).suffix.lower() != ".html":
+            raise ValueError(f"--output {args.output} does not end in .html, e.g. --output post.html")
+        post = read_post(args)
+        extractor = Extractor.from_pretrained(args.ner, args.re)
+        if args.detector is not None:
+            extractor.cropper = ObjectCropper(load_detector(args.detector), num_objects=extractor.num_objects)
         explanation = explain(extractor, post)
         print(explanation.describe())
         crops = post["objects"] or explanation.extraction.crops(post["image"])
-        draw_post(explanation, post["image"], crops, arguments.output)
+        draw_post(explanation, post["image"], crops, args.output)
     except (ValueError, OSError) as error:
         parser.exit(2, f"explain.py: {error}\n")
-    print(f"drawn: {arguments.output}")
+    print(f"drawn: {args.output}")

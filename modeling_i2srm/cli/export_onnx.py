@@ -16,14 +16,14 @@ parser.add_argument("--output", required=True, help="the ONNX file to write")
 parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help="ONNX operator set (default %(default)s)")
 
 
-def main(arguments: list[str] | None = None):
-    arguments = parser.parse_args(arguments)
+def main(arguments: list[str] | None = None) -> None:
+    args = parser.parse_args(arguments)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of a missing torchvision
     try:
-        difference = export_checkpoint(arguments.model, arguments.output, arguments.opset)
+        difference = export_checkpoint(args.model, args.output, args.opset)
     except (ValueError, RuntimeError, OSError) as error:
         parser.exit(2, f"export_onnx.py: {error}\n")
     print(
-        f"{arguments.output}: agrees with torch on present and absent pictures, largest difference of the logits "
+        f"{args.output}: agrees with torch on present and absent pictures, largest difference of the logits "
         f"{difference:.1e} (allowed {TOLERANCE:.0e})"
     )

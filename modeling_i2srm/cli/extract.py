@@ -41,6 +41,7 @@ import argparse
 import logging
 import signal
 import sys
+from typing import Any
 
 from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
@@ -55,13 +56,12 @@ def parse_arguments(argv: list[str]) -> CorpusArguments:
     """Read the arguments of the command line, which may begin with a JSON file of arguments."""
     if argv and argv[0].endswith(".json"):
         argv = json_to_argv(argv[0]) + argv[1:]
-    parser = HfArgumentParser(
-        CorpusArguments, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    kind: Any = CorpusArguments
+    parser = HfArgumentParser(kind, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     return parser.parse_args_into_dataclasses(argv)[0]
 
 
-def setup_logging(is_main_process: bool):
+def setup_logging(is_main_process: bool) -> None:
     """Log decisions in the main process only, and no pictures that fail: the results list and count them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("modeling_i2srm").setLevel(logging.INFO if is_main_process else logging.WARNING)
@@ -70,7 +70,7 @@ def setup_logging(is_main_process: bool):
     transformers_logging.disable_progress_bar()
 
 
-def extract(argv: list[str]):
+def extract(argv: list[str]) -> None:
     try:
         arguments = parse_arguments(argv)
         setup_logging(start_processes(arguments.use_cpu).is_main_process)
@@ -88,5 +88,5 @@ def extract(argv: list[str]):
     end_processes()
 
 
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     run_script(lambda: extract(sys.argv[1:] if argv is None else argv), "extract.py")

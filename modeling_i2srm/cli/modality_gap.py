@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> dict[str, ModalityGap]:
     check_picture_paths(arguments.dataset, {arguments.split: rows}, arguments.image_dir)
     options = {"batch_size": arguments.batch_size, "max_posts": arguments.max_posts, "seed": arguments.seed}
     set_seed(arguments.seed)
-    gaps = {}
+    gaps: dict[str, ModalityGap] = {}
     for name, path in zip(names, arguments.model, strict=True):
         model, processor = load(path)
         if not gaps and not arguments.no_untrained:
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> dict[str, ModalityGap]:
     return gaps
 
 
-def main(argv: list[str] | None = None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     picture, numbers = f"{arguments.output}.{arguments.picture}", f"{arguments.output}.json"

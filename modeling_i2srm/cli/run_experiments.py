@@ -44,7 +44,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return arguments, settings + rest
 
 
-def main():
+def main() -> None:
     argv = sys.argv[1:]
     command = shlex.join(["accelerate", "launch", "examples/run_experiments.py", *argv])
     arguments, rest = parse(argv)

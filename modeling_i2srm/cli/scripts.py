@@ -3,11 +3,12 @@
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 
 print_traceback = sys.excepthook
 
 
-def run(module: str, *arguments):
+def run(module: str, *arguments: object) -> None:
     """Call `main` of a module of this package; if an extra is missing, exit with one line that says what to install.
 
     Args:
@@ -18,9 +19,9 @@ def run(module: str, *arguments):
     import_module(f"modeling_i2srm.{module}").main(*arguments)
 
 
-def report(kind, error, traceback):
+def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print the missing package and how to install it; other errors are printed with their traceback."""
-    missing = error
+    missing: BaseException | None = error
     while isinstance(missing, ModuleNotFoundError) and missing.name is None and "pip install" not in str(missing):
         missing = missing.__cause__  # transformers wraps it
     if not isinstance(missing, ModuleNotFoundError):

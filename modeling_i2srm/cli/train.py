@@ -4,7 +4,7 @@ from ..training.run import run_script
 from ..training.tasks import TASKS
 
 
-def main(task: str):
+def main(task: str) -> None:
     """Train, evaluate and predict as the command line says.
 
     Args:

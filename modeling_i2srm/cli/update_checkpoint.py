@@ -17,7 +17,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder of a checkpoint")
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     for folder in parser.parse_args(arguments).folders:
         try:
             done = update_checkpoint_code(folder)

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import datasets
 import pyarrow as pa
@@ -16,15 +18,30 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import RobertaTokenizer
 
 from ..processing_i2srm import I2SRMProcessor
+from ..remote_pictures import is_address
 from ..version import __version__
 from ..words import DEFAULT_SPLITTING, EntityPairError, split_text
+from .columns import LISTS, how_to_name, post_name
 
 logger = logging.getLogger(__name__)
 
 DOES_NOT_FIT = -1
-LISTS = (datasets.List, datasets.LargeList)
 # Settings of a tokenizer that say where it was loaded from or saved to; they do not change what it computes.
 PROVENANCE_KEYS = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
+
+
+class TextTask(Protocol):
+    """What this module needs of a task of `training.tasks`."""
+
+    name: ClassVar[str]
+    text_columns: ClassVar[tuple[str, ...]]
+    entity_markers: ClassVar[bool]
+
+    def label_names(self, features: datasets.Features, dataset: str) -> list[str]: ...
+
+    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict: ...
+
+    def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int: ...
 
 
 def load_splits(
@@ -52,10 +69,11 @@ def load_splits(
             splits[name] = split = with_words(f"{path}: split {name!r}", split, word_splitting)
         missing = [column for column in text_columns if column not in split.column_names]
         if missing:
+            names = split.column_names
             raise ValueError(
                 f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
-                f"{', '.join(map(repr, split.column_names))}; rename it, e.g. "
-                f'dataset.rename_column("{split.column_names[-1]}", "{missing[0]}")'
+                f"{', '.join(map(repr, names))}; "
+                + ", and ".join(how_to_name(names, split.features, column) for column in missing)
             )
         check_columns(f"{path}: split {name!r}", split, text_columns)
         if isinstance(split.features.get("image"), Image):
@@ -85,7 +103,7 @@ def with_words(where: str, split: Dataset, word_splitting: str | None = None) ->
     return datasets.concatenate_datasets([split, words], axis=1)  # does not write the pictures again
 
 
-def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
+def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]) -> None:
     """Raise a `ValueError` that names the first row with a missing value, an invalid word or an unknown label."""
     tokens = split.features["tokens"]
     if not isinstance(tokens, LISTS) or getattr(tokens.feature, "dtype", None) not in ("string", "large_string"):
@@ -105,7 +123,9 @@ def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]):
             refuse_first(where, split, column, rows, pc.invert(known), f", expected ids 0 to {len(feature.names) - 1}")
 
 
-def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array, expected: str = ""):
+def refuse_first(
+    where: str, split: Dataset, column: str, rows: range | pa.Array, wrong: pa.Array, expected: str = ""
+) -> None:
     """Raise a `ValueError` that names the first wrong value; `rows[i]` is the row of value i."""
     if (first := pc.index(wrong, True).as_py()) < 0:
         return
@@ -116,23 +136,19 @@ def refuse_first(where: str, split: Dataset, column: str, rows, wrong: pa.Array,
     )
 
 
-def post_name(split: Dataset, row: int) -> str:
-    return f" (id {split['id'][row]})" if "id" in split.column_names else ""
-
-
 def first_rows(split: Dataset, count: int | None) -> Dataset:
     return split if count is None else split.select(range(min(count, len(split))))
 
 
 def encode_split(
-    task,
+    task: TextTask,
     split: Dataset,
     processor: I2SRMProcessor,
     max_length: int,
     name: str,
     skip_long_pairs: bool = False,
     length_column: str = "length",
-):
+) -> tuple[Dataset, dict[str, int]]:
     """Tokenize the text of a split and count what truncation loses; datasets caches the result.
 
     Args:
@@ -148,7 +164,7 @@ def encode_split(
         ValueError: a pair does not fit into `max_length`, and `skip_long_pairs` is false.
     """
     text = split.select_columns(list(task.text_columns))
-    known = {}  # word -> its sub-tokens, for the words seen so far
+    known: dict[str, list[int]] = {}  # word -> its sub-tokens, for the words seen so far
 
     def encode(columns: dict, numbers: list[int]) -> dict:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -206,7 +222,7 @@ def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict)
     return [[known[word] for word in post] for post in posts]
 
 
-def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
+def encode_row(task: TextTask, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
     try:
         return task.encode(processor, row, max_length, pieces)
     except EntityPairError:  # a dummy row with an impossible number of lost words marks the pair
@@ -214,18 +230,27 @@ def encode_row(task, processor: I2SRMProcessor, row: dict, max_length: int, piec
         return dummy | {"num_truncated_words": DOES_NOT_FIT}
 
 
-def encoding_fingerprint(task, text: Dataset, processor: I2SRMProcessor, max_length: int, length_column: str) -> str:
+def encoding_fingerprint(
+    task: TextTask, text: Dataset, processor: I2SRMProcessor, max_length: int, length_column: str
+) -> str:
     """A hash of all that the encoded text depends on; datasets names its cache file after it.
 
     The default fingerprint of datasets hashes the processor in memory, including its caches: it changes when a
     processor has been used, and with a slow tokenizer it is new every time.
     """
     processor.sub_tokens(["?"])  # switches off the truncation and padding that a tokenizer may have been saved with
-    known = [text._fingerprint, str(text.features), task.name, str(max_length), length_column, __version__]
+    known: list[str | bytes] = [
+        text._fingerprint,
+        str(text.features),
+        task.name,
+        str(max_length),
+        length_column,
+        __version__,
+    ]
     with tempfile.TemporaryDirectory() as folder:
         processor.tokenizer.save_pretrained(folder)
         for path in sorted(Path(folder).rglob("*.*")):
-            content = path.read_bytes()
+            content: str | bytes = path.read_bytes()
             if path.name == "tokenizer_config.json":
                 settings = json.loads(content)
                 content = json.dumps({name: settings[name] for name in sorted(settings.keys() - PROVENANCE_KEYS)})
@@ -240,7 +265,7 @@ def longest_first(split: Dataset, length_column: str) -> tuple[Dataset, list[int
     return split.select(order), order
 
 
-def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTokenizer:
+def train_tokenizer(token_lists: Iterable[list[str]], vocab_size: int, max_length: int) -> RobertaTokenizer:
     """Train a byte-level BPE tokenizer on the words of a data set; the same words give the same tokenizer."""
     tokenizer = RobertaTokenizer(add_prefix_space=True).train_new_from_iterator(
         (" ".join(tokens) for tokens in token_lists), vocab_size, show_progress=False
@@ -249,7 +274,7 @@ def train_tokenizer(token_lists, vocab_size: int, max_length: int) -> RobertaTok
     return tokenizer
 
 
-def check_picture_paths(path: str, splits: dict[str, Dataset], image_dir: str | None = None):
+def check_picture_paths(path: str, splits: dict[str, Dataset], image_dir: str | None = None) -> None:
     """Check that no row of a data set makes the loader read a file outside of the data set.
 
     Args:
@@ -276,7 +301,7 @@ def paths_of(split: Dataset, column: str) -> list[str]:
     """The distinct paths of the pictures in a column that have no bytes; without URLs, which are checked when read."""
     if column not in split.column_names:
         return []
-    paths = {}
+    paths: dict[str, None] = {}
     for values in split.data.column(column).chunks:
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values = pc.list_flatten(values)
@@ -285,7 +310,7 @@ def paths_of(split: Dataset, column: str) -> list[str]:
         elif pa.types.is_struct(values.type) and {"bytes", "path"} <= {field.name for field in values.type}:
             alone = pc.and_(pc.is_null(pc.struct_field(values, "bytes")), pc.is_valid(pc.struct_field(values, "path")))
             paths |= dict.fromkeys(pc.struct_field(values, "path").filter(alone).to_pylist())
-    return [path for path in paths if "://" not in path]
+    return [path for path in paths if not is_address(path)]
 
 
 SHOWN = {"edition": str, "objects": str, "warnings": list}

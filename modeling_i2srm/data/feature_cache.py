@@ -8,21 +8,25 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import torch
 import transformers
 from datasets import Dataset, Features, List, Value, concatenate_datasets
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import distributed, nn
+from torch import distributed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..checks import check_whole_number
+from ..modeling_i2srm import I2SRMModel
 from ..pictures import MAX_ASPECT, PictureError, load_picture, read_bytes
+from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support.atomic_files import check_writable, placing
 from ..support.batch_norm import fold_batch_norm
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1  # increase it when a change of the code changes features
 KEY_BYTES = 16
+Place = tuple[str, int, int]  # split, row, slot
 KEY = rf"[0-9a-f]{{{2 * KEY_BYTES}}}"
 SHARD_PICTURES = 512
 STALE_SECONDS = 3600  # writing a shard takes seconds, so an older temporary file was left by a killed run
@@ -96,7 +101,13 @@ class VisualFeatureCache:
         self.refresh()
 
     @classmethod
-    def for_model(cls, directory: str | os.PathLike, model, processor: I2SRMProcessor, dtype: str = "bfloat16"):
+    def for_model(
+        cls,
+        directory: str | os.PathLike,
+        model: I2SRMPreTrainedModel,
+        processor: I2SRMProcessor,
+        dtype: str = "bfloat16",
+    ) -> Self:
         """Open the cache of a model's backbone and a processor's picture recipe, a sub-folder of `directory`.
 
         Args:
@@ -212,11 +223,13 @@ class VisualFeatureCache:
         for keys in posts:
             if not isinstance(keys, (list, tuple)) or len(keys) > pictures:
                 raise ValueError(f"keys of a post {keys!r:.200}, expected a list of at most {pictures}: picture, crops")
-        slots = [(post, slot) for post, keys in enumerate(posts) for slot, key in enumerate(keys) if key is not None]
-        if not slots:
+        present = [
+            (post, slot, key) for post, keys in enumerate(posts) for slot, key in enumerate(keys) if key is not None
+        ]
+        if not present:
             return {}
-        rows, columns = zip(*slots, strict=True)
-        values = self.read([posts[post][slot] for post, slot in slots])
+        rows, columns, names = map(list, zip(*present, strict=True))
+        values = self.read(names)
         features = values.new_zeros(len(posts), pictures, self.size)
         features[rows, columns] = values
         image_mask = torch.zeros(len(posts), pictures, dtype=torch.long)
@@ -255,7 +268,7 @@ class VisualFeatureCache:
         return [codes[start : start + length] for start in range(0, len(codes), length)], features
 
 
-def describe(model, processor: I2SRMProcessor, dtype: str) -> dict:
+def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str) -> dict:
     """Describe all that features depend on besides the picture; caches are shared where descriptions are equal.
 
     Returns:
@@ -280,7 +293,7 @@ def describe(model, processor: I2SRMProcessor, dtype: str) -> dict:
 def cache_pictures(
     cache: VisualFeatureCache,
     splits: dict[str, Dataset],
-    model,
+    model: I2SRMPreTrainedModel,
     processor: I2SRMProcessor,
     batch_size: int = 32,
     num_workers: int = 0,
@@ -328,7 +341,7 @@ def cache_pictures(
     cache.drop_leftovers()
     rows = {name: picture_rows(split) for name, split in splits.items()}
     posts, places, unreadable = from_first(read_keys(rows, processor, progress) if rank == 0 else None)
-    attempted = set()
+    attempted: set[str] = set()
     while True:
         if strict_pictures and unreadable:
             (name, index, slot), reason = min((places[key], reason) for key, reason in unreadable.items())
@@ -388,7 +401,7 @@ def pictures_of(row: Mapping) -> list:
     return [row.get("image"), *(row.get("objects") or [])]
 
 
-def read_picture(picture, processor: I2SRMProcessor) -> tuple:
+def read_picture(picture: object, processor: I2SRMProcessor) -> tuple[str, bytes | Image.Image]:
     """Read a picture and hash it: its key, and its bytes or image, from which the processor may load it.
 
     The key is a digest of the bytes of the file, or of the pixels of a picture that is not a file.
@@ -397,17 +410,20 @@ def read_picture(picture, processor: I2SRMProcessor) -> tuple:
         PictureError: the picture cannot be read.
     """
     content = read_bytes(picture, allow_private_addresses=processor.allow_private_addresses)
-    if content is None:
-        content = load_picture(picture, max_pixels=processor.max_pixels)
-        data, kind = b"%d %d " % content.size + content.tobytes(), b"pixels"
-    else:
-        data, kind = content, b"file"
-    return hashlib.blake2b(data, digest_size=KEY_BYTES, person=kind).hexdigest(), content
+    if content is not None:
+        return hashlib.blake2b(content, digest_size=KEY_BYTES, person=b"file").hexdigest(), content
+    image = load_picture(picture, max_pixels=processor.max_pixels)
+    data = b"%d %d " % image.size + image.tobytes()
+    return hashlib.blake2b(data, digest_size=KEY_BYTES, person=b"pixels").hexdigest(), image
 
 
-def read_keys(rows: dict, processor: I2SRMProcessor, progress: bool) -> tuple[dict, dict, dict]:
+def read_keys(
+    rows: Mapping[str, Iterable[dict]], processor: I2SRMProcessor, progress: bool
+) -> tuple[dict[str, list[list[str | None]]], dict[str, Place], dict[str, str]]:
     """The keys of each post's pictures by split, the first place of each key, and the reason of each unreadable one."""
-    posts, places, unreadable = {}, {}, {}
+    posts: dict[str, list[list[str | None]]] = {}
+    places: dict[str, Place] = {}
+    unreadable: dict[str, str] = {}
     for name, split in rows.items():
         posts[name] = []
         for index, row in enumerate(tqdm(split, f"reading the pictures of {name}", disable=not progress)):
@@ -439,7 +455,7 @@ def name_of(row: Mapping, slot: int) -> str:
 class MissingPictures(torch.utils.data.Dataset):
     """Pictures to compute, each as (key, pixels (3, H, W), None) or (key, None, why it cannot be read)."""
 
-    def __init__(self, share: list[tuple], rows: dict, processor: I2SRMProcessor):
+    def __init__(self, share: list[tuple[Place, str]], rows: Mapping[str, Sequence[dict]], processor: I2SRMProcessor):
         self.share, self.rows, self.processor = share, rows, processor
 
     def __len__(self) -> int:
@@ -458,7 +474,7 @@ class MissingPictures(torch.utils.data.Dataset):
 
 
 @contextmanager
-def folded_backbone(base: nn.Module):
+def folded_backbone(base: I2SRMModel) -> Iterator[None]:
     """Replace the backbone by a copy with folded batch-norm inside of the block."""
     encoder = base.vision_encoder
     base.vision_encoder = fold_batch_norm(copy.deepcopy(encoder))
@@ -471,9 +487,9 @@ def folded_backbone(base: nn.Module):
 @torch.no_grad()
 def fill(
     cache: VisualFeatureCache,
-    share: list[tuple],
-    rows: dict,
-    model,
+    share: list[tuple[Place, str]],
+    rows: Mapping[str, Sequence[dict]],
+    model: I2SRMPreTrainedModel,
     processor: I2SRMProcessor,
     batch_size: int,
     num_workers: int,
@@ -493,7 +509,9 @@ def fill(
         collate_fn=list,
         generator=torch.Generator().manual_seed(0),
     )
-    keys, features, unreadable = [], [], {}
+    keys: list[str] = []
+    features: list[torch.Tensor] = []
+    unreadable: dict[str, str] = {}
 
     def write():
         if keys:
@@ -505,7 +523,8 @@ def fill(
                     f"{len(cache)} pictures are kept there: free space, or give another --cache_visual_features; the "
                     "same command continues with the other pictures"
                 ) from error
-            keys.clear(), features.clear()
+            keys.clear()
+            features.clear()
 
     with (
         folded_backbone(base),

@@ -80,7 +80,7 @@ def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
     return concatenate_datasets([split.remove_columns(columns), pictures], axis=1)
 
 
-def blank(row: dict, _generator) -> dict:
+def blank(row: dict, _generator: np.random.Generator) -> dict:
     return {name: [] if name == "objects" else None for name in row}
 
 
@@ -93,7 +93,7 @@ def noise(row: dict, generator: np.random.Generator) -> dict:
     return changed
 
 
-def noisy(picture, generator: np.random.Generator):
+def noisy(picture: object, generator: np.random.Generator) -> object:
     """A picture with noise, as a PNG; an unreadable one stays as it is, and whoever reads it later counts it."""
     if picture is None:
         return None

@@ -17,18 +17,19 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
-from ..pictures import PictureError
+from ..pictures import PictureError, single_picture
 from ..pipeline_i2srm import check_on_image_error, check_threshold
 from ..posts import COLUMNS, Post
 from ..support.atomic_files import check_writable, replacing, write_json
@@ -224,10 +225,13 @@ def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> O
             f"--max_objects {most}: these models see at most {num_objects} crops of a post"
             + (f"; e.g. --max_objects {num_objects}" if num_objects else "; leave out --detector")
         )
-    return ObjectCropper(load_detector(arguments.detector, arguments.detector_threshold, device), num_objects=most)
+    return ObjectCropper(load_detector(str(arguments.detector), arguments.detector_threshold, device), num_objects=most)
 
 
 # Processes
+
+
+T = TypeVar("T")
 
 
 def start_processes(use_cpu: bool = False) -> PartialState:
@@ -247,7 +251,7 @@ def start_processes(use_cpu: bool = False) -> PartialState:
     return state
 
 
-def make_on_main(state: PartialState, make: Callable):
+def make_on_main(state: PartialState, make: Callable[[], T]) -> T:
     """Call a function on the main process and broadcast its result, as JSON; its errors stop all processes."""
     text, error = None, None
     if state.is_main_process:
@@ -276,19 +280,22 @@ class ShardWorker:
         self.pool = ThreadPoolExecutor(arguments.num_workers)
         self.parquet: ParquetRows | None = None
 
-    def close(self):
+    def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
         if self.parquet is not None:
             self.parquet.close()
 
-    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]):
+    def run(self, shard: Shard, output: Path, progress: Callable[[int], object]) -> None:
         """Write the part of a shard and then its receipt."""
-        counts, errors, seen = Counter(), [], 0
+        counts: Counter[str] = Counter()
+        errors: list[dict] = []
+        seen = 0
         with replacing(output / shard.part) as file:
             for records, posts in self.batches(shard):
                 for record, post, extraction in zip(records, posts, self.extract(records, posts), strict=True):
-                    if extraction is None:
+                    if post is None or extraction is None:
                         errors.append(record)
+                        counts.update(fault_counts([record["picture_fault"]] if "picture_fault" in record else []))
                         continue
                     counts.update(count(post, extraction))
                     record = extraction.to_dict() if self.format == FORMAT else extraction.to_earlier_dict()
@@ -299,15 +306,17 @@ class ShardWorker:
         write_json(receipt_path(output, shard.part), {**receipt, "errors": errors})
         progress(shard.stop - shard.start - seen)  # empty lines
 
-    def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict], tuple[Post | None]]]:
+    def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict, ...], tuple[Post | None, ...]]]:
         """Yield the rows of a shard in batches, as of `prepare`."""
-        rows, waiting = self.read(shard), deque()
+        rows = self.read(shard)
+        waiting: deque[list[Future[tuple[dict, Post | None]]]] = deque()
         while True:
             while len(waiting) <= BATCHES_AHEAD and (batch := list(islice(rows, self.arguments.batch_size))):
                 waiting.append([self.pool.submit(self.prepare, shard, *row) for row in batch])
             if not waiting:
                 return
-            yield tuple(zip(*(future.result() for future in waiting.popleft()), strict=True))
+            records, posts = zip(*(future.result() for future in waiting.popleft()), strict=True)
+            yield records, posts
 
     def read(self, shard: Shard) -> Iterator[tuple[int, bytes | dict]]:
         path = Path(self.inputs[shard.input]["path"])
@@ -338,6 +347,8 @@ class ShardWorker:
             return record, self.load({**values, "id": record["id"]}, folder)
         except BAD_POST as error:
             record["reason"] = explain(error)
+            if isinstance(error, PictureError):
+                record["picture_fault"] = error.kind
             return record, None
 
     def load(self, values: dict, folder: Path) -> Post:
@@ -347,23 +358,24 @@ class ShardWorker:
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
                 f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
             )
-        errors = {}
+        errors, faults = {}, []
 
-        def find(picture, name: str):
+        def find(picture: object, name: str) -> object:
             try:
                 return locate(picture, folder)
             except PictureError as error:
                 if self.arguments.on_image_error != "warn":
                     raise
                 errors[name] = str(error)
+                faults.append(error.kind)
                 return None
 
-        located = {"image": find(values.get("image"), "image")}
+        located = {"image": find(single_picture(values.get("image")), "image")}
         if isinstance(values.get("objects"), list):
             located["objects"] = [find(crop, f"objects[{i}]") for i, crop in enumerate(values["objects"])]
         post = self.extractor.load({**values, **located})
-        post.image_name, post.crop_names = picture_names(values)
-        post.image_errors = errors | post.image_errors
+        post.image_name, post.crop_names = picture_names({**values, "image": single_picture(values.get("image"))})
+        post.image_errors, post.picture_faults = errors | post.image_errors, faults + post.picture_faults
         return post
 
     def extract(self, records: Sequence[dict], posts: Sequence[Post | None]) -> list[Extraction | None]:
@@ -371,10 +383,10 @@ class ShardWorker:
 
         Where a batch fails, its posts are tried one by one.
         """
-        good = [n for n, post in enumerate(posts) if post is not None]
-        extractions = [None] * len(posts)
+        good = {n: post for n, post in enumerate(posts) if post is not None}
+        extractions: list[Extraction | None] = [None] * len(posts)
         try:
-            answers = self.extractor.extract([posts[n] for n in good]) if good else []
+            answers = self.extractor.extract(list(good.values())) if good else []
         except BAD_POST as error:
             if len(posts) == 1:
                 records[0]["reason"] = explain(error)
@@ -388,7 +400,7 @@ class ShardWorker:
         return extractions
 
 
-def check_id(value, default: str) -> str:
+def check_id(value: object, default: str) -> str:
     """The id of a post as a text."""
     if value is None or value == "":
         return default
@@ -400,23 +412,30 @@ def check_id(value, default: str) -> str:
 def explain(error: Exception) -> str:
     """The reason to give for a bad row; raises the error again where the post is not to blame for it."""
     if isinstance(error, PictureError) and error.is_machines_fault:
-        raise error.__cause__
+        raise error.__cause__ or error
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
     return f"{kind}{error}"[:500]
 
 
 def count(post: Post, extraction: Extraction) -> dict[str, int]:
     """What a post adds to the counts of its part."""
+    objects: Any = post.objects  # a list, once the post is read
     return {
         "posts": 1,
         "entities": len(extraction.entities),
         "relations": len(extraction.relations),
-        "posts_without_picture": int(post.image is None and not any(post.objects)),
+        "posts_without_picture": int(post.image is None and not any(objects)),
         "pictures_failed": len(extraction.image_errors),
         "pairs_left_out": extraction.pairs_left_out,
         "objects": len(extraction.objects),
         "pictures_without_object": int(post.crops == []),
+        **fault_counts(post.picture_faults),
     }
+
+
+def fault_counts(kinds: list[str]) -> dict[str, int]:
+    """What pictures that cannot be read, each of a `PictureError.kind`, add to the counts of a part."""
+    return {f"pictures_{kind}": number for kind, number in Counter(kinds).items()}
 
 
 __all__ = ["CorpusArguments", "extract_corpus"]

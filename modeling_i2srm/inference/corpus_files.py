@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
+from ..pictures import FAULT_KINDS
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline
 from ..posts import COLUMNS
 from ..support import detectors
 from ..support.atomic_files import replacing, write_json
-from ..support.digests import add_weights, hash_file
+from ..support.digests import Digest, add_weights, hash_file
 from ..version import __version__
 from ..words import SAVED_SPLITTING
 from .extraction import Extractor
@@ -164,6 +166,8 @@ TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\
 PART = re.compile(r"part-\d{5,}\.jsonl")
 COUNTS = ("posts", "entities", "relations", "posts_without_picture", "pictures_failed", "pairs_left_out")
 COUNTS += ("objects", "pictures_without_object")  # what a cropper found, and the pictures in which it found nothing
+# Pictures that cannot be read, of posts that are read without them and of rows that are errors, by `PictureError.kind`.
+COUNTS += tuple(f"pictures_{kind}" for kind in FAULT_KINDS)
 MODELS = ("ner", "re", "detector")
 
 
@@ -201,30 +205,34 @@ def make_manifest(settings: dict, inputs: list[dict], extractor: Extractor) -> d
     return {"version": __version__, "settings": settings, "models": models, "inputs": inputs}
 
 
-def fingerprint(pipe) -> str:
+def fingerprint(pipe: PostPipeline) -> str:
     """The sha256 of a pipeline's weights, configuration, processor and vocabulary."""
     digest = hashlib.sha256()
-    config, settings = add_model(digest, pipe.model), pipe.processor.to_dict()
+    config = add_model(digest, pipe.model)
+    processor: Any = pipe.processor
+    settings = processor.to_dict()
     if settings.get("word_splitting") == SAVED_SPLITTING:  # runs of earlier versions resume
         del settings["word_splitting"]
-    vocabulary = sorted(pipe.processor.tokenizer.get_vocab().items())
+    vocabulary = sorted(processor.tokenizer.get_vocab().items())
     digest.update(json.dumps([config, settings, vocabulary], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
-def add_model(digest, model: torch.nn.Module) -> dict | None:
+def add_model(digest: Digest, model: torch.nn.Module) -> dict | None:
     """Add the weights of a model to a digest; return its configuration, if it has one."""
     add_weights(digest, model)
-    if not hasattr(model, "config"):
+    settings: Any = getattr(model, "config", None)
+    if settings is None:
         return None
-    config = model.config.to_diff_dict()
+    config = settings.to_diff_dict()
     config.pop("transformers_version", None)
     return config
 
 
-def cropper_fingerprint(cropper) -> str:
+def cropper_fingerprint(cropper: object) -> str:
     """The sha256 of a cropper: its kind, its settings, and the same of its detector, with the detector's weights."""
-    digest, parts = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    parts: list[object] = []
     for part in (cropper, getattr(cropper, "detector", None)):
         parts.append(name_of(part))
         for name, value in sorted(getattr(part, "__dict__", {}).items()):
@@ -240,7 +248,7 @@ def cropper_fingerprint(cropper) -> str:
     return digest.hexdigest()
 
 
-def name_of(part) -> str:
+def name_of(part: object) -> str:
     """The name of a function, or of the class of anything else.
 
     Detectors of this package keep the name that their module had when the first runs were recorded: those resume.
@@ -261,9 +269,9 @@ def differences(there: dict, here: dict) -> list[str]:
         if there["models"].get(name) != digest:
             names = there["settings"].get(name), here["settings"].get(name)
             changes.append(f"--{name} {names[0]} there, {names[1]} here, of other contents")
-    names = [[entry["name"] for entry in manifest["inputs"]] for manifest in (there, here)]
-    if names[0] != names[1]:
-        return [*changes, f"--input {', '.join(names[0])} there, {', '.join(names[1])} here"]
+    before, now = ([entry["name"] for entry in manifest["inputs"]] for manifest in (there, here))
+    if before != now:
+        return [*changes, f"--input {', '.join(before)} there, {', '.join(now)} here"]
     for old, new in zip(there["inputs"], here["inputs"], strict=True):
         if old["sha256"] != new["sha256"]:
             changes.append(f"{new['path']} has changed since")
@@ -299,7 +307,9 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
 
 def finish(output: Path, shards: list[Shard], left: set[str], processes: int, seconds: float) -> dict:
     """Write errors.jsonl and summary.json from the receipts."""
-    totals, now, missing = Counter(), Counter(), []
+    totals: Counter[str] = Counter()
+    now: Counter[str] = Counter()
+    missing: list[str] = []
     with replacing(output / "errors.jsonl") as file:
         for shard in shards:
             receipt = read_receipt(output, shard.part)
@@ -318,7 +328,12 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
                 f"{len(missing)} parts are not in {output}, e.g. {missing[0]}: do all machines write to this folder? "
                 "The same command resumes with them"
             )
-    summary = {**totals, "parts": len(shards), "posts_in_this_run": now["posts"], "processes": processes}
+    summary: dict[str, float] = {
+        **totals,
+        "parts": len(shards),
+        "posts_in_this_run": now["posts"],
+        "processes": processes,
+    }
     summary |= {"seconds": round(seconds, 2), "posts_per_second": round(now["posts"] / seconds, 2)}
     write_json(output / "summary.json", summary)
     return summary

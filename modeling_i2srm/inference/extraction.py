@@ -27,6 +27,7 @@ from ..pipeline_i2srm import (
 from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
+from ..tables import read_rows
 from ..words import Word, join_words
 
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
@@ -256,7 +257,7 @@ class Extractor:
         return cls(**pipes, **options)
 
     def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
-        """Extract from one post, a list of posts, or any other iterable of posts (then as an iterator).
+        """Extract from one post, a list or table of posts, or any other iterable of posts (then as an iterator).
 
         Args:
             posts: a text, or a dict of text or tokens, image, objects and id.
@@ -267,12 +268,14 @@ class Extractor:
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r} must be 1 or more, e.g. batch_size=8")
+        posts = read_rows(posts)
         if isinstance(posts, (str, Mapping)):
             return self.extract([self.load(posts)])[0]
         if isinstance(posts, bytes) or not isinstance(posts, Iterable):
             raise ValueError(f'{posts!r:.200} is not a post; e.g. extractor({{"text": "Kobe lands in Paris"}})')
-        extractions = self._stream(posts, batch_size)
-        return list(extractions) if isinstance(posts, (list, tuple)) else extractions
+        if isinstance(posts, (list, tuple)):  # all are checked before the first is read
+            return list(self._stream(list(self.ner.numbered(posts)), batch_size))
+        return self._stream(self.ner.numbered(posts), batch_size)
 
     def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
         posts = iter(posts)

@@ -40,7 +40,7 @@ class Shown:
         return caption(self.name)
 
 
-def draw_post(result: Extraction | Explanation, image, crops: Sequence | None, path: str | Path):
+def draw_post(result: Extraction | Explanation, image: object, crops: Sequence | None, path: str | Path) -> None:
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
     Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the share of each
@@ -74,11 +74,14 @@ def draw_post(result: Extraction | Explanation, image, crops: Sequence | None, p
     path.write_bytes(write_page(name, STYLE, body))
 
 
-def shown_pictures(result: Extraction | Explanation, image, crops: Sequence | None) -> list[Shown]:
+def shown_pictures(result: Extraction | Explanation, image: object, crops: Sequence | None) -> list[Shown]:
     """The pictures that are given or that the model saw."""
     pictures = {"image": image} | {f"objects[{i}]": crop for i, crop in enumerate([] if crops is None else crops)}
-    seen = result.pictures if isinstance(result, Explanation) else []
-    shares = {name: [why.mean_attention()[name] for why in result.entities] for name in seen}
+    seen: list[str] = []
+    shares: dict[str, list[float]] = {}
+    if isinstance(result, Explanation):
+        seen = result.pictures
+        shares = {name: [why.mean_attention()[name] for why in result.entities] for name in seen}
     return [
         Shown(name, None if pictures.get(name) is None else load_picture(pictures[name]), shares.get(name))
         for name in dict.fromkeys([*pictures, *seen])

@@ -7,6 +7,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from transformers import PreTrainedConfig
 
 from ..crf import bio_violations
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 
 try:
@@ -37,11 +39,19 @@ class Graph(nn.Module):
     they are removed before the backbone and put back as zeros after it.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: I2SRMPreTrainedModel):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids, attention_mask, pixel_values, image_mask, head_mask=None, tail_mask=None):
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor,
+        image_mask: torch.Tensor,
+        head_mask: torch.Tensor | None = None,
+        tail_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Shapes as for the models; image_mask is not optional."""
         present = image_mask.flatten().nonzero()[:, 0]  # (S,) of the B*K pictures
         # Only tracing needs this: it stops where a size might be 0 or 1. The graph accepts both.
@@ -59,7 +69,9 @@ class Graph(nn.Module):
         ).logits
 
 
-def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET):
+def export_onnx(
+    model: I2SRMPreTrainedModel, path: str | Path, image_size: int | tuple[int, int] = 224, opset: int = LOWEST_OPSET
+) -> None:
     """Write a model with a head as an ONNX file with dynamic batch size, length and number of pictures.
 
     The graph takes input_ids, attention_mask (B, T), pixel_values (B, K, 3, H, W), image_mask (B, K) with 1 <= K <= 1+M
@@ -114,22 +126,23 @@ def export_onnx(model, path: str | Path, image_size: int | tuple[int, int] = 224
             )
     finally:
         model.train(training)
+    assert program is not None  # with dynamo
     program.model.metadata_props[METADATA] = json.dumps(metadata(model), allow_nan=False)
     for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
         node.metadata_props.clear()
     program.save(str(path))
 
 
-def metadata(model) -> dict:
+def metadata(model: I2SRMPreTrainedModel) -> dict:
     """The metadata of an exported file: "labels", "max_pictures" and, for entities, "viterbi"."""
     config = model.config
-    count = config.num_labels
-    labels = [config.id2label[i] for i in range(count)]
-    entries = {"labels": labels, "max_pictures": 1 + config.num_objects}
+    labels, count = config.label_names, len(config.label_names)
+    entries: dict[str, Any] = {"labels": labels, "max_pictures": 1 + config.num_objects}
     if type(model).__name__ != "I2SRMForTokenClassification":
         return entries
-    if model.crf is not None:
-        scores = (model.crf.start_transitions, model.crf.transitions, model.crf.end_transitions)
+    tagger: Any = model
+    if (crf := tagger.crf) is not None:
+        scores = (crf.start_transitions, crf.transitions, crf.end_transitions)
         start, transitions, end = (score.detach().cpu() for score in scores)
     else:
         start, transitions, end = torch.zeros(count), torch.zeros(count, count), torch.zeros(count)
@@ -150,10 +163,12 @@ def without_infinity(scores: list[float]) -> list[float | None]:
     return [None if score == -math.inf else score for score in scores]
 
 
-def random_inputs(model, batch: int, length: int, pictures: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+def random_inputs(
+    model: I2SRMPreTrainedModel, batch: int, length: int, pictures: int, size: tuple[int, int]
+) -> dict[str, torch.Tensor]:
     """Random inputs of the exported graph, the same at every call; no absent picture, every second post is shorter."""
     generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(5, model.config.text_config.vocab_size, (batch, length), generator=generator)
+    input_ids = torch.randint(5, model.config.get_text_config().vocab_size, (batch, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1::2, length - length // 4 :] = 0
     inputs = {
@@ -169,7 +184,7 @@ def random_inputs(model, batch: int, length: int, pictures: int, size: tuple[int
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
 
 
-def largest_difference(model, session: OnnxSession) -> float:
+def largest_difference(model: I2SRMPreTrainedModel, session: OnnxSession) -> float:
     """The largest absolute difference between the logits of onnxruntime and of torch.
 
     They are compared on random posts of several batch sizes, lengths and numbers of pictures: with all, some and none
@@ -194,9 +209,10 @@ def largest_difference(model, session: OnnxSession) -> float:
 
 
 @torch.no_grad()
-def difference(model, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> float:
+def difference(model: I2SRMPreTrainedModel, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> float:
     """`largest_difference` for one batch."""
     largest = 0.0
+    tagger: Any = model
     full = inputs["image_mask"]
     some = torch.arange(full.numel(), device=full.device).view_as(full) % 2
     text = {name: values for name, values in inputs.items() if name not in ("pixel_values", "image_mask")}
@@ -211,12 +227,12 @@ def difference(model, session: OnnxSession, inputs: dict[str, torch.Tensor]) -> 
         largest = max(largest, float((torch.from_numpy(logits) - expected).abs().max()))
         if session.scores:
             words = inputs["attention_mask"].cpu().index_fill(1, torch.tensor([0]), 0)  # all but the first token
-            if session.decode(logits, words) != model.decode(torch.from_numpy(logits), words):
+            if session.decode(logits, words) != tagger.decode(torch.from_numpy(logits), words):
                 raise RuntimeError("the file does not decode tags as model.decode does: export the model again")
     return largest
 
 
-def load_model(name_or_path: str):
+def load_model(name_or_path: str) -> I2SRMPreTrainedModel:
     """Load a checkpoint with the head that its configuration names.
 
     Args:

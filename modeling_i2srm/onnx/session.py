@@ -4,9 +4,11 @@ This file imports nothing else of the package and may be copied to a machine wit
 """
 
 import json
+import os
 
 import numpy as np
 import onnxruntime
+from numpy.typing import ArrayLike
 
 METADATA = "i2srm"  # the entry of the ONNX file's metadata with labels and decoding scores
 EXTRA_INPUTS = ("token_type_ids", "word_mask")  # of the processor, besides the inputs of the graph
@@ -42,7 +44,7 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
     return path[::-1]
 
 
-def check_finite(scores: np.ndarray, mask=True):
+def check_finite(scores: np.ndarray, mask: np.ndarray | bool = True) -> None:
     """Raise a `ValueError` where scores (B, N), or (B, T, N) at the words of a mask (B, T), are NaN or infinite."""
     wrong = ~np.isfinite(scores).all(-1) & mask
     if rows := np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)).tolist():
@@ -71,7 +73,8 @@ class OnnxSession:
     ['B-PER', 'O', 'O', 'B-LOC']
     """
 
-    def __init__(self, path, threads: int | None = None):
+    def __init__(self, path: str | os.PathLike, threads: int | None = None):
+        self._arguments = (str(path), threads)
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -90,7 +93,10 @@ class OnnxSession:
             scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null means -inf
         self.shapes = {graph_input.name: graph_input.shape for graph_input in self.session.get_inputs()}
 
-    def __call__(self, **inputs) -> np.ndarray:
+    def __reduce__(self) -> tuple:
+        return OnnxSession, self._arguments  # a copy reads the file again
+
+    def __call__(self, **inputs: ArrayLike | None) -> np.ndarray:
         """The logits of a batch.
 
         Args:
@@ -130,7 +136,7 @@ class OnnxSession:
             check_finite(logits)
         return logits
 
-    def _check_entities(self, arrays: dict[str, np.ndarray]):
+    def _check_entities(self, arrays: dict[str, np.ndarray]) -> None:
         for name in ("head_mask", "tail_mask"):
             if name not in self.shapes:
                 continue
@@ -162,7 +168,7 @@ class OnnxSession:
             )
         return {"image_mask": np.ones(shape, np.int64) if mask is None else mask}
 
-    def decode(self, logits: np.ndarray, word_mask) -> list[list[int]]:
+    def decode(self, logits: np.ndarray, word_mask: ArrayLike) -> list[list[int]]:
         """The best tag ids of each sentence's words, the same that `I2SRMForTokenClassification.decode` returns.
 
         Args:

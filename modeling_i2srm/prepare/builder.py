@@ -11,8 +11,8 @@ import socket
 import tempfile
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +190,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
     def read_raw(self) -> RawData:
         """Find and parse the raw files; pictures are not read yet."""
 
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         self.raw = self.read_raw()
         if self.config.strict and self.raw.problems:
             shown = "\n".join(f"  {problem}" for problem in self.raw.problems[:20])
@@ -236,7 +236,9 @@ def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator
     The files of the next posts are read in advance. Posts of MNRE that share a picture are close together, so that
     nearly every file is read only once.
     """
-    futures, uses, waiting = {}, Counter(), deque()
+    futures: dict[Path, Future[tuple[dict | None, str | None]]] = {}
+    uses: Counter[Path] = Counter()
+    waiting: deque[RawPost] = deque()
 
     def next_post() -> tuple[RawPost, dict]:
         post = waiting.popleft()
@@ -260,7 +262,7 @@ def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator
             yield next_post()
 
 
-def add_crops(posts: list[RawPost], keys: list[str | int], index: Path, root: Path) -> Counter:
+def add_crops(posts: list[RawPost], keys: Sequence[str | int | None], index: Path, root: Path) -> Counter:
     """Add the released crops to posts; return how many posts the index lacks.
 
     Args:
@@ -275,12 +277,12 @@ def add_crops(posts: list[RawPost], keys: list[str | int], index: Path, root: Pa
     if len(names & folder.names) < LEAST_CROPS * len(names):
         folder = PictureFolder(None)
     for post, key in zip(posts, keys, strict=True):
-        post.crops = crops.get(key, [])
+        post.crops = [] if key is None else crops.get(key, [])
         post.crop_files = [folder.file(name) for name in post.crops]
     return Counter({"posts that the crop index does not know": sum(key not in crops for key in keys)})
 
 
-def add_own_crops(posts: list[RawPost], folder: Path):
+def add_own_crops(posts: list[RawPost], folder: Path) -> None:
     """Add the crops of a user's folder to posts: `NAME/*` for picture `NAME.jpg`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of crops {folder}; choose --objects none, released or a folder")
@@ -299,7 +301,8 @@ def is_text(word: str) -> bool:
 
 def unique(ids: list[str]) -> list[str]:
     """Return the ids with a number appended to repetitions."""
-    seen, result = Counter(ids), {}
+    seen = Counter(ids)
+    result: dict[str, None] = {}
     for id in ids:
         number = 1
         while (name := id if number == 1 else f"{id}#{number}") in result or (number > 1 and name in seen):
@@ -308,7 +311,9 @@ def unique(ids: list[str]) -> list[str]:
     return list(result)
 
 
-def write_parquet(builder_class: type[datasets.GeneratorBasedBuilder], output_dir: str | Path, **config):
+def write_parquet(
+    builder_class: type[datasets.GeneratorBasedBuilder], output_dir: str | Path, **config: object
+) -> datasets.GeneratorBasedBuilder:
     """Run a builder and write its splits as Parquet files, pictures embedded, to `output_dir`.
 
     The write is atomic: everything is made in a temporary folder next to `output_dir` and moved at the end, so that a
@@ -399,7 +404,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def check_replaceable(output_dir: Path):
+def check_replaceable(output_dir: Path) -> None:
     """Raise `FileExistsError` when a folder holds anything that [`write_parquet`] did not write."""
     if not output_dir.exists():
         return

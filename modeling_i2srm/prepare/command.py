@@ -29,7 +29,7 @@ def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse
     return parser
 
 
-def run(builder_class: type[PostsBuilder], description: str, pictures: str, arguments: list[str] | None):
+def run(builder_class: type[PostsBuilder], description: str, pictures: str, arguments: list[str] | None) -> None:
     """Run the script of a benchmark: download (optional), build, report, push (optional).
 
     Args:
@@ -57,7 +57,9 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
     finish(parser, builder_class, args, objects=args.objects)
 
 
-def finish(parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config):
+def finish(
+    parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config: object
+) -> None:
     """Build, report and push as the arguments say; errors of input end the script with one message."""
     if args.num_proc < 1:
         parser.error(f"--num_proc {args.num_proc}: give 1 or more")

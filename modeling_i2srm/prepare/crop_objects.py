@@ -137,7 +137,7 @@ def fingerprint(detector: Detector, name: str) -> str:
     return digest.hexdigest()
 
 
-def check_work(work: Path, manifest: dict, overwrite: bool):
+def check_work(work: Path, manifest: dict, overwrite: bool) -> None:
     """Create the folder of an unfinished run, or check that the one there has the same settings."""
     path = work / "manifest.json"
     if overwrite:
@@ -161,7 +161,7 @@ def check_work(work: Path, manifest: dict, overwrite: bool):
     write_json(path, manifest)
 
 
-def detect(work: Work, looks: list[Look], detector: Detector, processes: int):
+def detect(work: Work, looks: list[Look], detector: Detector, processes: int) -> None:
     """Run the detector on all pictures that are in no shard yet."""
     shards = dict(cut_shards(looks))
     left = {number: some for number, some in shards.items() if not work.path(number).is_file()}
@@ -187,13 +187,13 @@ def new_tables(
             kept = [name for name in file.schema_arrow.names if name not in REPLACED]
             for batch in file.iter_batches(ROWS, columns=kept):
                 here = numbers[start : start + len(batch)]
-                here = [None if number is None else detections[number] for number in here]
+                looks = [None if number is None else detections[number] for number in here]
                 start += len(batch)
                 columns = {name: batch.column(name) for name in kept}
                 pictures = [embed(value, dataset.folder) for value in batch.column("image").to_pylist()]
                 columns["image"] = pa.array(pictures, PICTURE)
-                columns["objects"] = pa.array([one["objects"] if one else [] for one in here], pa.list_(PICTURE))
-                columns["object_boxes"] = pa.array([one["boxes"] if one else [] for one in here], pa.list_(BOX))
+                columns["objects"] = pa.array([one["objects"] if one else [] for one in looks], pa.list_(PICTURE))
+                columns["object_boxes"] = pa.array([one["boxes"] if one else [] for one in looks], pa.list_(BOX))
                 yield pa.table([columns[name] for name in schema.names], schema.names).cast(schema)
 
 
@@ -407,7 +407,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(arguments: list[str] | None):
+def run(arguments: list[str] | None) -> None:
     args = make_parser().parse_args(arguments)
     for name in ("batch_size", "num_processes", "threads"):
         if (value := getattr(args, name)) is not None and value < 1:
@@ -426,5 +426,5 @@ def run(arguments: list[str] | None):
         print(f"pushed to {push_folder(args.output, args.push_to_hub, private=args.private)}")
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     run_script(lambda: run(arguments), "crop_objects.py")

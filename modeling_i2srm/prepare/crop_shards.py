@@ -13,10 +13,12 @@ from functools import lru_cache
 from io import BytesIO
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 
 from ..pictures import PictureError, is_url, load_picture, read_bytes
 from ..support.atomic_files import placing
@@ -105,10 +107,13 @@ def plan_looks(
     Returns:
         The distinct pictures, in the order of the rows; and for each row of each file the index of its picture.
     """
-    looks, numbers, rows = [], {}, []
-    known = lru_cache(maxsize=None)(lambda words: phrases(words if isinstance(words, str) else list(words)))
+    looks: list[Look] = []
+    numbers: dict[str, int] = {}
+    rows: list[list[int | None]] = []
+    find = phrases or list
+    known = lru_cache(maxsize=None)(lambda words: find(words if isinstance(words, str) else list(words)))
     for number, path in enumerate(files):
-        reader = ParquetRows(path, ("image", text))
+        reader = ParquetRows(path, ["image", *([text] if text else [])])
         rows.append([])
         for row, values in reader.read(0, reader.file.metadata.num_rows):
             progress(1)
@@ -133,7 +138,7 @@ def plan_looks(
     return looks, rows
 
 
-def check_machine(error: PictureError):
+def check_machine(error: PictureError) -> None:
     """Raise a `RunError` if the machine is at fault, such as a broken disk: the picture may be readable later."""
     if error.is_machines_fault:
         raise RunError(f"stopped: {error}; the same command resumes the run") from error
@@ -143,13 +148,14 @@ class ShardWorker:
     """Runs the detector on shards, one after the other."""
 
     def __init__(self, work: Work, detector: Detector):
-        self.work, self.readers = work, {}
+        self.work = work
+        self.readers: dict[int, ParquetRows] = {}
         limits = {name: getattr(work.settings, name) for name in ("num_objects", "max_overlap", "min_side", "padding")}
         self.cropper = ObjectCropper(detector, **limits, phrases=list)  # the texts are phrases already
         torch.set_num_threads(work.threads)
         torch.manual_seed(0)  # a user-defined detector may draw random numbers
 
-    def run(self, number: int, looks: list[Look], progress: Callable[[int], object]):
+    def run(self, number: int, looks: list[Look], progress: Callable[[int], object]) -> None:
         """Write a shard atomically."""
         detections = []
         for start in range(0, len(looks), self.work.batch_size):
@@ -161,14 +167,16 @@ class ShardWorker:
 
     def look(self, looks: list[Look]) -> list[dict]:
         """Return the detections in each picture, or why it cannot be read."""
-        detections, pictures = [], []
+        detections: list[dict] = []
+        pictures: list[tuple[int, Image.Image, str, bool]] = []
         for look in looks:
             detections.append({"key": look.key, "reason": None, "objects": [], "boxes": []})
             value = self.read(look)
             try:
                 content = picture_bytes(value, self.work.root)
                 name = Path(value["path"] or look.key[:16]).stem
-                pictures.append((len(detections) - 1, load_picture(content), name, content.startswith(JPEG)))
+                jpeg = content is not None and content.startswith(JPEG)
+                pictures.append((len(detections) - 1, load_picture(content), name, jpeg))
             except PictureError as error:
                 check_machine(error)
                 detections[-1]["reason"] = str(error)
@@ -201,14 +209,18 @@ def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
 # Processes
 
 
-def run_shards(work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+def run_shards(
+    work: Work, detector: Detector, shards: dict[int, list[Look]], progress: Callable[[int], object]
+) -> None:
     """Run shards in this process."""
     worker = ShardWorker(work, detector)
     for number, looks in shards.items():
         worker.run(number, looks, progress)
 
 
-def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]):
+def run_in_processes(
+    work: Work, processes: int, shards: dict[int, list[Look]], progress: Callable[[int], object]
+) -> None:
     """Run shards in several processes; all of them end when one fails or when this process ends.
 
     Raises:
@@ -226,7 +238,8 @@ def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], 
             started[ours] = process
         left = dict(started)
         while left:
-            for pipe in wait(list(left)):
+            ready: list[Any] = wait(list(left))
+            for pipe in ready:
                 try:
                     message = pipe.recv()
                 except EOFError:
@@ -243,7 +256,7 @@ def run_in_processes(work: Work, processes: int, shards: dict[int, list[Look]], 
             process.join()
 
 
-def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection):
+def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection) -> None:
     """Load the detector and run shards in a worker process; send the progress, or an error, through the pipe."""
     leave_signals_to_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -255,8 +268,10 @@ def work_in_process(work: Work, shards: dict[int, list[Look]], pipe: Connection)
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def end_with_parent():
-    wait([multiprocessing.parent_process().sentinel])
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # of a worker
+    wait([parent.sentinel])
     os._exit(1)
 
 

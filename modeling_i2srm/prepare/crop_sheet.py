@@ -9,7 +9,7 @@ STYLE = PICTURE_STYLE + "section { margin: 2rem 0; } .pictures figure:not(.main)
 PICTURE_SIDE, CROP_SIDE = 440, 180  # pixels
 
 
-def write_sheet(posts: list[dict], title: str, path: Path):
+def write_sheet(posts: list[dict], title: str, path: Path) -> None:
     """Write posts as an HTML page: each picture with numbered boxes and, next to it, its crops, best first.
 
     Args:
@@ -27,9 +27,9 @@ def write_sheet(posts: list[dict], title: str, path: Path):
             "</figure>"
             for n, (entry, crop) in enumerate(zip(post["boxes"], post["objects"], strict=True), 1)
         ]
-        crops = "".join(crops) or '<p class="note">no object</p>'
+        figures = "".join(crops) or '<p class="note">no object</p>'
         body.append(f'<section><p dir="auto" lang="">{escape(post["text"])}</p>')
-        body.append(f'<div class="pictures"><figure class="main">{picture}</figure>{crops}</div></section>')
+        body.append(f'<div class="pictures"><figure class="main">{picture}</figure>{figures}</div></section>')
     if not posts:
         body.append("<p>No picture could be read.</p>")
     path.write_bytes(write_page(title, STYLE, body))

@@ -72,7 +72,7 @@ COLUMNS = {
 }
 
 
-def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict):
+def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict) -> None:
     """Write `README.md`; `load_dataset` checks the rows against its metadata.
 
     Args:

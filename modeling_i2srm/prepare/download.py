@@ -18,7 +18,7 @@ from ..support.digests import hash_file
 try:
     import fcntl
 except ImportError:  # Windows, where two downloads of one file at the same time are not kept apart
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module that is missing
 
 MAX_BYTES = 1 << 30  # a misbehaving server must not fill the disk
 MAX_REDIRECTS = 5
@@ -76,12 +76,12 @@ def fetch(file: RemoteFile, folder: str | Path, timeout: float = 30.0, retries: 
     return final
 
 
-def fetch_all(files: Iterable[RemoteFile], folder: str | Path, **options) -> list[Path]:
+def fetch_all(files: Iterable[RemoteFile], folder: str | Path, timeout: float = 30.0, retries: int = 3) -> list[Path]:
     """Download several files with [`fetch`] and its options; all are tried before one error names the failures."""
     paths, failures = [], []
     for file in files:
         try:
-            paths.append(fetch(file, folder, **options))
+            paths.append(fetch(file, folder, timeout, retries))
         except DownloadError as error:
             failures.append(str(error))
     if failures:
@@ -134,7 +134,7 @@ def _is_same(path: Path, identity: os.stat_result) -> bool:
         return False
 
 
-def _complete(file: RemoteFile, part: Path, timeout: float, retries: int):
+def _complete(file: RemoteFile, part: Path, timeout: float, retries: int) -> None:
     """Download the rest of a part, until its checksum is right."""
     failures, started_over = 0, False
     while True:

@@ -137,7 +137,7 @@ class Mnre(PostsBuilder):
     def find_texts(self) -> dict[str, Path]:
         """Return the text file of each split."""
         root = self.config.root
-        candidates = {split: [] for split in SPLITS}
+        candidates: dict[str, list[Path]] = {split: [] for split in SPLITS}
         for folder, files in folders_below(root):
             for split, short in SPLITS.items():
                 candidates[split] += [folder / name for name in files if re.fullmatch(TEXT_NAME.format(short), name)]
@@ -177,7 +177,7 @@ def read_rows(path: str | Path) -> tuple[list[tuple[int, dict]], list[Problem]]:
     return rows, problems
 
 
-def check_row(row):
+def check_row(row: object) -> None:
     """Raise a `ValueError` that names the value if an object is not a row of MNRE."""
     if not isinstance(row, dict):
         raise ValueError(f"expected a dict, got {str(row)[:80]}")
@@ -200,7 +200,7 @@ def check_row(row):
 
 def count_irregularities(rows: list[dict]) -> dict[str, int]:
     """Count the oddities of the spans of a split."""
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for row in rows:
         (head_start, head_end), (tail_start, tail_end) = row["h"]["pos"], row["t"]["pos"]
         counts["pairs that overlap or nest"] += head_start < tail_end and tail_start < head_end
@@ -240,5 +240,5 @@ def check_relation_file(root: Path) -> list[str]:
     return []
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     run(Mnre, __doc__, PICTURES, arguments)

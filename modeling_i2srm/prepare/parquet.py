@@ -25,7 +25,7 @@ def write_files(tables: Iterable[pa.Table], schema: pa.Schema, folder: Path, spl
     Returns:
         The number of rows of each file written.
     """
-    lengths = []
+    lengths: list[int] = []
     writer = None
     for table in tables:
         if writer is None:

@@ -44,29 +44,29 @@ class Pen:
     def scaled(self, xy: Sequence[float]) -> list[float]:
         return [value * self.unit for value in xy]
 
-    def polygon(self, colour: Colour, *xy: float):
+    def polygon(self, colour: Colour, *xy: float) -> None:
         self.draw.polygon(self.scaled(xy), fill=colour)
 
-    def line(self, colour: Colour, width: float, *xy: float):
+    def line(self, colour: Colour, width: float, *xy: float) -> None:
         self.draw.line(self.scaled(xy), fill=colour, width=round(width * self.unit), joint="curve")
 
-    def rectangle(self, colour: Colour, *xy: float, radius: float = 0):
+    def rectangle(self, colour: Colour, *xy: float, radius: float = 0) -> None:
         self.draw.rounded_rectangle(self.scaled(xy), radius=radius * self.unit, fill=colour)
 
-    def circle(self, colour: Colour, x: float, y: float, radius: float):
+    def circle(self, colour: Colour, x: float, y: float, radius: float) -> None:
         self.ellipse(colour, x - radius, y - radius, x + radius, y + radius)
 
-    def ellipse(self, colour: Colour, *xy: float):
+    def ellipse(self, colour: Colour, *xy: float) -> None:
         self.draw.ellipse(self.scaled(xy), fill=colour)
 
-    def sector(self, colour: Colour, start: float, end: float, *xy: float):
+    def sector(self, colour: Colour, start: float, end: float, *xy: float) -> None:
         self.draw.chord(self.scaled(xy), start, end, fill=colour)
 
-    def arc(self, colour: Colour, width: float, start: float, end: float, *xy: float):
+    def arc(self, colour: Colour, width: float, start: float, end: float, *xy: float) -> None:
         self.draw.arc(self.scaled(xy), start, end, fill=colour, width=round(width * self.unit))
 
 
-def draw_bust(pen: Pen):
+def draw_bust(pen: Pen) -> None:
     pen.sector(pen.ink, 180, 360, 8, 56, 92, 144)
     pen.polygon(pen.paper, 38, 57, 62, 57, 50, 78)
     pen.circle(pen.ink, 50, 30, 22)
@@ -75,7 +75,7 @@ def draw_bust(pen: Pen):
         pen.rectangle(pen.tint, 16, 24, 84, 31)
 
 
-def draw_figure(pen: Pen):
+def draw_figure(pen: Pen) -> None:
     hand = pen.rng.choice((14, 68))
     pen.line(pen.ink, 11, 50, 62, 30, 98)
     pen.line(pen.ink, 11, 50, 62, 70, 98)
@@ -85,7 +85,7 @@ def draw_figure(pen: Pen):
     pen.circle(pen.ink, 50, 16, 16)
 
 
-def draw_face(pen: Pen):
+def draw_face(pen: Pen) -> None:
     pen.circle(pen.ink, 50, 50, 46)
     pen.ellipse(pen.paper, 14, 18, 86, 94)
     pen.sector(pen.tint, 190, 350, 10, 4, 90, 72)
@@ -94,27 +94,27 @@ def draw_face(pen: Pen):
     pen.arc(pen.ink, 7, 20, 160, 32, 48, 68, 82)
 
 
-def draw_mountains(pen: Pen):
+def draw_mountains(pen: Pen) -> None:
     pen.circle(pen.tint, 82, 22, 14)
     pen.polygon(pen.tint, 38, 94, 72, 40, 100, 94)
     pen.polygon(pen.ink, 0, 94, 38, 10, 76, 94)
     pen.polygon(pen.paper, 25, 38, 38, 10, 51, 38, 44, 32, 38, 42, 32, 32)
 
 
-def draw_pin(pen: Pen):
+def draw_pin(pen: Pen) -> None:
     pen.circle(pen.ink, 50, 36, 34)
     pen.polygon(pen.ink, 18, 48, 82, 48, 50, 100)
     pen.circle(pen.rng.choice((pen.paper, pen.tint)), 50, 36, 15)
 
 
-def draw_palm(pen: Pen):
+def draw_palm(pen: Pen) -> None:
     pen.sector(pen.tint, 180, 360, 8, 76, 92, 124)
     pen.line(pen.ink, 10, 44, 92, 46, 70, 52, 50, 58, 34)
     for x, y in ((12, 42), (20, 14), (62, 2), (96, 20), (98, 50)):
         pen.line(pen.ink, 9, 58, 32, (58 + x) / 2, (32 + y) / 2 - 9, x, y)
 
 
-def draw_tower(pen: Pen):
+def draw_tower(pen: Pen) -> None:
     if pen.rng.random() < 0.5:
         pen.rectangle(pen.tint, 64, 42, 96, 98)
     pen.rectangle(pen.ink, 22, 4, 72, 98)
@@ -124,7 +124,7 @@ def draw_tower(pen: Pen):
     pen.rectangle(pen.paper, 40, 84, 54, 98)
 
 
-def draw_factory(pen: Pen):
+def draw_factory(pen: Pen) -> None:
     pen.rectangle(pen.ink, 8, 18, 24, 60)
     pen.circle(pen.tint, 26, 9, 8)
     pen.circle(pen.tint, 40, 7, 7)
@@ -133,7 +133,7 @@ def draw_factory(pen: Pen):
         pen.rectangle(pen.paper, x, 68, x + 16, 82)
 
 
-def draw_bank(pen: Pen):
+def draw_bank(pen: Pen) -> None:
     pen.polygon(pen.ink, 2, 36, 50, 4, 98, 36)
     pen.circle(pen.paper, 50, 24, 7)
     for x in (10, 33, 55, 78):
@@ -141,7 +141,7 @@ def draw_bank(pen: Pen):
     pen.rectangle(pen.ink, 2, 83, 98, 97)
 
 
-def draw_trophy(pen: Pen):
+def draw_trophy(pen: Pen) -> None:
     pen.arc(pen.ink, 7, 0, 360, 4, 12, 46, 48)
     pen.arc(pen.ink, 7, 0, 360, 54, 12, 96, 48)
     pen.rectangle(pen.ink, 22, 4, 78, 20)
@@ -150,7 +150,7 @@ def draw_trophy(pen: Pen):
     pen.rectangle(pen.tint, 26, 80, 74, 97)
 
 
-def draw_clapper(pen: Pen):
+def draw_clapper(pen: Pen) -> None:
     pen.rectangle(pen.ink, 4, 42, 96, 96)
     pen.polygon(pen.ink, 4, 38, 4, 24, 92, 2, 96, 17)
     for x in (16, 42, 68):
@@ -159,37 +159,37 @@ def draw_clapper(pen: Pen):
         pen.line(pen.tint, 7, 16, y, 84, y)
 
 
-def draw_phone(pen: Pen):
+def draw_phone(pen: Pen) -> None:
     pen.rectangle(pen.ink, 24, 2, 76, 98, radius=10)
     pen.rectangle(pen.tint, 30, 14, 70, 80)
     pen.circle(pen.paper, 50, 89, 5)
     pen.line(pen.paper, 4, 42, 8, 58, 8)
 
 
-def draw_star(pen: Pen):
+def draw_star(pen: Pen) -> None:
     corners = [(48 if i % 2 == 0 else 20, math.pi * i / 5) for i in range(10)]
     pen.polygon(pen.ink, *(xy for r, a in corners for xy in (50 + r * math.sin(a), 52 - r * math.cos(a))))
 
 
-def draw_heart(pen: Pen):
+def draw_heart(pen: Pen) -> None:
     pen.circle(pen.ink, 28, 32, 25)
     pen.circle(pen.ink, 72, 32, 25)
     pen.polygon(pen.ink, 7, 45, 50, 38, 93, 45, 50, 96)
 
 
-def draw_flower(pen: Pen):
+def draw_flower(pen: Pen) -> None:
     for i in range(6):
         pen.circle(pen.ink, 50 + 30 * math.sin(math.pi * i / 3), 50 - 30 * math.cos(math.pi * i / 3), 18)
     pen.circle(pen.tint, 50, 50, 17)
 
 
-def draw_fish(pen: Pen):
+def draw_fish(pen: Pen) -> None:
     pen.polygon(pen.tint, 62, 50, 98, 22, 98, 78)
     pen.ellipse(pen.ink, 2, 24, 76, 76)
     pen.circle(pen.paper, 22, 44, 6)
 
 
-def draw_umbrella(pen: Pen):
+def draw_umbrella(pen: Pen) -> None:
     pen.line(pen.tint, 7, 50, 30, 50, 86)
     pen.arc(pen.tint, 7, 0, 180, 50, 76, 70, 98)
     pen.sector(pen.ink, 180, 360, 2, 8, 98, 100)
@@ -229,7 +229,7 @@ def draw_sticker(rng: random.Random, drawing: Callable[[Pen], None], side: int) 
     return sticker
 
 
-def scatter(rng: random.Random, draw: ImageDraw.ImageDraw, count: int, largest: int):
+def scatter(rng: random.Random, draw: ImageDraw.ImageDraw, count: int, largest: int) -> None:
     """Draw ellipses, rectangles, triangles and strokes of random colours anywhere on a picture."""
     for _ in range(count):
         colour = random_colour(rng, 0.15, 0.9)
@@ -293,8 +293,8 @@ def draw_picture(
 
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     noise = np.frombuffer(rng.randbytes(pixels.size), dtype=np.uint8).reshape(pixels.shape) / 127.5 - 1
-    pixels = pixels * rng.uniform(0.85, 1.1) + noise * rng.uniform(4, 14)
-    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    noisy = pixels * rng.uniform(0.85, 1.1) + noise * rng.uniform(4, 14)
+    image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     return Picture(image, boxes[: len(kinds)], boxes[len(kinds) :])
 
 
@@ -313,6 +313,7 @@ def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
     for left, top, right, bottom in boxes[:count]:
         grow = (right - left) * rng.uniform(-0.04, 0.15)
         dx, dy = (rng.uniform(-0.06, 0.06) * (right - left) for _ in range(2))
-        box = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
-        crops.append(picture.image.crop([min(max(round(value), 0), SIZE) for value in box]))
+        sides = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
+        left, top, right, bottom = (min(max(round(side), 0), SIZE) for side in sides)
+        crops.append(picture.image.crop((left, top, right, bottom)))
     return sorted(crops, key=lambda crop: -crop.width * crop.height)

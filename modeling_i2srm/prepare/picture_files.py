@@ -41,13 +41,14 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
             return None, "not a file"
         if path.stat().st_size > MAX_BYTES:
             return None, f"{path.stat().st_size} bytes, more than {MAX_BYTES}"
-        value = {"bytes": path.read_bytes(), "path": path.name.encode(errors="replace").decode()}
-        with Image.open(io.BytesIO(value["bytes"]), formats=FORMATS) as image:  # reads only the header
+        content = path.read_bytes()
+        value = {"bytes": content, "path": path.name.encode(errors="replace").decode()}
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads only the header
             width, height = image.size
             frames = getattr(image, "n_frames", 1) if image.format in ANIMATIONS else 1
         if width * height > max_pixels:
             return None, f"{width}x{height} pixels, more than {max_pixels}"
-        scans = value["bytes"].count(b"\xff\xda")
+        scans = content.count(b"\xff\xda")
         if image.format in ("JPEG", "MPO") and scans > MAX_SCANS:
             return None, f"{scans} scans, more than {MAX_SCANS}"
         if frames > 1:
@@ -64,7 +65,8 @@ def has_another_format(path: Path) -> bool:
     """Whether a picture has another format than its name says; readers accept it."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return path.suffix.lower() not in SUFFIXES.get(image.format, ("." + image.format.lower(),))
+            format = str(image.format)
+            return path.suffix.lower() not in SUFFIXES.get(format, (f".{format.lower()}",))
     except Exception:
         return False
 
@@ -75,13 +77,13 @@ class PictureFolder:
     def __init__(self, path: Path | None, refused: Path | None = None):
         self.path, self.refused = path, refused
         self.names = set(os.listdir(path)) if path is not None and path.is_dir() else set()
-        self.by_stem = {}
+        self.by_stem: dict[str, list[str]] = {}
         for name in sorted(self.names):
             self.by_stem.setdefault(name.partition(".")[0].lower(), []).append(name)
 
     def file(self, name: str | None) -> Path | None:
         """Return the path of a picture, or None if it does not exist."""
-        return self.path / name if name in self.names else None
+        return self.path / name if self.path and name in self.names else None
 
     def other_names(self, name: str | None) -> list[str]:
         """Return files whose names equal that of an absent picture except for the ending or capitals."""

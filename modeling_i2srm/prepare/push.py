@@ -42,8 +42,12 @@ def push_folder(folder: str | Path, repo_id: str, private: bool = False) -> str:
         info = api.dataset_info(repo_id)
         if private and not info.private:
             raise ValueError(f"{repo_id} is public: change that in its settings on the Hub, or leave out private")
-        old = {file.rfilename for file in info.siblings if any(fnmatch(file.rfilename, pattern) for pattern in FILES)}
-        operations = [CommitOperationDelete(name) for name in sorted(old - paths.keys())]
+        old = {
+            file.rfilename for file in info.siblings or () if any(fnmatch(file.rfilename, pattern) for pattern in FILES)
+        }
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(name) for name in sorted(old - paths.keys())
+        ]
         operations += [CommitOperationAdd(name, path) for name, path in sorted(paths.items())]
         commit = api.create_commit(
             repo_id, operations, commit_message="Upload data set", repo_type="dataset", parent_commit=info.sha

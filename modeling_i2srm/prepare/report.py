@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
@@ -10,11 +11,14 @@ from .conll import count_entities
 from .parquet import read_columns
 from .picture_files import PictureFolder, has_another_format
 
+if TYPE_CHECKING:
+    from .builder import RawData
+
 NAMED = 20  # lines and pictures that are printed; report.json names all
 ABSENT = 1000  # absent pictures that report.json names
 
 
-def make_report(raw, features: datasets.Features, folder: Path) -> dict:
+def make_report(raw: "RawData", features: datasets.Features, folder: Path) -> dict:
     """Count the rows of the Parquet files in `folder`, and compare their pictures with the raw files.
 
     Args:
@@ -29,10 +33,11 @@ def make_report(raw, features: datasets.Features, folder: Path) -> dict:
         labels = [column for column in ("ner_tags", "relation") if column in features]
         labels += ["relations.list.element.label"] if "relations" in features else []
         rows = read_columns(folder, split, ["tokens", *labels, "image.path", "objects.list.element.path"])
-        counts = {"posts": len(rows), "tokens": sum(len(row["tokens"]) for row in rows)}
+        counts: dict[str, Any] = {"posts": len(rows), "tokens": sum(len(row["tokens"]) for row in rows)}
         if "ner_tags" in features:
             names = features["ner_tags"].feature.names
-            strict, lenient = Counter(), Counter()
+            strict: Counter[str] = Counter()
+            lenient: Counter[str] = Counter()
             for row in rows:
                 for total, entities in zip(
                     (strict, lenient), count_entities([names[t] for t in row["ner_tags"]]), strict=True
@@ -112,7 +117,7 @@ def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
-def print_report(report: dict):
+def print_report(report: dict) -> None:
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
     for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
         if name in report:

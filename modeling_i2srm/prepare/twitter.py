@@ -61,8 +61,8 @@ class TwitterBuilder(PostsBuilder):
             raw.irregularities[split] = file.irregularities + Counter(count_irregularities(file.posts))
             raw.problems += file.problems
 
-            names = [post.image_id and f"{post.image_id}.jpg" for post in file.posts]
-            named = set(filter(None, names))
+            image_names = [post.image_id and f"{post.image_id}.jpg" for post in file.posts]
+            named = set(filter(None, image_names))
             if self.config.image_dir:
                 pictures = find_picture_folder(Path(self.config.image_dir), named)
             else:
@@ -75,7 +75,7 @@ class TwitterBuilder(PostsBuilder):
                     f"if they belong to this data set, give --image_dir {pictures.refused}"
                 )
             ids = unique([post.image_id or f"{split}-{i:05d}" for i, post in enumerate(file.posts)])
-            for post, id, name, row in zip(posts, ids, names, file.posts, strict=True):
+            for post, id, name, row in zip(posts, ids, image_names, file.posts, strict=True):
                 post.columns = {"id": id, "tokens": row.tokens, "ner_tags": row.tags}
                 post.image, post.image_file = name, pictures.file(name)
 
@@ -83,7 +83,7 @@ class TwitterBuilder(PostsBuilder):
             if self.config.objects == "released":
                 if not index[split].is_file():
                     raise FileNotFoundError(f"no index of the released crops {index[split]}; leave out --objects")
-                raw.irregularities[split] += add_crops(posts, names, index[split], root)
+                raw.irregularities[split] += add_crops(posts, image_names, index[split], root)
             elif self.config.objects != "none":
                 add_own_crops(posts, Path(self.config.objects))
 

@@ -31,5 +31,5 @@ class Twitter2015(TwitterBuilder):
 }"""
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     run(Twitter2015, __doc__, PICTURES, arguments)

@@ -30,5 +30,5 @@ class Twitter2017(TwitterBuilder):
 }"""
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     run(Twitter2017, __doc__, PICTURES, arguments)

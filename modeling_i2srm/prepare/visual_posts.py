@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import datasets
 from PIL import Image, ImageDraw
@@ -129,13 +130,17 @@ SYLLABLES = ["ka", "lo", "mi", "ru", "ta", "zed", "bo", "xx", "nin", "jay", "el"
 EMOJI = ["😍", "🔥", "😂", "🙌", "❤️", "😭", "💯", "✨", "🎉", "👏"]
 
 
-class Deck:
+T = TypeVar("T")
+
+
+class Deck(Generic[T]):
     """Deals items in random order; each is dealt once before any is repeated."""
 
-    def __init__(self, rng: random.Random, items: list):
-        self.rng, self.items, self.left = rng, items, []
+    def __init__(self, rng: random.Random, items: list[T]):
+        self.rng, self.items = rng, items
+        self.left: list[T] = []
 
-    def draw(self):
+    def draw(self) -> T:
         if not self.left:
             self.left = self.rng.sample(self.items, len(self.items))
         return self.left.pop()
@@ -260,15 +265,16 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(description=__doc__, features=MNER_FEATURES)
 
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        self.counts = {}
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        self.counts: dict[str, dict] = {}
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"split": split, "count": getattr(self.config, split)})
             for split in ("train", "validation", "test")
         ]
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts, entities = Counter(), Counter()
+        posts: Counter[str] = Counter()
+        entities: Counter[str] = Counter()
         for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
             posts[evidence] += 1
             entities.update(tag[2:] for tag in row["ner_tags"] if tag.startswith("B-"))
@@ -297,7 +303,7 @@ def contact_sheet(rows: dict[str, list[dict]], columns: int = 12) -> Image.Image
 
 def rows_to_show(seed: int) -> dict[str, list[dict]]:
     """Return test rows with a picture for each type and for no entity."""
-    rows = {type: [] for type in [*TYPES, "none"]}
+    rows: dict[str, list[dict]] = {type: [] for type in [*TYPES, "none"]}
     for _, row in make_posts("test", 192, seed):
         if row["image"] is not None:
             rows[next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")].append(row)
@@ -309,7 +315,7 @@ def run(
     rows_to_show: Callable[[int], dict[str, list[dict]]],
     description: str,
     output_dir: str,
-):
+) -> None:
     """Make a data set and its contact sheet as the command line says, and print its report."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=Path(output_dir))
@@ -329,5 +335,5 @@ def run(
     print(f"wrote {args.output_dir} and {sheet}")
 
 
-def main():
+def main() -> None:
     run(VisualPosts, rows_to_show, __doc__, "data/visual_posts")

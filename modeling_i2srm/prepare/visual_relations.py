@@ -86,19 +86,19 @@ ASIDES = phrases("""
 """)
 
 
-def draw_rings(pen: Pen):
+def draw_rings(pen: Pen) -> None:
     pen.arc(pen.ink, 10, 0, 360, 2, 38, 60, 96)
     pen.arc(pen.tint, 10, 0, 360, 40, 38, 98, 96)
     pen.polygon(pen.ink, 16, 14, 46, 14, 54, 24, 31, 44, 8, 24)
 
 
-def draw_team(pen: Pen):
+def draw_team(pen: Pen) -> None:
     for colour, x in ((pen.ink, 27), (pen.tint, 73)):
         pen.sector(colour, 180, 360, x - 26, 54, x + 26, 142)
         pen.circle(colour, x, 30, 19)
 
 
-def draw_ball(pen: Pen):
+def draw_ball(pen: Pen) -> None:
     def around(radius: float, *degrees: float) -> list[float]:
         angles = [math.radians(degree) for degree in degrees]
         return [xy for angle in angles for xy in (50 + radius * math.sin(angle), 50 - radius * math.cos(angle))]
@@ -111,7 +111,7 @@ def draw_ball(pen: Pen):
         pen.polygon(pen.ink, *around(45, degrees - 22, degrees, degrees + 22), *around(31, degrees + 8, degrees - 8))
 
 
-def draw_jersey(pen: Pen):
+def draw_jersey(pen: Pen) -> None:
     pen.polygon(
         pen.ink, 30, 6, 41, 6, 50, 16, 59, 6, 70, 6, 99, 26, 86, 48, 75, 40, 75, 97, 25, 97, 25, 40, 14, 48, 1, 26
     )
@@ -119,7 +119,7 @@ def draw_jersey(pen: Pen):
     pen.rectangle(pen.tint, 25, 84, 75, 92)
 
 
-def draw_card(pen: Pen):
+def draw_card(pen: Pen) -> None:
     pen.line(pen.tint, 7, 28, 0, 50, 32, 72, 0)
     pen.rectangle(pen.ink, 12, 30, 88, 98, radius=8)
     pen.circle(pen.paper, 34, 54, 10)
@@ -128,14 +128,14 @@ def draw_card(pen: Pen):
         pen.line(pen.paper, 7, 56, y, 80, y)
 
 
-def draw_house(pen: Pen):
+def draw_house(pen: Pen) -> None:
     pen.rectangle(pen.ink, 14, 44, 86, 97)
     pen.polygon(pen.tint, 0, 50, 50, 4, 100, 50)
     pen.rectangle(pen.paper, 56, 62, 74, 97)
     pen.rectangle(pen.paper, 24, 60, 44, 78)
 
 
-def draw_key(pen: Pen):
+def draw_key(pen: Pen) -> None:
     pen.line(pen.ink, 12, 46, 46, 90, 90)
     pen.line(pen.ink, 10, 66, 68, 80, 54)
     pen.line(pen.ink, 10, 80, 82, 94, 68)
@@ -143,7 +143,7 @@ def draw_key(pen: Pen):
     pen.circle(pen.paper, 26, 26, 11)
 
 
-def draw_signpost(pen: Pen):
+def draw_signpost(pen: Pen) -> None:
     pen.rectangle(pen.ink, 45, 2, 55, 99)
     pen.polygon(pen.ink, 14, 10, 80, 10, 99, 24, 80, 38, 14, 38)
     pen.polygon(pen.tint, 86, 46, 20, 46, 1, 60, 20, 74, 86, 74)
@@ -249,7 +249,8 @@ class VisualRelations(VisualPosts):
         return datasets.DatasetInfo(description=__doc__, features=mre_features(RELATIONS))
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts, relations = Counter(), Counter({relation: 0 for relation in RELATIONS})
+        posts: Counter[str] = Counter()
+        relations = Counter({relation: 0 for relation in RELATIONS})
         for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
             posts[evidence] += 1
             relations[row["relation"]] += 1
@@ -263,12 +264,12 @@ class VisualRelations(VisualPosts):
 
 def rows_to_show(seed: int) -> dict[str, list[dict]]:
     """Return test rows whose picture shows their relation, for each relation."""
-    rows = {relation: [] for relation in RELATIONS}
+    rows: dict[str, list[dict]] = {relation: [] for relation in RELATIONS}
     for evidence, row in make_posts("test", 240, seed):
         if evidence != "text" and row["image"] is not None:
             rows[row["relation"]].append(row)
     return rows
 
 
-def main():
+def main() -> None:
     run(VisualRelations, rows_to_show, __doc__, "data/visual_relations")

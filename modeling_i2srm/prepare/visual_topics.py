@@ -46,7 +46,8 @@ class VisualTopics(VisualPosts):
         return datasets.DatasetInfo(description=__doc__, features=FEATURES)
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts, labels = Counter(), Counter({label: 0 for label in LABELS})
+        posts: Counter[str] = Counter()
+        labels = Counter({label: 0 for label in LABELS})
         for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
             label = next((tag[2:] for tag in row.pop("ner_tags") if tag != "O"), "none")
             posts[evidence] += 1
@@ -59,5 +60,5 @@ class VisualTopics(VisualPosts):
         return {**super().make_report(folder), "dataset": "visual_topics"}
 
 
-def main():
+def main() -> None:
     run(VisualTopics, rows_to_show, __doc__, "data/visual_topics")

@@ -14,11 +14,12 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import datasets
 from scipy.stats import spearmanr
@@ -50,6 +51,11 @@ class Split:
     pictures: list[str | None]
     counts: list[int] | None  # None without an index of crops
     files: list[Path] = field(default_factory=list)  # the existing pictures
+
+    @property
+    def crop_counts(self) -> list[int]:
+        assert self.counts is not None  # `audit` asks only where there is an index
+        return self.counts
 
 
 def read_raw(name: str, data_dir: str | Path) -> dict[str, Split]:
@@ -110,7 +116,7 @@ def scores(predicted: list, gold: list) -> dict[str, float]:
     return {name: round(100 * part / whole, 2) if whole else 0.0 for name, (part, whole) in ratios.items()}
 
 
-def auc(values: list[float], labels: list[bool]) -> dict[str, float | None]:
+def auc(values: Sequence[float], labels: list[bool]) -> dict[str, float | None]:
     """Return the area under the ROC curve (0.5 is chance), and half its 95 % interval (Hanley and McNeil)."""
     yes, no = sum(labels), len(labels) - sum(labels)
     if not yes or not no:
@@ -128,7 +134,7 @@ def within_pictures(counts: list[int], labels: list[bool], pictures: list[str | 
         The number of such pictures, how many of them are "fully told" (each positive row has more crops than each
         negative one), and the AUC of the counts within pictures.
     """
-    groups = defaultdict(lambda: ([], []))
+    groups: defaultdict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for count, label, picture in zip(counts, labels, pictures, strict=True):
         if picture is not None:
             groups[picture][label].append(count)
@@ -143,7 +149,7 @@ def crops_of_relation(relation: str) -> int:
     return 2 + sum(type != "misc" for type in relation.split("/")[1:3])
 
 
-def overlaps(items: dict[str, list[Hashable]]) -> dict[str, dict[str, int]]:
+def overlaps(items: Mapping[str, Sequence[Hashable]]) -> dict[str, dict[str, int]]:
     """Count, for each two splits, the distinct items in both (without None) and the rows of the second with one."""
     counts = {}
     for a, b in combinations(items, 2):
@@ -178,15 +184,15 @@ def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: 
 
     The crop count is a numeric and a categorical feature, as its effect need not be monotonic.
     """
-    features = {}
+    features: dict[str, list[dict[str, float]]] = {}
     for split, data in splits.items():
         features[split] = [word_features(row) if words else {} for row in data.rows]
-        for row, count in zip(features[split], data.counts, strict=True):
+        for row, count in zip(features[split], data.crop_counts, strict=True):
             row |= {"crops": count, f"crops: {count}": 1} if crops else {}
     vectorizer = DictVectorizer().fit(features["train"])
     matrices = {split: vectorizer.transform(rows) for split, rows in features.items()}
     model = LogisticRegression(max_iter=1000).fit(matrices["train"], targets["train"])
-    results = {}
+    results: dict[str, dict] = {}
     for split, matrix in matrices.items():
         results[split] = {"": scores(list(model.predict(matrix)), targets[split])}
         if True in model.classes_:
@@ -196,35 +202,35 @@ def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: 
 
 def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> dict[str, dict]:
     """Measure, for each split, how well the crop counts (and with `words` the words) predict a label of `labels_of`."""
-    results = {}
-    numbers = sorted({count for data in splits.values() for count in data.counts})
+    results: dict[str, dict] = {}
+    numbers = sorted({count for data in splits.values() for count in data.crop_counts})
     labels = {split: labels_of(data.rows)[label] for split, data in splits.items()}
     for split, data in splits.items():
-        answers, pairs = labels[split], Counter(zip(data.counts, labels[split], strict=True))
-        entry = results[split] = {"rows": len(answers)}
+        answers, pairs = labels[split], Counter(zip(data.crop_counts, labels[split], strict=True))
+        entry = results[split] = dict[str, Any](rows=len(answers))
         entry |= {f"rows with crops: {n}": {"no": pairs[n, False], "yes": pairs[n, True]} for n in numbers}
-        entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in data.counts], answers)
+        entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in data.crop_counts], answers)
         entry["rule of always yes"] = scores([True] * len(answers), answers)
-        entry["crop count as it is"] = auc(data.counts, answers)
+        entry["crop count as it is"] = auc(data.crop_counts, answers)
         if "image" in data.rows[0]:
             seen = [
                 pair
-                for pair, row in zip(zip(data.counts, answers, strict=True), data.rows, strict=True)
+                for pair, row in zip(zip(data.crop_counts, answers, strict=True), data.rows, strict=True)
                 if row["image"]
             ]
             area = auc([count for count, _ in seen], [answer for _, answer in seen])
             entry["crop count where there is a picture"] = {"rows": len(seen), **area}
         if label == "related":
-            entry["pictures of rows with both answers"] = within_pictures(data.counts, answers, data.pictures)
+            entry["pictures of rows with both answers"] = within_pictures(data.crop_counts, answers, data.pictures)
             relations = [row["relation"] for row in data.rows]
             if set(relations) <= set(RELATIONS):
                 expected = map(crops_of_relation, relations)
-                told = sum(count == number for count, number in zip(data.counts, expected, strict=True))
+                told = sum(count == number for count, number in zip(data.crop_counts, expected, strict=True))
                 entry["rows with 2 crops + 1 for each type but misc"] = told
         else:
             entities = [count_entities(row["ner_tags"])[1].total() for row in data.rows]
-            varied = len(set(data.counts)) > 1 and len(set(entities)) > 1
-            rho = round(float(spearmanr(data.counts, entities)[0]), 4) if varied else None
+            varied = len(set(data.crop_counts)) > 1 and len(set(entities)) > 1
+            rho = round(float(spearmanr(data.crop_counts, entities)[0]), 4) if varied else None
             entry["Spearman of crop count and number of entities"] = rho
     if len(set(labels.get("train", []))) == 2:
         targets = {label: labels}
@@ -241,7 +247,7 @@ def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> di
 def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
     """Count what two splits have in common: equal texts, similar texts, pictures of equal names and equal contents."""
     texts = {split: [row["tokens"] for row in data.rows] for split, data in splits.items()}
-    compared = {
+    compared: dict[str, Mapping[str, Sequence[Hashable]]] = {
         "texts": {split: [tuple(tokens) for tokens in rows] for split, rows in texts.items()},
         "texts but for capitals, URLs and @names": {s: [near_text(tokens) for tokens in r] for s, r in texts.items()},
         "pictures of the same name": {split: data.pictures for split, data in splits.items()},
@@ -249,7 +255,7 @@ def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
     if number := sum(len(data.files) for data in splits.values()):
         files = {split: [hash_file(path) for path in data.files] for split, data in splits.items()}
         compared[f"pictures of the same content ({number} files)"] = files
-    results = defaultdict(dict)
+    results: defaultdict[str, dict] = defaultdict(dict)
     for name, items in compared.items():
         for pair, entry in overlaps(items).items():
             results[pair][name] = entry
@@ -281,13 +287,13 @@ def verdict(columns: dict[str, dict]) -> str:
     return f"FOUND: {what}, also among rows that share a picture"
 
 
-def print_audit(name: str, report: dict):
+def print_audit(name: str, report: dict) -> None:
     """Print the measurements as tables."""
     tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
     if not tables:
         print(f"\n{name}: crop counts are not audited, as there is no index of crops (*_dict.pth), or no label")
     for title, columns in (tables | {"what two splits share": report["overlap"]}).items():
-        lines = {top: {} for top in columns}
+        lines: dict[str, dict[str, str]] = {top: {} for top in columns}
         for top, key, value in ((top, *item) for top, entry in columns.items() for item in entry.items()):
             cells = value if isinstance(value, dict) else {"": value}
             lines[top][f"{key}  {' / '.join(cells)}"] = " / ".join("-" if v is None else str(v) for v in cells.values())
@@ -296,7 +302,7 @@ def print_audit(name: str, report: dict):
             print(verdict(columns))
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -7,9 +7,10 @@ divergence and the entropies use the distributions softmax(t) and softmax(W v), 
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 
 from ..data.collator import I2SRMDataCollator
-from ..heads import build_semantic_loss
+from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
+from ..semantic_loss import SemanticLoss
 from ..support.figure_style import COLOURS, new_figure, styled
 
 MASKS = ("head_mask", "tail_mask")  # inputs of the heads, not of the encoder
@@ -79,10 +81,10 @@ class ModalityGap:
 
 
 def modality_gap(
-    model: PreTrainedModel,
+    model: I2SRMPreTrainedModel,
     dataset: Dataset | Sequence[dict],
     processor: I2SRMProcessor | None = None,
-    collator=None,
+    collator: Callable[[list[dict]], Mapping[str, torch.Tensor]] | None = None,
     batch_size: int = 32,
     max_posts: int | None = None,
     seed: int = 0,
@@ -115,7 +117,9 @@ def modality_gap(
             f"a {type(model).__name__} has no head, and so no text vector; e.g. "
             'I2SRMForTokenClassification.from_pretrained("runs/quickstart")'
         )
-    collator = I2SRMDataCollator(processor) if collator is None else collator
+    if collator is None:
+        assert processor is not None
+        collator = I2SRMDataCollator(processor)
     count = len(dataset) if max_posts is None else min(max_posts, len(dataset))
     text, pictures, trained = collect_vectors(model, dataset, collator, batch_size, count, seed, progress)
     if len(text) < 2:
@@ -130,10 +134,17 @@ def modality_gap(
 
 @torch.no_grad()
 def collect_vectors(
-    model: PreTrainedModel, dataset, collator, batch_size: int, count: int, seed: int, progress: bool
+    model: I2SRMPreTrainedModel,
+    dataset: Dataset | Sequence[dict],
+    collator: Callable[[list[dict]], Mapping[str, torch.Tensor]],
+    batch_size: int,
+    count: int,
+    seed: int,
+    progress: bool,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """t and W v (posts, D) of the first rows that have a main picture, and whether the model has a trained W."""
     base, training = model.base_model, model.training
+    head: Any = model
     text, pictures = [], []
     loss = semantic_loss(model)
     trained = loss is not None
@@ -147,7 +158,7 @@ def collect_vectors(
             outputs = base(**batch)
             if outputs.visual_features is None:
                 continue
-            vectors = model.text_vectors(outputs.last_hidden_state, **masks)
+            vectors = head.text_vectors(outputs.last_hidden_state, **masks)
             if loss is None:
                 loss = new_semantic_loss(model, vectors.shape[1], seed)
             vision, present = base.main_picture(outputs)
@@ -161,18 +172,18 @@ def collect_vectors(
     return torch.cat(text).numpy(), torch.cat(pictures).numpy(), trained
 
 
-def semantic_loss(model: PreTrainedModel):
+def semantic_loss(model: I2SRMPreTrainedModel) -> SemanticLoss | None:
     """The module of a head that holds W; `None` if the weight of the loss is 0."""
     parts = (getattr(model, name, None) for name in ("semantic_loss", "pair_semantic_loss", "post_semantic_loss"))
     return next((part for part in parts if part is not None), None)
 
 
-def new_semantic_loss(model: PreTrainedModel, size: int, seed: int):
+def new_semantic_loss(model: I2SRMPreTrainedModel, size: int, seed: int) -> SemanticLoss:
     """A semantic loss with a newly initialized W."""
     base = model.base_model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loss = build_semantic_loss(model.config, size, base.last_channels, 1.0)
+        loss = SemanticLoss(size, base.last_channels)
         base._init_weights(loss.projection)
     return loss.to(base.device, base.dtype)
 
@@ -236,7 +247,9 @@ def separability(text: np.ndarray, pictures: np.ndarray, seed: int) -> float:
     return float(cross_val_score(classifier, np.concatenate([text, pictures]), modality, groups=posts, cv=folds).mean())
 
 
-def untrained(model: PreTrainedModel, text: str | None = None, vision: str | None = None, seed: int = 0):
+def untrained(
+    model: I2SRMPreTrainedModel, text: str | None = None, vision: str | None = None, seed: int = 0
+) -> I2SRMPreTrainedModel:
     """An untrained model with the configuration of a trained one.
 
     Args:
@@ -246,18 +259,18 @@ def untrained(model: PreTrainedModel, text: str | None = None, vision: str | Non
     set_seed(seed)
     config = type(model.config).from_dict(model.config.to_dict())
     if text is None:
-        new = type(model)(config)
+        new: Any = type(model)(config)
     else:
         settings = config.to_dict()
         names = {each.name for each in dataclasses.fields(config)} - {"text_config", "vision_config"}
         new = type(model).from_encoders(text, vision, **{name: settings[name] for name in names if name in settings})
-        size = model.get_input_embeddings().num_embeddings  # with the entity markers
+        size: Any = model.get_input_embeddings().num_embeddings  # with the entity markers
         if size != new.get_input_embeddings().num_embeddings:
             new.resize_token_embeddings(size)
     return new.to(model.device).eval()
 
 
-def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
+def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path) -> None:
     """Draw the first two principal components of the vectors of models, by name, one panel per model.
 
     Each model has its own components, and the axes state their share of the variance; the scale is the same in all
@@ -282,8 +295,9 @@ def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path):
             ):
                 shown = plane.transform(points)
                 largest = max(largest, float(np.abs(shown).max()))
-                axes.scatter(*shown[::step].T, s=14, alpha=0.5, color=colour, marker=marker, label=kind, linewidths=0)
-                axes.scatter(*shown.mean(0), s=70, color=colour, marker=marker, edgecolors="black", linewidths=1.2)
+                (xs, ys), (x, y) = shown[::step].T, shown.mean(0)
+                axes.scatter(xs, ys, s=14, alpha=0.5, color=colour, marker=marker, label=kind, linewidths=0)
+                axes.scatter(x, y, s=70, color=colour, marker=marker, edgecolors="black", linewidths=1.2)
             name += "" if gap.projection_trained else " (new W)"
             said = f"centres {gap.centroid_distance:.2f} apart, KL {gap.mean_kl:.3f} nats"
             axes.set_title(f"{name}\n{said}", parse_math=False, fontsize=10)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from ..training.run import predictions_name
 from ..training.tasks import Task
 from .settings import Study
 from .significance import adjusted, compare, post_counts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOTE = """\
 Differences are in points, with the 95 % interval of a paired bootstrap over the test posts; p is that of an approximate
@@ -159,7 +164,7 @@ def describe(records: list[dict], task: Task, command: str) -> str:
 MARKERS = "osD^vP"
 
 
-def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
+def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path) -> None:
     """Draw the rows of `summarize` to a PNG, 800 to 1,000 pixels wide: F1 in per cent, each seed a small dot.
 
     Args:
@@ -176,7 +181,7 @@ def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path):
         figure.savefig(path, format="png")
 
 
-def draw_settings(rows: list[dict], metric: str):
+def draw_settings(rows: list[dict], metric: str) -> "Figure":
     """One line per setting: the seeds as dots and their mean as a bar with its standard deviation."""
     several = len(rows[0]["values"]) > 1
     figure, (axes,) = new_figure(8, 1.5 + 0.38 * len(rows))
@@ -194,7 +199,7 @@ def draw_settings(rows: list[dict], metric: str):
     return figure
 
 
-def draw_curves(rows: list[dict], study: Study, metric: str):
+def draw_curves(rows: list[dict], study: Study, metric: str) -> "Figure":
     """One curve per series over the varied number; a setting without such a number is a dashed line."""
     figure, (axes,) = new_figure(8, 4.2)
     points = [row for row in rows if row["x"] is not None]
@@ -216,7 +221,7 @@ def draw_curves(rows: list[dict], study: Study, metric: str):
     return figure
 
 
-def draw_mismatch(rows: list[dict], study: Study, metric: str):
+def draw_mismatch(rows: list[dict], study: Study, metric: str) -> "Figure":
     """One panel per kind of wrong pictures, one curve per setting over the share of posts with them."""
     kinds = [
         kind for kind in KINDS if any(Mismatch.parse(row["mismatch"]).kind == kind for row in rows if row["mismatch"])
@@ -242,7 +247,7 @@ def draw_mismatch(rows: list[dict], study: Study, metric: str):
     return figure
 
 
-def curve(axes, points: list[tuple[float, dict]], number: int, label: str):
+def curve(axes: "Axes", points: list[tuple[float, dict]], number: int, label: str) -> None:
     """The means with their standard deviations, and the seeds as dots."""
     points = sorted(points, key=lambda point: point[0])
     colour, xs = COLOURS[number % len(COLOURS)], [x for x, _ in points]

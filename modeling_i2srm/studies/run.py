@@ -9,7 +9,7 @@ import logging
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 from torch import distributed
@@ -127,7 +127,8 @@ def decisive_settings(task: Task, arguments: Arguments) -> dict:
     """All that the result of a run depends on: non-default settings, contents of folders, version, processes."""
     decisive = {"task": task.name, "version": __version__, "processes": arguments.training.world_size}
     config_defaults = {f.name: f.default for f in dataclasses.fields(I2SRMConfig)}
-    config_defaults["semantic_loss_weight"] = task.model_class.default_semantic_loss_weight
+    head: Any = task.model_class
+    config_defaults["semantic_loss_weight"] = head.default_semantic_loss_weight
     if arguments.training.use_cpu:
         decisive["use_cpu"] = True
     defaults = default_arguments(arguments.training.use_cpu)
@@ -218,7 +219,7 @@ def run_study(
     return folder
 
 
-def write_study(folder: Path, study: str, task: Task, records: list[dict], command: str):
+def write_study(folder: Path, study: str, task: Task, records: list[dict], command: str) -> None:
     """Write runs.jsonl, table.json, table.md and figure.png of a study."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "runs.jsonl") as file:
@@ -233,7 +234,7 @@ def write_study(folder: Path, study: str, task: Task, records: list[dict], comma
         draw_study(rows, STUDIES[study], metric, temporary)
 
 
-def train(run: Run, task: Task, folder: Path, keep_models: bool):
+def train(run: Run, task: Task, folder: Path, keep_models: bool) -> None:
     """Train and evaluate one run, and write run.json at its end."""
     arguments = parse_arguments(run.argv)
     arguments.training.output_dir = str(folder)
@@ -262,7 +263,9 @@ def read_run(folder: Path) -> dict | None:
 
 
 def record(study: str, task: Task, run: Run, folder: Path) -> dict:
-    results = read_run(folder)["results"]
+    finished = read_run(folder)
+    assert finished is not None  # `train` wrote it
+    results = finished["results"]
     setting = {name: getattr(run.setting, name) for name in ("series", "x", "reference", "overrides")}
     about = {"study": study, "task": task.name, "setting": run.setting.name, **setting, "seed": run.seed}
     place = {"key": run.key, "folder": str(folder), "decisive": run.decisive}

@@ -28,6 +28,9 @@ class Setting:
     reference: str | None = FULL
 
 
+Scale = Literal["linear", "log", "symlog"]
+
+
 @dataclass(frozen=True)
 class Study:
     """A question and the settings that answer it.
@@ -44,7 +47,7 @@ class Study:
     settings: tuple[Setting, ...]
     argument: str | None = None
     axis: str = ""
-    scale: Literal["linear", "log", "symlog"] = "linear"
+    scale: Scale = "linear"
 
     def choose(self, names: list[str] | None = None) -> list[Setting]:
         """Choose settings by name, or by value in a study with an `argument`; `None` means all.
@@ -56,7 +59,8 @@ class Study:
         """
         if names is None:
             return list(self.settings)
-        known, chosen = {setting.name: setting for setting in self.settings}, {}
+        known = {setting.name: setting for setting in self.settings}
+        chosen: dict[str, Setting] = {}
         base = next(setting.name for setting in self.settings if setting.reference is None)
         for name in names:
             if name in known and (self.axis or self.argument is None):
@@ -80,7 +84,9 @@ class Study:
         return int(number) if self.argument == "prompt_length" else number
 
 
-def varied(question: str, argument: str, values: tuple, default: Any, axis: str = "", scale: str = "linear") -> Study:
+def varied(
+    question: str, argument: str, values: tuple, default: object, axis: str = "", scale: Scale = "linear"
+) -> Study:
     """A study of one argument; all values are tested against its default."""
     settings = (
         Setting(str(value), {argument: value}, value if axis else None, "", None if value == default else str(default))
@@ -89,7 +95,7 @@ def varied(question: str, argument: str, values: tuple, default: Any, axis: str 
     return Study(question, tuple(settings), argument, axis, scale)
 
 
-def in_series(question: str, argument: str, values: tuple, series: dict[str, dict], axis: str, scale: str) -> Study:
+def in_series(question: str, argument: str, values: tuple, series: dict[str, dict], axis: str, scale: Scale) -> Study:
     """A study of one argument, in several curves; each point is tested against the first curve's at the same x."""
     first = next(iter(series))
     settings = tuple(
@@ -105,6 +111,14 @@ def in_series(question: str, argument: str, values: tuple, series: dict[str, dic
     )
     return Study(question, settings, None, axis, scale)
 
+
+# The models of the study "mismatch".
+TRAINED: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "no KL": {"semantic_loss_weight": 0.0},
+    "trained with 30 % wrong pictures": {"train_mismatch": "shuffled:30"},
+    "trained with 30 % wrong pictures, no KL": {"train_mismatch": "shuffled:30", "semantic_loss_weight": 0.0},
+}
 
 STUDIES: dict[str, Study] = {
     "ablation": Study(
@@ -216,15 +230,7 @@ STUDIES: dict[str, Study] = {
         "How far does a wrong picture mislead, and does training with wrong pictures, or KL, help against it?",
         tuple(
             Setting(name, {**overrides, "test_mismatch": MISMATCHES}, reference=None if name == FULL else FULL)
-            for name, overrides in {
-                FULL: {},
-                "no KL": {"semantic_loss_weight": 0.0},
-                "trained with 30 % wrong pictures": {"train_mismatch": "shuffled:30"},
-                "trained with 30 % wrong pictures, no KL": {
-                    "train_mismatch": "shuffled:30",
-                    "semantic_loss_weight": 0.0,
-                },
-            }.items()
+            for name, overrides in TRAINED.items()
         ),
         None,
         "test posts with wrong pictures (%)",

@@ -70,14 +70,14 @@ def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples:
     >>> compare([one], [one]).p
     1.0
     """
-    ours, theirs = np.stack(ours, 1), np.stack(theirs, 1)  # (posts, seeds, 3)
-    if ours.shape != theirs.shape:
+    first, second = np.stack(ours, 1), np.stack(theirs, 1)  # (posts, seeds, 3)
+    if first.shape != second.shape:
         raise ValueError(
-            f"{ours.shape[0]} posts with {ours.shape[1]} seeds against {theirs.shape[0]} with {theirs.shape[1]}: "
+            f"{first.shape[0]} posts with {first.shape[1]} seeds against {second.shape[0]} with {second.shape[1]}: "
             "compare predictions of the same posts and seeds"
         )
-    posts = len(ours)
-    both = np.concatenate([ours, theirs])
+    posts = len(first)
+    both = np.concatenate([first, second])
     options = {
         "vectorized": True,
         "n_resamples": resamples,
@@ -96,7 +96,7 @@ def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], resamples:
 
     rows = np.arange(posts)
     difference = float(difference_of(rows))
-    if (ours == theirs).all():  # scipy would warn of an interval of no width
+    if (first == second).all():  # scipy would warn of an interval of no width
         return Comparison(difference, 0.0, 0.0, 1.0)
     interval = stats.bootstrap((rows,), difference_of, method="percentile", **options).confidence_interval
     test = stats.permutation_test((rows, rows + posts), difference_between, permutation_type="samples", **options)

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def sync_folder(folder: Path):
+def sync_folder(folder: Path) -> None:
     """Sync the entries of a folder to disk."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -44,10 +44,16 @@ def sync_folder(folder: Path):
             os.close(descriptor)
 
 
-def write_json(path: Path, values: dict, **settings):
-    """Write a dict as JSON; settings are those of `json.dumps`."""
+def write_json(
+    path: Path,
+    values: Mapping,
+    indent: int = 2,
+    sort_keys: bool = False,
+    default: Callable[[object], object] | None = None,
+) -> None:
+    """Write a dict as JSON; `indent`, `sort_keys` and `default` are those of `json.dumps`."""
     with replacing(path) as file:
-        file.write(json.dumps(values, **{"indent": 2, **settings}) + "\n")
+        file.write(json.dumps(values, indent=indent, sort_keys=sort_keys, default=default) + "\n")
 
 
 def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunError:
@@ -59,7 +65,7 @@ def not_writable(folder: str | os.PathLike, option: str, error: OSError) -> RunE
     )
 
 
-def check_writable(folder: str | os.PathLike, option: str, needed: int = 0):
+def check_writable(folder: str | os.PathLike, option: str, needed: int = 0) -> None:
     """Check before a long run that files can be written to a folder, existing or not.
 
     Args:

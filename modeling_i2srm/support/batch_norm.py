@@ -1,5 +1,7 @@
 """Folds batch-norm into the convolutions before it, and makes ReLU in-place, for inference."""
 
+from typing import Any
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -23,7 +25,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     >>> model = fold_batch_norm(I2SRMForTokenClassification.from_pretrained("runs/quickstart"))  # doctest: +SKIP
     """
-    layers = [
+    layers: list[Any] = [
         layer
         for layer in model.modules()
         if isinstance(getattr(layer, "normalization", None), nn.BatchNorm2d)
@@ -34,17 +36,18 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     for layer in layers:
         layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization).requires_grad_(False)
         layer.normalization = nn.Identity()
-    blocks = [layer for layer in model.modules() if hasattr(layer, "shortcut")]
+    blocks: list[Any] = [layer for layer in model.modules() if hasattr(layer, "shortcut")]
     for layer in (*layers, *blocks):
         if isinstance(getattr(layer, "activation", None), nn.ReLU):
             layer.activation.inplace = True
-
-    def refuse(*args, **kwargs):
-        raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
-
     if layers and hasattr(model, "save_pretrained"):
-        model.save_pretrained = refuse
+        model.__dict__["save_pretrained"] = refuse_to_save
     return model
+
+
+def refuse_to_save(*args: object, **kwargs: object) -> None:
+    """Raise a `ValueError`; a function of the module, since a folded model has to be picklable."""
+    raise ValueError("batch-norm of this model is folded; save the model as it was loaded, without fold_batch_norm")
 
 
 __all__ = ["fold_batch_norm"]

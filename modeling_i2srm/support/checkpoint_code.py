@@ -80,14 +80,15 @@ def update_checkpoint_code(folder: str | os.PathLike) -> dict[str, str]:
     return {**done, **dict.fromkeys(sorted(unused), "removed")}
 
 
-def _file(entry) -> str:
+def _file(entry: object) -> str:
     """The file that an entry of `auto_map` names; it may be prefixed with a repository ("user/posts--module.Class")."""
     return f"{str(entry).rpartition('--')[2].partition('.')[0]}.py"
 
 
 def _settings(folder: Path, config: I2SRMConfig, code: set[str]) -> tuple[dict[str, bytes], set[str]]:
     """The JSON files whose entries change, with new contents, and the code files of the user's own classes."""
-    new, custom = {}, set()
+    new: dict[str, bytes] = {}
+    custom: set[str] = set()
     for name, ours in (("config.json", AUTO_MAP), ("processor_config.json", PROCESSOR)):
         if not (folder / name).is_file():  # a model was saved without its processor
             continue

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -27,6 +27,9 @@ from transformers import (
     AutoModelForZeroShotObjectDetection,
     AutoProcessor,
     BatchFeature,
+    ImageProcessingMixin,
+    PreTrainedModel,
+    ProcessorMixin,
 )
 
 from ..pictures import load_picture
@@ -81,13 +84,15 @@ class ObjectDetector:
 
     needs_phrases = False
 
-    def __init__(self, model, image_processor, threshold: float = 0.3):
-        self.model, self.image_processor, self.threshold = model.eval(), image_processor, threshold
+    def __init__(self, model: PreTrainedModel, image_processor: ImageProcessingMixin, threshold: float = 0.3):
+        methods: Any = image_processor
+        self.model, self.image_processor, self.threshold = model.eval(), methods, threshold
 
     @torch.inference_mode()
-    def __call__(self, pictures, phrases=None):
+    def __call__(self, pictures: list[Image.Image], phrases: list[list[str]] | None = None) -> list[list[Detection]]:
         inputs = [self.image_processor(images=picture, return_tensors="pt") for picture in pictures]
-        found, names = [[] for _ in pictures], self.model.config.id2label
+        found: list[list[Detection]] = [[] for _ in pictures]
+        names = self.model.config.id2label
         for numbers, batch in _batches(inputs):
             outputs = self.model(**batch.to(self.model.device))
             detections = self.image_processor.post_process_object_detection(
@@ -108,16 +113,18 @@ class PhraseDetector:
 
     needs_phrases = True
 
-    def __init__(self, model, processor, threshold: float = 0.1):
-        self.model, self.processor, self.threshold = model.eval(), processor, threshold
-        self._grounds = "input_ids" in inspect.signature(processor.post_process_grounded_object_detection).parameters
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, threshold: float = 0.1):
+        methods: Any = processor
+        self.model, self.processor, self.threshold = model.eval(), methods, threshold
+        self._grounds = "input_ids" in inspect.signature(methods.post_process_grounded_object_detection).parameters
         self._warned = False
 
     @torch.inference_mode()
-    def __call__(self, pictures, phrases=None):
+    def __call__(self, pictures: list[Image.Image], phrases: list[list[str]] | None = None) -> list[list[Detection]]:
+        assert phrases is not None  # `needs_phrases`
         asked = [number for number, some in enumerate(phrases) if some]
         inputs = {number: self._encode(pictures[number], phrases[number]) for number in asked}
-        found = [[] for _ in pictures]
+        found: list[list[Detection]] = [[] for _ in pictures]
         for numbers, batch in _batches(inputs):
             outputs = self.model(**batch.to(self.model.device))
             if self._grounds:
@@ -204,6 +211,7 @@ def _own_detector(place: str, name: str) -> Callable[..., Detector]:
     try:
         if place.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            assert spec and spec.loader  # a file that ends in .py has a loader
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
         else:
@@ -330,9 +338,9 @@ class ObjectCropper:
                 'phrases of the text, give one each, e.g. cropper(["kobe.jpg"], texts=["Kobe lands in Paris"])'
             )
         given = [i for i, picture in enumerate(pictures) if picture is not None]
-        crops = [[] for _ in pictures]
+        crops: list[list[ObjectCrop]] = [[] for _ in pictures]
         if given:
-            phrases = [self.phrases(texts[i]) for i in given] if self.detector.needs_phrases else None
+            phrases = [self.phrases(texts[i]) for i in given] if texts and self.detector.needs_phrases else None
             found = self.detector([pictures[i] for i in given], phrases)
             if len(found) != len(given):
                 raise ValueError(f"the detector gave {len(found)} lists of detections for {len(given)} pictures")
@@ -347,7 +355,7 @@ class ObjectCropper:
                 raise ValueError(f"{one}: the box must be left, top, right, bottom, and all numbers finite")
         inside = [Detection(_clip(one.box, size), float(one.score), str(one.label)) for one in detections]
         large = [d for d in inside if min(d.box[2] - d.box[0], d.box[3] - d.box[1]) >= self.min_side]
-        kept = []
+        kept: list[Detection] = []
         for one in sorted(large, key=lambda d: (-d.score, d.box, d.label)):
             if len(kept) < self.num_objects and all(overlap(one.box, k.box) <= self.max_overlap for k in kept):
                 kept.append(one)
@@ -361,7 +369,7 @@ class ObjectCropper:
         return ObjectCrop(box, detection.score, detection.label, picture.crop(box))
 
 
-def _clip(box, size) -> tuple[float, float, float, float]:
+def _clip(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     (left, top, right, bottom), (width, height) = box, size
     return max(float(left), 0.0), max(float(top), 0.0), min(float(right), width), min(float(bottom), height)
 

@@ -26,4 +26,4 @@ def add_weights(digest: Digest, model: torch.nn.Module) -> None:
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
-__all__ = ["add_weights", "hash_file"]
+__all__ = ["Digest", "add_weights", "hash_file"]

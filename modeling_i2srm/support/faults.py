@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
 import torch
 
@@ -60,7 +61,8 @@ class Interruption:
 
     def __init__(self, announcement: str):
         self.announcement, self.signum = announcement, 0
-        self._since, self._before = 0.0, {}
+        self._since = 0.0
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -83,7 +85,7 @@ class Interruption:
             os.write(2, f"\n{signal.Signals(signum).name}: {self.announcement}\n".encode())  # not logging: unsafe here
 
 
-def leave_signals_to_parent():
+def leave_signals_to_parent() -> None:
     """Make a worker of a training process ignore SIGINT, and SIGTERM unless the parent sends it.
 
     Launchers and schedulers send signals to all processes, but the parent needs batches to the end of its step.
@@ -101,7 +103,7 @@ def leave_signals_to_parent():
     threading.Thread(target=wait, daemon=True).start()
 
 
-def stop_on_sigterm():
+def stop_on_sigterm() -> None:
     """Make SIGTERM raise `Interrupted`, as Ctrl-C does.
 
     Call it after the process group is initialized: while torch connects the processes no Python handler runs, and
@@ -115,7 +117,7 @@ def stop_on_sigterm():
         signal.signal(signal.SIGTERM, stop)
 
 
-def run_script(run: Callable[[], object], name: str):
+def run_script(run: Callable[[], object], name: str) -> None:
     """Run a script; if it is stopped, print one message with the reason and what to do, and exit with a fitting status.
 
     The status is 130 after SIGINT, 143 after SIGTERM, and 1 after a `RunError`, the end of another process, or a

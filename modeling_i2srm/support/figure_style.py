@@ -2,6 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's; yellow last, as it is faint on white.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000", "#f0e442"]
@@ -30,7 +40,7 @@ STYLE = {
 
 
 @contextmanager
-def styled(**changes) -> Iterator[None]:
+def styled(**changes: object) -> Iterator[None]:
     """Set the style of matplotlib inside of the block; `changes` are rcParams, written with `_` for `.`.
 
     Example:
@@ -44,12 +54,12 @@ def styled(**changes) -> Iterator[None]:
     from cycler import cycler
 
     names = {name.replace(".", "_"): name for name in matplotlib.rcParams}
-    changes = {names[name]: value for name, value in changes.items()}
-    with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=COLOURS), **changes}):
+    style = {**STYLE, "axes.prop_cycle": cycler(color=COLOURS)} | {names[key]: value for key, value in changes.items()}
+    with matplotlib.rc_context(style):  # type: ignore[arg-type]  # its keys are literals, those of `changes` are not
         yield
 
 
-def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1):
+def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1) -> "tuple[Figure, list[Axes]]":
     """A figure of `width` x `height` inches that needs no display, and a list of its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS_TOGETHER = 32  # in memory at a time
+EMPTY = pa.RecordBatch.from_pylist([])
+EMPTY = pa.RecordBatch.from_pylist([])
 
 
 class ParquetRows:
@@ -23,7 +25,8 @@ class ParquetRows:
         self.columns = [name for name in self.file.schema_arrow.names if name in columns]
         lengths = (self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups))
         self.group_starts = list(accumulate(lengths, initial=0))[:-1]
-        self.batches, self.batch, self.first = iter(()), [], 0
+        self.batches: Iterator[pa.RecordBatch] = iter(())
+        self.batch, self.first = EMPTY, 0
 
     def read(self, start: int, stop: int) -> Iterator[tuple[int, dict]]:
         """Yield rows start to stop (from 0) with their numbers, from 1."""
@@ -37,16 +40,16 @@ class ParquetRows:
                 start += 1
                 yield start, row
 
-    def _seek(self, start: int):
+    def _seek(self, start: int) -> None:
         """Move to the batch that contains a row."""
         group = bisect_right(self.group_starts, start) - 1
         if start < self.first or self.group_starts[group] > self.first + len(self.batch) or not len(self.batch):
             groups = range(group, len(self.group_starts))
             self.batches = self.file.iter_batches(ROWS_TOGETHER, row_groups=groups, columns=self.columns)
-            self.batch, self.first = [], self.group_starts[group]
+            self.batch, self.first = EMPTY, self.group_starts[group]
         while start >= self.first + len(self.batch):
             self.first += len(self.batch)
             self.batch = next(self.batches)
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()

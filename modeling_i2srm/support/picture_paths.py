@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
-from ..pictures import PictureError, is_url
+from ..pictures import PictureError
+from ..remote_pictures import is_address
 
 
-def locate(picture, folder: Path):
+def locate(picture: Any, folder: Path) -> Any:
     """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it.
 
     Raises:
@@ -14,7 +16,7 @@ def locate(picture, folder: Path):
     """
     if isinstance(picture, dict):
         picture = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
-    if not isinstance(picture, str) or is_url(picture):
+    if not isinstance(picture, str) or is_address(picture):
         return picture
     if not picture:
         return None
@@ -26,6 +28,7 @@ def locate(picture, folder: Path):
     if not inside:
         raise PictureError(
             f"the path {picture[:300]!r} leads out of {folder}, and is not read; if it may be: --image_dir DIR, with a "
-            "folder that holds all pictures, or --image_dir / for any path"
+            "folder that holds all pictures, or --image_dir / for any path",
+            "outside",
         )
     return str(path)

@@ -1,7 +1,11 @@
 """Several processes: values that they share, and training that equals training in one on their joint batch."""
 
+from typing import Any, TypeVar
+
 import torch
 from torch import distributed
+
+T = TypeVar("T")
 
 
 def in_process_group() -> bool:
@@ -9,9 +13,9 @@ def in_process_group() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def from_first(value):
+def from_first(value: T | None) -> T:
     """Broadcast the value of the first process: files may change between the reads of two processes."""
-    shared = [value]
+    shared: list[Any] = [value]
     if in_process_group():
         distributed.broadcast_object_list(shared)
     return shared[0]

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import DatasetDict
 from transformers import AutoConfig
@@ -137,7 +138,8 @@ def with_markers(
     """A model and its processor with the entity markers and their embeddings, where the task needs them."""
     if task.entity_markers:
         processor.add_entity_markers()
-        if len(processor.tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        embeddings: Any = model.get_input_embeddings()
+        if len(processor.tokenizer) > embeddings.weight.shape[0]:
             model.resize_token_embeddings(len(processor.tokenizer))
     return model, processor
 

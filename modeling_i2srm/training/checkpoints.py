@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..support.atomic_files import placing, sync_folder, write_json
 from ..support.faults import RunError, lost_process
@@ -70,7 +70,7 @@ def find_checkpoints(folder: str | os.PathLike) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    return int(NAME.fullmatch(checkpoint.name)[1])
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def find_damage_of_best(checkpoint: Path) -> str | None:
@@ -104,13 +104,14 @@ def last_whole_checkpoint(folder: str | os.PathLike, warn: bool = True, needs_be
     return None
 
 
-def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True):
+def check_whole(checkpoint: str | os.PathLike, needs_best: bool = True) -> None:
     """Refuse a checkpoint that is incomplete, or whose best model is, if the run needs that.
 
     Raises:
         ValueError: what is missing, and which checkpoint beside it is complete.
     """
     checkpoint, without = Path(checkpoint), ""
+    damage: str | None = "there is no such folder"
     if not checkpoint.is_dir():
         damage = "there is no such folder"
     elif (damage := find_damage(checkpoint)) is None:
@@ -129,7 +130,7 @@ def how_to_resume(folder: str | os.PathLike) -> str:
     return f"start the same command with --resume_from_checkpoint last: {where}"
 
 
-def remove(checkpoint: Path):
+def remove(checkpoint: Path) -> None:
     """Delete a checkpoint atomically: it loses its name first, so that an interruption leaves no part of it there."""
     doomed = checkpoint.parent / UNFINISHED / f"deleted-{checkpoint.name}"
     doomed.parent.mkdir(exist_ok=True)
@@ -138,7 +139,7 @@ def remove(checkpoint: Path):
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def seal(checkpoint: Path):
+def seal(checkpoint: Path) -> None:
     """Flush all files of a checkpoint to disk, and write the list of them."""
     sizes = {}
     for path in sorted(checkpoint.rglob("*")):
@@ -149,7 +150,7 @@ def seal(checkpoint: Path):
     write_json(checkpoint / FILES, {"files": sizes})
 
 
-def publish(staged: Path, checkpoint: Path):
+def publish(staged: Path, checkpoint: Path) -> None:
     """Give a sealed checkpoint its name; one that already has the name is replaced."""
     if checkpoint.exists():
         remove(checkpoint)
@@ -157,7 +158,7 @@ def publish(staged: Path, checkpoint: Path):
     sync_folder(checkpoint.parent)
 
 
-def tidy(folder: str | os.PathLike):
+def tidy(folder: str | os.PathLike) -> None:
     """Clean up after a run that was killed: complete checkpoints get their name, the others are deleted."""
     unfinished = Path(folder) / UNFINISHED
     if not unfinished.is_dir():
@@ -168,7 +169,7 @@ def tidy(folder: str | os.PathLike):
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]):
+def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None]) -> None:
     """Delete the oldest complete checkpoints beyond a limit, but none of those to keep, and unfinished files.
 
     Damaged ones do not count towards the limit.
@@ -182,7 +183,7 @@ def rotate(folder: str | os.PathLike, limit: int | None, keep: list[str | None])
     shutil.rmtree(Path(folder, UNFINISHED), ignore_errors=True)
 
 
-def install_model(staged: Path, folder: Path):
+def install_model(staged: Path, folder: Path) -> None:
     """Move the files of a model to a folder; its weights come last and never mix with another model's files."""
     files = sorted(staged.iterdir(), key=lambda path: (bool(WEIGHTS.fullmatch(path.name)), path.name))
     for path in files:
@@ -217,7 +218,7 @@ class MovedBestModel(TrainerCallback):
                 state.best_model_checkpoint = str(best)
 
 
-class WholeCheckpoints:
+class WholeCheckpoints(Trainer):
     """The part of `I2SRMTrainer` that saves atomically and resumes; `train(resume_from_checkpoint=True)` too.
 
     Raises:
@@ -228,16 +229,20 @@ class WholeCheckpoints:
 
     _staging: str | None = None  # folder of the checkpoint that is being saved
 
+    @property
+    def _output_dir(self) -> str:
+        return str(self.args.output_dir)  # `TrainingArguments` chooses one where none is given
+
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         with self.args.main_process_first(local=False, desc="tidying up checkpoints"):
             if self.args.should_save:
-                tidy(self.args.output_dir)
+                tidy(self._output_dir)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_whole_checkpoint(
-                self.args.output_dir, needs_best=self.args.load_best_model_at_end
+                self._output_dir, needs_best=self.args.load_best_model_at_end
             )
             if resume_from_checkpoint is None:
-                raise ValueError(f"no complete checkpoint in {self.args.output_dir}: leave resume_from_checkpoint out")
+                raise ValueError(f"no complete checkpoint in {self._output_dir}: leave resume_from_checkpoint out")
         elif resume_from_checkpoint:
             check_whole(resume_from_checkpoint, self.args.load_best_model_at_end)
         moved = MovedBestModel(resume_from_checkpoint)
@@ -259,7 +264,7 @@ class WholeCheckpoints:
     # No public hook; read in transformers 5.24: on_train_end comes after the best model was loaded.
     def _load_best_model(self):
         """As Trainer's, which would keep the last model where the best one is gone."""
-        if damage := find_damage(best := self.state.best_model_checkpoint):
+        if damage := find_damage(best := str(self.state.best_model_checkpoint)):
             raise RunError(
                 f"the best model {best} cannot be loaded: {damage}. {WITHOUT_BEST.capitalize()}, with "
                 f"--resume_from_checkpoint last"
@@ -298,9 +303,9 @@ class WholeCheckpoints:
     def save_model(self, output_dir=None, _internal_call=False):
         if self._staging is not None:
             return super().save_model(output_dir, _internal_call)
-        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        folder = Path(self._output_dir if output_dir is None else output_dir)
         staged = folder / UNFINISHED / "model"
-        with saving(folder, staged, self.args.output_dir):
+        with saving(folder, staged, self._output_dir):
             super().save_model(str(staged), _internal_call=True)
             self.accelerator.wait_for_everyone()
             if self.args.should_save and staged.is_dir():
@@ -312,7 +317,7 @@ class WholeCheckpoints:
         """As Trainer's, in files that are written atomically."""
         if not self.is_world_process_zero():
             return
-        folder, together = Path(self.args.output_dir), {}
+        folder, together = Path(self._output_dir), {}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{split}_results.json", metrics, indent=4, sort_keys=True)
         if combined:
@@ -322,14 +327,14 @@ class WholeCheckpoints:
                 pass
             write_json(folder / "all_results.json", {**together, **metrics}, indent=4, sort_keys=True)
 
-    def save_state(self):
+    def save_state(self) -> None:
         """As Trainer's, in a file that is written atomically."""
         if self.is_world_process_zero():
-            with placing(Path(self.args.output_dir, STATE)) as temporary:
+            with placing(Path(self._output_dir, STATE)) as temporary:
                 self.state.save_to_json(str(temporary))
 
 
-def tell_sampler(loader, epoch: int):
+def tell_sampler(loader: object, epoch: int) -> None:
     """Tell the sampler of a loader the epoch, however often it is wrapped.
 
     Where several processes resume within an epoch, accelerate wraps it once more than its `set_epoch` expects, and the

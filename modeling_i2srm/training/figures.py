@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -66,7 +67,7 @@ def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str) -
             if count := pairs[gold, predicted]:
                 colour = "white" if shares[y][x] > 60 else "black"
                 axes.text(x, y, str(count), ha="center", va="center", fontsize=7, color=colour)
-    plain = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
+    plain: dict[str, Any] = {"fontsize": 8, "parse_math": False}  # a label may hold dollar signs
     axes.set_xticks(range(len(names)), names, rotation=90, **plain)
     axes.set_yticks(range(len(names)), [f"{name} ({totals[name]})" for name in names], **plain)
     axes.set(xlabel="predicted", ylabel=f"gold ({rows})", title=f"Confusion of {labels} (numbers of {rows})")

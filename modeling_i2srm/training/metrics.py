@@ -5,7 +5,8 @@ from collections.abc import Callable
 import datasets
 import evaluate
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
+from numpy.typing import ArrayLike, DTypeLike
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 from sklearn.metrics import precision_recall_fscore_support
@@ -14,6 +15,31 @@ from transformers import EvalPrediction
 from ..checks import IGNORE, NO_RELATION, no_relation_labels
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
+
+
+class TagPredictions(tuple):
+    """What an `I2SRMTrainer` predicts of words: (tag ids, scores), both (N, T), -100 where there is not a word.
+
+    The tags are decoded already. As an array it is (N, T, labels), 1 at the decoded tag, so that a `compute_metrics`
+    which takes logits, with `np.argmax(predictions, axis=2)`, gets the decoded tags too.
+
+    >>> predictions = TagPredictions((np.array([[1, 0, -100]]), np.array([[0.9, 0.8, -100.0]])))
+    >>> np.argmax(predictions, axis=2).tolist(), np.asarray(predictions).shape
+    ([[1, 0, 0]], (1, 3, 2))
+    """
+
+    def argmax(self, axis: int | None = None, out: None = None, *, dim: int | None = None) -> np.ndarray | torch.Tensor:
+        """The decoded tags (N, T), 0 where there is not a word; raises `ValueError` for an axis but the last one."""
+        axis = dim if axis is None else axis
+        if axis not in (2, -1):
+            raise ValueError(
+                f"argmax over axis {axis} of predicted tags (N, T, labels): use np.argmax(predictions, axis=2)"
+            )
+        return self[0].clip(min=0)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        tags = np.asarray(self.argmax(-1))
+        return np.eye(tags.max(initial=0) + 1, dtype=dtype or np.float32)[tags]
 
 
 class MNERMetric(evaluate.Metric):
@@ -192,6 +218,7 @@ __all__ = [
     "ClassificationMetric",
     "MNERMetric",
     "MREMetric",
+    "TagPredictions",
     "classification_compute_metrics",
     "mner_compute_metrics",
     "mre_compute_metrics",

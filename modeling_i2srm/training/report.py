@@ -23,9 +23,11 @@ from transformers import pipeline
 
 pipe = pipeline("{pipeline}", model="{path}", trust_remote_code=True)
 print(pipe({post}))
-```"""
+```
 
-# name: title, the Hub's task, pipeline, a post, limit
+transformers' own pipeline "{generic}" is not for this model: it reads no pictures and splits texts into other words."""
+
+# name: title, the Hub's name of the task, pipeline, a post, limit
 CARDS = {
     "mner": (
         "Multimodal named entity recognition",
@@ -93,6 +95,7 @@ class RunResult:
         blanked: metrics of the test split without pictures.
         mismatched: metrics of the test split with wrong pictures, by KIND:PERCENT.
         truncation: counts of what was truncated, by split.
+        pictures: number of posts that have a picture, by split; empty where pictures are not read.
         data: what the report of the data set says about every result, such as warnings.
         records: of predictions.jsonl.
         skipped_steps: number of steps whose loss or gradients were not finite.
@@ -104,6 +107,7 @@ class RunResult:
     blanked: dict = field(default_factory=dict)
     mismatched: dict[str, dict] = field(default_factory=dict)
     truncation: dict = field(default_factory=dict)
+    pictures: dict[str, int] = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
     skipped_steps: int = 0
@@ -133,43 +137,15 @@ def write_model_card(
         seconds: how long the run took.
         hub_model_id: the repository that the run is pushed to.
     """
-    title, pipeline_tag, pipeline, post, limit = CARDS[task.name]
-    dataset_name = Path(dataset).name
-    metrics = [
-        EvalResult(
-            task_type=pipeline_tag,
-            task_name=title,
-            dataset_type=dataset_name,
-            dataset_name=dataset_name + (" (released crops)" if result.data.get("objects") == "released" else ""),
-            dataset_split=split,
-            metric_type="f1" if name.endswith("f1") else name.rpartition("_")[2],
-            metric_name=name.replace("_", " "),
-            metric_value=round(values[name], 4),
-        )
-        for split, values in (("test", result.test), ("validation", result.validation))
-        for name in task.main_metrics
-        if name in values
-    ]
-    if model_args.model_name_or_path:
-        sources = [model_args.model_name_or_path]
-    else:
-        sources = [] if model_args.from_scratch else [model_args.text_encoder, model_args.vision_encoder]
-    card_data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=pipeline_tag,
-        tags=["i2srm", "multimodal", task.name],
-        datasets=None if Path(dataset).exists() else [dataset],
-        base_model=[name for name in sources if not Path(name).exists()] or None,
-        model_name=f"{title} on {dataset_name}",
-        eval_results=metrics or None,
-    )
-    path = hub_model_id or folder_name(output_dir)
-    pictures = "text and pictures" if model_args.use_images else "text alone (the pictures were not read)"
+    title, hub_task, pipeline, post, limit = CARDS[task.name]
+    name = f"{title} on {Path(dataset).name}"
     card = TEMPLATE.format(
-        metadata=card_data.to_yaml(),
-        title=f"{title} on {dataset_name}",
-        summary=f"`{task.model_class.__name__}`, trained on {pictures} with modeling_i2srm.",
-        usage=USAGE.format(pipeline=pipeline, path=path, post=post),
+        metadata=_metadata(name, task, dataset, model_args, result).to_yaml(),
+        title=name,
+        summary=f"`{task.model_class.__name__}`, trained on {_what_was_read(model_args, result)} with modeling_i2srm.",
+        usage=USAGE.format(
+            pipeline=pipeline, generic=hub_task, path=hub_model_id or folder_name(output_dir), post=post
+        ),
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,
@@ -186,6 +162,53 @@ def folder_name(folder: Path) -> str:
     return (full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full).as_posix()
 
 
+def _metadata(name: str, task: Task, dataset: str, model_args: ModelArguments, result: RunResult) -> ModelCardData:
+    """What the Hub reads of a card: sources, tags and results."""
+    title, hub_task, pipeline, _, _ = CARDS[task.name]
+    dataset_name = Path(dataset).name
+    metrics = [
+        EvalResult(
+            task_type=hub_task,
+            task_name=title,
+            dataset_type=dataset_name,
+            dataset_name=dataset_name + (" (released crops)" if result.data.get("objects") == "released" else ""),
+            dataset_split=split,
+            metric_type="f1" if metric.endswith("f1") else metric.rpartition("_")[2],
+            metric_name=metric.replace("_", " "),
+            metric_value=round(values[metric], 4),
+        )
+        for split, values in (("test", result.test), ("validation", result.validation))
+        for metric in task.main_metrics
+        if metric in values
+    ]
+    if model_args.model_name_or_path:
+        sources = [model_args.model_name_or_path]
+    else:
+        sources = [] if model_args.from_scratch else [model_args.text_encoder, model_args.vision_encoder]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="other",  # else the Hub takes the task from the head, and leads to transformers' own pipeline
+        inference=False,  # and shows a widget of it
+        tags=["i2srm", "multimodal", "custom_code", pipeline, task.name],
+        datasets=None if Path(dataset).exists() else [dataset],
+        base_model=[source for source in sources if not Path(source).exists()] or None,
+        model_name=name,
+        eval_results=metrics or None,
+    )
+
+
+def _what_was_read(model_args: ModelArguments, result: RunResult) -> str:
+    """What of the posts a model was trained on."""
+    if not model_args.use_images:
+        return "text alone (the pictures were not read)"
+    if "train" not in result.pictures:
+        return "text and pictures"
+    count, posts = result.pictures["train"], result.truncation["train"]["posts"]
+    return (
+        f"text and pictures ({count:,} of {posts:,} posts have one)" if count else "text alone (no post has a picture)"
+    )
+
+
 def _data(dataset: str, result: RunResult) -> str:
     name = Path(dataset).name if Path(dataset).exists() else dataset
     notes = [
@@ -194,8 +217,12 @@ def _data(dataset: str, result: RunResult) -> str:
         if key in result.data
     ]
     notes += [f"**{warning}**" for warning in result.data.get("warnings", [])]
-    rows = [[name, *counts.values()] for name, counts in result.truncation.items()]
-    names = next(iter(result.truncation.values()), {"posts": 0})
+    counts = {
+        name: values | ({"with a picture": result.pictures[name]} if name in result.pictures else {})
+        for name, values in result.truncation.items()
+    }
+    rows = [[name, *values.values()] for name, values in counts.items()]
+    names = next(iter(counts.values()), {"posts": 0})
     header = ["split", *(name.replace("_", " ") for name in names)]
     return "\n\n".join([f"`{name}`", *notes, markdown_table(header, rows)])
 

@@ -35,6 +35,7 @@ from ..data.dataset import (
 )
 from ..data.feature_cache import VisualFeatureCache, cache_pictures
 from ..data.mismatch import Mismatch, mismatch_pictures
+from ..data.picture_columns import check_picture_columns, count_pictures
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
@@ -54,11 +55,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class EncodedData:
-    """Splits with encoded text, the test split with wrong pictures by KIND:PERCENT, and what truncation lost."""
+    """Splits with encoded text, the test split with wrong pictures by KIND:PERCENT, and for each split what truncation
+    lost and how many posts have a picture."""
 
     splits: dict[str, Dataset] = field(default_factory=dict)
     mismatched: dict[str, Dataset] = field(default_factory=dict)
     truncation: dict[str, dict] = field(default_factory=dict)
+    pictures: dict[str, int] = field(default_factory=dict)
 
 
 def setup_logging(training_args: I2SRMTrainingArguments) -> None:
@@ -188,10 +191,19 @@ def prepare_data(task: Task, arguments: Arguments) -> RawData:
             raise ValueError(f"--{flag} needs a split {split!r}; {path} has {', '.join(splits)}")
         if getattr(training, flag) and not len(splits[split]):
             raise ValueError(f"--{flag} needs rows, but the split {split!r} of {path} has none")
+        if getattr(training, flag):
+            check_pictures(f"{path}: split {split!r}", splits[split], arguments.model.use_images)
     report = read_data_report(path)
     for warning in report.get("warnings", []):
         logger.warning(f"{path}: {warning}")
     return RawData(splits, names, report)
+
+
+def check_pictures(where: str, split: Dataset, use_images: bool) -> None:
+    """Raise a `ValueError` where pictures are asked for and a split has none."""
+    check_picture_columns(where, split.column_names, use_images, "--use_images false")
+    if use_images and not count_pictures(split):
+        raise ValueError(f"{where}: no post has a picture; to use the text alone: --use_images false")
 
 
 def encode_data(task: Task, arguments: Arguments, data: RawData, processor: I2SRMProcessor) -> EncodedData:
@@ -218,6 +230,8 @@ def encode_data(task: Task, arguments: Arguments, data: RawData, processor: I2SR
                     arguments.data.skip_long_pairs,
                     training.length_column_name,
                 )
+                if arguments.model.use_images:
+                    encoded.pictures[name] = count_pictures(encoded.splits[name])
         if "test" in encoded.splits and arguments.model.use_images:
             for text in samples.test_mismatch or ():
                 wrong = mismatch_pictures(encoded.splits["test"], Mismatch.parse(text), training.seed)
@@ -242,7 +256,7 @@ def cache_features(
     workers, progress = picture_workers(training), not training.disable_tqdm
     keyed = cache_pictures(cache, together, model, processor, num_workers=workers, progress=progress)
     splits, mismatched = ({name: keyed[name] for name in part} for part in (data.splits, data.mismatched))
-    return EncodedData(splits, mismatched, data.truncation), cache
+    return replace(data, splits=splits, mismatched=mismatched), cache
 
 
 class RunTrainer(I2SRMTrainer):
@@ -312,7 +326,7 @@ def evaluate(
     Args:
         blank: whether to predict without pictures too.
     """
-    result = RunResult(output_dir, truncation=data.truncation, data=raw.report)
+    result = RunResult(output_dir, truncation=data.truncation, pictures=data.pictures, data=raw.report)
     if "validation" in data.splits:
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics | result.mark)
@@ -329,8 +343,8 @@ def evaluate(
     if trainer.is_world_process_zero():
         task.draw(result.records, raw.names, result.output_dir / "confusion.png")
     if blank:
-        pictures = [name for name in ("image", "objects", "picture_keys") if name in split.column_names]
-        output = predict_in_order(trainer, split.remove_columns(pictures), "blanked")
+        with reading_no_pictures(trainer):
+            output = predict_in_order(trainer, split, "blanked")
         result.blanked = without_prefix(output.metrics or {}, "blanked_")
     for text, wrong in data.mismatched.items():
         output = predict_in_order(trainer, wrong, text)
@@ -338,6 +352,17 @@ def evaluate(
         records = task.prediction_records(wrong, output, raw.names)
         write_predictions(trainer, records, result.output_dir / predictions_name(text))
     return result
+
+
+@contextmanager
+def reading_no_pictures(trainer: I2SRMTrainer) -> Iterator[None]:
+    """Make the collator of a trainer pass over the pictures of the rows."""
+    collator = trainer.data_collator
+    trainer.data_collator = replace(collator, use_images=False)
+    try:
+        yield
+    finally:
+        trainer.data_collator = collator
 
 
 def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: RunResult, seconds: float) -> None:
@@ -440,6 +465,7 @@ def run_task(task: Task, arguments: Arguments) -> dict:
         main.output_dir.mkdir(parents=True, exist_ok=True)
         write_json(main.output_dir / "results.json", results)
         warnings = [f"{arguments.data.dataset}: {warning}" for warning in main.data.get("warnings", [])]
+        warnings += [f"no post of the {name} split has a picture" for name, count in main.pictures.items() if not count]
         print_results(task, results, main.records, main.output_dir, warnings)
     return results
 

@@ -4,14 +4,19 @@ import logging
 import math
 import signal
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
 from torch import distributed
-from transformers import TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
 
 from ..support.faults import Interrupted, Interruption, RunError
+
+if TYPE_CHECKING:
+    from .trainer import I2SRMTrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -24,23 +29,24 @@ ROWS_SHOWN = 32
 class WithRowIds:
     """A collator whose batches also name their rows."""
 
-    def __init__(self, collator):
+    def __init__(self, collator: Callable[[list], object]):
         self.collator = collator
 
-    def __call__(self, rows: list):
+    def __call__(self, rows: list) -> object:
         batch = self.collator(rows)
-        if isinstance(batch, Mapping):
+        if isinstance(batch, MutableMapping):
             batch[ROW_IDS] = [name_of(row) for row in rows]
         return batch
 
 
-def name_of(row) -> str:
+def name_of(row: object) -> str:
     """The id of a row, or its first words where it has none."""
     row = row if isinstance(row, Mapping) else {}
-    return str(row["id"]) if row.get("id") is not None else " ".join(map(str, (row.get("tokens") or ["?"])[:8]))
+    tokens = row.get("tokens")
+    return str(row["id"]) if row.get("id") is not None else " ".join(map(str, ["?"] if tokens is None else tokens[:8]))
 
 
-class GuardedSteps:
+class GuardedSteps(Trainer):
     """The part of `I2SRMTrainer` that takes no step with a loss or gradients that are not finite.
 
     The sums of the loss parts, the loss and the norm of the gradients, which are computed anyway, are read once a step,
@@ -53,13 +59,16 @@ class GuardedSteps:
         Interrupted: after a checkpoint was saved because `interruption` holds a signal.
     """
 
+    args: "I2SRMTrainingArguments"
+    model: torch.nn.Module
     interruption: Interruption | None = None
 
-    def start_guard(self):
+    def start_guard(self) -> None:
         # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
         self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
         self._loss_sum = torch.zeros((), device=self.args.device)  # of the step
-        self._gradient_norm, self._rows = None, []
+        self._gradient_norm: Any = None
+        self._rows: list[str] = []
         self.stop_signal = 0  # the same in all processes
         self.add_callback(StepGuard(self))
 
@@ -68,14 +77,14 @@ class GuardedSteps:
         """The steps that were skipped, also before the run was resumed; they are in the log history."""
         return [entry for entry in self.state.log_history if "skipped" in entry]
 
-    def with_row_ids(self, loader):
+    def with_row_ids(self, loader: DataLoader) -> DataLoader:
         """Let the batches of a training loader name their rows, unless one process loads for all."""
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
         if not isinstance(loader, DataLoaderDispatcher):
             inner.collate_fn = WithRowIds(inner.collate_fn)
         return loader
 
-    def start_step(self):
+    def start_step(self) -> None:
         """Keep the values that a skipped step restores."""
         self._before_step = self._part_sums.clone(), self._tr_loss.clone()
 
@@ -83,7 +92,7 @@ class GuardedSteps:
         self._rows += inputs.pop(ROW_IDS, [])
         return super().training_step(model, inputs, *args, **kwargs)
 
-    def count_loss(self, loss: torch.Tensor, outputs):
+    def count_loss(self, loss: torch.Tensor, outputs: Mapping[str, torch.Tensor]) -> None:
         """Add up the loss and its parts, of one of the batches that make a step."""
         batches = self.current_gradient_accumulation_steps
         self._loss_sum += loss.detach().float().mean()
@@ -97,7 +106,7 @@ class GuardedSteps:
         self._gradient_norm = super()._get_grad_norm(model, grad_norm)
         return self._gradient_norm
 
-    def check_step(self):
+    def check_step(self) -> None:
         """Check the step that is about to be taken; every process calls this."""
         local = torch.cat([self._part_sums[:-1], self._loss_sum.reshape(1)])
         norm = 0.0 if self._gradient_norm is None or self.accelerator.scaler is not None else self._gradient_norm
@@ -118,11 +127,11 @@ class GuardedSteps:
         self._loss_sum.zero_()
         self._rows.clear()
 
-    def _not_finite(self, bad: list[str], has_bad_rows: bool):
+    def _not_finite(self, bad: list[str], has_bad_rows: bool) -> None:
         """Skip a step, or raise after too many; has_bad_rows: the rows of this process may be the cause."""
         rows = self._rows if has_bad_rows else []
         if self.args.world_size > 1:
-            gathered = [None] * self.args.world_size
+            gathered: list[list[str]] = [[]] * self.args.world_size
             distributed.all_gather_object(gathered, rows)
             rows = [row for part in gathered for row in part]
         step, limit, count = self.state.global_step + 1, self.args.skip_non_finite_steps, len(self.skipped_steps)
@@ -136,7 +145,8 @@ class GuardedSteps:
                 f"--skip_non_finite_steps {max(10, 2 * limit)}"
             )
         logger.warning(f"{what}; this step is skipped, {count + 1} so far of at most {limit}")
-        self.state.log_history.append({"step": step, "epoch": self.state.epoch, "skipped": bad, "rows": list(rows)})
+        entry: dict[str, Any] = {"step": step, "epoch": self.state.epoch, "skipped": bad, "rows": list(rows)}
+        self.state.log_history.append(entry)
         if self.accelerator.scaler is None:  # else it skips by itself, for the same reason
             self.model.zero_grad()
         self._part_sums, loss = self._before_step

@@ -3,8 +3,10 @@
 import copy
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import RandomSampler, SequentialSampler
@@ -16,13 +18,15 @@ from transformers.utils import logging
 from ..attn_mixup import num_processes
 from ..checks import check_finite
 from ..data.collator import I2SRMDataCollator
-from ..processing_i2srm import I2SRMProcessor
+from ..data.columns import LABEL_COLUMNS, plain_rows, with_labels
 from ..support.faults import leave_signals_to_parent
 from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
+from .metrics import TagPredictions
 from .sampling import LengthGroupedSampler, row_lengths
 from .step_guard import LOSS_PARTS, GuardedSteps
+from .streams import check_stream, count_rows, is_stream, set_remainder
 
 logger = logging.get_logger(__name__)
 
@@ -67,8 +71,8 @@ class I2SRMTrainingArguments(TrainingArguments):
             "on which nothing is trained, if pictures are read on Linux, else 0."
         },
     )
-    dataloader_persistent_workers: bool | None = field(
-        default=None, metadata={"help": "Keep the workers between epochs; default: if there are any."}
+    dataloader_persistent_workers: bool = field(
+        default=True, metadata={"help": "Keep the workers, if there are any, between epochs."}
     )
     skip_non_finite_steps: int = field(
         default=0,
@@ -99,10 +103,15 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
     same steps and processes, gives the fusion parts and the classifier + CRF their own learning rates, collates with
     `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, scores), both (N, T) and -100 where there
-    is not a word, aligned with the labels.
+    is not a word, aligned with the labels (`TagPredictions`).
+
+    Rows are those of the Parquet data, in a data set of any format, a stream, or a list. Labels may be ids or names of
+    `model.config.label2id`. On several processes each of them reads a stream and takes its share of the rows.
 
     Raises:
-        ValueError: label smoothing (Trainer would take the labels away from the model and lose KL and Mixup).
+        ValueError: label smoothing (Trainer would take the labels away from the model and lose KL and Mixup); rows
+            without labels or with labels that the model does not know; texts without an `I2SRMProcessor`; pictures that
+            would not be read, as of `I2SRMDataCollator`.
 
     Example:
 
@@ -128,12 +137,20 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             args.remove_unused_columns = False
         if args.ddp_find_unused_parameters is None:  # a batch without pictures leaves the prompts without gradients
             args.ddp_find_unused_parameters = True
-        if data_collator is None and isinstance(processing_class, I2SRMProcessor):
+        # Else accelerate has one process read a stream, and joins batches of different widths.
+        args.accelerator_config = copy.copy(args.accelerator_config)
+        if args.accelerator_config.dispatch_batches is None:
+            args.accelerator_config.dispatch_batches = False
+        if data_collator is None and hasattr(processing_class, "encode_row"):
             data_collator = I2SRMDataCollator(processing_class)
+        self._collates_texts = data_collator is not None
         super().__init__(
             model=model, args=args, data_collator=data_collator, processing_class=processing_class, **kwargs
         )
-        if hasattr(self.model, "peft_config"):
+        self._use_label_names()
+        self.train_dataset = self._prepare("train_dataset", self.train_dataset)
+        self.eval_dataset = self._prepare("eval_dataset", self.eval_dataset)
+        if self.model is not None and hasattr(self.model, "peft_config"):
             vocabulary = getattr(processing_class, "tokenizer", None)
             markers = vocabulary is not None and MARKERS[0] in vocabulary.get_added_vocab()
             if left_out := parts_without_adapter(self.model, markers):
@@ -142,6 +159,10 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                     "them trained, else name them in LoraConfig(modules_to_save=[...]) and the ids of the markers in "
                     "trainable_token_indices"
                 )
+        if isinstance(self.data_collator, I2SRMDataCollator):
+            for rows in (self.train_dataset, self.eval_dataset):
+                if names := getattr(rows, "column_names", None):
+                    self.data_collator.check_columns(names, known=[self.args.length_column_name])
         # Other devices have no pinned memory, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
@@ -149,32 +170,75 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         self._choose_workers()
         self.start_guard()
 
-    def _choose_workers(self):
+    def _use_label_names(self):
+        """Have the collator know the labels of the model; a copy, since another trainer may have it too."""
+        head = self.accelerator.unwrap_model(self.model)
+        head = head.get_base_model() if hasattr(head, "get_base_model") else head
+        names = [LABEL_COLUMNS[base.__name__] for base in type(head).__mro__ if base.__name__ in LABEL_COLUMNS]
+        self._label_column = next(iter(names), None)
+        self._label2id = {name: i for i, name in (getattr(head.config, "id2label", None) or {}).items()}
+        if isinstance(self.data_collator, I2SRMDataCollator) and self.data_collator.label2id is None:
+            self.data_collator = copy.copy(self.data_collator)
+            self.data_collator.label2id = self._label2id
+
+    def _prepare(self, name: str, rows: Any, wanted: bool = True) -> Any:
+        """Rows as Python values, with labels that the model knows; raises `ValueError` for others.
+
+        Args:
+            name: what messages call the rows.
+            wanted: whether rows without labels are refused.
+        """
+        if isinstance(rows, dict):
+            if name != "eval_dataset":
+                raise ValueError(f"{name} holds the splits {', '.join(rows)}; give one, e.g. {name}=splits['train']")
+            return {key: self._prepare(f"eval_dataset[{key!r}]", part, wanted) for key, part in rows.items()}
+        if hasattr(rows, "iloc"):
+            raise ValueError(f"{name} is a DataFrame; give a data set, e.g. {name}=Dataset.from_pandas(frame)")
+        if rows is None:
+            return None
+        check_stream(name, rows, self.args)
+        rows = plain_rows(rows)
+        if not self._collates_texts:
+            check_encoded(name, rows, self.processing_class)
+        if self._label_column is None:
+            return rows
+        return with_labels(name, rows, self._label_column, self._label2id, wanted)
+
+    def _choose_workers(self, rows=None):
         workers, context = self._wanted.dataloader_num_workers, self._wanted.dataloader_multiprocessing_context
         if workers < 0:
             workers = picture_workers(self._wanted) if reads_pictures(self.data_collator) else 0
             context = context or "fork"  # the default up to Python 3.13; others would run an unguarded script again
-        persistent = self._wanted.dataloader_persistent_workers is not False
+        if workers > 0 and self.args.world_size > 1 and is_stream(rows):
+            if self._wanted.dataloader_num_workers > 0:
+                logger.warning(f"dataloader_num_workers={workers} is 0 for a stream on several processes")
+            workers = 0  # the process has to count the rows itself
         self.args.dataloader_num_workers = workers
-        self.args.dataloader_persistent_workers = workers > 0 and persistent
+        self.args.dataloader_persistent_workers = workers > 0 and self._wanted.dataloader_persistent_workers
         # Without workers torch refuses these two.
         self.args.dataloader_prefetch_factor = self._wanted.dataloader_prefetch_factor if workers else None
         self.args.dataloader_multiprocessing_context = context if workers else None
 
     def get_train_dataloader(self):
-        self._choose_workers()  # again: the collator may have changed
+        self.train_dataset = self._prepare("train_dataset", self.train_dataset)  # again: both may have changed
+        self._choose_workers(self.train_dataset)
         return self.with_row_ids(self._with_generator(super().get_train_dataloader()))
 
     def get_eval_dataloader(self, eval_dataset=None):
         # Trainer would return the loader that it keeps, with its workers, for any data set.
         if not (eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset):
-            return self.get_test_dataloader(eval_dataset)
-        self._choose_workers()
-        return self._with_generator(super().get_eval_dataloader(eval_dataset))
+            return self._loader_of(self._prepare("eval_dataset", eval_dataset))
+        self.eval_dataset = self._prepare("eval_dataset", self.eval_dataset)  # again: it may have changed
+        name = eval_dataset if isinstance(eval_dataset, str) else None
+        self._choose_workers(self.eval_dataset if name is None else self.eval_dataset[name])
+        return self._with_generator(super().get_eval_dataloader(name))
 
     def get_test_dataloader(self, test_dataset):
-        self._choose_workers()
-        return self._with_generator(super().get_test_dataloader(test_dataset))
+        return self._loader_of(self._prepare("test_dataset", test_dataset, wanted=False))
+
+    def _loader_of(self, rows):
+        self._choose_workers(rows)
+        return self._with_generator(super().get_test_dataloader(rows))
 
     def _with_generator(self, loader):
         """Give a loader its own generator: else it draws the seed of its workers, each time they start, from that of
@@ -182,6 +246,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         inner = getattr(loader, "base_dataloader", loader)  # accelerate wraps it
         inner.generator = torch.Generator().manual_seed(self.args.seed)
         inner.worker_init_fn = partial(start_worker, inner.worker_init_fn)
+        count_rows(inner)
         return loader
 
     # No public hook; read in transformers 5.24: `get_train_dataloader` asks this method.
@@ -217,11 +282,17 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     def _without_repeats(self, batch: dict, keep_shape: bool = False) -> dict:
         """The batch that the loader gave last, without the rows that fill up the end of the data set."""
         loader = self.accelerator.gradient_state
+        set_remainder(loader)
         if self.args.world_size > 1 and loader.end_of_dataloader and loader.remainder > 0:
             return without_repeats(batch, loader.remainder, self.args.process_index, keep_shape)
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if model.training and inputs.get("labels") is None:
+            raise ValueError(
+                f"a batch to train on has no labels, only {', '.join(inputs)}: give the rows a column "
+                f"{self._label_column or 'labels'!r}"
+            )
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and num_processes() > 1:
             loss = self._share_of_joint_loss(inputs, outputs)
@@ -231,7 +302,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             self._count_eval_loss(inputs, outputs)
         return (loss, outputs) if return_outputs else loss
 
-    def _share_of_joint_loss(self, inputs: dict, outputs) -> torch.Tensor:
+    def _share_of_joint_loss(self, inputs: dict, outputs: dict) -> torch.Tensor:
         """The loss with its parts weighted so that the average over the processes is the loss of one process."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs)
         totals = self.accelerator.reduce(counts, reduction="sum")
@@ -239,14 +310,15 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         for name, share in zip(LOSS_PARTS, (task, task, semantic), strict=True):
             if outputs.get(name) is not None:
                 outputs[name] = outputs[name] * share
-        outputs["loss"] = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
-        return outputs["loss"]
+        loss = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
+        outputs["loss"] = loss
+        return loss
 
-    def _count_eval_loss(self, inputs: dict, outputs):
+    def _count_eval_loss(self, inputs: dict, outputs: dict) -> None:
         """Add up the parts of the loss of an evaluation, each times its denominator."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
-        means = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
-        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in means])
+        parts = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
+        means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in parts])
         # A part that is not finite shows, unless its denominator is 0.
         self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
 
@@ -256,7 +328,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         """As of `Trainer`; the loss is the mean over all posts (and pictures, for the KL term), however batched."""
         self._eval_sums = torch.zeros(2, 2, dtype=torch.double)  # (sums and counts, task and semantic loss)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        if f"{metric_key_prefix}_loss" in output.metrics:
+        if output.metrics is not None and f"{metric_key_prefix}_loss" in output.metrics:
             sums, counts = self._eval_sums
             if self.args.world_size > 1:
                 sums, counts = self.accelerator.reduce(self._eval_sums.to(self.args.device), reduction="sum").cpu()
@@ -275,11 +347,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         created = self.optimizer is None
         optimizer = super().create_optimizer(*([] if model is None else [model]))
         if created:
-            named = dict((self.model if model is None else model).named_parameters())
-            self._set_learning_rates(optimizer, named)
+            module = self.model if model is None else model
+            self._set_learning_rates(optimizer, {} if module is None else dict(module.named_parameters()))
         return optimizer
 
-    def _set_learning_rates(self, optimizer, named_parameters: dict):
+    def _set_learning_rates(self, optimizer: torch.optim.Optimizer, named_parameters: dict) -> None:
         """Split every parameter group by part and give each its learning rate."""
         part_of = {id(parameter): parameter_part(name) for name, parameter in named_parameters.items()}
         rates = {
@@ -303,11 +375,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         unwrapped = self.accelerator.unwrap_model(model)
         if not isinstance(logits, torch.Tensor):
             return loss, logits, labels
-        decoded = hasattr(unwrapped, "decode")
-        word_mask = inputs["word_mask"].bool().to(logits.device) if decoded else None
-        check_finite(logits, word_mask, partial(self._texts, inputs))
-        if not decoded:
+        if not hasattr(unwrapped, "decode"):
+            check_finite(logits, None, partial(self._texts, inputs))
             return loss, logits, labels
+        word_mask = inputs["word_mask"].bool().to(logits.device)
+        check_finite(logits, word_mask, partial(self._texts, inputs))
         sequences = unwrapped.decode(logits, word_mask)
         marginals = unwrapped.marginals(logits, word_mask)
         tags = torch.full(word_mask.shape, -100, device=logits.device)
@@ -316,7 +388,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             path = torch.tensor(sequence, dtype=torch.long, device=logits.device)
             tags[i, word_mask[i]] = path
             scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
-        return loss, (tags, scores), labels
+        return loss, TagPredictions((tags, scores)), labels
 
     def _texts(self, inputs: dict) -> list[str] | None:
         """The posts of a batch as texts, for messages; `None` without a tokenizer."""
@@ -326,16 +398,29 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         return tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
 
 
-def start_worker(prepare, worker: int):
+def check_encoded(name: str, rows: object, processing_class: object) -> None:
+    """Raise a `ValueError` for rows of texts, which need a processor; what a stream holds is not known."""
+    columns = getattr(rows, "column_names", None)
+    if columns is None and isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], dict):
+        columns = list(rows[0])
+    if columns is not None and "input_ids" not in columns:
+        wrong = "" if processing_class is None else f", not a {type(processing_class).__name__}"
+        raise ValueError(
+            f"{name} has the columns {', '.join(columns)}, which an I2SRMProcessor encodes{wrong}: "
+            f"I2SRMTrainer(model, args, {name}=rows, processing_class=I2SRMProcessor.from_pretrained(FOLDER))"
+        )
+
+
+def start_worker(prepare: Callable[[int], None] | None, worker: int) -> None:
     """Have a worker of a data loader leave Ctrl-C to the process that trains, which still needs its batches."""
     leave_signals_to_parent()
     if prepare is not None:
         prepare(worker)
 
 
-def reads_pictures(collator) -> bool:
+def reads_pictures(collator: object) -> bool:
     """Whether a collator decodes pictures, if it reports it; default true."""
-    return getattr(collator, "use_images", True) and getattr(collator, "feature_cache", None) is None
+    return getattr(collator, "use_images", True) is not False and getattr(collator, "feature_cache", None) is None
 
 
 def picture_workers(args: TrainingArguments) -> int:
@@ -370,7 +455,8 @@ def parts_without_adapter(model: torch.nn.Module, markers: bool = False) -> list
         model: a `PeftModel`, or a model to which an adapter was added.
         markers: whether the tokenizer has entity markers, whose embeddings are new, too.
     """
-    head = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped: Any = model
+    head = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     base = head.base_model
     parts = {**dict(head.named_children()), **dict(base.named_children())}
     parts = {name: part for name, part in parts.items() if part not in (base, base.text_encoder, base.vision_encoder)}

@@ -1,4 +1,4 @@
-"""Writes the bad inputs of tests/project/test_bad_inputs.py; the same bytes at every run.
+"""Writes the bad inputs of tests/bad_inputs; the same bytes at every run.
 
 python tests/bad_inputs/make.py FOLDER        # to look at them
 """

@@ -35,6 +35,7 @@ OFF, GATHER = {"attn_mixup": False}, {"attn_mixup_gather": True}
 CASES = {
     "entities": ("entities", 14, OFF, {}),
     "entities in random order": ("entities", 10, OFF, {"train_sampling_strategy": "random"}),
+    "entities, streamed": ("entities", 14, OFF, {"max_steps": 6}),
     "entities without a CRF": ("entities", 10, {**OFF, "use_crf": False}, {}),
     "entities, gathered": ("entities", 14, GATHER, {}),
     "entities, gathered and accumulated": ("entities", 10, GATHER, {"gradient_accumulation_steps": 2}),
@@ -81,6 +82,7 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     text["vocab_size"] = len(processor.tokenizer)
     model_class = I2SRMForRelationClassification if task == "relations" else I2SRMForTokenClassification
     data = (pairs if task == "relations" else rows)(count)
+    data = data.to_iterable_dataset() if "streamed" in name else data
     arguments = {
         "per_device_train_batch_size": JOINT // processes,
         "per_device_eval_batch_size": 3 if processes > 1 else 4,  # their losses are the same nevertheless
@@ -116,6 +118,23 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     return weights, log, predictions, output.metrics["test_loss"]
 
 
+def evaluate_stream(folder: Path, processes: int) -> dict:
+    """The metrics and the loss of 23 streamed rows, which are not a multiple of the joint batch."""
+    torch.manual_seed(0)
+    processor, data = tiny_processor(), rows(23)
+    arguments = {"per_device_eval_batch_size": 4 // processes, "report_to": "none", "use_cpu": True}
+    trainer = I2SRMTrainer(
+        model=I2SRMForTokenClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)})),
+        args=I2SRMTrainingArguments(str(folder / "out"), **arguments, disable_tqdm=True),
+        eval_dataset=data.to_iterable_dataset(),
+        processing_class=processor,
+        compute_metrics=lambda p: {"rows": len(p.label_ids), "tags": p.label_ids[p.label_ids != -100].tolist()},
+    )
+    first = trainer.evaluate()
+    assert first["eval_tags"] == trainer.evaluate(data)["eval_tags"] == trainer.evaluate()["eval_tags"]
+    return {name: first[f"eval_{name}"] for name in ("rows", "tags", "loss")}
+
+
 def main(folder: Path):
     rank = torch.distributed.is_torchelastic_launched() and int(torch.distributed.get_node_local_rank())
     for name in CASES:
@@ -124,6 +143,9 @@ def main(folder: Path):
         if rank == 0:
             (folder / f"{name}.json").write_text(json.dumps([log, loss]))
             np.save(folder / f"{name}.npy", predictions)
+    stream = evaluate_stream(folder, processes=2)
+    if rank == 0:
+        (folder / "stream.json").write_text(json.dumps(stream))
     end_processes()
 
 

@@ -1,6 +1,8 @@
+import copy
 import itertools
 import json
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -523,6 +525,25 @@ def test_extractors_load_from_folders(extractor, tmp_path):
     assert all(entity.score >= 0.5 for entity in alone(post).entities)
 
 
+# Other processes
+
+COPIES = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_extractors_and_pipelines_answer_alike(extractor, tmp_path, how):
+    post = {"text": SENTENCES[2], "image": noise()}
+    for name, pipe in (("ner", extractor.ner), ("re", extractor.re)):
+        pipe.save_pretrained(tmp_path / name)
+    loaded = Extractor.from_pretrained(str(tmp_path / "ner"), str(tmp_path / "re"), device="cpu", cropper=Corners())
+    for one in (extractor, loaded):
+        assert_same(COPIES[how](one)(post), one(post), tolerance=0)
+        assert_same(COPIES[how](one.ner)(post), one.ner(post), tolerance=0)
+    assert COPIES[how](loaded).cropper.count == 1
+    with pytest.raises(ValueError, match="batch-norm of this model is folded"):
+        COPIES[how](loaded).ner.model.save_pretrained(tmp_path / "folded")
+
+
 # Errors
 
 
@@ -531,7 +552,7 @@ def test_extractors_load_from_folders(extractor, tmp_path):
     [
         ((3,), ["3 is not a post", 'extractor({"text": "Kobe lands in Paris"})']),
         ((b"Kobe",), ["b'Kobe' is not a post"]),
-        (([None],), ["None is not a post", 'pipe({"text"']),
+        (([None],), ["post 0: None is not a post", 'pipe({"text"']),
         (({"txt": "Kobe"},), ["no 'txt'", "text, tokens, image, objects"]),
         (({"text": 3},), ["text=3 is not a str"]),
         (({"text": " "},), ["text=' ' has no words"]),

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,11 @@ def test_a_raw_session_needs_only_the_named_inputs(ner, tagger):
     feed = {graph_input.name: inputs[graph_input.name].numpy() for graph_input in ner.session.get_inputs()}
     (logits,) = ner.session.run(None, feed)
     assert np.abs(logits - tagger(**inputs).logits.detach().numpy()).max() < TOLERANCE
+
+
+def test_a_session_can_be_pickled(ner):
+    _, inputs = pictures_and_text(2, 9, 2)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ner))(**inputs), ner(**inputs))
 
 
 def test_script_says_how_far_the_file_is_from_torch(exported, ner):

@@ -1,10 +1,8 @@
 """The visual posts: rows that are well formed, the same for a seed, and not solvable by a shortcut."""
 
 import random
-import subprocess
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,7 +12,6 @@ from modeling_i2srm.prepare import parquet, pictograms, visual_posts
 from modeling_i2srm.prepare.builder import MNER_FEATURES, NER_TAGS, write_parquet
 from modeling_i2srm.prepare.visual_posts import TYPES, VisualPosts, make_posts, split_names
 
-SCRIPT = Path(__file__).parents[2] / "dataset_scripts" / "visual_posts.py"
 SMALL = {"train": 12, "validation": 5, "test": 6}
 
 
@@ -192,10 +189,12 @@ def test_an_empty_split_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_script(tmp_path):
+def test_script(tmp_path, monkeypatch):
     counts = [word for split, count in SMALL.items() for word in (f"--{split}", str(count))]
-    command = [sys.executable, str(SCRIPT), "--output_dir", str(tmp_path / "posts"), "--seed", "7", *counts]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    command = ["visual_posts.py", "--output_dir", str(tmp_path / "posts"), "--seed", "7", *counts]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.chdir(tmp_path)
+    visual_posts.main()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["posts", "posts.png"]
     assert sorted(path.name for path in (tmp_path / "posts").iterdir()) == [
         "README.md",

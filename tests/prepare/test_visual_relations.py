@@ -1,10 +1,8 @@
 """The visual relations: rows that are well formed, the same for a seed, and not solvable by a shortcut."""
 
 import random
-import subprocess
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -16,7 +14,6 @@ from modeling_i2srm.prepare.pictograms import cut_objects, draw_picture
 from modeling_i2srm.prepare.visual_posts import NAMES, split_names
 from modeling_i2srm.prepare.visual_relations import DISTRACTORS, PICTOGRAMS, RELATIONS, VisualRelations, make_posts
 
-SCRIPT = Path(__file__).parents[2] / "dataset_scripts" / "visual_relations.py"
 SMALL = {"train": 12, "validation": 6, "test": 7}
 SIZES = {"train": 3600, "test": 400}
 
@@ -214,10 +211,13 @@ def test_parquet_keeps_schema_and_pictures(tmp_path):
     }
 
 
-def test_script(tmp_path):
+def test_script(tmp_path, monkeypatch, capsys):
     counts = [word for split, count in SMALL.items() for word in (f"--{split}", str(count))]
-    command = [sys.executable, str(SCRIPT), "--output_dir", str(tmp_path / "posts"), "--seed", "7", *counts]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    command = ["visual_relations.py", "--output_dir", str(tmp_path / "posts"), "--seed", "7", *counts]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.chdir(tmp_path)
+    visual_relations.main()
+    shown = capsys.readouterr().out
     assert "'/per/per/couple': 2" in shown and "'picture': 7" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["posts", "posts.png"]
     assert sorted(path.name for path in (tmp_path / "posts").iterdir()) == [

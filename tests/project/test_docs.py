@@ -21,6 +21,7 @@ INTERNAL = {
     "checks",
     "cli.scripts",
     "cli.train",
+    "data.columns",
     "data.dataset",
     "inference.corpus_files",
     "prepare.annotation_tools",
@@ -60,6 +61,7 @@ INTERNAL = {
     "training.build",
     "training.sampling",
     "training.step_guard",
+    "training.streams",
     "version",
 }
 

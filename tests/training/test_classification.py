@@ -59,7 +59,7 @@ def test_a_run_learns_from_the_pictures(posts, tmp_path, capsys):
     }
     assert records[1]["score"] == records[1]["scores"]["bright"] > 0.5
     card = ModelCard.load(out / "README.md")
-    assert card.data.pipeline_tag == "text-classification" and 'pipeline("multimodal-text-cl' in card.text
+    assert card.data.pipeline_tag == "other" and 'pipeline("multimodal-text-cl' in card.text
 
     model = AutoModelForSequenceClassification.from_pretrained(out)
     assert type(model) is I2SRMForSequenceClassification and list(model.config.id2label.values()) == NAMES

@@ -8,20 +8,21 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainingArguments, MultimodalTokenClassificationPipeline
+from modeling_i2srm.configuration_i2srm import CUSTOM_PIPELINES
 from modeling_i2srm.training.arguments import ModelArguments
 from modeling_i2srm.training.report import write_model_card
 from modeling_i2srm.training.run import RunResult
-from modeling_i2srm.training.tasks import MNER
+from modeling_i2srm.training.tasks import MNER, TASKS
 
 TEST = {"lenient_f1": 0.70004, "strict_f1": 0.6, "lenient_f1_PER": 0.8, "lenient_precision": 0.123, "loss": 1.0}
 COUNTS = {"posts": 10, "truncated_posts": 2, "words_lost": 31, "labels_lost": 4}
 
 
-def write(folder: Path, *, dataset="user/posts", model=None, training=None, hub_model_id=None, **result):
+def write(folder: Path, *, task=MNER, dataset="user/posts", model=None, training=None, hub_model_id=None, **result):
     result = {"test": TEST, "validation": {"lenient_f1": 0.75}, "blanked": {"lenient_f1": 0.65}, **result}
     write_model_card(
         folder / "run",
-        task=MNER,
+        task=task,
         dataset=dataset,
         model_args=ModelArguments(**(model or {})),
         training_args=I2SRMTrainingArguments(str(folder), use_cpu=True, report_to="none", **(training or {})),
@@ -43,7 +44,7 @@ def rows(card: ModelCard, section: str) -> dict[str, list[str]]:
 
 def test_metadata_is_what_the_hub_reads(tmp_path):
     data = write(tmp_path).data
-    assert (data.library_name, data.pipeline_tag) == ("transformers", "token-classification")
+    assert (data.library_name, data.pipeline_tag, data.inference) == ("transformers", "other", False)
     assert data.datasets == ["user/posts"] and {"i2srm", "mner", "multimodal"} <= set(data.tags)
     assert data.base_model == ["FacebookAI/roberta-large", "microsoft/resnet-50"]
     results = {(r.dataset_split, r.metric_name): (r.metric_type, r.metric_value) for r in data.eval_results}
@@ -104,6 +105,30 @@ def test_a_run_without_evaluation_or_pictures(tmp_path):
     assert "Not evaluated." in card.text and not card.data.eval_results and card.data.datasets is None
     assert "`my_posts`" in card.text and str(dataset) not in card.text
     assert "trained on text alone" in card.text
+
+
+@pytest.mark.parametrize(
+    ("pictures", "words"),
+    [
+        ({"train": 7, "test": 0}, "trained on text and pictures (7 of 10 posts have one) with"),
+        ({"train": 0}, "trained on text alone (no post has a picture) with"),
+    ],
+)
+def test_the_card_says_what_was_read(tmp_path, pictures, words):
+    card = write(tmp_path, pictures=pictures)
+    assert words in card.text
+    table = rows(card, "Data")
+    assert (table["split"][-1], table["train"][-1]) == ("with a picture", str(pictures["train"]))
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_the_card_leads_to_our_pipeline(tmp_path, task):
+    card = write(tmp_path, task=task)
+    header = yaml.safe_load((tmp_path / "run" / "README.md").read_text().split("---\n")[1])
+    assert header["pipeline_tag"] == "other" and header["inference"] is False
+    (pipeline,) = CUSTOM_PIPELINES[task.model_class.__name__]
+    assert f'pipeline("{pipeline}", model="run"' in card.text and pipeline in header["tags"]
+    assert 'pipeline "t' in card.text.split("## Data")[0]  # transformers' own, which is not for this model
 
 
 @pytest.mark.parametrize(

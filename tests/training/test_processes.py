@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from two_processes import CASES, train
+from tiny_rows import rows
+from two_processes import CASES, evaluate_stream, train
 
 from modeling_i2srm.support.processes import loss_shares, without_repeats
 from modeling_i2srm.training.trainer import LOSS_PARTS
@@ -48,6 +49,13 @@ def test_two_processes_train_and_predict_as_one(folder, tmp_path, name):
         steps = [[entry[part] for part in ("loss", "grad_norm", *LOSS_PARTS)] for entry in log]
         np.testing.assert_allclose(steps, record["steps"], rtol=1e-5, atol=1e-7)
         assert loss == pytest.approx(record["loss"], rel=1e-5) and len(steps) == 20
+
+
+def test_two_processes_evaluate_each_row_of_a_stream_once(folder, tmp_path):
+    found, expected = json.loads((folder / "stream.json").read_text()), evaluate_stream(tmp_path, processes=1)
+    assert found["rows"] == expected["rows"] == 23
+    assert found["tags"] == expected["tags"] == [tag for row in rows(23) for tag in row["ner_tags"]]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 def batch(size: int = 3) -> dict:
