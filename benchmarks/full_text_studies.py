@@ -5,7 +5,7 @@
 DATA holds the Parquet folders twitter2015, twitter2017, mnre, mnre_crop_counts and mnre_shuffled_counts
 (dataset_scripts/*.py and benchmarks/count_only_crops.py). The runs are those of examples/run_experiments.py, with the
 same cache; several processes train beside each other, since one small encoder does not fill a GPU. The same command
-resumes. Prints one line a run, and appends it to runs.jsonl at once.
+resumes. Prints a line for each run, and appends it to runs.jsonl at once.
 """
 
 import argparse

@@ -10,7 +10,7 @@ Needs no data and no pretrained weights: models are new, posts are those of benc
 * train: median seconds of a training step. Sides are those of benchmarks/train.py; bf16 unless said. "recipe" and
   "ours" decode pictures, "cached" reads features. The floor is the matrix products of the text encoder alone.
 * infer: the same for answers; sides are those of benchmarks/infer.py.
-* pipelines: posts a second of a text-only entity pipeline, beside transformers' pipeline of the same encoder.
+* pipelines: posts per second of a text-only entity pipeline, beside transformers' pipeline of the same encoder.
 
 Prints a JSON line a figure, and writes them to --output: part, task, size, batch, side, samples_per_second,
 milliseconds (of a step), loader_share, megabytes (peak that the device had allocated), times_floor, and the hours of
@@ -155,7 +155,7 @@ def agreement(arguments: argparse.Namespace) -> Iterator[dict]:
 
 
 def pipelines(arguments: argparse.Namespace) -> Iterator[dict]:
-    """Posts a second of a text-only entity pipeline of ours and of transformers, with the same encoder and posts."""
+    """Posts per second of a text-only entity pipeline of ours and of transformers, with the same encoder and posts."""
     for size in arguments.sizes:
         model, processor = build("ner", size)
         text = model.config.text_config

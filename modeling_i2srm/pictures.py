@@ -71,7 +71,7 @@ class PictureError(ValueError):
 
 
 def load_picture(
-    picture: Any,
+    picture: object,
     max_pixels: int = 50_000_000,
     max_bytes: int = 50_000_000,
     timeout: float = 10.0,
@@ -118,7 +118,7 @@ def load_picture(
 
 
 def read_bytes(
-    picture: Any, max_bytes: int = 50_000_000, timeout: float = 10.0, allow_private_addresses: bool = False
+    picture: object, max_bytes: int = 50_000_000, timeout: float = 10.0, allow_private_addresses: bool = False
 ) -> bytes | None:
     """The bytes of a picture's file, read or downloaded now; `None` for one that is not a file (image, array, tensor).
 
@@ -168,7 +168,7 @@ def is_absent(picture: object) -> bool:
     return is_missing(picture) or (isinstance(picture, str) and not picture)
 
 
-def single_picture(picture: Any, name: str = "image") -> Any:
+def single_picture(picture: object, name: str = "image") -> object:
     """What a post has as its image, as one picture: `None` where it is absent, and the first of several.
 
     Args:

@@ -28,11 +28,11 @@ class PostPipeline(Pipeline):
     """The base of the pipelines: it reads posts and their pictures, and runs rows of many posts together."""
 
     # Where types are ignored: the base class has `None` here, and its methods take options without names.
-    _load_processor = True  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
-    _load_image_processor = False  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-    _load_video_processor = False  # type: ignore[assignment]
+    _load_processor = True  # type: ignore[assignment]  # Pipeline says None
+    _load_tokenizer = False  # type: ignore[assignment]  # Pipeline says None
+    _load_image_processor = False  # type: ignore[assignment]  # Pipeline says None
+    _load_feature_extractor = False  # type: ignore[assignment]  # Pipeline says None
+    _load_video_processor = False  # type: ignore[assignment]  # Pipeline says None
     keys: tuple[str, ...]  # of a post
     example: str
     model: I2SRMPreTrainedModel
@@ -43,7 +43,7 @@ class PostPipeline(Pipeline):
         self.cropper = cropper if callable(cropper) else None
         super().__init__(*cast(Any, args), **cast(Any, kwargs))
 
-    def __call__(self, inputs=None, cropper=None, **kwargs):  # type: ignore[override]
+    def __call__(self, inputs=None, cropper=None, **kwargs):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
@@ -166,12 +166,12 @@ class PostPipeline(Pipeline):
             for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
                 yield *row, scores
 
-    def _forward(self, model_inputs, **kwargs):  # type: ignore[override]
+    def _forward(self, model_inputs, **kwargs):  # type: ignore[override]  # fewer and named, as Pipeline allows
         posts = model_inputs["post"]  # a list where posts come in batches
         self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
         return {"post": posts}
 
-    def answer(self, posts: list[Post], **options: Any) -> None:  # its own options, in each class
+    def answer(self, posts: list[Post], **options: object) -> None:  # its own options, in each class
         """Fill in the `answers` of each post."""
         raise NotImplementedError
 
@@ -239,7 +239,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     example = 'pipe({"text": "Kobe lands in Paris", "image": "kobe.jpg"})'
     model: I2SRMForTokenClassification
 
-    def _sanitize_parameters(  # type: ignore[override]
+    def _sanitize_parameters(  # type: ignore[override]  # fewer and named, as Pipeline allows
         self,
         aggregation_strategy=None,
         threshold=None,
@@ -271,12 +271,12 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
         )
 
-    def preprocess(self, inputs, stride=None, max_length=None, **picture_options):  # type: ignore[override]
+    def preprocess(self, inputs, stride=None, max_length=None, **picture_options):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post = self.load(inputs, **picture_options)
         rows, owners = self.processor.encode_windows([word.text for word in post.words], max_length, stride)
         return self.encode(post, rows, owners)
 
-    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):  # type: ignore[override]
+    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):  # type: ignore[override]  # fewer and named, as Pipeline allows
         self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
 
     @staticmethod
@@ -326,7 +326,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                 if return_all_scores:
                     post.answers[-1]["scores"] = of_types
 
-    def postprocess(  # type: ignore[override]
+    def postprocess(  # type: ignore[override]  # fewer and named, as Pipeline allows
         self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)
     ):
         post = model_outputs["post"]
@@ -374,7 +374,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     keys: tuple[str, ...] = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
     example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(  # type: ignore[override]
+    def _sanitize_parameters(  # type: ignore[override]  # fewer and named, as Pipeline allows
         self,
         top_k=...,
         skip_long_pairs=None,
@@ -397,7 +397,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             {} if top_k is ... else {"top_k": top_k},
         )
 
-    def preprocess(  # type: ignore[override]
+    def preprocess(  # type: ignore[override]  # fewer and named, as Pipeline allows
         self, inputs, skip_long_pairs=False, max_length=None, **picture_options
     ):
         post = self.load(inputs, **picture_options)
@@ -442,7 +442,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                     words, head, tail = split_pair(post.text, head, tail, self.word_splitting)
             yield words, head, tail
 
-    def answer(self, posts):  # type: ignore[override]
+    def answer(self, posts):  # type: ignore[override]  # fewer and named, as Pipeline allows
         for post in posts:
             post.answers = [None] * len(post.rows)
         for post, number, logits in self.run_rows(posts):
@@ -450,7 +450,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             check_finite(logits[None], names=lambda post=post: [post.text])
             post.answers[number] = logits.softmax(-1)
 
-    def postprocess(self, model_outputs, top_k=0):  # type: ignore[override]
+    def postprocess(self, model_outputs, top_k=0):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post, names = model_outputs["post"], label_names(self.model)
         answers: list[dict | list[dict] | None] = []
         for row, scores in zip(post.rows, post.answers, strict=True):
@@ -495,12 +495,12 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
     keys = ("text", "tokens", "image", "objects")
     example = 'pipe({"text": "what a day", "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(  # type: ignore[override]
+    def _sanitize_parameters(  # type: ignore[override]  # fewer and named, as Pipeline allows
         self, top_k=..., max_length=None, **picture_options
     ):
         return super()._sanitize_parameters(top_k=top_k, skip_long_pairs=None, max_length=max_length, **picture_options)
 
-    def preprocess(self, inputs, max_length=None, **picture_options):  # type: ignore[override]
+    def preprocess(self, inputs, max_length=None, **picture_options):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post = self.load(inputs, **picture_options)
         row = self.processor.encode_tokens([word.text for word in post.words], max_length=max_length)
         return self.encode(post, [row])
@@ -511,7 +511,7 @@ def label_names(model: I2SRMPreTrainedModel) -> dict[int, str]:
     return {int(i): name for i, name in (model.config.id2label or {}).items()}
 
 
-def options(**values: object) -> dict[str, Any]:
+def options(**values: object) -> dict[str, object]:
     """The options that are not `None`."""
     return {name: value for name, value in values.items() if value is not None}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from transformers.utils import logging
@@ -14,9 +14,9 @@ from .words import DEFAULT_SPLITTING, Word, align_words, join_words, split_pair,
 
 logger = logging.get_logger(__name__)
 
-# Columns of our data sets that a post may have beside its own keys. Only the id is used.
 TEXT_KEYS = ("text", "tokens")
-COLUMNS = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
+# Columns of our data sets that a post may have beside its own keys. Only the id is used.
+COLUMNS: tuple[str, ...] = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
 COLUMNS += ("entities", "relations", "regions", "entity_boxes", "image_errors", "pairs_left_out")  # of answers, too
 
 
@@ -102,7 +102,7 @@ class Post:
             PictureError: a picture cannot be read, and that is not allowed.
         """
 
-        def load(picture: object, name: str, read: Callable = processor.load_picture) -> Any:
+        def load(picture: object, name: str, read: Callable = processor.load_picture) -> object:
             if is_absent(picture):
                 return None
             try:
@@ -117,7 +117,8 @@ class Post:
                 return None
 
         if for_cropper and self.needs_crops:
-            self.whole, self.image = load(self.image, "image", processor.load_whole) or (None, None)
+            both = load(self.image, "image", processor.load_whole)
+            self.whole, self.image = both if isinstance(both, tuple) else (None, None)
         else:
             self.image = load(self.image, "image")
         self.objects = [load(crop, f"objects[{i}]") for i, crop in enumerate(self.objects or [])]

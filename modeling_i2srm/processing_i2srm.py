@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -110,8 +111,8 @@ class I2SRMProcessor(ProcessorMixin):
         text_name_or_path: str,
         vision_name_or_path: str | None = None,
         entity_markers: bool = False,
-        **overrides,
-    ):
+        **overrides: object,
+    ) -> "I2SRMProcessor":
         """Build a processor from the tokenizer of a text encoder and the picture recipe of a vision backbone.
 
         A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
@@ -126,7 +127,8 @@ class I2SRMProcessor(ProcessorMixin):
                 logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
         with loading("tokenizer", text_name_or_path):
             tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
-        processor = cls(image_processor, tokenizer, **overrides)
+        options: dict[str, Any] = overrides
+        processor = cls(image_processor, tokenizer, **options)
         if entity_markers:
             processor.add_entity_markers()
         return processor
@@ -219,7 +221,8 @@ class I2SRMProcessor(ProcessorMixin):
             post.image, post.objects = single_picture(image), crops
             if callable(cropper) and post.needs_crops:
                 post.whole, post.image = self.load_whole(post.image)
-        add_crops(posts, cropper)
+        if callable(cropper):
+            add_crops(posts, cropper)
         kind = kind_of({"tokens": tokens, **labels})
         rows = []
         for post, *values in zip(posts, *columns.values(), strict=True):
@@ -327,7 +330,8 @@ class I2SRMProcessor(ProcessorMixin):
         row, word_starts = self._word_row(pieces, room)
         if ner_tags is not None:
             row["labels"] = [IGNORE] * len(row["input_ids"])
-            for start, tag in zip(word_starts, ner_tags, strict=False):
+            tags: Sequence[int | str] = ner_tags
+            for start, tag in zip(word_starts, tags, strict=False):
                 row["labels"][start] = label_id(tag, label2id)
         row["num_truncated_words"] = len(tokens) - len(word_starts)
         return row

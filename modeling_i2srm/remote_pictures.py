@@ -14,7 +14,8 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from io import BufferedIOBase
+from typing import cast
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 MAX_REDIRECTS = 5
@@ -148,7 +149,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
-def read_all(stream: Any, max_bytes: int, deadline: float = float("inf")) -> bytes:
+def read_all(stream: BufferedIOBase, max_bytes: int, deadline: float = float("inf")) -> bytes:
     """What is left in a stream, chunk by chunk, each looked at before the next."""
     data = bytearray()
     while chunk := stream.read1(CHUNK_BYTES):  # read() would wait for the whole chunk, however slowly it comes

@@ -11,7 +11,7 @@ IMAGE_WORDS |= {"jpg", "jpeg", "png"}
 CROP_WORDS = {"objects", "objs", "crop", "crops", "regions"}
 
 
-def read_rows(inputs: Any) -> Any:  # tables of any library; none of them is imported here
+def read_rows(posts: object) -> object:
     """A table as the list of its rows, each a dict without the empty cells (`None`, NaN); anything else as it is.
 
     Tables are the data frames of pandas and polars, and the tables and record batches of pyarrow. A column of them is
@@ -28,6 +28,7 @@ def read_rows(inputs: Any) -> Any:  # tables of any library; none of them is imp
     >>> read_rows("Kobe lands")
     'Kobe lands'
     """
+    inputs: Any = posts  # tables of any library; none of them is imported here
     kinds = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(inputs).__mro__}
     if "pandas.DataFrame" in kinds:
         if not inputs.columns.is_unique:

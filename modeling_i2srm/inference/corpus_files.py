@@ -164,7 +164,14 @@ def read_lines(path: Path, shard: Shard) -> Iterator[tuple[int, bytes]]:
 
 TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl)\.[0-9a-f]{8}\.tmp")
 PART = re.compile(r"part-\d{5,}\.jsonl")
-COUNTS = ("posts", "entities", "relations", "posts_without_picture", "pictures_failed", "pairs_left_out")
+COUNTS: tuple[str, ...] = (
+    "posts",
+    "entities",
+    "relations",
+    "posts_without_picture",
+    "pictures_failed",
+    "pairs_left_out",
+)
 COUNTS += ("objects", "pictures_without_object")  # what a cropper found, and the pictures in which it found nothing
 # Pictures that cannot be read, of posts that are read without them and of rows that are errors, by `PictureError.kind`.
 COUNTS += tuple(f"pictures_{kind}" for kind in FAULT_KINDS)

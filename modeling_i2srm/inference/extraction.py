@@ -166,7 +166,7 @@ class Extraction:
         """The relations as (text of the head, relation, text of the tail)."""
         return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
 
-    def crops(self, picture: object, **options: Any) -> list[Image.Image]:  # the options of load_picture
+    def crops(self, picture: object, **options: object) -> list[Image.Image]:
         """The crops of `objects`, cut again from the picture of the post.
 
         Args:
@@ -183,7 +183,8 @@ class Extraction:
         """
         if not self.objects:
             return []
-        whole = load_picture(picture, **options)
+        read: Callable[..., Image.Image] = load_picture
+        whole = read(picture, **options)
         return [whole.crop(one.box) for one in self.objects]
 
 
@@ -244,7 +245,7 @@ class Extractor:
         re: str | None = None,
         device: int | str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
-        **options: Any,  # of `Extractor`
+        **options: object,
     ) -> "Extractor":
         """Load both models from folders or Hub ids, for inference alone: batch-norm is folded into the convolutions.
 
@@ -258,16 +259,16 @@ class Extractor:
         """
         classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
         tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
-        pipes: dict[str, Any] = {}
+        arguments: dict[str, Any] = options
         make_pipeline: Callable = pipeline  # its types name the tasks of transformers alone
         for name, path in {"ner": ner, "re": re}.items():
             if name == "re" and path is None:
                 continue
             model = load_head(name, path, classes[name], dtype)
             processor = I2SRMProcessor.from_pretrained(path)
-            pipes[name] = make_pipeline(tasks[name], model=model, processor=processor, device=device)
+            arguments[name] = make_pipeline(tasks[name], model=model, processor=processor, device=device)
             fold_batch_norm(model)
-        return cls(**pipes, **options)
+        return cls(**arguments)
 
     def __call__(self, posts: object, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
         """Extract from one post, a list or table of posts, or any other iterable of posts (then as an iterator).
@@ -420,8 +421,8 @@ def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
         return isinstance(picture, str) and not picture.startswith("data:")
 
     image, crops = post.get("image"), post.get("objects")
-    named = isinstance(crops, (list, tuple)) and all(map(is_name, crops))
-    return str(image) if is_name(image) else None, [str(crop) for crop in crops] if named else []
+    crops = crops if isinstance(crops, (list, tuple)) and all(map(is_name, crops)) else []
+    return str(image) if is_name(image) else None, [str(crop) for crop in crops]
 
 
 def load_head(

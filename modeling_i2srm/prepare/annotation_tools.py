@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 from .exchange import EXAMPLE, Row, find_units, items
 
@@ -301,7 +302,8 @@ def read_doccano(row: Row, counts: Counter[str]) -> Row:
 
 def from_lists(values: object) -> list[Row]:
     """The entities that lists of [start, end, label] are."""
-    return [dict(zip(("start", "end", "label"), value, strict=False)) for value in values or []]  # type: ignore[attr-defined]
+    lists: Any = values or []
+    return [dict(zip(("start", "end", "label"), value, strict=False)) for value in lists]
 
 
 def is_spacy(row: Row) -> bool:

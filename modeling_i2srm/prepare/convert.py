@@ -161,12 +161,12 @@ def write(texts: Iterable[str], path: Path, form: str) -> None:
             file.writelines(text if form == "conll" else f"{text}\n" for text in texts)
 
 
-def interface(tasks: list[Row]) -> str:
+def interface(tasks: list[dict]) -> str:
     """The labelling interface of Label Studio for these tasks."""
-    results = [one for task in tasks for kind in ("predictions", "annotations") for one in task.get(kind, [])]  # type: ignore[attr-defined]
+    results = [one for task in tasks for kind in ("predictions", "annotations") for one in task.get(kind, [])]
     values = [result["value"]["labels"][0] for one in results for result in one["result"] if "value" in result]
     arrows = [label for one in results for result in one["result"] for label in result.get("labels", [])]
-    picture = '\n  <Image name="image" value="$image"/>' if any("image" in task["data"] for task in tasks) else ""  # type: ignore[operator]
+    picture = '\n  <Image name="image" value="$image"/>' if any("image" in task["data"] for task in tasks) else ""
     labels = "".join(f"\n    <Label value={json.dumps(name, ensure_ascii=False)}/>" for name in sorted(set(values)))
     names = "".join(f"\n    <Relation value={json.dumps(name, ensure_ascii=False)}/>" for name in sorted(set(arrows)))
     relations = f"\n  <Relations>{names}\n  </Relations>" if names else ""

@@ -148,7 +148,7 @@ class Posts(PostsBuilder):
         if wanted & {"head", "tail", "relation"}:
             wanted |= {"head", "tail", "relation"}
         for split, rows in self.lines.items():
-            good = []
+            good: list[tuple[int, str, dict]] = []
             for line, name, row in rows:
                 try:
                     good.append((line, name, check_row(row, wanted, self.irregularities[split])))
@@ -343,6 +343,6 @@ def main(arguments: list[str] | None = None) -> None:
         help="the label for no relation, if it has another name than None, no_relation, NA, Other ...",
     )
     args = parser.parse_args(arguments)
-    names = ("objects", "encoding", "tag_scheme", "tag_column", "split_sizes", "split_seed")
-    names += ("task", "overlaps", "none_label")
+    names = ["objects", "encoding", "tag_scheme", "tag_column", "split_sizes", "split_seed"]
+    names += ["task", "overlaps", "none_label"]
     finish(parser, Posts, args, **{name: getattr(args, name) for name in names})

@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from ..pictures import PictureError
 from ..remote_pictures import is_address
 
 
-def locate(picture: Any, folder: Path) -> Any:
+def locate(picture: object, folder: Path) -> object:
     """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it.
 
     Raises:
