@@ -8,7 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
@@ -229,7 +229,8 @@ def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addr
 
 def _read_stream(stream: Any, max_bytes: int) -> bytes:
     """All of an opened file or buffer; where it can seek, from its start, and it is left where it stood."""
-    position = stream.tell() if getattr(stream, "seekable", bool)() else None
+    seekable = getattr(stream, "seekable", None)
+    position = stream.tell() if seekable is not None and seekable() else None
     if position is not None:
         stream.seek(0)
     try:
@@ -274,7 +275,7 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
         if name not in Image.OPEN:  # an older Pillow
             continue
         factory, accept = Image.OPEN[name]
-        accepted = accept(data[:16])
+        accepted = accept is not None and accept(data[:16])
         if isinstance(accepted, str):  # why this build of Pillow cannot read the format
             raise ValueError(accepted)
         if accepted:
@@ -319,8 +320,8 @@ def _reduce(image: ImageFile.ImageFile, max_pixels: int, min_side: int | None) -
         # libjpeg keeps all coefficients of a progressive JPEG, about 6 bytes a pixel of the full size at any scale.
         scales = (2,) if image.info.get("progressive") else (2, 4, 8)
         small = (s for s in scales if min(image.size) >= s and -(-width // s) * -(-height // s) <= max_pixels)
-        scale = next(small, None)
-        if scale is None:  # too large at any scale, and refused for it
+        scale = next(small, 0)
+        if not scale:  # too large at any scale, and refused for it
             return
     if min_side is not None:
         scale = max(scale, *(s for s in (1, 2, 4, 8) if s == 1 or min(image.size) >= s * max(min_side, 1)))
@@ -332,6 +333,8 @@ def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
     """Bring the transparent grey of a 2- or 4-bit PNG to 8 bits; Pillow does so with the pixels only."""
     grey = image.info.get("transparency")
     rawmode = image.tile[0][3] if image.tile else None
+    if not isinstance(grey, int):
+        return
     if rawmode == "L;2" and grey in range(4):
         image.info["transparency"] = grey * 85
     elif rawmode == "L;4" and grey in range(16):
@@ -352,7 +355,7 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
     ImageOps.exif_transpose is not used: it writes the EXIF data again, which fails when any other tag is malformed.
     """
     try:
-        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG))
+        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # as many kinds as there are ways to break EXIF data
         return None
 
@@ -365,7 +368,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     elif image.mode == "LAB":  # convert() goes through a coarse table and is up to 22 levels off
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+        flags = ImageCms.Flags.NOOPTIMIZE
+        image = cast(Image.Image, ImageCms.profileToProfile(image, *profiles, outputMode="RGB", flags=flags))
     elif image.mode == "P":
         image = image.copy()  # convert() writes the transparency into the palette of the image it is called on
     if image.has_transparency_data:

@@ -1,9 +1,10 @@
 """Pipelines: a post in, its entities, the relations of pairs of them, or its own label, with scores out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
 from numbers import Real
+from typing import Any, cast
 
 import torch
 from transformers import Pipeline
@@ -11,7 +12,10 @@ from transformers import Pipeline
 from .checks import check_finite
 from .crf import entity_type
 from .crops import add_crops, check_cropper, describe_crop
+from .modeling_i2srm import I2SRMForTokenClassification
 from .posts import Post, read_post
+from .pretrained_model import I2SRMPreTrainedModel
+from .processing_i2srm import I2SRMProcessor
 from .tables import read_rows
 from .words import SAVED_SPLITTING, EntityPairError, Word, check_span, split_pair, split_text
 
@@ -23,17 +27,23 @@ ON_IMAGE_ERROR = (None, "warn", "raise")
 class PostPipeline(Pipeline):
     """The base of the pipelines: it reads posts and their pictures, and runs rows of many posts together."""
 
-    _load_processor = True
-    _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+    # Where types are ignored: the base class has `None` here, and its methods take options without names.
+    _load_processor = True  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
     keys: tuple[str, ...]  # of a post
     example: str
+    model: I2SRMPreTrainedModel
+    processor: I2SRMProcessor
 
-    def __init__(self, *args, cropper: Callable | bool | None = None, **kwargs):
+    def __init__(self, *args: object, cropper: Callable | bool | None = None, **kwargs: object) -> None:
         check_cropper(cropper)
         self.cropper = cropper if callable(cropper) else None
-        super().__init__(*args, **kwargs)
+        super().__init__(*cast(Any, args), **cast(Any, kwargs))
 
-    def __call__(self, inputs=None, cropper=None, **kwargs):
+    def __call__(self, inputs=None, cropper=None, **kwargs):  # type: ignore[override]
         post = {name: kwargs.pop(name) for name in self.keys if name in kwargs}
         if (inputs is None) != bool(post):
             raise ValueError(f"give a post, a list of posts or the parts of one post, e.g. {self.example}")
@@ -80,39 +90,51 @@ class PostPipeline(Pipeline):
                     raise ValueError(f"post {place}: {error}") from None
             yield post
 
-    def load(self, post: Post | str | Mapping, **options) -> Post:
-        """A post with its pictures read; `options` are those of `Post.load_pictures`.
+    def load(
+        self,
+        post: Post | str | Mapping,
+        on_image_error: str | None = None,
+        allow_private_addresses: bool | None = None,
+        for_cropper: bool = False,
+    ) -> Post:
+        """A post with its pictures read; the options are those of `Post.load_pictures`.
 
         A `Post` is ready as it is, unless another pipeline has split its text in another way.
         """
-        if not hasattr(post, "load_pictures"):  # another checkpoint's code has a Post of its own
-            post = read_post(post, self.keys, self.example, self.word_splitting)
-            post.load_pictures(self.processor, **options)
-        elif getattr(post, "splitting", None) not in (None, self.word_splitting):
-            post = replace(post, words=split_text(post.text, self.word_splitting), splitting=self.word_splitting)
-        return post
+        if hasattr(post, "load_pictures"):  # another checkpoint's code has a Post of its own
+            loaded = cast(Post, post)
+            if getattr(post, "splitting", None) in (None, self.word_splitting):
+                return loaded
+            return replace(loaded, words=split_text(loaded.text, self.word_splitting), splitting=self.word_splitting)
+        loaded = read_post(cast(str | Mapping, post), self.keys, self.example, self.word_splitting)
+        loaded.load_pictures(self.processor, on_image_error, allow_private_addresses, for_cropper)
+        return loaded
 
-    def read_with_crops(self, posts: Iterable, cropper: Callable, **call) -> Iterator[Post]:
+    def read_with_crops(self, posts: Iterable, cropper: Callable, **call: object) -> Iterator[Post]:
         """Read posts in batches and let a cropper find the objects of those that need crops.
 
         Args:
             call: options of a call of the pipeline; default those that it was made with.
         """
         settings = {"batch_size": self._batch_size or 1, **self._preprocess_params, **options(**call)}
-        reading = {name: settings.get(name) for name in ("on_image_error", "allow_private_addresses")}
-        check_on_image_error(reading["on_image_error"])
-        indexed = isinstance(posts, torch.utils.data.Dataset) and isinstance(posts, Sized)
-        posts = map(posts.__getitem__, range(len(posts))) if indexed else iter(posts)
-        while batch := list(islice(posts, settings["batch_size"])):
-            batch = [self.load(post, for_cropper=True, **reading) for post in batch]
-            add_crops(batch, cropper)
-            yield from batch
+        on_error, private = settings.get("on_image_error"), settings.get("allow_private_addresses")
+        check_on_image_error(on_error)
+        if isinstance(posts, torch.utils.data.Dataset) and isinstance(posts, Sized):
+            left: Iterator = map(posts.__getitem__, range(len(posts)))
+        else:
+            left = iter(posts)
+        while batch := list(islice(left, settings["batch_size"])):
+            loaded = [self.load(post, on_error, private, for_cropper=True) for post in batch]
+            add_crops(loaded, cropper)
+            yield from loaded
 
-    def encode(self, post: Post, rows: list[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
+    def encode(self, post: Post, rows: Sequence[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
         """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors."""
         tensors = self.processor.encode_pictures([post.image], [post.objects])
         pictures = {name: tensor[0] for name, tensor in tensors.items()}
-        return {"post": replace(post, rows=rows, owners=owners or [], pictures=pictures, image=None, objects=None)}
+        return {
+            "post": replace(post, rows=list(rows), owners=owners or [], pictures=pictures, image=None, objects=None)
+        }
 
     def batches(
         self, posts: list[Post], together: int = ROWS_TOGETHER
@@ -120,7 +142,7 @@ class PostPipeline(Pipeline):
         """Yield the rows of posts, in order, as (a list of (post, number of the row), the model's inputs)."""
         self.model.eval()  # a model that is being trained would give another answer each time
         rows = [(post, i) for post in range(len(posts)) for i, row in enumerate(posts[post].rows) if row is not None]
-        pictures = {}
+        pictures: dict[str, torch.Tensor] = {}
         if any(post.pictures for post in posts):
             known = next(post.pictures for post in posts if post.pictures)
             stacked = {
@@ -128,12 +150,12 @@ class PostPipeline(Pipeline):
                 for name, like in known.items()
             }
             if "visual_features" not in stacked:  # once for a post, however many rows it has
-                stacked["visual_features"] = self.model.base_model.get_visual_features(**stacked)
+                stacked["visual_features"] = self.model.get_visual_features(**stacked)
             pictures = {name: stacked[name] for name in ("visual_features", "image_mask")}
         for start in range(0, len(rows), together):
             part = rows[start : start + together]
-            texts = [posts[post].rows[i] for post, i in part]
-            texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in texts]
+            encoded = [posts[post].rows[i] or {} for post, i in part]
+            texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in encoded]
             batch = {name: tensor.to(self.device) for name, tensor in self.processor.pad(texts).items()}
             batch |= {name: tensor[[post for post, _ in part]] for name, tensor in pictures.items()}
             yield [(posts[post], i) for post, i in part], batch
@@ -144,12 +166,12 @@ class PostPipeline(Pipeline):
             for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
                 yield *row, scores
 
-    def _forward(self, model_inputs, **kwargs):
+    def _forward(self, model_inputs, **kwargs):  # type: ignore[override]
         posts = model_inputs["post"]  # a list where posts come in batches
         self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
         return {"post": posts}
 
-    def answer(self, posts: list[Post], **kwargs):
+    def answer(self, posts: list[Post], **options: Any) -> None:  # its own options, in each class
         """Fill in the `answers` of each post."""
         raise NotImplementedError
 
@@ -215,8 +237,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
 
     keys = ("text", "tokens", "image", "objects")
     example = 'pipe({"text": "Kobe lands in Paris", "image": "kobe.jpg"})'
+    model: I2SRMForTokenClassification
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self,
         aggregation_strategy=None,
         threshold=None,
@@ -248,25 +271,26 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             {**strategy, **options(threshold=threshold, ignore_labels=ignore_labels)},
         )
 
-    def preprocess(self, inputs, stride=None, max_length=None, **picture_options):
+    def preprocess(self, inputs, stride=None, max_length=None, **picture_options):  # type: ignore[override]
         post = self.load(inputs, **picture_options)
         rows, owners = self.processor.encode_windows([word.text for word in post.words], max_length, stride)
         return self.encode(post, rows, owners)
 
-    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):
+    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):  # type: ignore[override]
         self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
 
     @staticmethod
     def collect(posts: list[Post], rows: Iterable[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
         """The emissions (B, W, N) of the words of posts, each from the window that owns it, and their mask (B, W)."""
-        words = {id(post): [None] * len(post.words) for post in posts}
+        words: dict[int, dict[int, torch.Tensor]] = {id(post): {} for post in posts}
         for post, number, logits in rows:
             row = post.rows[number]
             positions = [position for position, first in enumerate(row["word_mask"]) if first]
             for word, position in enumerate(positions, row["first_word"]):
                 if post.owners[word] == number:
                     words[id(post)][word] = logits[position]
-        emissions = torch.nn.utils.rnn.pad_sequence([torch.stack(words[id(post)]) for post in posts], batch_first=True)
+        stacked = [torch.stack([words[id(post)][word] for word in range(len(post.words))]) for post in posts]
+        emissions = torch.nn.utils.rnn.pad_sequence(stacked, batch_first=True)
         mask = torch.tensor([[w < len(post.words) for w in range(emissions.shape[1])] for post in posts])  # (B, W)
         check_finite(emissions.cpu(), mask, lambda: [post.text for post in posts])
         return emissions, mask
@@ -274,7 +298,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     def read(self, posts, emissions, mask, aggregation_strategy="simple", return_all_scores=False):
         """Fill in what emissions of the words say."""
         tags = self.model.decode(emissions, mask)
-        names = self.model.config.id2label
+        names = label_names(self.model)
         if aggregation_strategy == "none":
             for post, ids, marginals in zip(posts, tags, self.model.marginals(emissions, mask).cpu(), strict=True):
                 post.answers = [
@@ -302,7 +326,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
                 if return_all_scores:
                     post.answers[-1]["scores"] = of_types
 
-    def postprocess(self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)):
+    def postprocess(  # type: ignore[override]
+        self, model_outputs, aggregation_strategy="simple", threshold=0.0, ignore_labels=("O",)
+    ):
         post = model_outputs["post"]
         answers = []
         for entity in post.answers:
@@ -345,10 +371,10 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
     {'label': '/per/loc/place_of_residence', 'score': 0.91}
     """
 
-    keys = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
+    keys: tuple[str, ...] = ("text", "tokens", "image", "objects", "head", "tail", "pairs")
     example = 'pipe({"text": "Kobe lands in Paris", "head": (0, 4), "tail": (14, 19), "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self,
         top_k=...,
         skip_long_pairs=None,
@@ -371,9 +397,12 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             {} if top_k is ... else {"top_k": top_k},
         )
 
-    def preprocess(self, inputs, skip_long_pairs=False, max_length=None, **picture_options):
+    def preprocess(  # type: ignore[override]
+        self, inputs, skip_long_pairs=False, max_length=None, **picture_options
+    ):
         post = self.load(inputs, **picture_options)
-        rows, known, tokens, pieces = [], None, [], []
+        rows: list[dict | None] = []
+        known, tokens, pieces = None, [], []
         for words, head, tail in self.find_pairs(post):
             if words is not known:
                 known, tokens = words, [word.text for word in words]
@@ -395,7 +424,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                 f"e.g. {self.example}"
             )
         try:
-            pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in pairs]
+            pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in cast(Iterable, pairs)]
         except (TypeError, ValueError):
             raise ValueError(
                 f"pairs={repr(pairs)[:60]} is not a list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
@@ -413,7 +442,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                     words, head, tail = split_pair(post.text, head, tail, self.word_splitting)
             yield words, head, tail
 
-    def answer(self, posts):
+    def answer(self, posts):  # type: ignore[override]
         for post in posts:
             post.answers = [None] * len(post.rows)
         for post, number, logits in self.run_rows(posts):
@@ -421,9 +450,9 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
             check_finite(logits[None], names=lambda post=post: [post.text])
             post.answers[number] = logits.softmax(-1)
 
-    def postprocess(self, model_outputs, top_k=0):
-        post, names = model_outputs["post"], self.model.config.id2label
-        answers = []
+    def postprocess(self, model_outputs, top_k=0):  # type: ignore[override]
+        post, names = model_outputs["post"], label_names(self.model)
+        answers: list[dict | list[dict] | None] = []
         for row, scores in zip(post.rows, post.answers, strict=True):
             if scores is None:
                 answers.append(None)
@@ -466,26 +495,33 @@ class MultimodalTextClassificationPipeline(MultimodalRelationClassificationPipel
     keys = ("text", "tokens", "image", "objects")
     example = 'pipe({"text": "what a day", "image": "kobe.jpg"})'
 
-    def _sanitize_parameters(self, top_k=..., max_length=None, **picture_options):
+    def _sanitize_parameters(  # type: ignore[override]
+        self, top_k=..., max_length=None, **picture_options
+    ):
         return super()._sanitize_parameters(top_k=top_k, skip_long_pairs=None, max_length=max_length, **picture_options)
 
-    def preprocess(self, inputs, max_length=None, **picture_options):
+    def preprocess(self, inputs, max_length=None, **picture_options):  # type: ignore[override]
         post = self.load(inputs, **picture_options)
         row = self.processor.encode_tokens([word.text for word in post.words], max_length=max_length)
         return self.encode(post, [row])
 
 
-def options(**values) -> dict:
+def label_names(model: I2SRMPreTrainedModel) -> dict[int, str]:
+    """The labels of a model by their ids."""
+    return {int(i): name for i, name in (model.config.id2label or {}).items()}
+
+
+def options(**values: object) -> dict[str, Any]:
     """The options that are not `None`."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def check_threshold(name: str, value):
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+def check_threshold(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
 
 
-def check_sub_tokens(**values):
+def check_sub_tokens(**values: object) -> None:
     for name, value in options(**values).items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
@@ -523,9 +559,8 @@ def entity_types(names: list[str]) -> list[str]:
 def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:
     """The tag ids of an entity of so many words."""
     ids = {name: i for i, name in names.items()}
-    inside = ids.get(f"I-{kind}", ids.get(kind))
-    begin = ids.get(f"B-{kind}", inside)
-    return [begin, *[begin if inside is None else inside] * (length - 1)]
+    inside = next(ids[name] for name in (f"I-{kind}", kind, f"B-{kind}") if name in ids)
+    return [ids.get(f"B-{kind}", inside), *[inside] * (length - 1)]
 
 
 __all__ = [

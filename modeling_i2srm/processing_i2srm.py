@@ -508,8 +508,8 @@ class I2SRMProcessor(ProcessorMixin):
     def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> Image.Image:
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
         allowed = self.allow_private_addresses if allow_private_addresses is None else allow_private_addresses
-        side = self._min_side()
-        return limit_aspect(load_picture(picture, self.max_pixels, min_side=side, allow_private_addresses=allowed))
+        most, side = self.max_pixels, self._min_side()
+        return limit_aspect(load_picture(picture, max_pixels=most, min_side=side, allow_private_addresses=allowed))
 
     def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
         """A picture at full size, which croppers get, and as `load_picture` gives it; it is read or downloaded once."""

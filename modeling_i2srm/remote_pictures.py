@@ -12,8 +12,9 @@ import string
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 MAX_REDIRECTS = 5
@@ -199,7 +200,7 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     def https_open(self, request):
         return self.open_with(_SecureConnection, request)
 
-    def open_with(self, connection: type, request):
+    def open_with(self, connection: "type[_Connection]", request: _Request) -> http.client.HTTPResponse:
         allowed = self.allowed
         if request.behind_proxy is not None:  # the proxy itself may well be near
             if not allowed:
@@ -213,7 +214,7 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
 
-class _Bounded:
+class _Socket(socket.socket):
     """A socket that waits until the deadline, not for some seconds from each byte to the next."""
 
     deadline = float("inf")
@@ -223,19 +224,25 @@ class _Bounded:
         return super().recv_into(*args, **kwargs)
 
 
-class _Socket(_Bounded, socket.socket):
-    pass
+class _SecureSocket(ssl.SSLSocket):
+    """As `_Socket`, encrypted."""
 
+    deadline = float("inf")
 
-class _SecureSocket(_Bounded, ssl.SSLSocket):
-    pass
+    def recv_into(self, *args, **kwargs):
+        self.settimeout(seconds_until(self.deadline))
+        return super().recv_into(*args, **kwargs)
 
 
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that was checked."""
 
-    def __init__(self, *args, deadline: float, allowed: bool, **kwargs):
-        super().__init__(*args, **kwargs)
+    # Of the base class, which says nothing of them: the host behind a proxy, and what connects to it.
+    _tunnel_host: str | None
+    _tunnel: Callable[[], None]
+
+    def __init__(self, host: str, port: int | None = None, *, deadline: float, allowed: bool, timeout: float):
+        super().__init__(host, port, timeout=timeout)
         self.deadline, self.allowed = deadline, allowed
 
     def connect(self):
@@ -253,7 +260,7 @@ class _SecureConnection(_Connection):
         context.sslsocket_class = _SecureSocket
         self.sock.settimeout(seconds_until(self.deadline))  # of the whole handshake
         self.sock = context.wrap_socket(self.sock, server_hostname=self._tunnel_host or self.host)
-        self.sock.deadline = self.deadline
+        cast(_SecureSocket, self.sock).deadline = self.deadline
 
 
 def _connect(host: str, port: int, deadline: float, allowed: bool) -> socket.socket:
@@ -272,9 +279,9 @@ def _connect(host: str, port: int, deadline: float, allowed: bool) -> socket.soc
     raise reason
 
 
-def _look_up(host: str, port: int | None, deadline: float, allowed: bool) -> list[tuple]:
+def _look_up(host: str | None, port: int | None, deadline: float, allowed: bool) -> list[tuple]:
     """The addresses of a host as `socket.getaddrinfo` gives them, unless one is not public and that is not allowed."""
-    answer = []
+    answer: list[list[tuple] | Exception] = []
 
     def ask():  # in a thread: it may take minutes, and takes no timeout
         try:
@@ -287,11 +294,12 @@ def _look_up(host: str, port: int | None, deadline: float, allowed: bool) -> lis
     thread.join(seconds_until(deadline))
     if not answer:
         raise TimeoutError
-    if isinstance(answer[0], Exception):
-        raise answer[0]
-    if not allowed and not all(is_public(address[0]) for *_, address in answer[0]):
+    addresses = answer[0]
+    if isinstance(addresses, Exception):
+        raise addresses
+    if not allowed and not all(is_public(address[0]) for *_, address in addresses):
         raise ValueError(
             f"{host!r} is, or leads to, an address that is not public, and such are not read from unless one says so: "
             "allow_private_addresses=True"
         )
-    return answer[0]
+    return addresses

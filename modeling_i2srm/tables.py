@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from typing import Any
 
 from .checks import is_missing
 
@@ -10,7 +11,7 @@ IMAGE_WORDS |= {"jpg", "jpeg", "png"}
 CROP_WORDS = {"objects", "objs", "crop", "crops", "regions"}
 
 
-def read_rows(inputs: object) -> object:
+def read_rows(inputs: Any) -> Any:  # tables of any library; none of them is imported here
     """A table as the list of its rows, each a dict without the empty cells (`None`, NaN); anything else as it is.
 
     Tables are the data frames of pandas and polars, and the tables and record batches of pyarrow. A column of them is

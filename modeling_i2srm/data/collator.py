@@ -124,7 +124,7 @@ class I2SRMDataCollator:
             logger.warning(f"post {row.get('id', '?')}: {lost} words do not fit and are left out; raise max_length")
         return {name: encoded[name] for name in TEXT_COLUMNS if name in encoded}
 
-    def _pictures(self, row: dict):
+    def _pictures(self, row: dict) -> tuple[object, list]:
         name = f"post {row.get('id', '?')}: image"
         image = self._load(single_picture(row.get("image"), name), row, "image")
         crops = None if is_absent(row.get("objects")) else row["objects"]
@@ -133,7 +133,7 @@ class I2SRMDataCollator:
         crops = [] if crops is None else [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(crops)]
         return image, [crop for crop in crops if crop is not None]
 
-    def _load(self, picture, row, name):
+    def _load(self, picture: object, row: dict, name: str) -> object:
         if is_absent(picture):
             return None
         try:

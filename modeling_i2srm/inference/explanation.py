@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 from ..crops import check_cropper
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, entity_types, tags_of
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, entity_types, label_names, tags_of
 from ..posts import Post
+from ..pretrained_model import I2SRMPreTrainedModel
 from .extraction import Entity, Extraction, Extractor, Relation, read_entities, spans_in_words
 
 TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...
@@ -145,10 +147,10 @@ class Explanation:
             lines.append(f"{printable(entity.word)}: {entity.entity} {entity.score:.2f}")
             lines += [f"  {why.describe_attention()}"] if self.pictures else []
             lines += [f"  {without.describe(entity)}" for without in why.without]
-        for relation, why in zip(extraction.relations, self.relations, strict=True):
+        for relation, reasons in zip(extraction.relations, self.relations, strict=True):
             head, tail = (printable(extraction.entities[n].word) for n in (relation.head, relation.tail))
             lines.append(f"{head}, {tail}: {relation.label} {relation.score:.2f}")
-            lines += [f"  {without.describe(relation)}" for without in why.without]
+            lines += [f"  {changed.describe(relation)}" for changed in reasons.without]
         return "\n".join(lines)
 
 
@@ -230,7 +232,7 @@ def explain(
     check_cropper(cropper)
     if cropper is not None:
         extractor = copy.copy(extractor)
-        extractor.cropper = cropper or None
+        extractor.cropper = cropper if callable(cropper) else None
     loaded = extractor.load(post)
     [extraction] = extractor.start([loaded])
     entities, pictures = explain_entities(extractor, loaded, extraction)
@@ -263,7 +265,7 @@ def explain_entities(
     explanations = []
     for number, (first, last) in enumerate(spans):
         window = full.owners[first]
-        row = full.rows[window]
+        row = full.rows[window] or {}
         positions = [position for position, is_first in enumerate(row["word_mask"]) if is_first]
         positions = positions[first - row["first_word"] : last - row["first_word"]]
         share = shares[window][:, :, positions].mean(-1)  # (L, 1+K)
@@ -285,7 +287,7 @@ def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction
         full, masked = mask_each(re, prepared["post"])
         re.answer([full, *masked.values()])
     extractor.add_relations(extraction, pairs, re.postprocess({"post": full}))
-    names, explanations = re.model.config.id2label, []
+    names, explanations = label_names(re.model), []
     ids = {label: i for i, label in names.items()}
     for relation in extraction.relations:
         row = pairs.index((relation.head, relation.tail))
@@ -305,9 +307,10 @@ def preprocessing(pipe: PostPipeline) -> dict:
 
 
 @contextmanager
-def eager_attention(model) -> Iterator[None]:
+def eager_attention(model: I2SRMPreTrainedModel) -> Iterator[None]:
     """Let a model's text encoder compute its attention weights one by one, the only way to see them."""
-    config = model.base_model.text_encoder.config
+    base: Any = model.base_model
+    config = base.text_encoder.config
     before = config._attn_implementation
     config._attn_implementation = "eager"
     try:
@@ -316,7 +319,7 @@ def eager_attention(model) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def picture_shares(model, attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def picture_shares(model: I2SRMPreTrainedModel, attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Sum attention weights over the text and over the prompt slots of each picture.
 
     Which slots are a picture's differs from head to head, as of `VisualPrompt.prefix_mask`.
@@ -329,7 +332,8 @@ def picture_shares(model, attentions: tuple[torch.Tensor, ...]) -> torch.Tensor:
         (L, 1+K, T) for each layer the shares of the text and of K = S/P pictures, averaged over the heads; they add up
         to 1.
     """
-    prompt = model.base_model.visual_prompt
+    base: Any = model.base_model
+    prompt = base.visual_prompt
     _, heads, length, width = attentions[0].shape
     pictures = (width - length) // prompt.prompt_length
     each = torch.eye(pictures, device=attentions[0].device)  # (K, K): one picture at a time
@@ -348,7 +352,7 @@ def mask_each(pipe: PostPipeline, post: Post) -> tuple[Post, dict[str, Post]]:
     if not post.pictures:
         return post, {}
     pictures = {name: tensor[None].to(pipe.device) for name, tensor in post.pictures.items()}
-    features = pipe.model.base_model.get_visual_features(**pictures)[0]
+    features = pipe.model.get_visual_features(**pictures)[0]
     mask = post.pictures["image_mask"]
     present = [int(slot) for slot in mask.nonzero()]
     masks = {}
@@ -371,23 +375,24 @@ def without_pictures(
         return []
     emissions, mask = ner.collect(posts, ner.run_rows(posts))
     ner.read(posts, emissions, mask)
-    names = ner.model.config.id2label
+    names = label_names(ner.model)
     types = entity_types(list(names.values()))
     requests = [(first, tags_of(kind, last - first, names)) for first, last in spans for kind in types]
-    answers = []
+    answers: list[list[dict]] = []
     for post, probabilities in zip(posts, ner.model.span_scores(emissions, mask, [requests] * len(posts)), strict=True):
         words = [entity["words"] for entity in post.answers]
         entities = read_entities(ner.postprocess({"post": post}))
         answers.append([])
         for number, (first, last) in enumerate(spans):
             scores = dict(zip(types, probabilities[number * len(types) :], strict=False))
-            best = max(scores, key=scores.get)
-            answer = {"entity": best, "score": scores[best], "found": False, "scores": scores, "instead": []}
+            best = max(scores, key=lambda kind: scores[kind])
+            instead: list[Entity] = []
+            answer = {"entity": best, "score": scores[best], "found": False, "scores": scores, "instead": instead}
             for (start, end), entity in zip(words, entities, strict=True):
                 if (start, end) == (first, last):
                     answer |= {"entity": entity.entity, "score": entity.score, "found": True}
                 elif start < last and first < end:
-                    answer["instead"].append(entity)
+                    instead.append(entity)
             answers[-1].append(answer)
     return answers
 

@@ -8,7 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice
+from typing import Any
 
+import torch
 from PIL import Image
 from transformers import pipeline
 
@@ -23,6 +25,7 @@ from ..pipeline_i2srm import (
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_threshold,
+    label_names,
 )
 from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
@@ -163,7 +166,7 @@ class Extraction:
         """The relations as (text of the head, relation, text of the tail)."""
         return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
 
-    def crops(self, picture, **options) -> list[Image.Image]:
+    def crops(self, picture: object, **options: Any) -> list[Image.Image]:  # the options of load_picture
         """The crops of `objects`, cut again from the picture of the post.
 
         Args:
@@ -178,7 +181,9 @@ class Extraction:
         >>> extraction = extractor(post)  # doctest: +SKIP
         >>> extraction.crops(post["image"])  # doctest: +SKIP
         """
-        whole = load_picture(picture, **options) if self.objects else None
+        if not self.objects:
+            return []
+        whole = load_picture(picture, **options)
         return [whole.crop(one.box) for one in self.objects]
 
 
@@ -227,13 +232,20 @@ class Extractor:
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.labels: dict[str, tuple[str, str] | None] = {}
         if re is not None:
-            names = set(re.model.config.id2label.values())
+            names = set(label_names(re.model).values())
             for label in names - no_relation_labels(names):
                 types = TYPED_LABEL.fullmatch(label)
                 self.labels[label] = (types[1].upper(), types[2].upper()) if types else None
 
     @classmethod
-    def from_pretrained(cls, ner: str, re: str | None = None, device=None, dtype="auto", **options) -> "Extractor":
+    def from_pretrained(
+        cls,
+        ner: str,
+        re: str | None = None,
+        device: int | str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        **options: Any,  # of `Extractor`
+    ) -> "Extractor":
         """Load both models from folders or Hub ids, for inference alone: batch-norm is folded into the convolutions.
 
         Args:
@@ -246,17 +258,18 @@ class Extractor:
         """
         classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
         tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
-        pipes = {}
-        for name, path in (("ner", ner), ("re", re)):
-            if path is None and name == "re":
+        pipes: dict[str, Any] = {}
+        make_pipeline: Callable = pipeline  # its types name the tasks of transformers alone
+        for name, path in {"ner": ner, "re": re}.items():
+            if name == "re" and path is None:
                 continue
             model = load_head(name, path, classes[name], dtype)
             processor = I2SRMProcessor.from_pretrained(path)
-            pipes[name] = pipeline(tasks[name], model=model, processor=processor, device=device)
-            fold_batch_norm(pipes[name].model)
+            pipes[name] = make_pipeline(tasks[name], model=model, processor=processor, device=device)
+            fold_batch_norm(model)
         return cls(**pipes, **options)
 
-    def __call__(self, posts, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
+    def __call__(self, posts: object, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
         """Extract from one post, a list or table of posts, or any other iterable of posts (then as an iterator).
 
         Args:
@@ -287,17 +300,17 @@ class Extractor:
         """Most crops of a post that a model sees."""
         return max(pipe.processor.num_objects for pipe in (self.ner, self.re) if pipe is not None)
 
-    def load(self, post: str | dict) -> Post:
+    def load(self, post: Post | str | Mapping) -> Post:
         """A post with its pictures read."""
-        options = {"on_image_error": self.on_image_error, "allow_private_addresses": self.allow_private_addresses}
-        loaded = self.ner.load(post, **options, for_cropper=self.cropper is not None)
+        loaded = self.ner.load(post, self.on_image_error, self.allow_private_addresses, self.cropper is not None)
         if isinstance(post, Mapping):
             loaded.image_name, loaded.crop_names = picture_names(post)
         return loaded
 
     def start(self, posts: list[Post]) -> list[Extraction]:
         """Let the cropper find the objects of loaded posts; return extractions without entities and relations."""
-        add_crops(posts, self.cropper)
+        if self.cropper is not None:
+            add_crops(posts, self.cropper)
         extractions = []
         for post in posts:
             objects = [FoundObject(**describe_crop(crop)) for crop in (post.crops or [])[: self.num_objects]]
@@ -371,7 +384,7 @@ class Extractor:
             spans = spans_in_words(post, entities)
         return replace(post, pairs=[(spans[head], spans[tail]) for head, tail in pairs])
 
-    def add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list):
+    def add_relations(self, extraction: Extraction, pairs: list[tuple[int, int]], answers: list) -> None:
         """Take the relations that the answers to pairs hold."""
         for (head, tail), best in zip(pairs, answers, strict=True):
             if best is None:
@@ -411,7 +424,9 @@ def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
     return str(image) if is_name(image) else None, [str(crop) for crop in crops] if named else []
 
 
-def load_head(name: str, path: str, model_class: type, dtype) -> I2SRMPreTrainedModel:
+def load_head(
+    name: str, path: object, model_class: type[I2SRMPreTrainedModel], dtype: str | torch.dtype
+) -> I2SRMPreTrainedModel:
     """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(

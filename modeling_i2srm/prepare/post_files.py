@@ -231,7 +231,7 @@ def read_table(
             header = check_header(path, line, cells)
             continue
         cells = cells[: len(header)] if not any(cells[len(header) :]) else cells  # Excel adds empty cells
-        encoding = undecodable("".join(cells))
+        encoding = undecodable(delimiter.join(cells))
         if len(cells) != len(header):
             problems.append(Problem(path.name, line, f"expected {len(header)} cells, got {len(cells)}"))
         elif encoding:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -357,7 +357,7 @@ def evaluate(
 @contextmanager
 def reading_no_pictures(trainer: I2SRMTrainer) -> Iterator[None]:
     """Make the collator of a trainer pass over the pictures of the rows."""
-    collator = trainer.data_collator
+    collator = cast(I2SRMDataCollator, trainer.data_collator)
     trainer.data_collator = replace(collator, use_images=False)
     try:
         yield

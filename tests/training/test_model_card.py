@@ -54,7 +54,7 @@ def test_metadata_is_what_the_hub_reads(tmp_path):
     assert yaml.safe_load(header)["model-index"][0]["name"].endswith("on posts")
 
 
-def test_the_example_names_the_folder_or_the_repository(tmp_path, monkeypatch):
+def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, monkeypatch):
     full = tmp_path / "run"
     assert f'model="{full.as_posix()}", trust_remote_code=True' in write(tmp_path).text
     monkeypatch.chdir(tmp_path)
@@ -155,9 +155,3 @@ def test_the_usage_example_runs(tmp_path, monkeypatch, capsys):
     )
     exec(code.replace(", trust_remote_code=True", ""), {})
     assert "trust_remote_code=True" in code and capsys.readouterr().out == "4\n"
-
-
-@pytest.mark.parametrize(("hub_model_id", "path"), [("user/tagger", "user/tagger"), (None, "run")])
-def test_the_usage_names_the_hub_only_where_the_model_went_there(tmp_path, hub_model_id, path):
-    card = write(tmp_path, hub_model_id=hub_model_id)
-    assert f'model="{path}"' in card.text
