@@ -420,8 +420,8 @@ def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
         return isinstance(picture, str) and not picture.startswith("data:")
 
     image, crops = post.get("image"), post.get("objects")
-    named = isinstance(crops, (list, tuple)) and all(map(is_name, crops))
-    return str(image) if is_name(image) else None, [str(crop) for crop in crops] if named else []
+    crops = crops if isinstance(crops, (list, tuple)) and all(map(is_name, crops)) else []
+    return str(image) if is_name(image) else None, [str(crop) for crop in crops]
 
 
 def load_head(
