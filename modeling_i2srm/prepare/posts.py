@@ -155,7 +155,9 @@ class Posts(PostsBuilder):
                 except READ_ERRORS as error:
                     self.problems.append(Problem(name, line, str(error)[:300]))
             self.lines[split] = good
-            entities = sum(tag.startswith("B-") for *_, row in good for tag in row.get("ner_tags", ()))
+            columns = [row.get("ner_tags") for *_, row in good]
+            tags = [str(tag) for column in columns if isinstance(column, list) for tag in column]
+            entities = sum(tag.startswith("B-") for tag in tags)
             if 2 * (cut := self.irregularities[split][CUT]) > entities:
                 self.notes.append(f"{split}: {cut} of {entities} entities cut words: are the offsets of these texts?")
         self.labels = wanted
