@@ -57,7 +57,7 @@ BAD = [
     (b'{"text": "   "}', "no words"),
     (b'{"text": 5}', "text=5 is not a str"),
     (b'{"tokens": ["a", 5]}', "not a list of words"),
-    (b'{"text": "a", "tokens": ["b"]}', "is not what text continues with"),
+    (b'{"text": "a", "tokens": ["b"]}', "tokens[0]='b' is not what text continues with"),
     (b'{"image": "pictures/0.png"}', "give one of them"),
     (b'{"text": "a", "lang": "en", "id": "L"}', "unknown keys 'lang'; posts have id, text, tokens, image, objects"),
     (b'{"text": "a", "image": "pictures/none.png"}', "No such file"),
