@@ -392,7 +392,7 @@ def test_rows(processor, rows, words):
         ({"text": "Kobe", "pad_to_multiple_of": -1}, "pad_to_multiple_of=-1"),
         ({"text": "Kobe", "pad_to_multiple_of": "8"}, "pad_to_multiple_of='8'"),
         ({"tokens": ["Kobe"], "ner_tags": ["O"], "label2id": ["O"]}, "label2id=['O']"),
-        ({"text": "Kobe", "images": [[None]]}, "type list"),
+        ({"text": "Kobe", "images": [[[1]]]}, "type int"),
     ],
 )
 def test_calls_of_the_processor(processor, call, words):
@@ -690,7 +690,7 @@ def test_rows_of_data_sets(tmp_path, name):
     good = PAIR if edit.keys() & {"head", "tail", "relation"} else POST
     folder = stored(tmp_path / "data", [good, {**good, "id": "p2", **edit}])
     task = MRE if good is PAIR else MNER
-    options = {"do_eval": False, "do_predict": False}
+    options = {"do_eval": False, "do_predict": False, "use_images": bool(edit.keys() & {"image", "objects"})}
     message = said(run_script, task, run_arguments(str(folder), str(tmp_path / "out"), **options))
     check_message(message, [f"run_{task.name}.py: ", *words])
 
@@ -745,7 +745,7 @@ SETTINGS = {
 def test_settings_of_training(tmp_path, name):
     given, words = SETTINGS[name]
     folder = stored(tmp_path / "data", [POST] * 4)
-    options = {"do_eval": False, "do_predict": False, **given}
+    options = {"do_eval": False, "do_predict": False, "use_images": False, **given}  # the posts have no pictures
     check_message(said(run_script, MNER, run_arguments(str(folder), str(tmp_path / "out"), **options)), words)
 
 
