@@ -307,7 +307,7 @@ def test_rows(processor, rows, words):
         ({"text": "Kobe", "pad_to_multiple_of": -1}, "pad_to_multiple_of=-1"),
         ({"text": "Kobe", "pad_to_multiple_of": "8"}, "pad_to_multiple_of='8'"),
         ({"tokens": ["Kobe"], "ner_tags": ["O"], "label2id": ["O"]}, "label2id=['O']"),
-        ({"text": "Kobe", "images": [[None]]}, "type list"),
+        ({"text": "Kobe", "images": [[[1]]]}, "type int"),
     ],
 )
 def test_calls_of_the_processor(processor, call, words):

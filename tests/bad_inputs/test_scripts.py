@@ -85,7 +85,7 @@ def test_rows_of_data_sets(tmp_path, name):
     good = PAIR if edit.keys() & {"head", "tail", "relation"} else POST
     folder = stored(tmp_path / "data", [good, {**good, "id": "p2", **edit}])
     task = MRE if good is PAIR else MNER
-    options = {"do_eval": False, "do_predict": False}
+    options = {"do_eval": False, "do_predict": False, "use_images": bool(edit.keys() & {"image", "objects"})}
     message = said(run_script, task, run_arguments(str(folder), str(tmp_path / "out"), **options))
     check_message(message, [f"run_{task.name}.py: ", *words])
 
@@ -140,7 +140,7 @@ SETTINGS = {
 def test_settings_of_training(tmp_path, name):
     given, words = SETTINGS[name]
     folder = stored(tmp_path / "data", [POST] * 4)
-    options = {"do_eval": False, "do_predict": False, **given}
+    options = {"do_eval": False, "do_predict": False, "use_images": False, **given}  # the posts have no pictures
     check_message(said(run_script, MNER, run_arguments(str(folder), str(tmp_path / "out"), **options)), words)
 
 

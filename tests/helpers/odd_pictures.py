@@ -2,7 +2,9 @@
 
 import gc
 import io
+import struct
 import warnings
+import zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +12,36 @@ import pytest
 from PIL import Image
 
 from modeling_i2srm.pictures import PictureError, load_picture
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def corners(size=(30, 20)):
+    """Black, with a red, green, blue and white corner, clockwise from the top left."""
+    width, height = size
+    image = Image.new("RGB", size)
+    for colour, x, y in ((RED, 0, 0), (GREEN, 1, 0), (BLUE, 1, 1), (WHITE, 0, 1)):
+        image.paste(colour, (x * width // 2, y * height // 2, (x + 1) * width // 2, (y + 1) * height // 2))
+    return image
+
+
+def png(width, height, depth, colour_type, rows, *chunks):
+    """A PNG written by hand, for what Pillow cannot write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    body = b"".join(chunk(kind, data) for kind, data in chunks) + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def exif(*entries):
+    """An EXIF block of (tag, type, value of 4 bytes), which need not make sense."""
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
+    for tag, kind, value in entries:
+        block += struct.pack("<HHI", tag, kind, 4 if kind == 2 else 1) + value
+    return block + bytes(4)
 
 
 def encode(image, format, **options):
