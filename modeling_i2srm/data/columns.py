@@ -58,6 +58,8 @@ def how_to_name(columns: Sequence[str], features: Mapping | None, missing: str) 
         return f'rename it, dataset.rename_column("{name}", "{missing}")'
     if missing == "tokens" and "text" in columns:
         return 'split the texts into words, dataset.map(lambda row: {"tokens": row["text"].split()})'
+    if missing == "ner_tags" and "entities" in columns:
+        return "turn the entities into tags: dataset_scripts/posts.py reads such posts"
     return f'if it has another name, dataset.rename_column("NAME", "{missing}")'
 
 

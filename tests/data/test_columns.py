@@ -38,6 +38,7 @@ def test_the_column_of_another_name_has_the_right_type(columns, missing, expecte
     ("task", "columns", "words"),
     [
         (MNER, {"text": ["Kobe lands"], "ner_tags": [[1, 0]]}, ['row["text"].split()']),
+        (MNER, {"tokens": [["Kobe"]], "entities": [["Kobe"]]}, ["dataset_scripts/posts.py"]),
         (MNER, {"words": [["Kobe"]], "labels": [[1]]}, ['"words", "tokens"', '"labels", "ner_tags"']),
         (MRE, {"tokens": [["Kobe"]], "label": ["met"]}, ['"NAME", "head"', '"NAME", "tail"', '"label", "relation"']),
         (CLASSIFICATION, {"tokens": [["Kobe"]], "target": [1]}, ['"target", "label"']),
