@@ -1,15 +1,13 @@
 """Finds the pictures that a user's posts name, and decodes those that are part of the row."""
 
-import base64
-import binascii
 import hashlib
 import os
 import tempfile
 from collections import Counter
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
-from urllib.parse import unquote_to_bytes
 
+from ..remote_pictures import decode_data_uri
 from .picture_files import MAX_BYTES, PictureFolder, folders_below
 
 OUTSIDE = "pictures outside of the picture folder, not read (--image_dir)"
@@ -74,8 +72,9 @@ class PictureFinder:
     def decode(self, uri: str, counts: Counter) -> tuple[str, Path | None]:
         """Write the picture of a `data:` URI to a temporary file; it is named after its content."""
         name = f"data:{hashlib.sha256(uri.encode(errors='replace')).hexdigest()[:16]}"
-        content = decode_data_uri(uri)
-        if content is None:
+        try:
+            content = decode_data_uri(uri, MAX_BYTES)
+        except ValueError:  # broken or too large
             counts["pictures as data: URIs that cannot be decoded"] += 1
             return name, None
         counts["pictures as data: URIs, decoded"] += 1
@@ -84,18 +83,6 @@ class PictureFinder:
         if not path.exists():
             path.write_bytes(content)
         return name, path
-
-
-def decode_data_uri(uri: str) -> bytes | None:
-    """Return the content of a `data:` URI, `None` if it is damaged or larger than a picture may be."""
-    head, comma, content = uri.partition(",")
-    if not comma or len(content) > 4 * MAX_BYTES // 3 + 4:
-        return None
-    try:
-        raw = unquote_to_bytes(content)
-        return base64.b64decode(raw, validate=True) if head.lower().endswith(";base64") else raw
-    except (binascii.Error, ValueError):
-        return None
 
 
 def find_file(base: Path, name: str, counts: Counter) -> Path | None:

@@ -10,7 +10,7 @@ from raw_files import jpeg, picture, read_report, read_stored, write
 
 from modeling_i2srm.prepare import report as report_module
 from modeling_i2srm.prepare.picture_files import MAX_BYTES
-from modeling_i2srm.prepare.post_pictures import PictureFinder, PictureTree, decode_data_uri, find_file
+from modeling_i2srm.prepare.post_pictures import PictureFinder, PictureTree, find_file
 from modeling_i2srm.prepare.posts import main
 
 
@@ -79,14 +79,19 @@ def test_pictures_in_the_row_are_decoded(tmp_path):
     [
         ("data:,a%20b", b"a b"),
         ("data:text/plain;charset=x;base64,YQ==", b"a"),
+        ("DATA:image/png;base64,Y Q==", b"a"),
         ("data:;base64,YQ", None),
-        ("data:image/png;base64,Y Q==", None),
         ("data:", None),
         ("data:;base64," + "A" * (4 * MAX_BYTES // 3 + 8), None),
     ],
 )
-def test_data_uris(uri, content):
-    assert decode_data_uri(uri) == content
+def test_data_uris(tmp_path, uri, content):
+    counts = Counter()
+    finder = PictureFinder(tmp_path)
+    _, path = finder.find(uri, counts)
+    assert (path and path.read_bytes()) == content
+    kind = "that cannot be decoded" if content is None else "decoded"
+    assert counts == {f"pictures as data: URIs, {kind}".replace("URIs, that", "URIs that"): 1}
 
 
 def test_odd_names_have_no_hint(tmp_path):
