@@ -30,7 +30,7 @@ def check_picture_columns(
         where: the data set or split, for messages.
         names: of the columns.
         use_images: whether pictures are asked for; `None` where they are read if there are any.
-        turn_off: how to continue without pictures, for messages.
+        turn_off: the call that leaves pictures out, for messages.
         known: other columns that are read.
 
     Raises:
@@ -54,7 +54,7 @@ def check_picture_columns(
                 otherwise = f'rows.remove_columns("{name}")' if read else turn_off
                 raise ValueError(
                     f"{where}: there is no column {target!r}, and the column {name!r} is not read. If it holds the "
-                    f'{what}: rows.rename_column("{name}", "{target}"); to continue without it: {otherwise}'
+                    f'{what}: rows.rename_column("{name}", "{target}"); to leave it out: {otherwise}'
                 )
     if not read:
         if use_images:
