@@ -257,9 +257,7 @@ class I2SRMProcessor(ProcessorMixin):
     def _special_ids(self) -> tuple[int, int]:
         ids = self.tokenizer("", **AS_WORDS)["input_ids"]
         if len(ids) != 2:
-            raise ValueError(
-                f"{type(self.tokenizer).__name__} frames a text with {len(ids)} special tokens, expected 2"
-            )
+            raise ValueError(f"{type(self.tokenizer).__name__} adds {len(ids)} special tokens to a text, expected 2")
         return tuple(ids)
 
     def _limit(self, max_length: int | None) -> int:
@@ -597,8 +595,4 @@ def pil_backed(image_processor):
     return image_processor if twin is None else twin(**image_processor.to_dict())
 
 
-__all__ = [
-    "I2SRMProcessor",
-    "pil_backed",
-    "resnet_image_processor",
-]
+__all__ = ["I2SRMProcessor", "pil_backed", "resnet_image_processor"]
