@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import gc  # noqa: E402
 import io  # noqa: E402
 import logging  # noqa: E402
 import threading  # noqa: E402
@@ -23,6 +24,12 @@ from modeling_i2srm import I2SRMProcessor  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of every later collection of garbage: trainings start one, and it takes a while."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
