@@ -11,6 +11,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import gc  # noqa: E402
 import io  # noqa: E402
 import logging  # noqa: E402
+import sys  # noqa: E402
 import threading  # noqa: E402
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -38,6 +39,19 @@ def deterministic():
         logging.getLogger(name).setLevel(logging.NOTSET)  # the scripts set some
     torch.set_num_threads(1)
     set_seed(0)
+
+
+@pytest.fixture
+def curves():
+    """A test that takes this has its runs draw their training curves."""
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request, monkeypatch):
+    """Runs do not draw training curves where no test looks at them: it takes as long as half of a small training."""
+    run = sys.modules.get("modeling_i2srm.training.run")
+    if run and "curves" not in request.fixturenames:
+        monkeypatch.setattr(run, "draw_training_curves", lambda *_: None)
 
 
 @pytest.fixture

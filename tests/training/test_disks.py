@@ -12,17 +12,8 @@ from tiny_steps import run
 
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
-from modeling_i2srm.prepare.builder import write_parquet
-from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.support.faults import RunError
 from modeling_i2srm.training.checkpoints import last_whole_checkpoint
-
-
-@pytest.fixture(scope="module")
-def posts(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("posts") / "posts"
-    write_parquet(VisualPosts, folder, train=24, validation=8, test=10)
-    return str(folder)
 
 
 @pytest.fixture

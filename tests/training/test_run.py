@@ -24,7 +24,7 @@ from modeling_i2srm.training.trainer import I2SRMTrainer
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
+def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys, curves):
     out = tmp_path / "out"
     results = run(posts, out, compare_text_only=True, report_to="tensorboard", max_length=120)
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
