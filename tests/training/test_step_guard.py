@@ -75,7 +75,7 @@ def test_the_step_the_part_and_the_rows_are_named(posts, tmp_path, monkeypatch, 
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_steps_are_skipped_and_counted_also_by_a_run_that_goes_on(posts, tmp_path, monkeypatch, batches):
+def test_steps_are_skipped_and_counted_also_by_a_run_that_is_resumed(posts, tmp_path, monkeypatch, batches):
     spoil(monkeypatch, "mixup_loss", at=(0, 2, 4), value=float("inf"))
     with pytest.raises(RunError, match=r"step 5: mixup_loss inf.*2 such steps were skipped.*_finite_steps 10"):
         run(posts, tmp_path, skip_non_finite_steps=2)
