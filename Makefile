@@ -144,7 +144,7 @@ report: $(VENV)/.dev  ## run a reduced set of the studies and write docs/report.
 .PHONY: dist
 dist: $(VENV)/.dev  ## build wheel and source distribution into dist/ and test them
 	rm -rf dist
-	I2SRM_DIST_DIR=dist $(BIN)/python -m pytest -q tests/project/test_distribution.py
+	I2SRM_DIST_DIR=dist $(BIN)/python -m pytest -q -m 'slow or not slow' tests/project/test_distribution.py
 
 .PHONY: clean
 clean:  ## remove the virtual environment, data, runs and built documentation

@@ -8,8 +8,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import gc  # noqa: E402
 import io  # noqa: E402
 import logging  # noqa: E402
+import sys  # noqa: E402
 import threading  # noqa: E402
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -25,12 +27,31 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
 
 
+def pytest_collection_finish():
+    """Leave what is imported out of every later collection of garbage: trainings start one, and it takes a while."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def deterministic():
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("modeling_i2srm")]:
         logging.getLogger(name).setLevel(logging.NOTSET)  # the scripts set some
     torch.set_num_threads(1)
     set_seed(0)
+
+
+@pytest.fixture
+def curves():
+    """A test that takes this has its runs draw their training curves."""
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request, monkeypatch):
+    """Runs do not draw training curves where no test looks at them: it takes as long as half of a small training."""
+    run = sys.modules.get("modeling_i2srm.training.run")
+    if run and "curves" not in request.fixturenames:
+        monkeypatch.setattr(run, "draw_training_curves", lambda *_: None)
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts
         assert {path.name: path.read_text() for path in folder.glob("*.py")} == code
 
 
+@pytest.mark.slow  # two processes; the fast suite loads a pushed model in tests/training/test_push_to_hub.py
 def test_a_hub_serves_every_revision(site, tmp_path, parts, picture, expected):
     pushing = """
 import sys

@@ -3,21 +3,21 @@
 A row of a table is an input, a door and what has to come. `make.py` makes the inputs.
 """
 
+import contextlib
 import json
 import math
 import resource
 import signal
-import subprocess
-import sys
+from functools import partial
+from pathlib import Path
 
+import forked
 import make
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from refusals import ROOT, assert_ours, listed, refused
-from tiny import (
-    tiny_processor,
-)
+from refusals import assert_ours, listed, refused
+from tiny import SENTENCES, noise, tiny_processor
 
 from modeling_i2srm import I2SRMProcessor
 from modeling_i2srm.data.collator import I2SRMDataCollator
@@ -177,49 +177,27 @@ def shared_processor() -> I2SRMProcessor:
     return _shared[0]
 
 
-LONG = """
-import resource, sys
-sys.path[:0] = [{tests!r}, {helpers!r}]
-import conftest, tiny
-from pathlib import Path
-from modeling_i2srm.pictures import PictureError
-pipe = tiny.tiny_pipeline("relations")
-text = " ".join(tiny.SENTENCES[i % 4] for i in range(9_300))
-assert len(text.split()) > 99_000
-pipe({{"text": "Kobe in Paris", "head": (0, 4), "tail": (8, 13), "image": tiny.noise()}})
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sorted(Path({folder!r}).iterdir()):
-    try:
-        pipe.processor.load_picture(path)
-    except PictureError:
-        pass
-assert tuple(pipe.processor(text=text)["input_ids"].shape) == (1, 64)
-assert pipe({{"text": text, "head": (0, 2), "tail": (3, 16)}})["words_left_out"] > 90_000
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
+def read_bombs_and_long_texts(pipe, folder: Path):
+    """Print by how many MB the most memory that was ever used has grown."""
+    resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
+    text = " ".join(SENTENCES[i % 4] for i in range(9_300))
+    assert len(text.split()) > 99_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path in sorted(folder.iterdir()):
+        with contextlib.suppress(PictureError):
+            pipe.processor.load_picture(path)
+    assert tuple(pipe.processor(text=text)["input_ids"].shape) == (1, 64)
+    assert pipe({"text": text, "head": (0, 2), "tail": (3, 16)})["words_left_out"] > 90_000
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
-def test_bombs_and_100_000_words_take_little_memory(pictures):
+def test_bombs_and_100_000_words_take_little_memory(relate, pictures, tmp_path):
     """In a process of its own, whose address space is bounded too."""
-    script = LONG.format(
-        tests=str(ROOT / "tests"),
-        helpers=str(ROOT / "tests/helpers"),
-        folder=str(pictures["bomb.png"].parent),
-    )
-
-    def bound():
-        resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
-
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        capture_output=True,
-        text=True,
-        preexec_fn=bound,  # noqa: PLW1509
-        cwd=ROOT,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert float(run.stdout.split()[-1]) < 400  # MB; the words and their tokens are 170 of them
+    relate({"text": "Kobe in Paris", "head": (0, 4), "tail": (8, 13), "image": noise()})
+    work = partial(read_bombs_and_long_texts, relate, pictures["bomb.png"].parent)
+    done = forked.run(work, tmp_path / "printed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.split()[-1]) < 400  # MB; the words and their tokens are 170 of them
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """encoding.py: posts encoded in batches are those encoded one by one, and cached as long as nothing changes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from tiny import (
     roberta_tokenizer,
     sentencepiece_tokenizer,
     slow_tokenizer,
+    tiny_config,
     tiny_processor,
 )
 
+from modeling_i2srm import I2SRMForTokenClassification, VisualFeatureCache
 from modeling_i2srm.data.dataset import encode_split, posts_pieces
 from modeling_i2srm.prepare.builder import mre_features
 from modeling_i2srm.training.tasks import MNER, MRE
@@ -78,21 +81,29 @@ import json, sys
 sys.path[:0] = {paths!r}
 import conftest
 from encoded_files import encode_files
-print("FILES", json.dumps(encode_files({data!r}, {processor!r})))
+from modeling_i2srm import I2SRMForTokenClassification, I2SRMProcessor, VisualFeatureCache
+model, processor = (kind.from_pretrained({saved!r}) for kind in (I2SRMForTokenClassification, I2SRMProcessor))
+print("FILES", json.dumps(encode_files({data!r}, {saved!r})))
+print("FOLDER", VisualFeatureCache.for_model({cache!r}, model, processor).folder.name)
 """
 
 
-def test_encoded_text_is_found_again_in_another_process(data, tmp_path):
+def test_encoded_text_and_features_are_found_again_in_another_process(data, tmp_path):
     processor = tiny_processor(max_length=40)
     (first,) = encode_files(data, processor)
-    processor.save_pretrained(tmp_path / "processor")
+    model = I2SRMForTokenClassification(tiny_config())
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "saved")
     written = Path(first).stat().st_mtime_ns
     paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/helpers")]
-    script = ANOTHER_PROCESS.format(paths=paths, data=data, processor=str(tmp_path / "processor"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    cache = str(tmp_path / "features")
+    script = ANOTHER_PROCESS.format(paths=paths, data=data, saved=str(tmp_path / "saved"), cache=cache)
+    environment = {**os.environ, "PYTHONHASHSEED": "5"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FILES")]
-    assert json.loads(line.removeprefix("FILES")) == [first]
+    printed = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("FILES", "FOLDER")))
+    assert json.loads(printed["FILES"]) == [first]
+    assert printed["FOLDER"] == VisualFeatureCache.for_model(cache, model, processor).folder.name
     assert Path(first).stat().st_mtime_ns == written
 
 

@@ -207,21 +207,6 @@ def test_the_tasks_share_a_folder(tmp_path, computed):
     assert first.folder == second.folder and computed == [5]
 
 
-def test_the_folder_is_the_same_in_another_process_and_after_saving(tmp_path):
-    model, processor = tiny_model(), tiny_processor()
-    model.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    code = (
-        "import sys; from modeling_i2srm import *; from modeling_i2srm import VisualFeatureCache as C\n"
-        f"model = I2SRMForTokenClassification.from_pretrained({str(tmp_path / 'model')!r})\n"
-        f"processor = I2SRMProcessor.from_pretrained({str(tmp_path / 'model')!r})\n"
-        f"print(C.for_model({str(tmp_path / 'cache')!r}, model, processor).folder.name)"
-    )
-    environment = {**os.environ, "PYTHONHASHSEED": "5", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
-    assert done.stdout.strip() == VisualFeatureCache.for_model(tmp_path / "cache", model, processor).folder.name
-
-
 def test_a_killed_run_is_taken_up_again(tmp_path, computed, monkeypatch):
     monkeypatch.setattr(cached_pictures, "SHARD_PICTURES", 2)
     write = VisualFeatureCache._write

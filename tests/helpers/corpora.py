@@ -64,5 +64,6 @@ def strays(output: Path) -> list[str]:
     return [path.name for path in output.rglob("*") if path.name.endswith(".tmp")]
 
 
-def script(*given) -> list[str]:
-    return [str(ROOT / "examples" / "extract.py"), *map(str, given)]
+def script(*given) -> list:
+    """The path of the script, and its arguments."""
+    return [ROOT / "examples" / "extract.py", *given]

@@ -1,31 +1,27 @@
-"""Training with small models, alone or in two processes: torchrun --nproc_per_node 2 two_processes.py FOLDER.
+"""Training with small models, alone or in two processes.
 
-Each of `CASES` is trained and its weights, its log and its predictions are written to FOLDER. Nothing is random but the
-draws of AttnMixup. The weights are float64, so that little is rounded but the losses.
+`main` trains each of `CASES` and writes its weights, its log and its predictions. Nothing is random but the draws of
+AttnMixup. The weights are float64, so that little is rounded but the losses.
 """
 
 import json
-import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors.torch import save_file
+from tiny import CHECKPOINTING, RELATIONS, tiny_config, tiny_processor
+from tiny_rows import rows
 
-import conftest  # noqa: E402, F401  # offline, one thread
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from tiny import CHECKPOINTING, RELATIONS, tiny_config, tiny_processor  # noqa: E402
-from tiny_rows import rows  # noqa: E402
-
-from modeling_i2srm import (  # noqa: E402
+from modeling_i2srm import (
     I2SRMDataCollator,
     I2SRMForRelationClassification,
     I2SRMForTokenClassification,
     I2SRMTrainer,
     I2SRMTrainingArguments,
 )
-from modeling_i2srm.training.run import end_processes  # noqa: E402
+from modeling_i2srm.training.run import end_processes
 
 JOINT = 6  # rows of a step
 SPOILED = "4"  # id of a row
@@ -136,7 +132,8 @@ def evaluate_stream(folder: Path, processes: int) -> dict:
 
 
 def main(folder: Path):
-    rank = torch.distributed.is_torchelastic_launched() and int(torch.distributed.get_node_local_rank())
+    """What each of the two processes does."""
+    rank = int(torch.distributed.get_node_local_rank())
     for name in CASES:
         weights, log, predictions, loss = train(name, folder, processes=2)
         save_file(weights, folder / f"{name}-{rank}.safetensors")
@@ -147,7 +144,3 @@ def main(folder: Path):
     if rank == 0:
         (folder / "stream.json").write_text(json.dumps(stream))
     end_processes()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -135,7 +135,7 @@ def test_a_post_whose_logits_are_not_finite_is_listed(tmp_path, models):
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no memory"), RuntimeError("device assert")]
 )
-def test_what_is_no_posts_fault_stops_the_run_which_then_goes_on(tmp_path, extractor, error):
+def test_an_error_of_no_post_stops_the_run_which_is_then_resumed(tmp_path, extractor, error):
     path = write_jsonl(tmp_path / "in", 12)
     failing = Fails(extractor.ner, extractor.re)
     failing.error = error

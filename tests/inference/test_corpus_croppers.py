@@ -97,7 +97,7 @@ def detector(tmp_path_factory) -> str:
     return save_sure_detector(tmp_path_factory.mktemp("detector"))
 
 
-def test_the_script_crops_and_goes_on_with_the_same_detector_alone(tmp_path, models, extractor, detector):
+def test_the_script_crops_and_is_resumed_with_the_same_detector_alone(tmp_path, models, extractor, detector):
     path, output, warn = write_pictures(tmp_path / "in"), tmp_path / "out", {"on_image_error": "warn"}
     words = ["--input", path, "--output", output, "--ner", models[0], "--re", models[1], "--on_image_error", "warn"]
     words += ["--detector", detector, "--detector_threshold", 0.4, "--use_cpu", "true", "--shard_size", 5]

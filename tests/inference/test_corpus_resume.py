@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 from corpora import ROOT, arguments, errors, results, script, strays, write_jsonl
 
@@ -25,7 +26,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "
 TORCHRUN += ["--rdzv_endpoint", "localhost:0"]
 
 
-def test_a_run_that_is_killed_goes_on_with_two_processes_to_the_same_results(tmp_path, models, extractor):
+def test_a_killed_run_is_resumed_with_two_processes_to_the_same_results(tmp_path, models, extractor):
     path = write_jsonl(tmp_path / "in", 200)
     data = path.read_text().splitlines()
     data[120] = data[199] = '{"text": ""}'
@@ -37,21 +38,19 @@ def test_a_run_that_is_killed_goes_on_with_two_processes_to_the_same_results(tmp
     settings |= {"shard_size": 999, "batch_size": 4, "disable_tqdm": True}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     command = script(tmp_path / "settings.json", "--shard_size", 5)  # the command line wins
-    process = subprocess.Popen([sys.executable, *command], env=ENVIRONMENT, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(output.glob("done/part-*")) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process = forked.start(forked.script(*command), tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list(output.glob("done/part-*")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    assert forked.finish(process, tmp_path / "killed").returncode == -signal.SIGKILL
     done = {path.name for path in output.glob("done/part-*")}
     assert 0 < len(done) < 40 and not (output / "summary.json").exists()
     times = {name: (output / "done" / name).stat().st_mtime_ns for name in done}
     (output / ".part-00039.jsonl.0123abcd.tmp").write_text("half a po")  # as another moment would have left
 
-    resumed = subprocess.run([*TORCHRUN, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    first, second = forked.run_together(forked.script(*command), tmp_path / "resumed")
+    assert first.returncode == second.returncode == 0, first.stderr[-3000:] + second.stderr[-3000:]
     assert results(output) == results(whole)
     assert {name: (output / "done" / name).stat().st_mtime_ns for name in done} == times  # not done again
     summary = json.loads((output / "summary.json").read_text())
@@ -61,8 +60,8 @@ def test_a_run_that_is_killed_goes_on_with_two_processes_to_the_same_results(tmp
     )
     assert [error["row"] for error in errors(output)] == [121, 200]
     assert strays(output) == []
-    assert f"40 parts, {len(done)} of them done already" in resumed.stderr
-    assert "posts per second" in resumed.stdout and resumed.stdout.count("results:") == 1
+    assert f"40 parts, {len(done)} of them done already" in first.stderr
+    assert "posts per second" in first.stdout and (first.stdout + second.stdout).count("results:") == 1
 
 
 @pytest.mark.slow
@@ -71,12 +70,12 @@ def test_two_processes_end_together_where_the_main_one_refuses(tmp_path, models)
     given = ["--input", path, "--output", tmp_path / "out", "--ner", models[0], "--threshold"]
     extract_corpus(arguments(path, tmp_path / "out", (models[0],), threshold=0.5))
     done = subprocess.run(
-        [*TORCHRUN, *script(*given, "0.1")], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        [*TORCHRUN, *map(str, script(*given, "0.1"))], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode != 0 and done.stderr.count("--threshold 0.5 there, 0.1 here") == 1
 
 
-def test_a_full_disk_leaves_a_state_to_go_on_from(tmp_path, extractor, monkeypatch):
+def test_a_run_is_resumed_after_a_full_disk(tmp_path, extractor, monkeypatch):
     path = write_jsonl(tmp_path / "in", 23)
     extract_corpus(arguments(path, tmp_path / "whole"), extractor)
     calls, move = [], os.replace

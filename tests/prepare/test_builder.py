@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import datasets
+import forked
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,23 +124,20 @@ def write_slow_posts(root: Path, count: int = 60) -> Path:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
-def test_a_killed_run_is_simply_started_again(tmp_path):
+def test_a_killed_run_is_simply_started_again(tmp_path, tmp_path_factory):
     raw, output = tmp_path / "raw", tmp_path / "out"
     write(raw / "train.jsonl", '{"text": "old"}\n')
     posts.main(["--data_dir", str(raw), "--output_dir", str(output)])
     earlier = read_all(output)
     write_slow_posts(raw)
-    command = [sys.executable, str(SCRIPTS / "posts.py"), "--data_dir", str(raw), "--output_dir", str(output)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    prefix = f".out-{socket.gethostname()}-{process.pid}-"
-    try:
-        deadline = time.monotonic() + 60
-        while not any(name.startswith(prefix) for name in names_in(tmp_path)):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    printed = tmp_path_factory.mktemp("printed") / "posts"
+    process = forked.start(lambda: posts.main(["--data_dir", str(raw), "--output_dir", str(output)]), printed)
+    prefix = f".out-{socket.gethostname()}-{process}-"
+    deadline = time.monotonic() + 60
+    while not any(name.startswith(prefix) for name in names_in(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    assert forked.finish(process, printed).returncode == -signal.SIGKILL
     assert read_all(output) == earlier
     assert [name for name in names_in(tmp_path) if name.startswith(prefix)]
 

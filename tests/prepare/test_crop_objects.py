@@ -250,7 +250,7 @@ def test_a_broken_disk_is_no_fault_of_a_picture(tmp_path, detectors, relations, 
     assert names_in(tmp_path) == ["detectors.log", "detectors.py", "out", "out.html"]
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_result(tmp_path, detectors, relations, monkeypatch):
+def test_a_killed_run_is_resumed_with_the_same_result(tmp_path, detectors, relations, monkeypatch):
     monkeypatch.setattr(crop_shards, "SHARD", 8)
     whole = read_all(crop(relations, tmp_path / "whole" / "out", detectors).parent)
     folder = tmp_path / "killed"

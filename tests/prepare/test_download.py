@@ -306,7 +306,7 @@ def test_timeout(server, tmp_path):
     refused(server, tmp_path, "timed out", f"keeps {HALF} bytes", timeout=0.2, retries=0)
 
 
-def test_every_retry_goes_on_where_the_last_one_ended(server, tmp_path):
+def test_every_retry_is_resumed_where_the_last_one_ended(server, tmp_path):
     server.script = [cut_at(1000), cut_at(1000), cut_at(250_000)]
     fetch(server.file(), tmp_path, retries=3)
     assert files_in(tmp_path) == {NAME: BODY}
@@ -571,7 +571,7 @@ def test_fetch_all(server, tmp_path):
     assert files_in(tmp_path) == dict.fromkeys(("train.txt", "valid.txt", "test.txt"), BODY)
 
 
-def test_fetch_all_goes_on_and_reports_every_failure(server, tmp_path):
+def test_fetch_all_continues_and_reports_every_failure(server, tmp_path):
     files = [server.file(name) for name in ("train.txt", "valid.txt", "test.txt")]
     server.script = [status(404), whole, status(503)]
     with pytest.raises(DownloadError) as caught:

@@ -1,10 +1,9 @@
 """The Twitter-2015 script: layouts and editions are told apart, every post is kept, pictures are taken as they are."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from raw_files import (
     TEXT_FILES,
@@ -336,19 +335,12 @@ def test_each_data_set_is_written_and_scripts_run_by_themselves(tmp_path, monkey
     }
     raws |= {"mnre": write_hvpnet_mnre(tmp_path / "c"), "posts": write_posts(tmp_path / "d")}
     write(tmp_path / "e/train.jsonl", '{"text": "fine"}\nbroken\n')
-    # A new process imports torch, which takes seconds: only two scripts run in one.
     scripts = {
         "mnre": ["mnre.py", "--data_dir", str(raws["mnre"])],
         "strict": ["posts.py", "--data_dir", str(tmp_path / "e"), "--output_dir", "data/strict", "--strict"],
     }
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, str(SCRIPTS / command[0]), *command[1:]],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
+    done = {
+        name: forked.run(forked.script(SCRIPTS / command[0], *command[1:], cwd=tmp_path), tmp_path / name)
         for name, command in scripts.items()
     }
     monkeypatch.chdir(tmp_path)
@@ -356,14 +348,13 @@ def test_each_data_set_is_written_and_scripts_run_by_themselves(tmp_path, monkey
     for name, module in (("twitter2015", twitter2015), ("twitter2017", twitter2017), ("posts", posts)):
         module.main(["--data_dir", str(raws[name])])
         printed[name] = capsys.readouterr().out
-    done = {name: (*process.communicate(), process.returncode) for name, process in processes.items()}
-    printed["mnre"], errors, code = done["mnre"]
-    assert code == 0, errors
+    printed["mnre"] = done["mnre"].stdout
+    assert done["mnre"].returncode == 0, done["mnre"].stderr
     for name in raws:
         assert f"dataset: {name}\n" in printed[name] and f"wrote data/{name} (" in printed[name]
         assert read_report(tmp_path / "data" / name)["splits"]["train"]["posts"] == 3
-    _, errors, code = done["strict"]
-    assert code == 1 and not (tmp_path / "data/strict").exists()
+    errors = done["strict"].stderr
+    assert done["strict"].returncode == 1 and not (tmp_path / "data/strict").exists()
     last = errors[errors.index("posts.py: ") :]
     assert last.startswith("posts.py: 1 lines cannot be read:\n  train.jsonl, line 2: ") and "Traceback" not in errors
 

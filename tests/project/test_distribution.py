@@ -215,6 +215,7 @@ def test_without_extras_a_checkpoint_answers(site, tmp_path):
         assert message.startswith(f"{name} needs ") and message.endswith(f": pip install 'modeling-i2srm[{extra}]'")
 
 
+@pytest.mark.slow  # imports all packages of the extras in a new process; make dist runs it
 def test_with_its_extras_everything_public_imports(wheel, tmp_path):
     site = install(wheel, tmp_path / "site", "train", "onnx")
     found, modules = run(site, tmp_path, IMPORTING)

@@ -73,14 +73,26 @@ except datasets.exceptions.DatasetNotFoundError as error:
 print(json.dumps(result))
 """
 
+# Each in a fork of one process: importing torch takes seconds, and knows no Hub.
 FAILING = """
-import json, sys
-from modeling_i2srm.prepare.push import push_folder
+import json, os, sys
+import torch, torch._dynamo, torch.distributed.tensor, scipy.optimize
 
-try:
-    push_folder(sys.argv[1], sys.argv[2], private=len(sys.argv) > 3)
-except Exception as error:
-    print(json.dumps([isinstance(error, ValueError), isinstance(error, OSError), str(error)]))
+folder, cases = sys.argv[1], json.loads(sys.argv[2])
+for repo_id, private, environment in cases:
+    if os.fork():
+        assert os.wait()[1] == 0
+        continue
+    os.environ.clear()
+    os.environ.update(environment)
+    from modeling_i2srm.prepare.push import push_folder
+
+    try:
+        push_folder(folder, repo_id, private=private)
+    except Exception as error:
+        print(json.dumps([isinstance(error, ValueError), isinstance(error, OSError), str(error)]), flush=True)
+    os._exit(0)
+print(json.dumps("end"))
 """
 
 MODEL = """
@@ -100,13 +112,13 @@ print(json.dumps(same))
 """
 
 
-def run(hub: HubServer, script: str, *arguments, **environment):
-    """Run a script as a client of the Hub and return the JSON that it prints last."""
+def run(hub: HubServer, script: str, *arguments, last: int = 1, **environment) -> list:
+    """Run a script as a client of the Hub and return the JSON of the last lines that it prints."""
     variables = hub.environment(PYTHONPATH=str(ROOT), **environment)
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines() if line[:1] in '[{"'][-last:]
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +153,13 @@ def expected(folders, tmp_path_factory) -> list[dict]:
 @pytest.fixture(scope="module")
 def written(hub, folders) -> dict:
     """Return what the process saw that pushed."""
-    return run(hub, WRITER, *folders)
+    return run(hub, WRITER, *folders)[0]
 
 
 @pytest.fixture(scope="module")
 def read(hub, written) -> dict:
     """Return what a process loads that has neither a cache nor a token."""
-    return run(hub, READER, written["urls"][0].split("/")[-1], home="reader", signed_in=False)
+    return run(hub, READER, written["urls"][0].split("/")[-1], home="reader", signed_in=False)[0]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -184,30 +196,42 @@ def test_a_private_data_set_is_hidden(hub, written, read):
 
 
 def test_models(hub):
-    assert run(hub, MODEL) == [True] * 4
+    assert run(hub, MODEL) == [[True] * 4]
     blobs = hub.repositories["model", "user/bert"].at("main").files
     assert blobs["model.safetensors"].lfs and not blobs["config.json"].lfs
 
 
-@pytest.mark.parametrize(
-    ("repo_id", "environment", "advice"),
-    [
-        ("user/posts", {"signed_in": False}, "`hf auth login`, or set HF_TOKEN"),
-        ("user/posts", {"HF_TOKEN": "hf_wrong"}, "`hf auth login`, or set HF_TOKEN"),
-        ("other/posts", {}, "a token that may write to other/posts"),
-        ("user/posts", {"HF_HUB_OFFLINE": "1"}, "unset it"),
-        ("user/posts", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
-    ],
-)
-def test_a_push_that_fails_says_what_to_do(hub, written, folders, repo_id, environment, advice):
+FAILURES = [
+    ("user/posts", {"signed_in": False}, "`hf auth login`, or set HF_TOKEN"),
+    ("user/posts", {"HF_TOKEN": "hf_wrong"}, "`hf auth login`, or set HF_TOKEN"),
+    ("other/posts", {}, "a token that may write to other/posts"),
+    ("user/posts", {"HF_HUB_OFFLINE": "1"}, "unset it"),
+    ("user/posts", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(hub, written, folders) -> list:
+    """What is said of each of FAILURES, and of a push to a public data set that is to be private."""
     before = len(hub.repositories["dataset", "user/posts"].commits)
-    _, is_os_error, message = run(hub, FAILING, folders[0], repo_id, **environment)
+    cases = [
+        (repo_id, False, hub.environment(PYTHONPATH=str(ROOT), **environment)) for repo_id, environment, _ in FAILURES
+    ]
+    cases.append(("user/posts", True, hub.environment(PYTHONPATH=str(ROOT))))
+    said = run(hub, FAILING, folders[0], json.dumps(cases), last=len(cases) + 1)
+    assert said.pop() == "end" and len(hub.repositories["dataset", "user/posts"].commits) == before
+    return said
+
+
+@pytest.mark.parametrize("number", range(len(FAILURES)))
+def test_a_push_that_fails_says_what_to_do(refusals, number):
+    repo_id, _, advice = FAILURES[number]
+    _, is_os_error, message = refusals[number]
     assert is_os_error and message.startswith(f"{repo_id} was not pushed") and advice in message
-    assert len(hub.repositories["dataset", "user/posts"].commits) == before
 
 
-def test_a_push_that_makes_no_sense_is_refused(hub, written, folders, tmp_path):
-    is_value_error, _, message = run(hub, FAILING, folders[0], "user/posts", "private")
+def test_a_push_that_makes_no_sense_is_refused(refusals, folders, tmp_path):
+    is_value_error, _, message = refusals[-1]
     assert is_value_error and "user/posts is public" in message
     with pytest.raises(ValueError, match="'my posts' cannot be the name of a data set, write user/name"):
         push_folder(folders[0], "my posts")

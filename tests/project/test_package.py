@@ -9,6 +9,7 @@ from modeling_i2srm.cli import scripts
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "matplotlib"]
 EXTRAS += ["onnx", "onnxruntime", "onnxscript"]
+METRICS_NEED = ["datasets", "evaluate"]
 NEED_NO_EXTRA = ["examples/update_checkpoint.py"]
 SCRIPTS = [
     path.relative_to(ROOT).as_posix()
@@ -19,38 +20,21 @@ SCRIPTS = [
 ]
 
 
-# Each in a fork of one process: importing what they need takes seconds.
-NAME_MISSING = """
-import os, sys
-import modeling_i2srm
-for missing in ("datasets", "evaluate"):
-    if os.fork():
-        os.wait()
-        continue
-    sys.modules[missing] = None
-    try:
-        modeling_i2srm.mner_compute_metrics
-    except ModuleNotFoundError as error:
-        print(error, flush=True)
-    os._exit(0)
-"""
-
-
-def test_training_parts_name_the_extra_that_is_missing():
-    done = subprocess.run([sys.executable, "-c", NAME_MISSING], capture_output=True, text=True, cwd=ROOT)
-    install = "pip install 'modeling-i2srm[train]'"
-    assert done.stdout.splitlines() == [
-        f"mner_compute_metrics needs datasets: {install}",
-        f"mner_compute_metrics needs evaluate: {install}",
-    ]
-
-
-# Scripts as `python SCRIPT` runs them, each in a fork of one process that has imported what all of them import.
+# Scripts as `python SCRIPT` runs them, each in a fork of a process that has imported what all of them import; that is a
+# fork of one process that has imported torch.
 RUN_WITHOUT = """
 import os, runpy, sys
-sys.modules.update(dict.fromkeys({missing}))
+import torch, torch._dynamo, torch.distributed.tensor
+for group, (missing, commands) in enumerate({groups}):
+    if not os.fork():
+        break
+    os.wait()
+else:
+    sys.exit()
+sys.modules.update(dict.fromkeys(missing))
 import modeling_i2srm.pipeline_i2srm
-for number, (script, *arguments) in enumerate({commands}):
+for number, (script, *arguments) in enumerate(commands):
+    number = f"{{group}}-{{number}}"
     if os.fork():
         code = os.waitstatus_to_exitcode(os.wait()[1])
         open(f"{folder}/{{number}}.code", "w").write(str(code))
@@ -71,28 +55,51 @@ for number, (script, *arguments) in enumerate({commands}):
 """
 
 
-def run_without(missing: list[str], commands: list[list[str]], folder: Path) -> list[tuple[int, str, str]]:
-    """Run scripts where packages are not installed; exit status, output and errors of each."""
-    code = RUN_WITHOUT.format(missing=missing, commands=commands, folder=folder)
+Outcomes = dict[str, tuple[int, str, str]]
+
+
+def run_without(groups: list[tuple[list[str], list[list[str]]]], folder: Path) -> list[Outcomes]:
+    """Run groups of scripts, each where some packages are not installed; exit status, output and errors by script."""
+    code = RUN_WITHOUT.format(groups=groups, folder=folder)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-    read = [[(folder / f"{i}.{what}").read_text() for what in ("code", 1, 2)] for i in range(len(commands))]
-    return [(int(status), output, errors) for status, output, errors in read]
+
+    def read(group: int, number: int) -> tuple[int, str, str]:
+        status, output, errors = ((folder / f"{group}-{number}.{what}").read_text() for what in ("code", 1, 2))
+        return int(status), output, errors
+
+    return [
+        {script: read(group, number) for number, (script, *_) in enumerate(commands)}
+        for group, (_, commands) in enumerate(groups)
+    ]
 
 
 @pytest.fixture(scope="module")
-def without_extras(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
-    """Exit status, output and errors of each script where no package of an extra is installed."""
+def outcomes(tmp_path_factory) -> list[Outcomes]:
+    """Of each script where no package of an extra is installed, and of some where one is missing."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in METRICS_NEED:
+        code = f"import sys\nsys.modules[{name!r}] = None\nimport modeling_i2srm\nmodeling_i2srm.mner_compute_metrics\n"
+        (folder / f"without_{name}.py").write_text(code)
     # Without the extra, explain.py reads a post that is given with --text.
     arguments = {"examples/explain.py": ["--ner", "runs/none", "--dataset", "data/none"]}
     commands = [[script, *arguments.get(script, ())] for script in SCRIPTS]
     commands += [[script, "--help"] for script in NEED_NO_EXTRA]
-    done = run_without(EXTRAS, commands, tmp_path_factory.mktemp("runs"))
-    return dict(zip([command[0] for command in commands], done, strict=True))
+    metrics = [[str(folder / f"without_{name}.py")] for name in METRICS_NEED]
+    groups = [(EXTRAS, commands), (["accelerate"], [["examples/run_mner.py"], *metrics])]
+    return run_without(groups, folder)
+
+
+def test_training_parts_name_the_extra_that_is_missing(outcomes):
+    runs = {Path(script).stem: outcome for script, outcome in outcomes[1].items()}
+    for missing in METRICS_NEED:
+        code, _, errors = runs[f"without_{missing}"]
+        said = f"mner_compute_metrics needs {missing}: pip install 'modeling-i2srm[train]'"
+        assert code == 1 and errors.splitlines()[-1] == f"ModuleNotFoundError: {said}"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_name_the_extra_that_is_missing(without_extras, script):
-    code, _, errors = without_extras[script]
+def test_scripts_name_the_extra_that_is_missing(outcomes, script):
+    code, _, errors = outcomes[0][script]
     assert code == 1 and len(lines := errors.splitlines()) == 1, errors
     extra = "onnx" if script == "examples/export_onnx.py" else "train"
     assert lines[0].startswith(f"{Path(script).name}: ") and f"pip install 'modeling-i2srm[{extra}]'" in lines[0]
@@ -100,14 +107,14 @@ def test_scripts_name_the_extra_that_is_missing(without_extras, script):
 
 
 @pytest.mark.parametrize("script", NEED_NO_EXTRA)
-def test_other_scripts_need_no_extra(without_extras, script):
-    code, output, errors = without_extras[script]
+def test_other_scripts_need_no_extra(outcomes, script):
+    code, output, errors = outcomes[0][script]
     assert code == 0 and output.startswith("usage: "), errors
 
 
-def test_scripts_name_the_package_that_is_missing(tmp_path):
+def test_scripts_name_the_package_that_is_missing(outcomes):
     """transformers wraps the error for accelerate."""
-    (done,) = run_without(["accelerate"], [["examples/run_mner.py"]], tmp_path)
+    done = outcomes[1]["examples/run_mner.py"]
     install = "pip install 'modeling-i2srm[train]', in a clone pip install '.[train]'"
     assert done == (1, "", f"run_mner.py: needs accelerate: {install}\n")
 

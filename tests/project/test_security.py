@@ -117,7 +117,7 @@ def test_nothing_is_unpickled_when_a_checkpoint_is_loaded_and_used(tmp_path, che
     assert unpickled == []
 
 
-def test_a_training_that_goes_on_loads_tensors_alone(posts, tmp_path, unpickled, monkeypatch):
+def test_a_training_that_is_resumed_loads_tensors_alone(posts, tmp_path, unpickled, monkeypatch):
     settings = {"num_train_epochs": 2, "save_strategy": "epoch", "do_eval": None, "do_predict": None}
     monkeypatch.setattr(sys.modules[__name__], "named", None)
     run(posts, tmp_path / "out", **settings)

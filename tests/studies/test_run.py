@@ -110,7 +110,7 @@ def test_a_study_from_command_line_to_picture_and_none_of_it_twice(posts, tmp_pa
         run_study("ablation", MNER, rest, [3], out, ["full"], progress=False)
 
 
-def test_a_study_that_was_killed_goes_on_with_the_run_that_it_was_at(posts, tmp_path, monkeypatch):
+def test_a_killed_study_is_resumed_with_the_run_that_it_was_at(posts, tmp_path, monkeypatch):
     trained, run_task, parent = [], experiments.run_task, os.getpid()
 
     def watched(task, arguments):

@@ -13,8 +13,6 @@ from tiny import bert_tokenizer, run_arguments, tiny_config, tiny_processor
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.data import feature_cache as cached_pictures
 from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
-from modeling_i2srm.prepare.builder import write_parquet
-from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.checkpoints import find_checkpoints, find_damage
 from modeling_i2srm.training.run import run_task
@@ -22,13 +20,6 @@ from modeling_i2srm.training.tasks import MNER
 
 ROUNDS = int(os.environ.get("I2SRM_KILLS", 8))
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")]
-
-
-@pytest.fixture(scope="module")
-def posts(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("posts") / "posts"
-    write_parquet(VisualPosts, folder, train=24, validation=8, test=10)
-    return str(folder)
 
 
 def train(posts: str, output_dir: Path, **settings):

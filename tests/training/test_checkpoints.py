@@ -54,7 +54,7 @@ def cut(path: Path):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_torn_checkpoint_is_named_and_passed_over(whole, tmp_path, name, listed, caplog):
+def test_a_damaged_checkpoint_is_named_and_skipped(whole, tmp_path, name, listed, caplog):
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     if not listed:  # as an earlier version or a plain Trainer leaves them
         for path in out.glob("*/checkpoint_files.json"):
@@ -65,7 +65,7 @@ def test_a_torn_checkpoint_is_named_and_passed_over(whole, tmp_path, name, liste
     assert str(out / "checkpoint-6") in caplog.text and "skipped" in caplog.text
 
 
-def test_resuming_passes_over_a_torn_checkpoint_to_the_same_result(posts, whole, tmp_path):
+def test_resuming_skips_a_damaged_checkpoint_and_gives_the_same_result(posts, whole, tmp_path):
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     (out / "model.safetensors").unlink()
     cut(out / "checkpoint-6" / "model.safetensors")
@@ -97,7 +97,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_checkpoint_whose_best_model_is_torn_is_named_and_passed_over(whole, tmp_path, damage, listed, caplog):
+def test_a_checkpoint_whose_best_model_is_damaged_is_named_and_skipped(whole, tmp_path, damage, listed, caplog):
     out = copy_with_best(whole, tmp_path / "out", listed)
     assert last_whole_checkpoint(out) == str(out / "checkpoint-6")
     checkpoints.check_whole(out / "checkpoint-6")
@@ -112,7 +112,7 @@ def test_a_checkpoint_whose_best_model_is_torn_is_named_and_passed_over(whole, t
     checkpoints.check_whole(out / "checkpoint-6", needs_best=False)
 
 
-def test_a_run_whose_best_model_is_torn_goes_on_from_before_it(posts, whole, tmp_path):
+def test_a_run_whose_best_model_is_damaged_is_resumed_from_before_it(posts, whole, tmp_path):
     out = copy_with_best(whole, tmp_path / "out")
     (out / "model.safetensors").unlink()
     cut(out / "checkpoint-4" / "model.safetensors")
@@ -122,7 +122,7 @@ def test_a_run_whose_best_model_is_torn_goes_on_from_before_it(posts, whole, tmp
     assert same_result(out, whole)
 
 
-def test_without_the_best_model_a_run_goes_on_from_its_last_checkpoint(posts, whole, tmp_path):
+def test_without_the_best_model_a_run_is_resumed_from_its_last_checkpoint(posts, whole, tmp_path):
     out = copy_with_best(whole, tmp_path / "out")
     shutil.rmtree(out / "checkpoint-4")
     run(posts, out, resume_from_checkpoint="last", load_best_model_at_end=False)
@@ -140,14 +140,14 @@ def test_a_run_that_was_moved_loads_its_best_model(posts, whole, tmp_path):
     assert any(not torch.equal(weight, last[name]) for name, weight in best.items())
 
 
-def test_a_best_model_that_is_torn_while_the_run_goes_on_ends_it(posts, whole, tmp_path, monkeypatch):
+def test_a_best_model_that_is_damaged_during_the_run_ends_it(posts, whole, tmp_path, monkeypatch):
     out, load = copy_with_best(whole, tmp_path / "out"), checkpoints.WholeCheckpoints._load_best_model
 
-    def torn_by_then(self):
+    def damaged_by_then(self):
         (out / "checkpoint-4" / "model.safetensors").unlink()
         load(self)
 
-    monkeypatch.setattr(checkpoints.WholeCheckpoints, "_load_best_model", torn_by_then)
+    monkeypatch.setattr(checkpoints.WholeCheckpoints, "_load_best_model", damaged_by_then)
     with pytest.raises(RunError, match="the best model .*checkpoint-4 cannot be loaded: model.safetensors is missing"):
         run(posts, out, resume_from_checkpoint="last")
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_nothing_that_was_saved(posts,
         *(pytest.param(step, EPOCHS, marks=pytest.mark.slow) for step in (1, 3, 6)),
     ],
 )
-def test_a_run_that_is_told_to_stop_goes_on_to_the_same_result(posts, whole, tmp_path, monkeypatch, step, every):
+def test_a_run_that_is_told_to_stop_is_resumed_with_the_same_result(posts, whole, tmp_path, monkeypatch, step, every):
     check, out, expected = GuardedSteps.check_step, tmp_path / "out", whole
     if every:
         expected = tmp_path / "expected"
@@ -220,7 +220,7 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_result(posts, whole, tmp
 
 
 @pytest.mark.parametrize("settings", [{"max_steps": 4}, {"early_stopping_patience": 1, "num_train_epochs": 4}])
-def test_a_run_that_had_come_to_its_end_is_not_gone_on_with(posts, tmp_path, settings):
+def test_a_run_that_has_ended_is_not_resumed(posts, tmp_path, settings):
     settings = {"learning_rate": 0.0, **settings} if "num_train_epochs" in settings else settings
     run(posts, tmp_path, **settings)
     steps = json.loads((tmp_path / "trainer_state.json").read_text())["global_step"]
@@ -295,7 +295,7 @@ def wait_for(path: Path, processes: list[subprocess.Popen]):
         time.sleep(0.01)
 
 
-def test_processes_that_go_on_within_an_epoch_read_its_rows_in_its_order():
+def test_processes_that_are_resumed_within_an_epoch_read_its_rows_in_its_order():
     lengths = list(range(40))
     sampler = LengthGroupedSampler(lengths, batch_size=4, seed=1)
     sampler.set_epoch(3)
@@ -325,7 +325,7 @@ OF_TWO |= {"save_total_limit": 2, "do_eval": False, "logging_steps": 10}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [0, 1, signal.SIGTERM])
-def test_where_one_of_two_processes_ends_the_other_says_so_and_both_go_on(posts, whole_of_two, tmp_path, end):
+def test_where_one_of_two_processes_ends_the_other_says_so_and_both_are_resumed(posts, whole_of_two, tmp_path, end):
     settings, out = OF_TWO, tmp_path / "out"
     processes = two(posts, out, **settings)
     wait_for(out / "checkpoint-20", processes)

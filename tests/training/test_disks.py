@@ -12,17 +12,8 @@ from tiny_steps import run
 
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
-from modeling_i2srm.prepare.builder import write_parquet
-from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.support.faults import RunError
 from modeling_i2srm.training.checkpoints import last_whole_checkpoint
-
-
-@pytest.fixture(scope="module")
-def posts(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("posts") / "posts"
-    write_parquet(VisualPosts, folder, train=24, validation=8, test=10)
-    return str(folder)
 
 
 @pytest.fixture
@@ -64,7 +55,7 @@ def test_training_is_refused_at_the_start_where_nothing_can_be_written(posts, di
         run(posts, folder / "new")
 
 
-def test_training_on_a_disk_that_fills_up_goes_on_when_there_is_room(posts, disk):
+def test_training_on_a_disk_that_fills_up_is_resumed_when_there_is_room(posts, disk):
     folder = disk(3200)  # two checkpoints of 1.3 MB, not three
     with pytest.raises(RunError, match=r"checkpoint-6 could not be written \(.*MB were free.*resumes from .*point-4"):
         run(posts, folder / "out")
@@ -94,7 +85,7 @@ def test_a_cache_on_a_full_disk_keeps_what_it_holds(posts, disk, tmp_path, monke
         run(posts, tmp_path / "other", **CACHED | {"visual_cache_dtype": "bfloat16"}, cache_visual_features=folder)
 
 
-def test_extraction_on_a_full_disk_goes_on_when_there_is_room(disk, tmp_path, monkeypatch):
+def test_extraction_on_a_full_disk_is_resumed_when_there_is_room(disk, tmp_path, monkeypatch):
     torch.manual_seed(3)
     model = I2SRMForTokenClassification(tiny_config(text={"vocab_size": len(bert_tokenizer())}))
     model.save_pretrained(tmp_path / "ner")

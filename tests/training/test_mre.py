@@ -1,11 +1,10 @@
 """The relation task of the training scripts: labels, encoding, what does not fit, predictions, and a run end to end."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -263,10 +262,9 @@ def test_markers_are_added_to_pretrained_encoders(posts, tmp_path):
     assert processor.image_processor.crop_size["height"] == 32
 
 
-@pytest.mark.slow  # tests/training/test_run.py has the same of entities
 def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
-    command = [sys.executable, str(ROOT / "examples/run_mre.py"), *settings(posts, tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    script = forked.script(ROOT / "examples/run_mre.py", *settings(posts, tmp_path / "out"))
+    done = forked.run(script, tmp_path / "printed")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "micro_f1" in done.stdout
 

@@ -1,16 +1,16 @@
 """Two processes give what one process gives on their joint batch, without AttnMixup or with it gathered."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_rows import rows
-from two_processes import CASES, evaluate_stream, train
+from two_processes import CASES, evaluate_stream, main, train
 
 from modeling_i2srm.support.processes import loss_shares, without_repeats
 from modeling_i2srm.training.trainer import LOSS_PARTS
@@ -19,15 +19,8 @@ from modeling_i2srm.training.trainer import LOSS_PARTS
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two_processes")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    command += [
-        "--rdzv_endpoint",
-        "localhost:0",
-        str(Path(__file__).parents[1] / "helpers/two_processes.py"),
-        str(folder),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in forked.run_together(partial(main, folder), folder / "printed"):
+        assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 

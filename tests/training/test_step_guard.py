@@ -10,8 +10,6 @@ from safetensors.torch import load_file
 from tiny import run_arguments, tiny_inputs
 
 from modeling_i2srm import I2SRMForTokenClassification
-from modeling_i2srm.prepare.builder import write_parquet
-from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.support.faults import RunError
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.run import run_task
@@ -19,13 +17,6 @@ from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 ACCUMULATED = {"max_grad_norm": 0.0, "gradient_accumulation_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def posts(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("posts") / "posts"
-    write_parquet(VisualPosts, folder, train=24, validation=8, test=10)
-    return str(folder)
 
 
 def run(posts, output_dir, **settings) -> dict:
@@ -84,7 +75,7 @@ def test_the_step_the_part_and_the_rows_are_named(posts, tmp_path, monkeypatch, 
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_steps_are_skipped_and_counted_also_by_a_run_that_goes_on(posts, tmp_path, monkeypatch, batches):
+def test_steps_are_skipped_and_counted_also_by_a_run_that_is_resumed(posts, tmp_path, monkeypatch, batches):
     spoil(monkeypatch, "mixup_loss", at=(0, 2, 4), value=float("inf"))
     with pytest.raises(RunError, match=r"step 5: mixup_loss inf.*2 such steps were skipped.*_finite_steps 10"):
         run(posts, tmp_path, skip_non_finite_steps=2)
