@@ -34,6 +34,7 @@ from workload import (  # noqa: E402
     make_batches,
     parser_of_sides,
     random_features,
+    without_features,
 )
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor  # noqa: E402
@@ -59,6 +60,7 @@ class Side:
         self.model = self.head
         self.labelled = kind == "recipe"
         collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator}
+        self.reads_pictures = kind in collators
         self.collator = collators.get(kind, CachedCollator)(processor)
         if kind == "recipe":
             self.model = PublishedRecipe(self.head).eval()
@@ -76,7 +78,7 @@ class Side:
         start = time.perf_counter()
         if not self.labelled:
             posts = [{name: value for name, value in post.items() if name != "labels"} for post in posts]
-        batch = self.collator(posts)
+        batch = self.collator(without_features(posts) if self.reads_pictures else posts)
         self.load_seconds.append(time.perf_counter() - start)
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         bf16 = self.labelled and self.dtype == torch.bfloat16

@@ -50,6 +50,7 @@ from workload import (  # noqa: E402
     make_batches,
     parser_of_sides,
     random_features,
+    without_features,
 )
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
@@ -75,6 +76,7 @@ class Side:
         model = copy.deepcopy(model).to(device)
         self.filled = (processor, "float32" if side == "fill:fp32" else "bfloat16") if kind == "fill" else None
         collators = {"recipe": RecipeCollator, "ours": I2SRMDataCollator}
+        self.reads_pictures = kind in collators
         self.collator = collators.get(kind, CachedCollator)(processor)
         self.model = model
         if kind == "recipe":
@@ -99,7 +101,7 @@ class Side:
             self.fill(posts, *self.filled)
             return
         start = time.perf_counter()
-        batch = self.collator(posts)
+        batch = self.collator(without_features(posts) if self.reads_pictures else posts)
         self.load_seconds.append(time.perf_counter() - start)
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         bf16 = self.dtype == torch.bfloat16

@@ -146,6 +146,11 @@ def random_features(model: nn.Module, batches: list[list[dict]]) -> None:
         post["visual_features"] = torch.rand(1 + model.config.num_objects, size)
 
 
+def without_features(posts: list[dict]) -> list[dict]:
+    """Posts whose pictures are read, which have no features beside them."""
+    return [{name: value for name, value in post.items() if name != "visual_features"} for post in posts]
+
+
 class CachedCollator:
     """Encoded posts with their visual features -> a batch."""
 

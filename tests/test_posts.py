@@ -51,7 +51,7 @@ def test_a_post_is_read_from_its_parts():
     assert post.words == [Word("Kobe", 0, 4), Word("lands", 5, 10)] == [("Kobe", 0, 4), ("lands", 5, 10)]
     assert (post.id, post.head, post.tail, post.image) == ("7", (0, 1), None, image)
     assert read_post({"text": "Kobe", "head": (0, 1)}, KEYS[:4], "").head is None  # a column that is not asked for
-    assert read_post("Kobe", KEYS, "") == Post("Kobe", [Word("Kobe", 0, 4)])
+    assert read_post("Kobe", KEYS, "") == Post("Kobe", [Word("Kobe", 0, 4)], splitting="multilingual")
 
 
 def test_which_posts_need_crops():

@@ -176,7 +176,7 @@ def processor():
 def test_the_processor_gives_what_the_model_takes():
     model = build(text={"vocab_size": len(bert_tokenizer())})
     texts, pictures = SENTENCES[:3], [noise(1), None, noise(2)]
-    inputs = processor()(text=texts, images=pictures, label=["happy", 3, None], label2id={"happy": 1})
+    inputs = processor()(text=texts, images=pictures, label=["happy", 3, None], label2id={"happy": 1, "odd": 3})
     assert inputs["labels"].tolist() == [1, 3, -100] and "word_mask" not in inputs
     outputs = model(**inputs)
     plain = processor()(text=texts, images=pictures)  # with the word_mask that taggers need

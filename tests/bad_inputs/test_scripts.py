@@ -236,8 +236,8 @@ LINES = ("train", "val", "test")
 RAW_FILES = {
     "none": (posts, {}, [], "no train.jsonl"),
     "empty": (posts, {"train.jsonl": b""}, [], "has no readable posts"),
-    "bytes": (posts, {"train.jsonl": b"\xff\n[\n" + b"[" * 100_000}, [], ["train.jsonl, line 1", "UnicodeDecodeError"]),
-    "tag": (posts, {"train.jsonl": b'{"text": "a", "ner_tags": ["X"]}\n'}, [], ["line 1", "['X']"]),
+    "bytes": (posts, {"train.jsonl": b"\xff\n[\n" + b"[" * 100_000}, [], ["train.jsonl, line 1", "not UTF-8"]),
+    "tag": (posts, {"train.jsonl": b'{"text": "a", "ner_tags": ["B-"]}\n'}, [], ["line 1", "'B-'"]),
     "tags": (posts, {"train.jsonl": b'{"text": "a b", "ner_tags": ["O"]}\n'}, ["--strict"], ["line 1", "2 BIO tags"]),
     "columns": (posts, {"train.csv": b"text,text\na,b\n"}, [], ["train.csv, line 1", "'text'"]),
     "quote": (posts, {"train.csv": b'"text\n'}, [], "train.csv"),

@@ -76,7 +76,9 @@ def test_a_post_is_shown_with_its_picture_and_without(demo, extractor, picture):
             assert f"{entity.entity} {entity.score:.2f}" in panel
         assert panel.count("<tr>") == (len(found.relations) + 1 if found.relations else 0)
     assert f"{len(seen.entities)} entities" in status and f"{len(unseen.entities)} entit" in status
-    assert [e["word"] for e in data["with_picture"]["extraction"]["entities"]] == [e.word for e in seen.entities]
+    assert [TEXT[e["start"] : e["end"]] for e in data["with_picture"]["extraction"]["entities"]] == [
+        e.word for e in seen.entities
+    ]
     assert data["without_picture"] == unseen.to_dict() and data["boxes"] == []
     assert "No crops: no detector is loaded" in page and json.dumps(data)
 
@@ -93,7 +95,7 @@ def test_crops_of_a_detector_have_boxes_and_weights(demo, extractor, picture, mo
     assert data["boxes"] == [[0, 0, 25, 20], [25, 20, 50, 40]]
     assert page.count('class="box"') == 2 and "left:50.00%;top:50.00%;width:50.00%;height:50.00%" in page
     assert "1 &lt;b&gt;left 0.90, 2 right 0.80" in page and page.count("<img") == 3
-    words = [entity["word"] for entity in data["with_picture"]["extraction"]["entities"]]
+    words = [TEXT[e["start"] : e["end"]] for e in data["with_picture"]["extraction"]["entities"]]
     crop = re.search("crop 1</figcaption>(.*?)</figure>", page)[1]
     shares = [why["attention"]["objects[0]"] for why in data["with_picture"]["entities"]]
     for word, share in zip(words, shares, strict=True):

@@ -99,7 +99,7 @@ def test_the_same_text_or_picture_is_never_on_both_sides(tmp_path):
 
 def test_several_pairs_of_a_post_stay_together(tmp_path):
     pairs = [
-        {"text": f"a of b {number}", "head": [0, 1], "tail": [2, 3], "relation": relation}
+        {"text": f"a of b {number}", "head": [0, 1], "tail": [5, 6], "relation": relation}
         for number in range(10)
         for relation in ("r", "None")
     ]

@@ -117,7 +117,7 @@ def test_texts_are_split_in_training_as_in_use(tmp_path, asked, splitting):
     texts = ["(Paris), 3.5 km!", "昨天Nelson去了伦敦。"] * 2
     rows = Dataset.from_dict({"text": texts, "label": [0, 1, 0, 1]}).cast_column("label", ClassLabel(names=NAMES))
     rows.to_parquet(tmp_path / "train.parquet")
-    settings = {"do_eval": None, "do_predict": None, "do_train": True, **asked}
+    settings = {"do_eval": None, "do_predict": None, "do_train": True, "use_images": False, **asked}
     arguments = parse_arguments(run_arguments(tmp_path, tmp_path / "run", **settings))
     data = prepare_data(CLASSIFICATION, arguments)
     assert data.splits["train"]["tokens"][0] == [word.text for word in split_text(texts[0], splitting)]
