@@ -19,6 +19,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
+from tiny import tiny_pipeline  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
 from modeling_i2srm import I2SRMProcessor  # noqa: E402
@@ -109,3 +110,13 @@ def picture_server(monkeypatch):
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def ner():
+    return tiny_pipeline("entities")
+
+
+@pytest.fixture(scope="module")
+def relate():
+    return tiny_pipeline("relations")
