@@ -140,6 +140,23 @@ def first_rows(split: Dataset, count: int | None) -> Dataset:
     return split if count is None else split.select(range(min(count, len(split))))
 
 
+def count_losses(task: TextTask, split: Dataset, text: Dataset, truncated: Iterable[int], name: str) -> dict[str, int]:
+    """Count the posts of a split, and the words and labels that truncation loses.
+
+    Args:
+        text: the columns of the split that are encoded.
+        truncated: for each post the number of words lost.
+    """
+    names = task.label_names(split.features, name) if "ner_tags" in task.text_columns else []
+    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    for i, lost in enumerate(truncated):
+        if lost:
+            counts["truncated_posts"] += 1
+            counts["words_lost"] += lost
+            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
+    return counts
+
+
 def encode_split(
     task: TextTask,
     split: Dataset,
@@ -199,15 +216,9 @@ def encode_split(
     if long:
         kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
         split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
-    names = task.label_names(split.features, name) if "ner_tags" in task.text_columns else []
-    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    counts = count_losses(task, split, text, encoded["num_truncated_words"], name)
     if task.entity_markers:
         counts["pairs_skipped"] = len(long)
-    for i, lost in enumerate(encoded["num_truncated_words"]):
-        if lost:
-            counts["truncated_posts"] += 1
-            counts["words_lost"] += lost
-            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
     level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
     logger.log(level, f"{name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     split = split.remove_columns([column for column in encoded.column_names if column in split.column_names])

@@ -290,6 +290,23 @@ def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str)
     }
 
 
+def log_cached(
+    cache: VisualFeatureCache, pictures: int, failed: int, used: set[str], attempted: set[str], seconds: float
+) -> None:
+    """Log how many features were in the cache and how many were computed.
+
+    Args:
+        pictures, failed: numbers of all pictures and of the unreadable ones.
+        used, attempted: the keys of the pictures that are used, and of those that were not in the cache.
+    """
+    computed = len(used & attempted)
+    logger.info(
+        f"visual features: {pictures} pictures, {len(used)} distinct ones used: {len(used) - computed} found, "
+        f"{computed} computed; {failed} unreadable; {seconds:.1f} s; "
+        f"{len(used) * cache.bytes_per_picture / 1e6:.1f} MB in {cache.folder}: delete the folder to drop it"
+    )
+
+
 def cache_pictures(
     cache: VisualFeatureCache,
     splits: dict[str, Dataset],
@@ -380,13 +397,8 @@ def cache_pictures(
         ]
         for key, picture in failed:
             logger.warning(f"{picture} is unreadable and counts as absent: {unreadable[key]}")
-        computed = len(wanted & attempted)
-        logger.info(
-            f"visual features: {sum(key is not None for split in posts.values() for keys in split for key in keys)} "
-            f"pictures, {len(wanted)} distinct ones used: {len(wanted) - computed} found, {computed} computed; "
-            f"{len(failed)} unreadable; {time.perf_counter() - started:.1f} s; "
-            f"{len(wanted) * cache.bytes_per_picture / 1e6:.1f} MB in {cache.folder}: delete the folder to drop it"
-        )
+        pictures = sum(key is not None for split in posts.values() for keys in split for key in keys)
+        log_cached(cache, pictures, len(failed), wanted, attempted, time.perf_counter() - started)
     return {name: with_keys(split, chosen[name]) for name, split in splits.items()}
 
 

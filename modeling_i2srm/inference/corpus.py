@@ -166,18 +166,9 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     inputs, format = make_on_main(state, look)
     shards = make_shards(inputs, size)
-    names = ("threshold", "relation_threshold", "on_image_error")
-    options = {name: getattr(arguments, name) for name in (*names, "allow_private_addresses")}
     if extractor is None:
-        extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=state.device, **options)
-        if arguments.detector is not None:
-            extractor.cropper = load_cropper(arguments, extractor.num_objects, str(state.device))
-    settings = {name: getattr(arguments, name) for name in MODELS} | {name: getattr(extractor, name) for name in names}
-    settings["max_objects"] = getattr(extractor.cropper, "num_objects", None)
-    settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
-    settings |= {"ignore": sorted(arguments.ignore), "shard_size": size, "image_dir": arguments.image_dir}
-    settings["allow_private_addresses"] = extractor.allow_private_addresses or None
-    settings["format"] = format
+        extractor = load_extractor(arguments, state.device)
+    settings = settings_of(arguments, extractor, format)
 
     def prepare() -> list[str]:
         return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
@@ -186,21 +177,9 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     started = time.perf_counter()
     mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
     worker = ShardWorker(extractor, inputs, arguments, format)
-    rows = sum(shard.stop - shard.start for shard in mine)
     kept = f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
-    hidden = arguments.disable_tqdm or not state.is_main_process
-    seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     try:
-        with tqdm(total=rows, unit=" posts", disable=hidden, mininterval=seconds) as bar:
-            for shard in mine:
-                try:
-                    worker.run(shard, output, bar.update)
-                except (OSError, MemoryError, RuntimeError) as error:
-                    where = f"rows {shard.start + 1} to {shard.stop} of {inputs[shard.input]['path']}"
-                    hint = " (a smaller --batch_size may do)" if isinstance(error, torch.OutOfMemoryError) else ""
-                    raise RunError(
-                        f"stopped at {shard.part}, {where}: {type(error).__name__}: {error}{hint}. {kept}"
-                    ) from error
+        run_shards(worker, mine, output, kept, hidden=arguments.disable_tqdm or not state.is_main_process)
     finally:
         worker.close()
     try:
@@ -215,6 +194,53 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
+
+
+SETTINGS = ("threshold", "relation_threshold", "on_image_error")
+
+
+def load_extractor(arguments: CorpusArguments, device: torch.device) -> Extractor:
+    """The models and the cropper that the arguments name."""
+    options = {name: getattr(arguments, name) for name in (*SETTINGS, "allow_private_addresses")}
+    extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=device, **options)
+    if arguments.detector is not None:
+        extractor.cropper = load_cropper(arguments, extractor.num_objects, str(device))
+    return extractor
+
+
+def settings_of(arguments: CorpusArguments, extractor: Extractor, format: str | None) -> dict:
+    """What the answers of a run depend on, beside its inputs and the weights."""
+    settings = {name: getattr(arguments, name) for name in MODELS}
+    settings |= {name: getattr(extractor, name) for name in SETTINGS}
+    settings["max_objects"] = getattr(extractor.cropper, "num_objects", None)
+    settings["detector_threshold"] = getattr(getattr(extractor.cropper, "detector", None), "threshold", None)
+    settings |= {"ignore": sorted(arguments.ignore), "shard_size": arguments.shard_size}
+    settings |= {"image_dir": arguments.image_dir, "format": format}
+    settings["allow_private_addresses"] = extractor.allow_private_addresses or None
+    return settings
+
+
+def run_shards(worker: "ShardWorker", shards: list[Shard], output: Path, kept: str, hidden: bool) -> None:
+    """Extract from shards, one after the other.
+
+    Args:
+        kept: what an error says of the parts that are finished.
+        hidden: show no bar.
+
+    Raises:
+        RunError: whatever is not a post's fault.
+    """
+    rows = sum(shard.stop - shard.start for shard in shards)
+    seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
+    with tqdm(total=rows, unit=" posts", disable=hidden, mininterval=seconds) as bar:
+        for shard in shards:
+            try:
+                worker.run(shard, output, bar.update)
+            except (OSError, MemoryError, RuntimeError) as error:
+                where = f"rows {shard.start + 1} to {shard.stop} of {worker.inputs[shard.input]['path']}"
+                hint = " (a smaller --batch_size may do)" if isinstance(error, torch.OutOfMemoryError) else ""
+                reason = f"{type(error).__name__}: {error}{hint}"
+                raise RunError(f"stopped at {shard.part}, {where}: {reason}. {kept}") from error
 
 
 def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> ObjectCropper:
