@@ -342,7 +342,7 @@ def test_errors_name_the_value_and_show_a_corrected_call(call, words):
 def test_a_tokenizer_with_another_frame_is_refused():
     tokenizer = bert_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
-    with pytest.raises(ValueError, match="0 special tokens, expected 2"):
+    with pytest.raises(ValueError, match="0 special tokens to a text, expected 2"):
         tiny_processor(tokenizer)(text="Kobe")
 
 
