@@ -137,7 +137,7 @@ def read_json(path: Path, text: str, problems: list[Problem]) -> Iterator[tuple[
     """Yield the objects of a file with their first lines: one a line, an array, or objects over several lines."""
     lines = split_lines(text)
     start = text if text.lstrip()[:1] == "[" else next(filter(str.strip, lines), "")
-    if re.match(r"\s*\[\s*([{\]]|\[\s*\")|\s*\{\s*$", start):  # also of spaCy's pairs [text, {...}]
+    if re.match(r"\s*\[\s*(\{|\[\s*\"|\]\s*$)|\s*\{\s*$", start):  # also of spaCy's pairs [text, {...}]
         yield from read_json_values(path, text, problems)
         return
     for number, line in enumerate(lines, start=1):
@@ -156,7 +156,7 @@ def read_json_values(path: Path, text: str, problems: list[Problem]) -> Iterator
     """Yield the objects of an array, or objects that follow each other; what is after an error cannot be read."""
     decoder, place, line = json.JSONDecoder(), 0, 1
     while True:
-        space = re.compile(r"\s*\[?\s*" if place == 0 else r"[\s\],]*").match(text, place)
+        space = re.compile(r"\s*\[?[\s\]]*" if place == 0 else r"[\s\],]*").match(text, place)
         before, place = place, space.end() if space else place
         line += text.count("\n", before, place)
         if place >= len(text):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from raw_files import jpeg, read_report, read_stored, write
 
-from modeling_i2srm.prepare.post_files import parse_cell
+from modeling_i2srm.prepare.post_files import parse_cell, read_json
 from modeling_i2srm.prepare.posts import main
 
 MIA = {"text": "Mia flew", "ner_tags": ["B-PER", "O"]}
@@ -96,6 +96,13 @@ def test_what_an_array_holds_that_is_no_post_is_listed(tmp_path, content, line, 
     [entry] = report["unparsed_lines"]
     assert entry["line"] == line and message in entry["reason"]
     assert len(rows) == 3 or entry["line"] == 3 == len(rows)
+
+
+def test_lines_after_an_empty_list_are_read(tmp_path):
+    problems = []
+    rows = list(read_json(tmp_path / "train.jsonl", '[]\n{"text": "Kobe"}\n', problems))
+    assert rows == [(2, {"text": "Kobe"})] and [problem.line for problem in problems] == [1]
+    assert list(read_json(tmp_path / "train.json", "[]\n", problems)) == [] and len(problems) == 1
 
 
 def test_python_lists_are_told_from_numpy_arrays(tmp_path):
