@@ -5,9 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import (
-    tiny_pipeline,
-)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -28,16 +25,6 @@ def time_limit():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture(scope="module")
-def ner():
-    return tiny_pipeline("entities")
-
-
-@pytest.fixture(scope="module")
-def relate():
-    return tiny_pipeline("relations")
 
 
 @pytest.fixture(scope="module")
