@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from modeling_i2srm.studies.run import Run, plan, read_run, run_study, train
+from modeling_i2srm.studies.run import Run, command_line, plan, read_run, run_study, train
 from modeling_i2srm.training.tasks import MNER, MRE, TASKS
 
 TEXT = ["full", "no AttnMixup", "attention only", "interpolation only", "plain text encoder"]
@@ -65,20 +65,12 @@ parser.add_argument("--only_write", action="store_true", help="write tables of t
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
 
 
-def words(settings: dict) -> list[str]:
-    return [
-        part
-        for name, value in settings.items()
-        for part in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
-    ]
-
-
 def arguments_of(options: argparse.Namespace, dataset: str, settings: dict) -> list[str]:
     """The command line of the runs of a study."""
     own = {"dataset": str(options.data / dataset), "text_encoder": options.text_encoder}
     if options.rows:
         own |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
-    return words(COMMON | settings | own | ({"use_cpu": True} if options.use_cpu else {}))
+    return command_line(COMMON | settings | own | ({"use_cpu": True} if options.use_cpu else {}))
 
 
 def one_run(task_name: str, run: Run, folder: Path) -> dict:

@@ -1,4 +1,4 @@
-"""What a GPU does with the package: the same answers as the CPU, and the speed of training, inference and pipelines.
+"""Compare a GPU with the CPU: the answers are the same; and the speed of training, inference and pipelines.
 
     python benchmarks/gpu.py --output gpu.jsonl
     python benchmarks/gpu.py --device cpu --sizes tiny --batch_sizes 2 --steps 1 --no-compile
@@ -6,7 +6,7 @@
 Needs no data and no pretrained weights: models are new, posts are those of benchmarks/workload.py. Four parts:
 
 * agreement: logits of the same weights on the CPU in float32 and on the device, in float32 and bfloat16, with eager
-  attention and SDPA; answers of a pipeline on both.
+  attention and SDPA.
 * train: median seconds of a training step. Sides are those of benchmarks/train.py; bf16 unless said. "recipe" and
   "ours" decode pictures, "cached" reads features. The floor is the matrix products of the text encoder alone.
 * infer: the same for answers; sides are those of benchmarks/infer.py.
@@ -128,7 +128,7 @@ def train_and_infer(arguments: argparse.Namespace, part: str) -> Iterator[dict]:
 
 
 def agreement(arguments: argparse.Namespace) -> Iterator[dict]:
-    """How far logits on the device are from those of the CPU in float32, and whether the best labels are the same."""
+    """Compare logits and best labels on the device with those of the CPU in float32."""
     for task in LABELS:
         torch.manual_seed(0)
         model, processor = build(task, "tiny" if arguments.device == "cpu" else "minilm")

@@ -19,7 +19,7 @@ EXAMPLE = 'cropper=ObjectCropper(load_detector("facebook/detr-resnet-50"))'
 
 
 class Crop(Protocol):
-    """What a cropper gives for an object."""
+    """The crop of an object and what is known of it, as a cropper returns it."""
 
     @property
     def box(self) -> Sequence[float]: ...

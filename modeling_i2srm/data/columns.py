@@ -31,7 +31,7 @@ OTHER_NAMES = {
 
 
 def fits(feature: object, column: str) -> bool:
-    """Whether a column of this type can be the column of that name; `None`, an unknown type, always can."""
+    """Whether a column of this type can have this name; an unknown type (`None`) always can."""
     if feature is None:
         return True
     if column in ("head", "tail"):
@@ -53,7 +53,7 @@ def other_name(columns: Iterable[str], features: Mapping | None, missing: str) -
 
 
 def how_to_name(columns: Sequence[str], features: Mapping | None, missing: str) -> str:
-    """What to write so that a data set gets the column that is missing."""
+    """The call that gives a data set its missing column, as advice for a message."""
     if name := other_name(columns, features, missing):
         return f'rename it, dataset.rename_column("{name}", "{missing}")'
     if missing == "tokens" and "text" in columns:

@@ -31,7 +31,7 @@ PROVENANCE_KEYS = {"auto_map", "is_local", "local_files_only", "name_or_path", "
 
 
 class TextTask(Protocol):
-    """What this module needs of a task of `training.tasks`."""
+    """The parts of a task (`training.tasks`) that this module uses."""
 
     name: ClassVar[str]
     text_columns: ClassVar[tuple[str, ...]]

@@ -34,8 +34,8 @@ def check_picture_columns(
         known: other columns that are read.
 
     Raises:
-        ValueError: pictures are asked for and there is no column of them; a column looks like that of the pictures, or
-            of the crops, under another name; columns of tensors instead of pictures.
+        ValueError: `use_images` is true and no column holds pictures; a column seems to hold pictures or crops under
+            another name; columns hold tensors instead of pictures.
     """
     if use_images is False:
         return

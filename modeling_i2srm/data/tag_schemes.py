@@ -37,7 +37,7 @@ TYPE = re.compile(r"(?=\S*[^\W\d_])[^\s_-]\S*(?<![_-])")  # has a letter; no hyp
 
 @dataclass(frozen=True)
 class TagForm:
-    """How a tag is written: its letter before or after its type, or a type alone.
+    """The form of a tag: its letter before or after its type, or a type alone.
 
     Args:
         name: for messages, "" for the usual form.
@@ -62,7 +62,7 @@ class TagForm:
         return (match["letter"].upper(), match["type"]) if match else None
 
     def is_certain(self, tags: Iterable[str]) -> bool:
-        """Whether the tags cannot well be types that end or begin with such a letter by chance, as e-mail does."""
+        """Whether the letters are prefixes or suffixes, and not a part of types, as in e-mail."""
         letters: dict[str, set[str]] = {}
         for letter, type in filter(None, map(self.read, tags)):
             letters.setdefault(type, set()).add(letter)
@@ -111,7 +111,7 @@ class TagScheme:
 
     @property
     def is_bio(self) -> bool:
-        """Whether nothing is to be converted: BIO, written as B-PER."""
+        """Whether the tags are BIO already, written as B-PER."""
         return self.name == "BIO" and self.form == FORMS[0]
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import numpy as np
@@ -343,8 +343,9 @@ def evaluate(
     if trainer.is_world_process_zero():
         task.draw(result.records, raw.names, result.output_dir / "confusion.png")
     if blank:
-        with reading_no_pictures(trainer):
-            output = predict_in_order(trainer, split, "blanked")
+        pictures = [name for name in ("image", "objects", "picture_keys") if name in split.column_names]
+        blank = split.remove_columns(pictures).add_column("image", [None] * len(split))
+        output = predict_in_order(trainer, blank, "blanked")
         result.blanked = without_prefix(output.metrics or {}, "blanked_")
     for text, wrong in data.mismatched.items():
         output = predict_in_order(trainer, wrong, text)
@@ -352,17 +353,6 @@ def evaluate(
         records = task.prediction_records(wrong, output, raw.names)
         write_predictions(trainer, records, result.output_dir / predictions_name(text))
     return result
-
-
-@contextmanager
-def reading_no_pictures(trainer: I2SRMTrainer) -> Iterator[None]:
-    """Make the collator of a trainer pass over the pictures of the rows."""
-    collator = cast(I2SRMDataCollator, trainer.data_collator)
-    trainer.data_collator = replace(collator, use_images=False)
-    try:
-        yield
-    finally:
-        trainer.data_collator = collator
 
 
 def publish(task: Task, arguments: Arguments, trainer: I2SRMTrainer, result: RunResult, seconds: float) -> None:

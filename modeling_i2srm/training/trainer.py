@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..attn_mixup import num_processes
 from ..checks import check_finite
 from ..data.collator import I2SRMDataCollator
-from ..data.columns import LABEL_COLUMNS, plain_rows, with_labels
+from ..data.columns import LABEL_COLUMNS, columns_of, plain_rows, with_labels
 from ..support.faults import leave_signals_to_parent
 from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
@@ -400,10 +400,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
 def check_encoded(name: str, rows: object, processing_class: object) -> None:
     """Raise a `ValueError` for rows of texts, which need a processor; what a stream holds is not known."""
-    columns = getattr(rows, "column_names", None)
-    if columns is None and isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], dict):
-        columns = list(rows[0])
-    if columns is not None and "input_ids" not in columns:
+    columns, _ = columns_of(rows) or (["input_ids"], None)
+    if "input_ids" not in columns:
         wrong = "" if processing_class is None else f", not a {type(processing_class).__name__}"
         raise ValueError(
             f"{name} has the columns {', '.join(columns)}, which an I2SRMProcessor encodes{wrong}: "
