@@ -8,8 +8,8 @@ agree on the types and relations.
 
 import functools
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
 
@@ -30,18 +30,26 @@ RELATION_TYPES = {label: tuple(label.upper().split("/")[1:3]) for label in RELAT
 
 # The probability of each kind of post
 POSTS = {
-    "no entity": 0.06,
-    "type in the words": 0.07,
-    "relation in the words": 0.15,
+    "no entity": 0.05,
+    "type in the words": 0.04,
+    "relation in the words": 0.11,
     "story in the words": 0.04,
-    "one name": 0.10,
-    "two names": 0.36,
-    "three names": 0.22,
+    "one name": 0.06,
+    "two names": 0.40,
+    "three names": 0.30,
 }
-SECOND_CLAUSE = {"none": 0.76, "tail": 0.10, "relation": 0.14}  # of posts with one or two names
-PICTURES_OF_STORIES = {"relation": 0.45, "none": 0.3, "absent": 0.25}  # what the picture of a told relation shows
+SECOND_CLAUSE = {"none": 0.80, "tail": 0.10, "relation": 0.10}  # of posts with one or two names
+PICTURES_OF_STORIES = {"relation": 0.40, "none": 0.25, "absent": 0.35}  # what the picture of a told relation shows
 
+# Of neutral sentences with one, two and three names: how many the words leave open, what they tell of the others, how
+# many relations there are, and how many types have their pictogram, each with its share
+NAMES_OPEN = {1: {1: 1.0}, 2: {0: 0.05, 1: 0.70, 2: 0.25}, 3: {0: 0.04, 1: 0.50, 2: 0.43, 3: 0.03}}
+TOLD_TYPES = {"none": 1.0, "a person": 4.0, "others": 1.5}
+RELATIONS_OF_NEUTRAL = {1: {0: 1.0}, 2: {0: 0.1, 1: 0.9}, 3: {0: 0.05, 1: 0.1, 2: 0.50, 3: 0.35}}
+TYPES_SHOWN = {0: 1.0, 1: 3.0, 2: 1.5, 3: 1.0}
+LIKELIEST = 0.28  # how likely neutral words make a relation at most
 Triple = tuple[int, str, int]  # head, relation, tail: positions of entities in the order of the words
+TypedTriple = tuple[int, str, str, int, str]  # head and its type, relation, tail and its type
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Clause:
         open: Whether the words leave the type of the name open, for each.
         triples: The relations of its names.
         told: Whether the words tell types and relations.
+        tail: Whether it ends the clause before it.
     """
 
     sentences: tuple[str, ...]
@@ -61,6 +70,7 @@ class Clause:
     open: tuple[bool, ...] = ()
     triples: frozenset[Triple] = frozenset()
     told: bool = True
+    tail: bool = False
 
     @property
     def words(self) -> Hashable:
@@ -95,6 +105,11 @@ class Scene:
         return tuple(clause.words for clause in self.clauses)
 
 
+def typed_triples(scene: Scene) -> list[TypedTriple]:
+    """Return the relations of a scene with the types of head and tail."""
+    return [(head, scene.types[head], label, tail, scene.types[tail]) for head, label, tail in scene.triples]
+
+
 def find_pairs(label: str, types: tuple[str, ...]) -> list[tuple[int, int]]:
     """Return the pairs that a relation fits; of two entities of one type the first in the text is the head."""
     head_type, tail_type = RELATION_TYPES[label]
@@ -109,6 +124,12 @@ def subsets(items: list[str], most: int) -> Iterator[frozenset[str]]:
     """Yield all subsets of so many items at most."""
     for size in range(min(most, len(items)) + 1):
         yield from map(frozenset, combinations(items, size))
+
+
+def told_types(clause: Clause) -> str:
+    """Say whether the words tell the type of a person, of others, or of none."""
+    told = [type for type, open in zip(clause.types, clause.open, strict=True) if not open]
+    return "none" if not told else "a person" if "PER" in told else "others"
 
 
 def spread(
@@ -132,11 +153,6 @@ def spread(
         yield from spread(group, levels[1:], total * parts[value] / sum(parts.values()))
 
 
-def is_natural(types: tuple[str, ...]) -> bool:
-    """Whether names of these types are mentioned together: of three, not three persons nor two of another type."""
-    return len(types) < 3 or (types.count("PER") < 3 and all(types.count(type) < 2 for type in TYPES if type != "PER"))
-
-
 def relate(types: tuple[str, ...], labels: frozenset[str]) -> list[Triple]:
     """Return a triple for every pair that one of the relations fits."""
     return [(head, label, tail) for label in sorted(labels) for head, tail in find_pairs(label, types)]
@@ -149,12 +165,14 @@ def list_neutral_scenes(size: int) -> list[Scene]:
     each name whose type is open is shown by one or the other.
     """
     readings = defaultdict(list)
-    for types in filter(is_natural, product(TYPES, repeat=size)):
+    for types in product(TYPES, repeat=size):
         fitting = [label for label in RELATION_TYPES if find_pairs(label, types)]
         for labels in subsets(fitting, STICKERS):
             triples = relate(types, labels)
             if len({(head, tail) for head, _, tail in triples}) < len(triples):
                 continue  # a pair has one relation
+            if types.count("PER") > 2 and labels & {"/per/per/couple", "/per/per/peer"}:
+                continue  # couples and peers are two
             related = {position for head, _, tail in triples for position in (head, tail)}
             for shown in subsets(sorted(set(types)), STICKERS - len(labels)):
                 for open in product((False, True), repeat=size):
@@ -171,16 +189,37 @@ def list_neutral_scenes(size: int) -> list[Scene]:
 def neutral_posts(size: int) -> list[tuple[Scene, float]]:
     """Return the scenes of a neutral sentence, with probabilities; the words of one name leave its type open."""
     scenes = [scene for scene in list_neutral_scenes(size) if size > 1 or scene.clauses[0].open[0]]
-    numbers = {1: {0: 1.0}, 2: {0: 0.28, 1: 0.72}, 3: {0: 0.10, 1: 0.25, 2: 0.35, 3: 0.30}}[size]
-    names_open = {1: {1: 1.0}, 2: {0: 0.2, 1: 0.5, 2: 0.3}, 3: {0: 0.1, 1: 0.6, 2: 0.3}}[size]
     levels = [
-        (lambda scene: len(scene.triples), numbers),
+        (lambda scene: sum(scene.clauses[0].open), NAMES_OPEN[size]),
+        (lambda scene: told_types(scene.clauses[0]), TOLD_TYPES),
+        (lambda scene: len(scene.triples), RELATIONS_OF_NEUTRAL[size]),
         (lambda scene: (scene.kinds or frozenset()) & set(RELATIONS), None),
-        (lambda scene: tuple(sorted(scene.types)), None),
-        (lambda scene: sum(scene.clauses[0].open), names_open),
-        (lambda scene: len((scene.kinds or frozenset()) & set(TYPES)), {0: 1.0, 1: 2.0, 2: 1.0, 3: 1.0}),
+        (lambda scene: len((scene.kinds or frozenset()) & set(TYPES)), TYPES_SHOWN),
     ]
-    return list(spread(scenes, levels))
+    return hide_relations(list(spread(scenes, levels)))
+
+
+def hide_relations(posts: list[tuple[Scene, float]]) -> list[tuple[Scene, float]]:
+    """Return scenes with other probabilities, so that after the same words no relation is likelier than `LIKELIEST`."""
+    groups = defaultdict(list)
+    for scene, probability in posts:
+        groups[scene.words].append((scene, probability))
+    result = []
+    for group in groups.values():
+        total = sum(probability for _, probability in group)
+        weights = [probability / total for _, probability in group]
+        typed = [typed_triples(scene) for scene, _ in group]
+        for _ in range(50):
+            chances: Counter[TypedTriple] = Counter()
+            for triples, weight in zip(typed, weights, strict=True):
+                chances.update(dict.fromkeys(triples, weight))
+            weights = [
+                weight * min([1.0, *(LIKELIEST / chances[triple] for triple in triples if chances[triple] > 0)])
+                for triples, weight in zip(typed, weights, strict=True)
+            ]
+            weights = [weight / sum(weights) for weight in weights]
+        result += [(scene, total * weight) for (scene, _), weight in zip(group, weights, strict=True)]
+    return result
 
 
 def tell(story: Story) -> list[tuple[Clause, float]]:
@@ -201,7 +240,7 @@ def tell(story: Story) -> list[tuple[Clause, float]]:
 
 
 def told_posts(stories: list[Story]) -> list[tuple[Scene, float]]:
-    """Return the scenes of sentences that tell relations; the picture shows them too, or something else, or is absent."""
+    """Return the scenes of sentences that tell relations; the picture shows them, or not, or is absent."""
     posts = []
     for clause, probability in [part for story in stories for part in tell(story)]:
         labels = frozenset(label for _, label, _ in clause.triples)
@@ -246,7 +285,7 @@ def empty_posts() -> list[tuple[Scene, float]]:
 
 def add_second_clauses(posts: list[tuple[Scene, float]]) -> Iterator[tuple[Scene, float]]:
     """Yield posts as they are, with a tail that mentions another name, and with a clause that tells a relation."""
-    tails = [(Clause(tuple(CONTEXT_TAILS[type]), (type,), (False,)), 1 / len(TYPES)) for type in TYPES]
+    tails = [(Clause(tuple(CONTEXT_TAILS[type]), (type,), (False,), tail=True), 1 / len(TYPES)) for type in TYPES]
     stories = [story for story in STORIES if len(story.triples) == 1]
     others = [(clause, part / len(stories)) for story in stories for clause, part in tell(story)]
     for scene, probability in posts:
@@ -259,16 +298,17 @@ def add_second_clauses(posts: list[tuple[Scene, float]]) -> Iterator[tuple[Scene
 
 
 @functools.cache
-def list_scenes() -> tuple[list[Scene], list[float]]:
-    """Return all scenes and the probability of each."""
-    parts = {
-        "no entity": empty_posts(),
-        "type in the words": typed_posts(),
-        "relation in the words": list(add_second_clauses(told_posts([s for s in STORIES if len(s.triples) == 1]))),
-        "story in the words": told_posts([story for story in STORIES if len(story.triples) > 1]),
-        "one name": list(add_second_clauses(neutral_posts(1))),
-        "two names": list(add_second_clauses(neutral_posts(2))),
-        "three names": neutral_posts(3),
+def list_scenes(shares: tuple[tuple[str, float], ...] = tuple(POSTS.items())) -> tuple[list[Scene], list[float]]:
+    """Return all scenes and the probability of each, from the names and shares of the kinds of posts."""
+    told = [story for story in STORIES if len(story.triples) == 1]
+    kinds: dict[str, Callable[[], Iterable[tuple[Scene, float]]]] = {
+        "no entity": empty_posts,
+        "type in the words": typed_posts,
+        "relation in the words": lambda: add_second_clauses(told_posts(told)),
+        "story in the words": lambda: told_posts([story for story in STORIES if len(story.triples) > 1]),
+        "one name": lambda: add_second_clauses(neutral_posts(1)),
+        "two names": lambda: add_second_clauses(neutral_posts(2)),
+        "three names": lambda: neutral_posts(3),
     }
-    weighted = [(scene, part * POSTS[name]) for name, posts in parts.items() for scene, part in posts]
+    weighted = [(scene, part * share) for name, share in shares for scene, part in kinds[name]()]
     return [scene for scene, _ in weighted], [weight for _, weight in weighted]
