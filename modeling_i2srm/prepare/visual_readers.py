@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
-from .visual_scenes import Scene, TypedTriple, list_scenes, typed_triples
+from .visual_scenes import POSTS, Scene, TypedTriple, list_scenes, typed_triples
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Reader:
 
     def __init__(self, sees: str):
         self.sees, self.beliefs = SEES[sees], defaultdict[Hashable, Belief](Belief)
-        for scene, probability in zip(*list_scenes(), strict=True):
+        for scene, probability in zip(*list_scenes(POSTS), strict=True):
             belief = self.beliefs[self.sees(scene)]
             belief.probability += probability
             for position, (type, kind) in enumerate(zip(scene.types, shown_kinds(scene), strict=True)):

@@ -8,7 +8,7 @@ agree on the types and relations.
 
 import functools
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
@@ -29,15 +29,15 @@ RELATIONS = [
 RELATION_TYPES = {label: tuple(label.upper().split("/")[1:3]) for label in RELATIONS[1:]}
 
 # The probability of each kind of post
-POSTS = {
-    "no entity": 0.05,
-    "type in the words": 0.04,
-    "relation in the words": 0.11,
-    "story in the words": 0.04,
-    "one name": 0.06,
-    "two names": 0.40,
-    "three names": 0.30,
-}
+POSTS = (
+    ("no entity", 0.05),
+    ("type in the words", 0.04),
+    ("relation in the words", 0.11),
+    ("story in the words", 0.04),
+    ("one name", 0.06),
+    ("two names", 0.40),
+    ("three names", 0.30),
+)
 SECOND_CLAUSE = {"none": 0.80, "tail": 0.10, "relation": 0.10}  # of posts with one or two names
 PICTURES_OF_STORIES = {"relation": 0.40, "none": 0.25, "absent": 0.35}  # what the picture of a told relation shows
 
@@ -210,11 +210,14 @@ def hide_relations(posts: list[tuple[Scene, float]]) -> list[tuple[Scene, float]
         weights = [probability / total for _, probability in group]
         typed = [typed_triples(scene) for scene, _ in group]
         for _ in range(50):
-            chances: Counter[TypedTriple] = Counter()
+            chances: dict[TypedTriple, float] = defaultdict(float)
             for triples, weight in zip(typed, weights, strict=True):
-                chances.update(dict.fromkeys(triples, weight))
+                for triple in triples:
+                    chances[triple] += weight
+            if max(chances.values(), default=0) <= LIKELIEST + 1e-9:
+                break
             weights = [
-                weight * min([1.0, *(LIKELIEST / chances[triple] for triple in triples if chances[triple] > 0)])
+                weight * min([1.0, *(LIKELIEST / chances[triple] for triple in triples)])
                 for triples, weight in zip(typed, weights, strict=True)
             ]
             weights = [weight / sum(weights) for weight in weights]
@@ -298,7 +301,7 @@ def add_second_clauses(posts: list[tuple[Scene, float]]) -> Iterator[tuple[Scene
 
 
 @functools.cache
-def list_scenes(shares: tuple[tuple[str, float], ...] = tuple(POSTS.items())) -> tuple[list[Scene], list[float]]:
+def list_scenes(shares: tuple[tuple[str, float], ...]) -> tuple[list[Scene], list[float]]:
     """Return all scenes and the probability of each, from the names and shares of the kinds of posts."""
     told = [story for story in STORIES if len(story.triples) == 1]
     kinds: dict[str, Callable[[], Iterable[tuple[Scene, float]]]] = {

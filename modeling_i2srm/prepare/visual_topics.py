@@ -16,7 +16,7 @@ from datasets import ClassLabel, Features, Value
 
 from ..support.digests import hash_file
 from .builder import PICTURES
-from .visual_posts import VisualPosts, VisualPostsConfig, make_posts, run
+from .visual_posts import VisualPosts, VisualPostsConfig, encode_pictures, make_posts, run
 from .visual_scenes import TYPES
 
 LABELS = [*TYPES, "none"]
@@ -52,7 +52,7 @@ class VisualTopics(VisualPosts):
         for key, (_, row) in enumerate(make_posts(split, count, self.config.seed, POSTS)):
             label = next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")
             labels[label] += 1
-            pictures = {name: row[name] for name in PICTURES}
+            pictures = {name: value for name, value in encode_pictures(row).items() if name in PICTURES}
             yield key, {"id": row["id"], "text": " ".join(row["tokens"]), "label": label, **pictures}
         self.counts[split] = {"posts": count, "labels": dict(labels)}
 
