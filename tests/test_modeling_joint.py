@@ -144,7 +144,7 @@ def test_scores_of_a_graph_are_probabilities_of_its_spans_relations_and_regions(
             assert entity.score == pytest.approx(expected, rel=1e-6)
             regions = outputs.region_logits[b, i].softmax(-1)
             assert entity.region == (-1 if (best := int(regions.argmax())) == 3 else best)
-            assert entity.region_score == pytest.approx(float(regions.max()), rel=1e-6)
+            assert entity.region_score == pytest.approx(float(regions.detach().max()), rel=1e-6)
         for relation in graph.relations:
             triple = [graph.entities[relation.head].label, relation.label, graph.entities[relation.tail].label]
             assert triple in TYPES
