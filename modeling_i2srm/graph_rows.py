@@ -5,29 +5,10 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 from .checks import IGNORE, is_listing, is_missing, label_id
-from .crf import entity_type
+from .crf import find_entities
 
 EXAMPLE = 'e.g. relations=[{"head": 0, "tail": 1, "label": "peer"}]'
 Entity = tuple[int, int, str]  # first word, last word + 1, type
-
-
-def find_entities(tags: list[str]) -> list[Entity]:
-    """The entities (first word, last word exclusive, type) of a tag sequence, read as conlleval and seqeval do.
-
-    An I- after another type, or after none, begins an entity too, and a tag without prefix is as an I-.
-
-    >>> find_entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG"])
-    [(0, 2, 'PER'), (3, 4, 'LOC'), (4, 5, 'LOC'), (5, 6, 'ORG')]
-    """
-    entities, start, current = [], 0, None
-    for word, tag in enumerate([*tags, "O"]):
-        kind = None if tag == "O" else entity_type(tag)
-        if current is not None and (kind != current or tag.startswith("B-")):
-            entities.append((start, word, current))
-            current = None
-        if kind is not None and current is None:
-            start, current = word, kind
-    return entities
 
 
 def names_of_tags(ner_tags: Sequence[int | str], label2id: Mapping[str, int] | None) -> list[str]:
@@ -164,4 +145,4 @@ def read_graph(
     return RowGraph(entities, pairs, read_regions(regions, entities))
 
 
-__all__ = ["RowGraph", "find_entities", "names_of_tags", "read_graph", "read_regions", "read_relations"]
+__all__ = ["RowGraph", "names_of_tags", "read_graph", "read_regions", "read_relations"]

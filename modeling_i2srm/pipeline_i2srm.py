@@ -10,9 +10,8 @@ import torch
 from transformers import Pipeline
 
 from .checks import check_finite
-from .crf import entity_type
+from .crf import entity_types, find_entities, tags_of
 from .crops import add_crops, check_cropper, describe_crop
-from .graph_rows import find_entities
 from .modeling_i2srm import I2SRMForTokenClassification
 from .posts import Post, read_post
 from .pretrained_model import I2SRMPreTrainedModel
@@ -531,18 +530,6 @@ def check_sub_tokens(**values: object) -> None:
 def check_on_image_error(on_image_error):
     if on_image_error not in ON_IMAGE_ERROR:
         raise ValueError(f"on_image_error={on_image_error!r} must be one of {', '.join(map(repr, ON_IMAGE_ERROR))}")
-
-
-def entity_types(names: list[str]) -> list[str]:
-    """The types of a list of tags, in its order."""
-    return list(dict.fromkeys(entity_type(name) for name in names if name != "O"))
-
-
-def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:
-    """The tag ids of an entity of so many words."""
-    ids = {name: i for i, name in names.items()}
-    inside = next(ids[name] for name in (f"I-{kind}", kind, f"B-{kind}") if name in ids)
-    return [ids.get(f"B-{kind}", inside), *[inside] * (length - 1)]
 
 
 __all__ = [
