@@ -92,7 +92,8 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
         if word_mask is None:
-            word_mask = torch.zeros_like(logits[..., 0]) if labels is None else labels != -100
+            word_mask = torch.zeros(logits.shape[:2], device=logits.device) if labels is None else labels != -100
+            word_mask = word_mask.long()
         if attention_mask is None:
             attention_mask = torch.ones_like(word_mask)
         parts = None if labels is None else self._task_losses(hidden, logits, labels, word_mask)
@@ -113,6 +114,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             parts["relation_loss"] = self._relation_loss(pairs, joint.relation_logits, relation_labels)
         if parts is not None and region_labels is not None:
             check_shape("region_labels", region_labels, entity_spans, 2)
+            region_labels = region_labels.masked_fill(entity_spans[..., 0] < 0, -100)
             parts["region_loss"] = self._region_loss(joint.region_logits, region_labels, outputs.image_mask)
         joint.entity_spans = entity_spans
         extras = {name: value for name, value in joint.items() if name != "logits"}
@@ -235,9 +237,11 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
     def loss_counts(self, inputs: dict) -> torch.Tensor:
         """As of `I2SRMPreTrainedModel`, and two more (4,): the weights of the pairs, and the entities with a region."""
         counts = super().loss_counts(inputs)
-        pairs, regions = inputs.get("relation_labels"), inputs.get("region_labels")
+        pairs, regions, spans = (inputs.get(n) for n in ("relation_labels", "region_labels", "entity_spans"))
         gathered = self.training and self.relation_attn_mixup is not None and self.config.attn_mixup_gather
-        pairs = None if pairs is None else pairs_of_entities(pairs, inputs.get("entity_spans"))
+        pairs = None if pairs is None else pairs_of_entities(pairs, spans)
+        if regions is not None and spans is not None:
+            regions = regions.masked_fill(spans[..., 0] < 0, -100)
         relations = 0.0 if pairs is None else 1.0 if gathered else self._relation_weights(pairs).sum()
         pictures = next((p for n in ("pixel_values", "visual_features") if (p := inputs.get(n)) is not None), None)
         mask = inputs.get("image_mask")
