@@ -6,23 +6,22 @@ from typing import Any
 
 import torch
 
-from .checks import check_finite
+from .crf import find_entities
 from .crops import describe_crop
 from .joint_head import Graph, GraphEntity, GraphRelation, I2SRMJointOutput
-from .modeling_i2srm import I2SRMForJointExtraction
+from .modeling_joint import I2SRMForJointExtraction
 from .pipeline_i2srm import (
     ROWS_TOGETHER,
     MultimodalTokenClassificationPipeline,
     check_on_image_error,
     check_sub_tokens,
     check_threshold,
-    find_entities,
     label_names,
     options,
 )
 from .posts import Post
 
-MAX_ENTITIES = 200  # of a long post that are decoded together: all pairs of them are scored
+MAX_ENTITIES = 100  # of a long post that are decoded together: all pairs of them are scored
 IMPOSSIBLE = -1e4  # the logit of a relation of two entities that no window shows together
 
 
@@ -133,9 +132,12 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
             options: of the model's `forward`.
         """
         for rows, batch in self.batches(posts, together or max(ROWS_TOGETHER, len(posts))):
-            outputs, mask = self.model(**batch, **options), batch["word_mask"]
-            check_finite(outputs.logits.float(), mask.bool(), lambda rows=rows: [post.text for post, _ in rows])
-            yield Chunk(rows, outputs, mask)
+            try:
+                outputs = self.model(**batch, **options)
+            except ValueError as error:  # scores that are not finite: it names places in the batch
+                texts = ", ".join(f"{post.text!r:.60}" for post, _ in rows)
+                raise ValueError(f"{error}. The posts of the batch: {texts}") from None
+            yield Chunk(rows, outputs, batch["word_mask"])
 
     def put_together(
         self, posts: list[Post], chunks: Iterable[Chunk], spans: list[torch.Tensor] | None = None
@@ -226,8 +228,8 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
             )
             mask = torch.ones(1, len(scores.emissions), dtype=torch.long, device=self.device)
             [one] = self.model.decode_graphs(outputs, mask)
-            graph.entities += one.entities
-            graph.relations += [move(relation, start) for relation in one.relations]
+            graph.entities.extend(one.entities)
+            graph.relations.extend(move(relation, start) for relation in one.relations)
             seen[part, :start] = seen[part, start + MAX_ENTITIES :] = False
         return graph, self.count_unseen(graph, seen)
 

@@ -53,7 +53,7 @@ def draw_run(output_dir: str | Path, dataset: str, count: int = 20) -> Path:
         if not {"entities", "gold"} <= record.keys():
             raise ValueError(f"{path} has no entities and gold in record {number}: it is not of a joint model")
         if str(record["id"]) not in places:
-            raise ValueError(f"{path}: post {record['id']!r} is not in the test split of {dataset}: name the run's data")
+            raise ValueError(f"{path}: post {record['id']!r} is not a test post of {dataset}: name the run's data")
         post = {name: record[name] for name in ("id", "text", "tokens") if name in record}
         posts.append(rows[places[str(record["id"])]])
         answers.append(Extraction.from_dict({**post, **graph_of(record)}))

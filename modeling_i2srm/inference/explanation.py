@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from ..crf import entity_types, tags_of
 from ..crops import check_cropper
 from ..joint_head import Graph
 from ..joint_pipeline import MultimodalJointExtractionPipeline
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, entity_types, label_names, tags_of
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, label_names
 from ..posts import Post
 from ..pretrained_model import I2SRMPreTrainedModel
 from .extraction import Entity, Extraction, Extractor, Region, Relation, read_entities, read_graph, spans_in_words

@@ -19,12 +19,8 @@ from ..configuration_i2srm import I2SRMConfig
 from ..crops import add_crops, check_cropper, describe_crop
 from ..joint_pipeline import MultimodalJointExtractionPipeline
 from ..loading import CheckpointError
-from ..modeling_i2srm import (
-    I2SRMForJointExtraction,
-    I2SRMForRelationClassification,
-    I2SRMForTokenClassification,
-    I2SRMPreTrainedModel,
-)
+from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
+from ..modeling_joint import I2SRMForJointExtraction
 from ..pictures import load_picture
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
@@ -528,8 +524,8 @@ def load_head(
     config = I2SRMConfig.from_pretrained(path)
     if config.architectures and model_class.__name__ not in config.architectures:
         raise ValueError(
-            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give one of a joint model, or one "
-            "of entities and one of relations, e.g. "
+            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of a joint model, or "
+            "ner= one of entities and re= one of relations, e.g. "
             'Extractor.from_pretrained("runs/quickstart_mner", "runs/quickstart_mre")'
         )
     model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
