@@ -19,6 +19,7 @@ from .modeling_i2srm import (
     I2SRMForTokenClassification,
     I2SRMModel,
 )
+from .modeling_joint import I2SRMForJointExtraction
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTextClassificationPipeline,
@@ -48,8 +49,11 @@ if TYPE_CHECKING:  # at run time `__getattr__` imports these
 
 AutoConfig.register("i2srm", I2SRMConfig, exist_ok=True)
 AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
-AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
-AutoModelForSequenceClassification.register(  # the one that config.architectures names, else the first
+# Of several heads the one that config.architectures names, else the first.
+AutoModelForTokenClassification.register(
+    I2SRMConfig, (I2SRMForTokenClassification, I2SRMForJointExtraction), exist_ok=True
+)
+AutoModelForSequenceClassification.register(
     I2SRMConfig, (I2SRMForRelationClassification, I2SRMForSequenceClassification), exist_ok=True
 )
 AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
@@ -105,6 +109,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "I2SRMConfig",
+    "I2SRMForJointExtraction",
     "I2SRMForRelationClassification",
     "I2SRMForSequenceClassification",
     "I2SRMForTokenClassification",
