@@ -97,7 +97,7 @@ def fix_entities(model: I2SRMForTokenClassification, count: int) -> None:
     tags = ["O"] * WORDS
     for place in range(count):
         tags[place * WORDS // count] = "B-PER"
-    ids = [model.config.label2id[tag] for tag in tags]
+    ids = [NER_TAGS.index(tag) for tag in tags]
     model.decode = lambda logits, word_mask: [list(ids) for _ in logits]
 
 
