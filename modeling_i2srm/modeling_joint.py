@@ -113,6 +113,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             parts["relation_loss"] = self._relation_loss(pairs, joint.relation_logits, relation_labels)
         if parts is not None and region_labels is not None:
             check_shape("region_labels", region_labels, entity_spans, 2)
+            region_labels = region_labels.masked_fill(entity_spans[..., 0] < 0, -100)
             parts["region_loss"] = self._region_loss(joint.region_logits, region_labels, outputs.image_mask)
         joint.entity_spans = entity_spans
         extras = {name: value for name, value in joint.items() if name != "logits"}
@@ -235,9 +236,11 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
     def loss_counts(self, inputs: dict) -> torch.Tensor:
         """As of `I2SRMPreTrainedModel`, and two more (4,): the weights of the pairs, and the entities with a region."""
         counts = super().loss_counts(inputs)
-        pairs, regions = inputs.get("relation_labels"), inputs.get("region_labels")
+        pairs, regions, spans = (inputs.get(n) for n in ("relation_labels", "region_labels", "entity_spans"))
         gathered = self.training and self.relation_attn_mixup is not None and self.config.attn_mixup_gather
-        pairs = None if pairs is None else pairs_of_entities(pairs, inputs.get("entity_spans"))
+        pairs = None if pairs is None else pairs_of_entities(pairs, spans)
+        if regions is not None and spans is not None:
+            regions = regions.masked_fill(spans[..., 0] < 0, -100)
         relations = 0.0 if pairs is None else 1.0 if gathered else self._relation_weights(pairs).sum()
         pictures = next((p for n in ("pixel_values", "visual_features") if (p := inputs.get(n)) is not None), None)
         mask = inputs.get("image_mask")
