@@ -40,21 +40,11 @@ def test_triples_are_scored_by_spans_and_label_and_strictly_by_types_too():
     assert joint_runs.score_graphs([post()], [Graph([], [])])["triple"]["f1"] == 0.0
 
 
-def save_models(folder, *kinds):
-    """Save models with large random weights; return their folders."""
-    for kind in kinds:
-        if kind == "joint":
-            types = [["PER", "visits", "LOC"], ["ORG", "knows", "PER"]]
-            processor = tiny_processor(bert_tokenizer())
-            model = I2SRMForJointExtraction(tiny_config(relation_labels=RELATIONS, relation_types=types))
-            for parameter in model.parameters():
-                torch.nn.init.normal_(parameter, std=0.2)
-        else:
-            pipe = tiny_pipeline(kind, **({"id2label": dict(enumerate(RELATIONS))} if kind == "relations" else {}))
-            model, processor = pipe.model, pipe.processor
-        model.save_pretrained(folder / kind)
-        processor.save_pretrained(folder / kind)
-    return [str(folder / kind) for kind in kinds]
+def save(folder, model, processor):
+    """Save a model and its processor; return the folder."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
 
 
 POSTS = [Post(sentence.split(), Graph([], []), {}) for sentence in SENTENCES]
@@ -63,7 +53,11 @@ POSTS = [Post(sentence.split(), Graph([], []), {}) for sentence in SENTENCES]
 def test_the_joint_model_answers_every_post_with_and_without_coherence(tmp_path, monkeypatch):
     monkeypatch.setattr(joint_runs, "BATCH", 3)
     torch.manual_seed(0)
-    [folder] = save_models(tmp_path, "joint")
+    types = [["PER", "visits", "LOC"], ["ORG", "knows", "PER"]]
+    model = I2SRMForJointExtraction(tiny_config(relation_labels=RELATIONS, relation_types=types))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    folder = save(tmp_path, model, tiny_processor(bert_tokenizer()))
     coherent, incoherent = joint_runs.joint_graphs(folder, POSTS, "cpu", False, (True, False))
     assert len(coherent) == len(incoherent) == len(POSTS) and coherent != incoherent
     allowed = {("PER", "LOC", "visits"), ("ORG", "PER", "knows")}
@@ -74,13 +68,14 @@ def test_the_joint_model_answers_every_post_with_and_without_coherence(tmp_path,
 
 def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
     monkeypatch.setattr(joint_runs, "BATCH", 3)
-    ner, mre = save_models(tmp_path, "entities", "relations")
-    entities = joint_runs.entity_graphs(ner, POSTS, "cpu", False)
     pipe = tiny_pipeline("entities")
+    entities = joint_runs.entity_graphs(save(tmp_path / "ner", pipe.model, pipe.processor), POSTS, "cpu", False)
     answers = pipe([{"tokens": post.tokens} for post in POSTS], aggregation_strategy="simple")
     assert [[one["entity"] for one in answer] for answer in answers] == [
         [kind for *_, kind in graph.entities] for graph in entities
     ]
+    pipe = tiny_pipeline("relations", id2label=dict(enumerate(RELATIONS)))
+    mre = save(tmp_path / "mre", pipe.model, pipe.processor)
     graphs = [Graph(post_entities[:3], []) for post_entities, _ in entities]
     every = {(head, tail): {"visits"} for head in KINDS for tail in KINDS}
     related, too_long = joint_runs.related_graphs(mre, POSTS, graphs, every, "cpu", False)
@@ -94,7 +89,6 @@ def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
         }
         for n, head, tail in pairs
     ]
-    pipe = tiny_pipeline("relations", id2label=dict(enumerate(RELATIONS)))
     scores = [{one["label"]: one["score"] for one in answer} for answer in pipe(questions, top_k=None)]
     expected = [pair for pair, score in zip(pairs, scores, strict=True) if score["visits"] > score["None"]]
     found = [(n, head, tail) for n, graph in enumerate(related) for head, tail, _ in graph.relations]
