@@ -75,6 +75,15 @@ def relation_features(relations: list[str]) -> datasets.Features:
     return datasets.Features({"relations": datasets.List(relation)})
 
 
+def joint_features(tag_names: list[str], relations: list[str]) -> datasets.Features:
+    """Return the columns of a data set of posts with entities, their relations and the crops that show them.
+
+    A region is the position of a crop in `objects`, or -1 for an entity that no crop shows.
+    """
+    regions = datasets.Features({"regions": datasets.List(datasets.Value("int32"))})
+    return datasets.Features({**mner_features(tag_names), **relation_features(relations), **regions})
+
+
 MNER_FEATURES = mner_features(NER_TAGS)
 WRITTEN = {"data", "dataset_info.json", "report.json", "README.md"}
 LEAST_CROPS = 0.1  # share of an index; splits and data sets share up to a twentieth of their crops' names by chance
