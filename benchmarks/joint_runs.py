@@ -110,7 +110,9 @@ def run_jobs(jobs: list[Job], output: Path, pool: Executor, workers: int) -> lis
             record = {"name": job.name, **({"error": repr(error)} if error else future.result())}
             with open(output, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-            print(json.dumps(record)[:500], flush=True)
+            shown = {name: record[name] for name in ("name", "error", "seconds") if name in record}
+            scores = {name: value["f1"] for name, value in record.get("scores", {}).items()}
+            print(json.dumps({**shown, **scores}), flush=True)
     records = read_records(output)
     return [records[job.name] for job in jobs if job.name in records]
 

@@ -21,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from datasets import Dataset, Features, concatenate_datasets  # noqa: E402
 from joint_runs import (  # noqa: E402
     MINILM_BACKBONE,
     Job,
@@ -37,6 +38,8 @@ from joint_runs import (  # noqa: E402
     train,
 )
 
+from modeling_i2srm.data.dataset import load_splits  # noqa: E402
+from modeling_i2srm.data.graphs import graph_features  # noqa: E402
 from modeling_i2srm.prepare.exchange import SHORTER  # noqa: E402
 from modeling_i2srm.prepare.mnre import LOST  # noqa: E402
 
@@ -60,11 +63,12 @@ COMMON = {
     "do_predict": True,
 }
 SETTINGS = {
-    "joint": {"head_learning_rate": 1e-2},
+    "joint": {"head_learning_rate": 1e-2, "pair_learning_rate": 1e-3},
     "mner": {"head_learning_rate": 1e-2},
     # 24,498 pairs: as many steps as the others, in larger batches
     "mre": {"head_learning_rate": 1e-3, "num_train_epochs": 4, "per_device_train_batch_size": 64},
 }
+GMNER = "gmner_posts"  # Twitter-GMNER as a data set of the joint task
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--mnre", type=Path, default=Path("data/mnre_posts"))
@@ -78,6 +82,17 @@ parser.add_argument("--threads", type=int, default=1, help="of each run")
 parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 parser.add_argument("--epochs", type=float, help="of all models, for a trial")
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
+
+
+def without_relations(dataset: Path, folder: Path) -> None:
+    """Write a data set of entities as one of the joint task, whose relations are not annotated."""
+    relation_type = graph_features(["None", "related"])["relations"]
+    for split, rows in load_splits(str(dataset), ("tokens", "ner_tags")).items():
+        columns = rows.select_columns(["id", "tokens", "ner_tags"])
+        relations = Dataset.from_dict({"relations": [None] * len(rows)}, features=Features(relations=relation_type))
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        path = folder / f"data/{split}-00000-of-00001.parquet"
+        concatenate_datasets([columns, relations], axis=1).to_parquet(path)
 
 
 def lost_gold(dataset: Path, rows: int | None) -> tuple[int, int]:
@@ -115,10 +130,9 @@ def plan(options: argparse.Namespace) -> list[Job]:
     work = options.work or options.output / "models"
     for seed in options.seeds:
         for data, tasks in (("mnre", ("mre", "joint", "mner")), ("gmner", ("joint", "mner"))):
-            dataset, lost = str(getattr(options, data)), (0, 0)
-            if data == "mnre":
-                lost = lost_gold(options.mnre, options.rows)
+            lost = lost_gold(options.mnre, options.rows) if data == "mnre" else (0, 0)
             for task in tasks:
+                dataset = str(work / GMNER if (data, task) == ("gmner", "joint") else getattr(options, data))
                 settings = {**COMMON, **SETTINGS[task], "text_encoder": options.text_encoder, "seed": seed}
                 settings["use_cpu"] = options.device == "cpu"
                 if options.epochs:
@@ -139,6 +153,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
 def main() -> None:
     options = parser.parse_args()
     jobs = plan(options)
+    without_relations(options.gmner, (options.work or options.output / "models") / GMNER)
     pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), start_worker, (options.threads,))
     with pool:
         records = run_jobs(jobs, options.output / "runs.jsonl", pool, options.jobs)
