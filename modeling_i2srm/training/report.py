@@ -355,10 +355,10 @@ def results_table(results: dict, main_metrics: tuple[str, ...], type_metrics: tu
     columns = [name for name in ("multimodal", "pictures_blanked", "text_only") if len(results.get(name, {})) > 1]
     if not columns:
         return "no test predictions (--do_predict)"
-    text_ceiling = results.get("data", {}).get("ceilings", {}).get("text", {})
-    if ceiling := {metric: text_ceiling[key] for metric, key in CEILINGS.items() if key in text_ceiling}:
+    reached = results.get("data", {}).get("ceilings", {}).get("text", {})
+    if ceiling := {name: reached[CEILINGS[name]] for name in main_metrics if CEILINGS.get(name) in reached}:
         results = {**results, "text_ceiling": ceiling}
-        columns.insert(2 if "pictures_blanked" in columns else len(columns), "text_ceiling")
+        columns.insert(2, "text_ceiling")  # beside the blanked pictures
     rows = list(main_metrics)
     for metric in type_metrics:
         rows += sorted(name for name in results[columns[0]] if name.startswith(f"{metric}_"))

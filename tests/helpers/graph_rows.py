@@ -56,7 +56,9 @@ def graph_posts(count: int) -> list[dict]:
 
 def graph_rows(count: int = 12, **columns: list) -> Dataset:
     """Rows of `graph_posts`, with other values in the columns that are given."""
-    rows = [{**post, **{name: values[i] for name, values in columns.items()}} for i, post in enumerate(graph_posts(count))]
+    rows = [
+        {**post, **{name: values[i] for name, values in columns.items()}} for i, post in enumerate(graph_posts(count))
+    ]
     return Dataset.from_list(rows, features=FEATURES)
 
 
