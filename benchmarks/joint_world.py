@@ -40,10 +40,24 @@ from joint_runs import (  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-TRIALS = {  # the first is the setting of the file; the same number for each model
-    "joint": [{}, {"num_train_epochs": 7}, {"learning_rate": 1.5e-3}, {"learning_rate": 7e-4}],
-    "mner": [{}, {"num_train_epochs": 7}, {"learning_rate": 1.5e-3}, {"learning_rate": 7e-4}],
-    "mre": [{}, {"num_train_epochs": 5}, {"learning_rate": 1.5e-3}, {"learning_rate": 7e-4}],
+# The first is the setting of the file; the same number for each model.
+PLAIN = {"attn_mixup": False, "num_train_epochs": 6}
+COMMON_TRIALS = [
+    {},
+    PLAIN,
+    {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3},
+    {**PLAIN, "image_size": 48},
+    {**PLAIN, "semantic_loss_weight": 0.0},
+    {**PLAIN, "num_train_epochs": 9},
+]
+TRIALS = {
+    "joint": [
+        *COMMON_TRIALS,
+        {**PLAIN, "relation_loss_weight": 3.0},
+        {"num_train_epochs": 6, "learning_rate": 1.5e-3, "relation_loss_weight": 3.0},
+    ],
+    "mner": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
+    "mre": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
 }
 ABLATIONS = {
     "types as input": {"entity_type_embeddings": True},
