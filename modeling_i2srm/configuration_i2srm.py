@@ -59,7 +59,7 @@ CUSTOM_PIPELINES = {
     },
     "I2SRMForJointExtraction": {
         "multimodal-joint-extraction": {
-            "impl": "pipeline_i2srm.MultimodalJointExtractionPipeline",
+            "impl": "joint_pipeline.MultimodalJointExtractionPipeline",
             "pt": ["AutoModelForTokenClassification"],
             "type": "multimodal",
         }

@@ -173,7 +173,7 @@ def test_the_example_posts_are_of_the_made_up_data_sets():
                     assert np.array_equal(image.crop(box), crop)
 
 
-def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
+def test_a_missing_quickstart_is_made_as_make_does_it(monkeypatch, tmp_path):
     recipes = [
         "make",
         "VENV=.venv",
@@ -182,7 +182,6 @@ def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
         "-o",
         ".venv/.train",
         "quickstart",
-        "quickstart-mre",
     ]
     shown = subprocess.run(recipes, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
     shown = shown.replace(".venv/bin/accelerate launch", "-m accelerate.commands.launch")
@@ -196,14 +195,13 @@ def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
 
     monkeypatch.setattr(quickstart, "ROOT", tmp_path)
     monkeypatch.setattr(quickstart.subprocess, "run", run)
-    for name in ("quickstart", "quickstart_mre"):
-        assert quickstart.quickstart_checkpoint(name) == str(tmp_path / "runs" / name)
-    assert ran == wanted and len(ran) == 4
-    for name in ("quickstart", "quickstart_mre"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "results.json").touch()
-        quickstart.quickstart_checkpoint(name)
-    assert len(ran) == 4
+    folder = tmp_path / "runs" / "quickstart"
+    assert quickstart.quickstart_checkpoint() == str(folder)
+    assert ran == wanted and len(ran) == 2
+    folder.mkdir(parents=True)
+    (folder / "results.json").touch()
+    quickstart.quickstart_checkpoint()
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize(
@@ -211,7 +209,7 @@ def test_missing_quickstarts_are_made_as_make_does_it(monkeypatch, tmp_path):
     [
         (["--re", "runs/quickstart_mre"], "--re without --ner"),
         (["--ner", "runs/not-there"], "runs/not-there"),
-        ([], "ended with 2; give checkpoints of your own"),
+        ([], "ended with 2; give a checkpoint of your own"),
     ],
 )
 def test_a_start_that_fails_ends_with_one_message(capsys, monkeypatch, tmp_path, arguments, words):
