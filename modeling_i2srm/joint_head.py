@@ -3,8 +3,8 @@
 docs/concepts/method.md, section 8.
 """
 
+import math
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from .visual_prompt import FusionLinear
 
 PAIRS_TOGETHER = 2**26  # numbers in the largest tensor of a block of pairs
 EXHAUSTIVE = 5  # entities up to which typed decoding looks at all combinations
+COMBINATIONS = 2**13  # that are scored together
 
 
 @dataclass
@@ -209,24 +210,32 @@ def decode_types(unary: np.ndarray, pairs: np.ndarray) -> list[int]:
         unary: (E, K), the log-probability of each of K types.
         pairs: (E, E, K, K), that of the best relation which the types of head and tail allow; the diagonal is not used.
     """
-    count, kinds = unary.shape
+    count = len(unary)
     both = pairs + pairs.transpose(1, 0, 3, 2)  # (i, j) and (j, i) together; [i, j, a, b]
     both[range(count), range(count)] = 0
 
-    def total(types: np.ndarray) -> float:
-        places = np.arange(count)
-        return unary[places, types].sum() + both[places[:, None], places, types[:, None], types].sum() / 2
+    places = np.arange(count)
+
+    def totals(types: np.ndarray) -> np.ndarray:  # (N,) of N combinations (N, E)
+        single = unary[places, types].sum(1)
+        return single + both[places[:, None], places, types[:, :, None], types[:, None]].sum((1, 2)) / 2
 
     best = ascend(unary, both, unary.argmax(1))
-    if count > EXHAUSTIVE:
+    if not 0 < count <= EXHAUSTIVE:
         return best.tolist()
     # A type whose best case is worse than what is known cannot be part of the best combination.
     case = unary.max(1).sum() + both.max((2, 3)).sum() / 2
     gain = unary - unary.max(1, keepdims=True) + (both.max(3) - both.max((2, 3))[..., None]).sum(1)
-    known = total(best)
-    candidates = [[t for t in range(kinds) if case + gain[i, t] >= known - 1e-9] for i in range(count)]
-    combinations = (np.array(types) for types in product(*candidates))
-    return max(combinations, key=total, default=best).tolist()
+    known = totals(best[None])[0]
+    candidates = [np.flatnonzero(row >= known - case - 1e-9) for row in gain]
+    shape = tuple(map(len, candidates))
+    for start in range(0, math.prod(shape), COMBINATIONS):
+        numbers = np.unravel_index(np.arange(start, min(start + COMBINATIONS, math.prod(shape))), shape)
+        types = np.stack([kinds[n] for kinds, n in zip(candidates, numbers, strict=True)], axis=1)
+        scores = totals(types)
+        if scores.max() > known:
+            best, known = types[scores.argmax()], scores.max()
+    return best.tolist()
 
 
 def ascend(unary: np.ndarray, both: np.ndarray, types: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         hidden = outputs.last_hidden_state
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
         if word_mask is None:
-            word_mask = torch.zeros_like(logits[..., 0]) if labels is None else labels != -100
+            word_mask = torch.zeros(logits.shape[:2], device=logits.device) if labels is None else labels != -100
+            word_mask = word_mask.long()
         if attention_mask is None:
             attention_mask = torch.ones_like(word_mask)
         parts = None if labels is None else self._task_losses(hidden, logits, labels, word_mask)

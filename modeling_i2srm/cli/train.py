@@ -8,6 +8,6 @@ def main(task: str) -> None:
     """Train, evaluate and predict as the command line says.
 
     Args:
-        task: "mner", "mre" or "classification".
+        task: "mner", "mre", "joint" or "classification".
     """
     run_script(TASKS[task])

@@ -92,6 +92,10 @@ class I2SRMCommonTest(ModelTesterMixin, unittest.TestCase):
             labels = labels[:, 0]
         if return_labels and model_class in HEADS:
             inputs["labels"] = labels.to(torch_device)
+        if return_labels and model_class is I2SRMForJointExtraction:
+            inputs["entity_spans"] = torch.tensor([[[0, 1], [2, 3]]] * len(labels), device=torch_device)
+            inputs["relation_labels"] = torch.ones(len(labels), 2, 2, dtype=torch.long, device=torch_device)
+            inputs["region_labels"] = torch.zeros(len(labels), 2, dtype=torch.long, device=torch_device)
         return inputs
 
     # The mixin leaves a model without a head out of training by looking its name up in transformers' own list.
