@@ -12,7 +12,6 @@ from tiny import run_arguments
 
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-from modeling_i2srm.prepare.visual_relations import VisualRelations
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +29,7 @@ print(pipe.task, pipe({**post, "head": (0, 4), "tail": (14, 19)} if "relation" i
     [
         ("run_mner.py", VisualPosts, "multimodal-token-classification", "lenient f1"),
         pytest.param(
-            *("run_mre.py", VisualRelations, "multimodal-relation-classification", "micro f1"), marks=pytest.mark.slow
+            *("run_mre.py", VisualPosts, "multimodal-relation-classification", "micro f1"), marks=pytest.mark.slow
         ),
     ],
 )
