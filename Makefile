@@ -62,7 +62,7 @@ quickstart-topics: $(VENV)/.train  ## the like for one label per post
 DEMO ?=
 
 .PHONY: demo
-demo: $(VENV)/.demo  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
+demo: $(VENV)/.demo  ## open a page to try the model of the quickstart, or another one (DEMO="--model ID --detector ID")
 	$(BIN)/python demo/app.py $(DEMO)
 
 SPACE ?= build/space
