@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bare_site import bare_command, bare_site
+from bare_site import bare_site, run_bare
 from hub_server import LFS_SUFFIXES, Blob, HubServer, Repository
 from PIL import Image
 from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
@@ -131,14 +131,7 @@ def expected(parts, picture) -> list:
 def load(site, tmp_path, environment, *arguments) -> list:
     script = tmp_path / "loading.py"
     script.write_text(LOADING)
-    done = subprocess.run(
-        bare_command(site, script, *arguments),
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        timeout=300,
-    )
+    done = run_bare(site, script, *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -20,7 +20,6 @@ SCRIPTS = [
 ]
 
 
-KEPT = ("torch", "numpy", "pyarrow", "scipy", "sympy", "PIL", "regex")  # slow to import, or impossible twice
 Outcomes = dict[str, tuple[int, str, str]]
 
 
@@ -32,10 +31,8 @@ def run_without(missing: list[str], commands: list[list[str]], folder: Path) -> 
     """
 
     def run_all():
-        for name in list(sys.modules):
-            top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
-            if top == "modeling_i2srm" or "site-packages" in file and top not in KEPT:
-                del sys.modules[name]
+        # The others are slow to import again, or cannot be, and know of no missing package that would be there.
+        forked.forget("torch", "numpy", "scipy", "sympy", "PIL", "regex", "pyarrow", "pandas", "datasets")
         sys.modules.update(dict.fromkeys(missing))
         import modeling_i2srm.pipeline_i2srm  # noqa: F401
 
