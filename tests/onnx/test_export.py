@@ -97,9 +97,8 @@ def ner(exported):
 
 @pytest.fixture(scope="module")
 def classifier():
-    """A RoBERTa relation classifier of one layer, for the time of the export."""
-    labels = {0: "None", 1: "/per/per/peer", 2: "/per/loc/x"}
-    return build(I2SRMForRelationClassification, "roberta", {"num_hidden_layers": 1}, id2label=labels)
+    """A RoBERTa relation classifier."""
+    return build(I2SRMForRelationClassification, "roberta", id2label={0: "None", 1: "/per/per/peer", 2: "/per/loc/x"})
 
 
 @pytest.fixture(scope="module")
