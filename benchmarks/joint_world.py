@@ -50,10 +50,10 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-PLAIN = {"attn_mixup": False, "vocab_size": 3000, "num_train_epochs": 8}
+PLAIN = {"attn_mixup": False, "vocab_size": 3000, "num_train_epochs": 6}
 FAST = {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3}
-SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8, "num_train_epochs": 5}
-PAIRS = {"num_train_epochs": 4}  # a post has about two pairs: half as many epochs are as many steps
+SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8, "num_train_epochs": 4}
+PAIRS = {"num_train_epochs": 3}  # a post has about two pairs: half as many epochs are as many steps
 TRIALS = {  # the first is the setting of the file; the same number for each model
     "joint": [{}, PLAIN, FAST, {**FAST, "relation_loss_weight": 3.0}, SMALL_BATCHES],
     "mner": [{}, PLAIN, FAST, {**PLAIN, "learning_rate": 7e-4}, SMALL_BATCHES],
@@ -62,7 +62,7 @@ TRIALS = {  # the first is the setting of the file; the same number for each mod
         {**PLAIN, **PAIRS},
         {**FAST, **PAIRS},
         {**PLAIN, **PAIRS, "learning_rate": 7e-4},
-        {**SMALL_BATCHES, "num_train_epochs": 3},
+        {**SMALL_BATCHES, "num_train_epochs": 2},
     ],
 }
 ABLATIONS = {  # "negatives" is no setting: which pairs without a relation are in the loss, by default all
