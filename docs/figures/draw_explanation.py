@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explanation.png"))
     args = parser.parse_args(arguments)
     if absent := [str(folder) for folder in (args.ner, args.re, args.dataset) if not folder.is_dir()]:
-        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart-mner quickstart-mre")
+        command = "make quickstart-mner quickstart-mre"
+        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: {command}")
         return
     from datasets import load_dataset
 
