@@ -17,7 +17,15 @@ PICTURE_COLUMNS = ("image", "objects")
 CACHED = "picture_keys"
 # Pictures as a model takes them: rows hold keys of a cache instead.
 TENSORS = ("visual_features", "pixel_values")
-TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "head_mask", "tail_mask", "labels")
+TEXT_COLUMNS: tuple[str, ...] = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "word_mask",
+    "head_mask",
+    "tail_mask",
+    "labels",
+)
 TEXT_COLUMNS += GRAPH_COLUMNS
 KNOWN = {*COLUMNS, *TEXT_KEYS, *PICTURE_COLUMNS, CACHED, *TEXT_COLUMNS}
 KNOWN |= {"pairs", "entities", "relations", "regions", "num_truncated_words", "first_word", "length"}
