@@ -59,7 +59,7 @@ def check_picture_columns(
                 f"cache_pictures(cache, splits, model, processor); for the text alone: {turn_off}"
             )
         for name in names:
-            target = likely_column(name)
+            target = None if name == "regions" and "ner_tags" in names else likely_column(name)  # those are numbers
             if target is not None and target not in names and (name in unknown or not read):
                 what = "pictures" if target == "image" else "crops"
                 otherwise = f'rows.remove_columns("{name}")' if read else turn_off
