@@ -59,7 +59,7 @@ def check_picture_columns(
                 f"cache_pictures(cache, splits, model, processor); for the text alone: {turn_off}"
             )
         for name in names:
-            target = None if name == "regions" and "ner_tags" in names else likely_column(name)  # those are numbers
+            target = None if name == "regions" and "relations" in names else likely_column(name)  # those of entities
             if target is not None and target not in names and (name in unknown or not read):
                 what = "pictures" if target == "image" else "crops"
                 otherwise = f'rows.remove_columns("{name}")' if read else turn_off
