@@ -30,6 +30,7 @@ def converted(count: int = 8, **columns: list) -> Dataset:
         ({"relations": [{"head": 0, "tail": 1, "label": None}]}, ["label None is neither an id nor a name"]),
         ({"regions": [0]}, ["2 entities, but 1 regions ([0])"]),
         ({"regions": [0, -2]}, ["regions[1]=-2", "regions=[0, -1, None]"]),
+        ({"regions": [2, -1]}, ["regions=[2, -1]: the row has 2 objects"]),
     ],
 )
 def test_what_does_not_fit_the_entities_is_refused(columns, words):

@@ -246,6 +246,19 @@ def test_relations_with_other_ids_are_converted_by_their_names(tmp_path, caplog)
     assert torch.equal(batch["relation_labels"], torch.where(expected > 0, swap[expected.clamp(min=0)], expected))
 
 
+@pytest.mark.parametrize("kind", ["stream", "list"])
+def test_rows_that_are_no_data_set_train_the_same(tmp_path, kind):
+    rows = graph_rows(8)
+    others = rows.to_iterable_dataset() if kind == "stream" else list(rows)
+    settings = {"max_steps": 2, "per_device_train_batch_size": 4, "train_sampling_strategy": "sequential"}
+    logs = []
+    for data in (rows, others):
+        trainer = build_trainer(tmp_path, rows=data, **settings)
+        trainer.train()
+        logs.append([[entry[name] for name in JOINT_LOSS_PARTS] for entry in training_logs(trainer)])
+    assert len(logs[0]) == 2 and logs[0] == logs[1]
+
+
 def test_posts_without_annotated_relations_train_what_they_have(tmp_path):
     trainer = build_trainer(tmp_path, rows=graph_rows(4, relations=[None] * 4, regions=[None] * 4))
     trainer.train()
