@@ -106,7 +106,8 @@ class JointHead(nn.Module):
         self.order = nn.Parameter(torch.zeros(size))
         self.head_query, self.tail_query, self.key = (nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
-        self.relation_classifier = nn.Linear(size, num_relations)
+        # Not "classifier": peft finds the parts to train by the end of a name, and the tags have that one.
+        self.relation_output = nn.Linear(size, num_relations)
         self.entity_region = nn.Linear(hidden_size, hidden_size)
         self.crop_region = FusionLinear(feature_size, hidden_size)
         self.no_region = nn.Parameter(torch.zeros(hidden_size))
@@ -159,7 +160,7 @@ class JointHead(nn.Module):
 
     def score_relations(self, pairs: torch.Tensor) -> torch.Tensor:
         """The scores (..., R) of pair vectors (..., 2d)."""
-        return self.relation_classifier(self.dropout(pairs))
+        return self.relation_output(self.dropout(pairs))
 
     def score_regions(
         self, entities: torch.Tensor, features: torch.Tensor | None, present: torch.Tensor | None, crops: int
