@@ -16,10 +16,15 @@ each run is appended to runs.jsonl in --output when it ends; the same command re
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import permutations
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent))
 from joint_runs import (  # noqa: E402
@@ -38,33 +43,38 @@ from joint_runs import (  # noqa: E402
     train,
 )
 
+from modeling_i2srm import I2SRMConfig, I2SRMForJointExtraction, I2SRMProcessor  # noqa: E402
+from modeling_i2srm.checks import IGNORE  # noqa: E402
+from modeling_i2srm.crf import entity_type  # noqa: E402
+from modeling_i2srm.data.dataset import load_splits  # noqa: E402
+
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-# The first is the setting of the file; the same number for each model.
-PLAIN = {"attn_mixup": False, "num_train_epochs": 6}
-COMMON_TRIALS = [
-    {},
-    PLAIN,
-    {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3},
-    {**PLAIN, "image_size": 48},
-    {**PLAIN, "semantic_loss_weight": 0.0},
-    {**PLAIN, "num_train_epochs": 9},
-]
-TRIALS = {
-    "joint": [
-        *COMMON_TRIALS,
-        {**PLAIN, "relation_loss_weight": 3.0},
-        {"num_train_epochs": 6, "learning_rate": 1.5e-3, "relation_loss_weight": 3.0},
+PLAIN = {"attn_mixup": False, "vocab_size": 3000, "num_train_epochs": 6}
+FAST = {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3}
+SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8, "num_train_epochs": 4}
+PAIRS = {"num_train_epochs": 3}  # a post has about two pairs: half as many epochs are as many steps
+TRIALS = {  # the first is the setting of the file; the same number for each model
+    "joint": [{}, PLAIN, FAST, {**FAST, "relation_loss_weight": 3.0}, SMALL_BATCHES],
+    "mner": [{}, PLAIN, FAST, {**PLAIN, "learning_rate": 7e-4}, SMALL_BATCHES],
+    "mre": [
+        {},
+        {**PLAIN, **PAIRS},
+        {**FAST, **PAIRS},
+        {**PLAIN, **PAIRS, "learning_rate": 7e-4},
+        {**SMALL_BATCHES, "num_train_epochs": 2},
     ],
-    "mner": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
-    "mre": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
 }
-ABLATIONS = {
+ABLATIONS = {  # "negatives" is no setting: which pairs without a relation are in the loss, by default all
     "types as input": {"entity_type_embeddings": True},
+    "negatives: half of them, drawn for each batch": {"negatives": "half"},
+    "negatives: only of types that are related": {"negatives": "typed"},
     "no region loss": {"region_loss_weight": 0.0},
-    "AttnMixup off": {"attn_mixup": False},
-    "AttnMixup on pairs": {"attn_mixup_pairs": True},
-    "KL off": {"semantic_loss_weight": 0.0},
+    "no AttnMixup": {"attn_mixup": False},
+    "AttnMixup on words": {"attn_mixup": True},
+    "AttnMixup on words and pairs": {"attn_mixup": True, "attn_mixup_pairs": True},
+    "no KL": {"semantic_loss_weight": 0.0},
+    "KL": {"semantic_loss_weight": 1.0},
 }
 TRIAL_SEED = 11  # none of those of the final runs
 
@@ -82,9 +92,51 @@ parser.add_argument("--epochs", type=float, help="of all models, for a trial of 
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial of the benchmark")
 
 
+def leave_out_negatives(row: dict, rule: str, typed: set[tuple[str, str]], names: list[str], draw: Random) -> dict:
+    """An encoded post of whose pairs without a relation some are stored as not annotated.
+
+    Args:
+        rule: "half" leaves out every second one, drawn at random; "typed" those of types that are not related.
+        typed: types of head and tail that are related.
+        names: of the tags.
+    """
+    tags = [names[tag] for tag, first in zip(row["labels"], row["word_mask"], strict=True) if first]
+    types = [entity_type(tags[start]) for start, _ in row["entity_spans"]]
+    known = {(head, tail) for head, tail, _ in row["relation_labels"]}
+    left_out = [
+        [head, tail, IGNORE]
+        for head, tail in permutations(range(len(types)), 2)
+        if (head, tail) not in known
+        and (draw.random() < 0.5 if rule == "half" else (types[head], types[tail]) not in typed)
+    ]
+    return {**row, "relation_labels": [*row["relation_labels"], *left_out]}
+
+
+@contextmanager
+def fewer_negatives(rule: str | None, dataset: str) -> Iterator[None]:
+    """Train in this block with `leave_out_negatives` in all batches, where there is a rule."""
+    if rule is None:
+        yield
+        return
+    train_rows = load_splits(dataset, ("tokens", "ner_tags", "relations"))["train"]
+    names, typed = train_rows.features["ner_tags"].feature.names, set(allowed_relations(read_posts(dataset, "train")))
+    pad, draw = I2SRMProcessor.pad, Random(0)
+
+    def pad_fewer(self: I2SRMProcessor, rows: list[dict], multiple: int | None = None) -> dict:
+        return pad(self, [leave_out_negatives(row, rule, typed, names, draw) for row in rows], multiple)
+
+    I2SRMProcessor.pad = pad_fewer
+    try:
+        yield
+    finally:
+        I2SRMProcessor.pad = pad
+
+
 def run_model(task: str, config: str, settings: dict, folder: str, split: str, rows: int | None) -> dict:
     """Train a model and, unless it is a relation model, score it: the joint one with and without coherent decoding."""
-    record = train(task, config, settings, folder)
+    kept = {name: value for name, value in settings.items() if name != "negatives"}
+    with fewer_negatives(settings.get("negatives"), settings["dataset"]):
+        record = {**train(task, config, kept, folder), "settings": settings}
     if task == "mre":
         return record
     posts, device = read_posts(settings["dataset"], split, rows), "cpu" if settings["use_cpu"] else "cuda"
@@ -158,11 +210,16 @@ def final_jobs(options: argparse.Namespace, chosen: dict[str, dict]) -> list[Job
 
 
 def ablation_jobs(options: argparse.Namespace, chosen: dict[str, dict]) -> list[Job]:
-    """The runs of the joint model with a part changed."""
+    """The runs of the joint model with a part changed; those that the chosen settings have already are left out."""
+    defaults = {name: getattr(I2SRMConfig, name, None) for overrides in ABLATIONS.values() for name in overrides}
+    defaults["semantic_loss_weight"] = I2SRMForJointExtraction.default_semantic_loss_weight
+    settings = json.loads((options.configs / FILES["joint"]).read_text(encoding="utf-8"))
+    settings = {**defaults, **settings, **chosen["joint"]}
     return [
         model_job(options, f"ablation/{name}/seed{seed}", "joint", {**chosen["joint"], **overrides}, seed, "test")
         for seed in options.seeds
         for name, overrides in ABLATIONS.items()
+        if any(settings[field] != value for field, value in overrides.items())
     ]
 
 

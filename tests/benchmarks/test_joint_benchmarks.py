@@ -3,12 +3,13 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
+from random import Random
 
 import pytest
 import torch
-from tiny import SENTENCES, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
+from tiny import SENTENCES, TAGS, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
 
-from benchmarks import joint_runs, joint_text, joint_world
+from benchmarks import joint_runs, joint_speed, joint_text, joint_world
 from benchmarks.joint_runs import Graph, Job, Post
 from modeling_i2srm import I2SRMForJointExtraction
 
@@ -68,9 +69,10 @@ def test_the_joint_model_answers_every_post_with_and_without_coherence(tmp_path,
 
 def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
     monkeypatch.setattr(joint_runs, "BATCH", 3)
+    posts = POSTS[1:3]
     pipe = tiny_pipeline("entities")
-    entities = joint_runs.entity_graphs(save(tmp_path / "ner", pipe.model, pipe.processor), POSTS, "cpu", False)
-    answers = pipe([{"tokens": post.tokens} for post in POSTS], aggregation_strategy="simple")
+    entities = joint_runs.entity_graphs(save(tmp_path / "ner", pipe.model, pipe.processor), posts, "cpu", False)
+    answers = pipe([{"tokens": post.tokens} for post in posts], aggregation_strategy="simple")
     assert [[one["entity"] for one in answer] for answer in answers] == [
         [kind for *_, kind in graph.entities] for graph in entities
     ]
@@ -78,12 +80,12 @@ def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
     mre = save(tmp_path / "mre", pipe.model, pipe.processor)
     graphs = [Graph(post_entities[:3], []) for post_entities, _ in entities]
     every = {(head, tail): {"visits"} for head in KINDS for tail in KINDS}
-    related, too_long = joint_runs.related_graphs(mre, POSTS, graphs, every, "cpu", False)
+    related, too_long = joint_runs.related_graphs(mre, posts, graphs, every, "cpu", False)
     assert too_long == 0 and [graph.entities for graph in related] == [graph.entities for graph in graphs]
-    pairs = [(n, head, tail) for n in range(len(POSTS)) for head, tail in permutations(range(3), 2)]
+    pairs = [(n, head, tail) for n in range(len(posts)) for head, tail in permutations(range(3), 2)]
     questions = [
         {
-            "tokens": POSTS[n].tokens,
+            "tokens": posts[n].tokens,
             "head": graphs[n].entities[head][:2],
             "tail": graphs[n].entities[tail][:2],
         }
@@ -93,7 +95,7 @@ def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
     expected = [pair for pair, score in zip(pairs, scores, strict=True) if score["visits"] > score["None"]]
     found = [(n, head, tail) for n, graph in enumerate(related) for head, tail, _ in graph.relations]
     assert found == expected and 0 < len(found) < len(pairs)
-    assert joint_runs.related_graphs(mre, POSTS, graphs, {}, "cpu", False)[0] == graphs
+    assert joint_runs.related_graphs(mre, posts, graphs, {}, "cpu", False)[0] == graphs
 
 
 def test_runs_resume_and_wait_for_those_that_they_need(tmp_path, capsys):
@@ -147,12 +149,42 @@ def test_the_best_trial_of_each_model_is_chosen_by_the_validation_split(tmp_path
             record = {"name": f"trial/{task}/{n}", "task": task, "metrics": metrics}
             records.append({**record, "scores": {"triple": {"f1": score}}})
     (tmp_path / "runs.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    monkeypatch.setitem(joint_world.TRIALS, "joint", [{}, {"attn_mixup": False}])
     chosen = joint_world.choose(tmp_path / "runs.jsonl")
-    assert chosen == {"joint": joint_world.TRIALS["joint"][1], "mner": {}, "mre": {}}
-    options = joint_world.parser.parse_args(["--seeds", "1"])
+    assert chosen == {"joint": {"attn_mixup": False}, "mner": {}, "mre": {}}
+    (tmp_path / "quickstart.json").write_text("{}")
+    options = joint_world.parser.parse_args(["--seeds", "1", "--configs", str(tmp_path)])
     finals = joint_world.final_jobs(options, chosen)
-    assert finals[1].arguments["settings"].items() >= joint_world.TRIALS["joint"][1].items()
+    assert finals[1].arguments["settings"]["attn_mixup"] is False
     assert finals[3].needs == ("final/mre/seed1", "final/mner/seed1")
+    assert sum(set(overrides) <= {"negatives"} for overrides in joint_world.ABLATIONS.values()) == 2
     ablations = joint_world.ablation_jobs(options, chosen)
-    changed = [job.arguments["settings"].items() - finals[1].arguments["settings"].items() for job in ablations]
-    assert [dict(items) for items in changed] == list(joint_world.ABLATIONS.values())
+    names = [job.name for job in ablations]
+    assert names == [f"ablation/{name}/seed1" for name in joint_world.ABLATIONS if name not in ("no AttnMixup", "KL")]
+    assert ablations[-1].arguments["settings"] == {**finals[1].arguments["settings"], "semantic_loss_weight": 0.0}
+
+
+def test_pairs_without_a_relation_are_left_out_of_the_loss(monkeypatch):
+    processor = tiny_processor(bert_tokenizer())
+    relations = [{"head": 0, "tail": 1, "label": 1}, {"head": 2, "tail": 0, "label": 0}]
+    tags = ["B-PER", "O", "B-LOC", "B-PER"]
+    label2id = {tag: i for i, tag in enumerate(TAGS)}
+    row = processor.encode_graph("Kobe in Paris Jordan".split(), tags, relations, None, label2id)
+
+    def labels(rule, draw):
+        monkeypatch.setattr(draw, "random", iter([0.9, 0.1, 0.9, 0.9]).__next__)
+        typed = {("PER", "LOC"), ("LOC", "PER")}
+        return processor.pad([joint_world.leave_out_negatives(row, rule, typed, TAGS, draw)])["relation_labels"][0]
+
+    none = -100
+    assert labels("typed", Random()).tolist() == [[none, 1, none], [0, none, 0], [0, 0, none]]
+    assert labels("half", Random()).tolist() == [[none, 1, 0], [none, none, 0], [0, 0, none]]
+
+
+def test_the_speed_of_both_systems_on_the_same_entities(capsys):
+    rows = joint_speed.measure("tiny", [2], [2, 3], rounds=1)
+    assert [(row["batch"], row["entities"], row["pairs"]) for row in rows] == [(2, 2, 2), (2, 3, 6)]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+    for row in rows:
+        speeds = row["one_posts_per_second"], row["two_posts_per_second"]
+        assert min(speeds) > 0 and row["ratio"] == pytest.approx(speeds[0] / speeds[1], rel=0.05)
