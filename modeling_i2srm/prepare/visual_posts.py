@@ -121,7 +121,9 @@ def make_posts(
     scenes, weights = list_scenes(shares)
     for index, scene in enumerate(rng.choices(scenes, cum_weights=list(itertools.accumulate(weights)), k=count)):
         words, tags = write_words(rng, scene, names)
-        image, objects, kinds = None, [], []
+        image: Image.Image | None = None
+        objects: list[Image.Image] = []
+        kinds: list[str | None] = []
         if scene.kinds is not None:
             picture_rng = random.Random(f"{seed}-{split}-{index}")
             picture = draw_picture(picture_rng, scene.kinds)
