@@ -108,7 +108,8 @@ class JointHead(nn.Module):
             nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(5)
         )
         self.dropout = nn.Dropout(dropout)
-        self.relation_classifier = nn.Linear(size, num_relations)
+        # Not "classifier": peft finds the parts to train by the end of a name, and the tags have that one.
+        self.relation_output = nn.Linear(size, num_relations)
         self.entity_region = nn.Linear(hidden_size, hidden_size)
         self.crop_region = FusionLinear(feature_size, hidden_size)
         self.no_region = nn.Parameter(torch.zeros(hidden_size))
@@ -191,7 +192,7 @@ class JointHead(nn.Module):
 
     def score_relations(self, pairs: torch.Tensor) -> torch.Tensor:
         """The scores (..., R) of pair vectors (..., 2d)."""
-        return self.relation_classifier(self.dropout(pairs))
+        return self.relation_output(self.dropout(pairs))
 
     def score_regions(self, entities: torch.Tensor, crops: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """s_ik = (W_a e_i)^T W_v v_k / sqrt d (B, E, M+1), of the crops and, last, "none", as of `crop_keys`."""

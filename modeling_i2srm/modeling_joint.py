@@ -5,6 +5,7 @@ from typing import Unpack
 import numpy as np
 import torch
 from torch.nn import functional as F
+from transformers import initialization
 from transformers.utils import can_return_tuple
 
 from .configuration_i2srm import I2SRMConfig, check_class_weights
@@ -63,6 +64,14 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         )
         self.relation_attn_mixup = build_attn_mixup(config, 2 * hidden_size) if config.attn_mixup_pairs else None
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, JointHead):  # its own parameters; a checkpoint of another head has none for them
+            initialization.zeros_(module.order)
+            initialization.zeros_(module.no_region)
+        else:
+            super()._init_weights(module)
 
     @can_return_tuple
     def forward(  # type: ignore[override]  # more inputs, all with defaults

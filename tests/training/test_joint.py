@@ -203,7 +203,7 @@ def test_the_joint_head_has_its_own_learning_rate(tmp_path):
     names = {id(p): name for name, p in model.named_parameters()}
     pairs = {names[id(p)] for group in optimizer.param_groups if group["lr"] == 2e-3 for p in group["params"]}
     assert pairs == {name for name in names.values() if name.startswith("joint_head.")}
-    assert parameter_part("module.joint_head.relation_classifier.weight") == "pair"
+    assert parameter_part("module.joint_head.relation_output.weight") == "pair"
 
 
 def test_predictions_are_graphs_in_any_batches(tmp_path):
@@ -212,7 +212,7 @@ def test_predictions_are_graphs_in_any_batches(tmp_path):
         for name, parameter in model.named_parameters():
             if "classifier" in name or "joint_head" in name:
                 parameter.normal_(std=0.3)
-        model.joint_head.relation_classifier.bias[0] -= 4
+        model.joint_head.relation_output.bias[0] -= 4
     outputs = [build_trainer(tmp_path, model, per_device_eval_batch_size=size).predict(rows) for size in (2, 7)]
     graphs = [read_predictions(output.predictions, TAGS, RELATIONS) for output in outputs]
     for one, other in zip(*graphs, strict=True):
