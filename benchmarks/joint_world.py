@@ -69,7 +69,7 @@ TRIALS = {
     "mner": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
     "mre": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
 }
-ABLATIONS = {  # "negatives" is no setting: which pairs without a relation are in the loss, by default all
+ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
     "types as input": {"entity_type_embeddings": True},
     "negatives: half of them, drawn for each batch": {"negatives": "half"},
     "negatives: only of types that are related": {"negatives": "typed"},
