@@ -145,7 +145,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         """The scores of posts from those of their windows, by `score_spans`: nothing is encoded again.
 
         Args:
-            chunks: all rows of the posts; those of other posts are passed over.
+            chunks: all rows of the posts; those of other posts are ignored.
             spans: (E, 2) of each post, as of `PostScores`; default the entities of the best tag sequence.
         """
         if not posts:

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from bare_site import bare_command, bare_site
-from hub_server import HubServer
+from bare_site import bare_site, run_bare
+from hub_server import LFS_SUFFIXES, Blob, HubServer, Repository
 from PIL import Image
 from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
 from transformers import pipeline
@@ -20,7 +21,6 @@ PAIR = {"head": (0, 4), "tail": (15, 20)}
 LOADING = """
 import json, sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
@@ -28,7 +28,7 @@ from transformers import AutoProcessor, pipeline
 
 ABSENT = "modeling_i2srm", "datasets", "accelerate", "evaluate", "seqeval", "sklearn", "pyarrow", "torchvision", "peft"
 assert not [name for name in ABSENT if find_spec(name)]
-ner, re, revision, picture, *saves = sys.argv[1:]
+ner, re, posts, revision, picture, *saves = sys.argv[1:]
 remote = {"trust_remote_code": True, **({"revision": revision} if revision else {})}
 head, tail = (0, 4), (15, 20)
 
@@ -76,12 +76,11 @@ else:  # and into folders, one part at a time or as pipelines
         for part in parts:
             part.save_pretrained(save)
     results += [answers(*folders, remote)[0] for folders in zip(saves[::2], saves[1::2])]
-posts = Path(ner).with_name("posts")
-if posts.is_dir():  # labels of posts share an Auto class with relations
-    for folder, again in ((posts, posts.with_name("posts-again")), (posts.with_name("posts-again"), None)):
+if posts:  # labels of posts share an Auto class with relations
+    for folder, again in ((posts, "posts-again"), ("posts-again", None)):
         classifier = AutoModelForSequenceClassification.from_pretrained(folder, **remote)
         assert type(classifier).__name__ == "I2SRMForSequenceClassification"
-        results.append(pipeline(model=str(folder), **remote)(["Kobe lands", {"text": "a", "image": picture}]))
+        results.append(pipeline(model=folder, **remote)(["Kobe lands", {"text": "a", "image": picture}]))
         if again:
             classifier.save_pretrained(again)
             AutoProcessor.from_pretrained(folder, **remote).save_pretrained(again)
@@ -132,19 +131,19 @@ def expected(parts, picture) -> list:
 def load(site, tmp_path, environment, *arguments) -> list:
     script = tmp_path / "loading.py"
     script.write_text(LOADING)
-    done = subprocess.run(
-        bare_command(site, script, *arguments),
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        timeout=300,
-    )
+    done = run_bare(site, script, *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts, picture, expected):
+def serve(hub: HubServer, name: str, folder):
+    """Put the files of a folder on a Hub."""
+    files = {path.name: Blob(path.read_bytes(), path.name.endswith(LFS_SUFFIXES)) for path in folder.iterdir()}
+    repository = hub.repositories["model", name] = Repository("model", name, private=False)
+    repository.add("main", files, "saved")
+
+
+def test_a_hub_serves_checkpoints_which_survive_two_ways_of_saving_again(site, tmp_path, parts, picture, expected):
     folders = [tmp_path / name for name in ("ner", "re", "ner-again", "re-again", "ner-third", "re-third")]
     model, processor, pair_model, pair_processor = parts
     for part, folder in zip(parts, (folders[0], folders[0], folders[1], folders[1]), strict=True):
@@ -152,12 +151,12 @@ def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts
     classifier = I2SRMForSequenceClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)}))
     classify = pipeline("multimodal-text-classification", model=classifier, processor=processor)
     classify.save_pretrained(tmp_path / "posts")
-    environment = {
-        "HF_MODULES_CACHE": str(tmp_path / "modules"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path / "home"),
-    }
-    results = load(site, tmp_path, environment, *folders[:2], "", picture, *folders[2:])
+    with HubServer() as hub:
+        served = ["user/ner", "user/re", "user/posts"]
+        for name in served:
+            serve(hub, name, tmp_path / Path(name).name)
+        results = load(site, tmp_path, hub.environment(), *served, "", picture, *folders[2:])
+        assert hub.unknown_requests == []
     assert len(results) == 5
     for result in results[:3]:
         assert_same(result, expected)
@@ -168,7 +167,7 @@ def test_folders_load_and_survive_two_ways_of_saving_again(site, tmp_path, parts
         assert {path.name: path.read_text() for path in folder.glob("*.py")} == code
 
 
-@pytest.mark.slow  # two processes; the fast suite loads a pushed model in tests/training/test_push_to_hub.py
+@pytest.mark.slow  # two processes
 def test_a_hub_serves_every_revision(site, tmp_path, parts, picture, expected):
     pushing = """
 import sys
@@ -198,7 +197,7 @@ for model_class, folder, name in (
         )
         assert done.returncode == 0, done.stderr[-3000:]
         reader = hub.environment(home="reader")
-        [first, again] = load(site, tmp_path, reader, "user/ner", "user/re", "first", picture, "hub")
+        [first, again] = load(site, tmp_path, reader, "user/ner", "user/re", "", "first", picture, "hub")
         assert_same(first, expected)
         assert_same(again, expected)
         weights = [hub.files("model", "user/ner", name)["model.safetensors"] for name in ("main", "first")]

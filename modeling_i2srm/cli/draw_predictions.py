@@ -18,10 +18,11 @@ PREDICTIONS, PAGE = "predictions.jsonl", "posts.html"
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("output_dir", help="folder of the run")
 parser.add_argument("--dataset", required=True, help="the data set of the run, a Parquet folder or Hub id")
+parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
 parser.add_argument("--count", type=int, default=20, help="posts, evenly spaced (default %(default)s)")
 
 
-def draw_run(output_dir: str | Path, dataset: str, count: int = 20) -> Path:
+def draw_run(output_dir: str | Path, dataset: str, count: int = 20, image_dir: str | None = None) -> Path:
     """Draw posts of the test split with what a joint run predicted for them and what people found.
 
     Args:
@@ -29,6 +30,7 @@ def draw_run(output_dir: str | Path, dataset: str, count: int = 20) -> Path:
             and relations of people.
         dataset: Parquet folder or Hub id; the posts are found by id in its test split.
         count: most posts; of more they are evenly spaced.
+        image_dir: folder of pictures that are paths in the data set, if they lead out of it.
 
     Returns:
         The page, posts.html in `output_dir`.
@@ -46,7 +48,7 @@ def draw_run(output_dir: str | Path, dataset: str, count: int = 20) -> Path:
     from datasets import load_dataset
 
     rows = load_dataset(dataset, split="test")
-    check_picture_paths(dataset, {"test": rows})
+    check_picture_paths(dataset, {"test": rows}, image_dir)
     places = {str(name): n for n, name in enumerate(rows["id"])}
     posts, answers, gold = [], [], []
     for number, record in enumerate(records, 1):
@@ -71,7 +73,7 @@ def graph_of(record: dict) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
-        page = draw_run(args.output_dir, args.dataset, args.count)
+        page = draw_run(args.output_dir, args.dataset, args.count, args.image_dir)
     except (ValueError, OSError) as error:
         parser.exit(2, f"draw_predictions.py: {error}\n")
     print(f"drawn: {page}")

@@ -508,7 +508,7 @@ def is_joint(name: str, path: object) -> bool:
         name: of the argument, for the message.
 
     Raises:
-        ValueError: it is no path; `CheckpointError` for a configuration that cannot be read.
+        ValueError: it is not a path; `CheckpointError` for a configuration that cannot be read.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(

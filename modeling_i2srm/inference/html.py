@@ -89,11 +89,11 @@ def draw_posts(
 ) -> None:
     """Draw posts on one page, each with what was found in it and, beside that, what people found.
 
-    What stands on one of the two sides alone is bold: entities by their words and type, relations by both entities and
+    What only one of the two sides has is bold: entities by their words and type, relations by both entities and
     label, the objects of entities by their place. The page is as that of `draw_post`.
 
     Args:
-        posts: each with its pictures, `image` and `objects`; other keys are passed over.
+        posts: each with its pictures, `image` and `objects`; other keys are ignored.
         answers: what `Extractor` returned for each of them.
         gold: the same, of people: `Extraction.from_dict` reads labelled posts.
         path: ends in .html.

@@ -5,21 +5,11 @@ What the best of them reach is the ceiling of a model that sees as much: `text` 
 it alone: types, relations and regions are decided one without the other.
 """
 
+import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from .visual_scenes import POSTS, Scene, TypedTriple, list_scenes, typed_triples
-
-
-@dataclass
-class Belief:
-    """What a reader thinks after what it has seen: the probability of everything, times that of what it has seen."""
-
-    probability: float = 0.0
-    types: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    regions: dict[int, Counter[str | None]] = field(default_factory=lambda: defaultdict(Counter))
-    triples: Counter[TypedTriple] = field(default_factory=Counter)
+from .visual_scenes import POSTS, TYPES, Scene, TypedTriple, list_scenes, typed_triples
 
 
 def shown_kinds(scene: Scene) -> list[str | None]:
@@ -42,39 +32,50 @@ class Reader:
     """
 
     def __init__(self, sees: str):
-        self.sees, self.beliefs = SEES[sees], defaultdict[Hashable, Belief](Belief)
+        self.sees = SEES[sees]
+        # After each of what it sees: the probability of that, and of that together with each answer
+        self.chances: dict[Hashable, float] = defaultdict(float)
+        self.beliefs: dict[Hashable, dict[tuple, float]] = defaultdict(lambda: defaultdict(float))
         for scene, probability in zip(*list_scenes(POSTS), strict=True):
-            belief = self.beliefs[self.sees(scene)]
-            belief.probability += probability
-            for position, (type, kind) in enumerate(zip(scene.types, shown_kinds(scene), strict=True)):
-                belief.types[position][type] += probability
-                belief.regions[position][kind if sees != "text" else None] += probability
+            view = self.sees(scene)
+            self.chances[view] += probability
+            belief = self.beliefs[view]
+            for place, (type, kind) in enumerate(zip(scene.types, shown_kinds(scene), strict=True)):
+                belief["type", place, type] += probability
+                belief["region", place, kind if sees != "text" else None] += probability
             for triple in typed_triples(scene):
-                belief.triples[triple] += probability
+                belief[triple] += probability
         self.least = self.choose_threshold()
+
+    def relations(self, view: Hashable) -> dict[TypedTriple, float]:
+        """Return the probability of each relation after what is seen."""
+        return {key: joint / self.chances[view] for key, joint in self.beliefs[view].items() if len(key) == 5}
 
     def choose_threshold(self) -> float:
         """Return how probable a relation has to be for the largest F1."""
-        candidates = [
-            (joint / belief.probability, joint, belief.probability)
-            for belief in self.beliefs.values()
-            for joint in belief.triples.values()
-        ]
+        candidates = [(chance, self.chances[view]) for view in self.beliefs for chance in self.relations(view).values()]
         candidates.sort(reverse=True)
-        gold, right, said, best = sum(joint for _, joint, _ in candidates), 0.0, 0.0, (0.0, 1.0)
-        for chance, joint, probability in candidates:
-            right, said = right + joint, said + probability
+        gold = sum(chance * probability for chance, probability in candidates)
+        right, said, best = 0.0, 0.0, (0.0, 1.0)
+        for chance, probability in candidates:
+            right, said = right + chance * probability, said + probability
             best = max(best, (2 * right / (said + gold), chance))
         return best[1]
 
     def read(self, scene: Scene) -> tuple[list[str], set[TypedTriple], list[str | None]]:
         """Return the types, the relations, and the kinds of the pictograms that show the entities."""
-        belief = self.beliefs[self.sees(scene)]
-        positions = range(len(scene.types))
-        types = [belief.types[position].most_common(1)[0][0] for position in positions]
-        regions = [belief.regions[position].most_common(1)[0][0] for position in positions]
-        least = (self.least - 1e-9) * belief.probability
-        return types, {triple for triple, joint in belief.triples.items() if joint >= least}, regions
+        view = self.sees(scene)
+        belief = self.beliefs[view]
+
+        def best(what: str, answers: Sequence[str | None]) -> list:
+            """Return the likeliest answer for each entity, of equally likely ones the first."""
+            return [
+                max(answers, key=lambda answer: round(belief.get((what, place, answer), 0.0), 12))
+                for place in range(len(scene.types))
+            ]
+
+        triples = {triple for triple, chance in self.relations(view).items() if chance >= self.least - 1e-9}
+        return best("type", TYPES), triples, best("region", [None, *TYPES])
 
 
 def score_reader(reader: Reader, scenes: Iterable[Scene]) -> dict[str, float]:
@@ -104,6 +105,9 @@ def score_reader(reader: Reader, scenes: Iterable[Scene]) -> dict[str, float]:
     }
 
 
+make_reader = functools.cache(Reader)
+
+
 def find_ceilings(scenes: list[Scene]) -> dict[str, dict[str, float]]:
     """Score all readers on posts, by what they see."""
-    return {sees: score_reader(Reader(sees), scenes) for sees in SEES}
+    return {sees: score_reader(make_reader(sees), scenes) for sees in SEES}

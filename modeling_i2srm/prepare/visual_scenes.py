@@ -74,8 +74,8 @@ class Clause:
 
     @property
     def words(self) -> Hashable:
-        """What the words tell: the sentences, and each type, or None where it is open."""
-        return self.sentences, tuple(None if o else type for o, type in zip(self.open, self.types, strict=True))
+        """What the words tell: the sentences, by the first of them, and each type, or None where it is open."""
+        return self.sentences[0], tuple(None if o else type for o, type in zip(self.open, self.types, strict=True))
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,8 @@ def predict_gold(model: I2SRMForJointExtraction, outputs: I2SRMJointOutput, inpu
     if inputs.get("labels") is None:
         return free, typed, regions
     names, relation_names = model.config.label_names, model.config.relation_labels or []
-    allowed = model.config.relation_types
-    allowed = allowed and {tuple(triple) for triple in allowed}
+    triples = model.config.relation_types
+    allowed = None if triples is None else {tuple(triple) for triple in triples}
     scores, region_logits = outputs["relation_logits"].float().cpu().numpy(), outputs["region_logits"]
     places = region_logits.argmax(-1).tolist()
     for i, row in enumerate(outputs["entity_spans"].tolist()):
@@ -97,11 +97,10 @@ def predict_gold(model: I2SRMForJointExtraction, outputs: I2SRMJointOutput, inpu
         kinds = [entity_type(names[words[start]]) for start, _ in row if start >= 0]
         for head, tail in permutations(range(len(kinds)), 2):
             of_pair = scores[i, head, tail]
-            ids = [0]
-            ids += [
+            ids = [
                 r
                 for r, name in enumerate(relation_names)
-                if r and (allowed is None or (kinds[head], name, kinds[tail]) in allowed)
+                if not r or allowed is None or (kinds[head], name, kinds[tail]) in allowed
             ]
             best, best_of_types = int(of_pair.argmax()), ids[int(of_pair[ids].argmax())]
             free[i] += [(head, tail, best)] if best else []

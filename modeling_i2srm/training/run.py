@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -473,13 +473,19 @@ def text_only_twin(arguments: Arguments) -> Arguments:
     return arguments._replace(model=replace(arguments.model, use_images=False), training=training)
 
 
-def run_script(task: Task, argv: list[str] | None = None) -> None:
-    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`)."""
+def run_script(task: Task, argv: list[str] | None = None, finish: Callable[[Arguments], None] | None = None) -> None:
+    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`).
+
+    Args:
+        finish: called on the main process after a run with predictions.
+    """
 
     def run() -> None:
         arguments = parse_arguments(argv)
         faults.stop_on_sigterm()
         run_task(task, arguments)
+        if finish is not None and arguments.training.do_predict and arguments.training.should_save:
+            finish(arguments)
         end_processes()
 
     faults.run_script(run, f"run_{task.name}.py")

@@ -1,10 +1,14 @@
 """A folder of packages with all that some packages need and nothing else, for processes without the rest."""
 
+import os
 import re
 import sys
+import sysconfig
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import forked
 from packaging.requirements import Requirement
 
 
@@ -32,8 +36,22 @@ def bare_site(folder: Path, *names: str) -> Path:
     return folder
 
 
-def bare_command(site: Path, script: Path, *arguments) -> list[str]:
-    """The command that runs a script with the packages in `site` alone: no site-packages, no PYTHONPATH."""
-    start = "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv[:2] = []; "
-    start += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    return [sys.executable, "-I", "-S", "-c", start, *map(str, (site, script, *arguments))]
+def run_bare(site: Path, script: Path, *arguments: object, **environment: str) -> CompletedProcess:
+    """Run a script with the packages in `site` alone, in its folder: no site-packages, no PYTHONPATH.
+
+    The process is a fork of this one, which keeps of all packages but torch and what torch needs.
+
+    Args:
+        environment: all variables.
+    """
+
+    def work():
+        forked.forget("torch", "numpy", "sympy", "PIL", "regex")
+        os.environ.clear()
+        os.environ.update(environment)
+        standard = [path for path in sys.path if path.startswith(sysconfig.get_path("stdlib"))]
+        sys.path[:] = ["", *(path for path in standard if "site-packages" not in path), str(site)]
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder.__module__.startswith("_frozen_importlib")]
+        forked.run_script(script, list(map(str, arguments)), script.parent)
+
+    return forked.run(work, script.with_suffix(".printed"))

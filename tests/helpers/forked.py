@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import torch
 from accelerate.state import AcceleratorState, GradientState
 
 
@@ -68,6 +69,16 @@ def finish(child: int, output: Path, timeout: float = 200) -> CompletedProcess:
 def run(work: Callable[[], object], output: Path, **environment: str) -> CompletedProcess:
     """Call a function in a fork and wait for its end."""
     return finish(start(work, output, **environment), output)
+
+
+def forget(*kept: str):
+    """Forget this package and all installed ones but some, in a fork: they are imported again, or from elsewhere."""
+    for name in list(sys.modules):
+        top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
+        if top == "modeling_i2srm" or "site-packages" in file and top not in kept:
+            del sys.modules[name]
+    if hasattr(torch.nn.Module, "smart_apply"):  # put there by transformers, it knows the class of its models
+        del torch.nn.Module.smart_apply
 
 
 def run_together(work: Callable[[], object], output: Path, processes: int = 2) -> list[CompletedProcess]:

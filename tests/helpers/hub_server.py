@@ -1,25 +1,34 @@
 """A Hub of data sets and models on the loopback interface, held in memory, for tests that push and load as users do.
 
-huggingface_hub reads its endpoint while it is imported, so clients run in processes of their own:
+huggingface_hub reads its endpoint while it is imported, so clients are forks that read it again:
 
     with HubServer() as hub:
-        subprocess.run([sys.executable, "script.py"], env=hub.environment(), check=True)
-        assert hub.unknown_requests == []
+        done = hub.run(lambda: HfApi().create_repo("user/name"), tmp_path / "printed")
+        assert done.returncode == 0 and hub.unknown_requests == []
 """
 
 import base64
 import hashlib
+import importlib
 import json
 import os
 import re
+import sys
 import tempfile
 import threading
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import CompletedProcess
 from urllib.parse import parse_qs, unquote
 
+import datasets
+import forked
+import huggingface_hub.hf_api
+import transformers.utils.hub
 import yaml  # huggingface_hub needs it too
 
 LFS_SUFFIXES = (".parquet", ".safetensors", ".bin", ".pt", ".arrow", ".png", ".jpg", ".jpeg", ".zip", ".gz")
@@ -154,9 +163,38 @@ class HubServer:
         }
         return variables | ({"HF_TOKEN": self.token} if signed_in else {}) | others
 
+    def run(
+        self, work: Callable[[], object], output: Path, home: str = "home", signed_in: bool = True, **others: str
+    ) -> CompletedProcess:
+        """Call a function in a fork that is a client with such an environment; see [`forked.start`]."""
+        variables = self.environment(home, signed_in, **others)
+        return forked.run(lambda: (connect(variables), work()), output)
+
     def files(self, kind: str, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         """Return the files of a "dataset" or "model" repository."""
         return {path: blob.content for path, blob in self.repositories[kind, repo_id].at(revision).files.items()}
+
+
+def connect(variables: dict[str, str]):
+    """Replace the environment of this process, a fork, and all that libraries have read from it while imported."""
+    os.environ.clear()
+    os.environ.update(variables)
+    hub_files = transformers.utils.hub
+    changes = [("HF_MODULES_CACHE", hub_files.HF_MODULES_CACHE, f"{variables['HF_HOME']}/modules")]
+    for module in (huggingface_hub.constants, datasets.config):
+        before = dict(vars(module))
+        after = vars(importlib.reload(module))
+        names = [name for name in before if name.isupper() and before[name] != after[name]]
+        changes += [(name, before[name], after[name]) for name in names]
+    for name in list(sys.modules):
+        if name.startswith("transformers_modules"):  # code of checkpoints that this process has loaded
+            del sys.modules[name]
+        elif name.startswith(("huggingface_hub", "datasets", "transformers")):
+            values = vars(sys.modules[name])
+            values.update({key: new for key, old, new in changes if key in values and values[key] == old})
+    sys.path[:] = [path for path in sys.path if path != changes[0][1]]
+    huggingface_hub.hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
+    warnings.simplefilter("ignore", DeprecationWarning)  # as in a new process; huggingface_hub (2.4) warns of itself
 
 
 def endpoint(method: str, pattern: str, write: bool = False):

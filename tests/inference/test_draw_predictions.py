@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 
 import pytest
 from datasets import load_dataset
 
-from modeling_i2srm.cli import draw_predictions
+from modeling_i2srm.cli import draw_predictions, train
 from modeling_i2srm.cli.draw_predictions import draw_run
+from modeling_i2srm.training import run
 
 
 def record(row: dict, **changes) -> dict:
@@ -50,3 +52,15 @@ def test_predictions_of_other_runs_are_refused(posts, tmp_path, changes, message
 def test_there_is_at_least_one_post(tmp_path):
     with pytest.raises(ValueError, match=r"count=0 must be 1 or more, e.g. count=20"):
         draw_run(tmp_path, "data", count=0)
+
+
+def test_a_joint_run_ends_with_the_page(monkeypatch, tmp_path, capsys):
+    """The training scripts call it on the main process, with the data of the run."""
+    calls = []
+    monkeypatch.setattr(draw_predictions, "draw_run", lambda *args, **options: calls.append((args, options)) or "page")
+    monkeypatch.setattr(run, "run_task", lambda *_: {})
+    monkeypatch.setattr(sys, "argv", ["run", "--dataset", "data", "--output_dir", str(tmp_path), "--image_dir", "/"])
+    sys.argv += ["--do_predict", "--use_cpu", "--model_name_or_path", "x"]
+    for task in ("mner", "joint"):
+        train.main(task)
+    assert calls == [((tmp_path, "data"), {"image_dir": "/"})] and "drawn: page" in capsys.readouterr().out

@@ -3,11 +3,11 @@
 import functools
 import http.server
 import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
+import datasets
+import forked
 import pytest
 from hub_server import HubServer
 
@@ -82,21 +82,21 @@ def test_push_to_hub(tmp_path):
     for split, text in zip(("train", "valid", "test"), TEXTS.values(), strict=True):
         (tmp_path / "raw").mkdir(exist_ok=True)
         (tmp_path / f"raw/{split}.txt").write_text(text)
-    script = [sys.executable, str(ROOT / "dataset_scripts/twitter2015.py"), "--data_dir", str(tmp_path / "raw")]
-    script += ["--output_dir", str(tmp_path / "out"), "--push_to_hub", "user/tweets"]
-    load = (
-        "import datasets; posts = datasets.load_dataset('user/tweets'); print(posts['train']['tokens'][:], list(posts))"
-    )
+    arguments = ["--data_dir", tmp_path / "raw", "--output_dir", tmp_path / "out", "--push_to_hub", "user/tweets"]
+    script = forked.script(ROOT / "dataset_scripts/twitter2015.py", *arguments)
+
+    def load():
+        posts = datasets.load_dataset("user/tweets")
+        print(posts["train"]["tokens"][:], list(posts))
+
     with HubServer() as hub:
-        pushed = subprocess.run(script, env=hub.environment(), capture_output=True, text=True)
+        pushed = hub.run(script, tmp_path / "pushed")
         assert pushed.returncode == 0, pushed.stderr
         assert f"pushed to {hub.endpoint}/datasets/user/tweets" in pushed.stdout
-        loaded = subprocess.run(
-            [sys.executable, "-c", load], env=hub.environment(home="other"), capture_output=True, text=True, check=True
-        )
-        assert loaded.stdout.strip() == "[['Kobe'], ['Paris']] ['train', 'validation', 'test']"
+        loaded = hub.run(load, tmp_path / "loaded", home="other")
+        assert loaded.stdout.strip() == "[['Kobe'], ['Paris']] ['train', 'validation', 'test']", loaded.stderr
 
-        refused = subprocess.run(script, env=hub.environment(signed_in=False), capture_output=True, text=True)
+        refused = hub.run(script, tmp_path / "refused", signed_in=False)
         assert refused.returncode == 1 and "user/tweets was not pushed: sign in" in refused.stderr
         assert "Traceback" not in refused.stderr
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bare_site import bare_command, bare_site
+from bare_site import bare_site, run_bare
 from packaging.requirements import Requirement
 from PIL import Image
 from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
@@ -145,8 +145,7 @@ def run(site: Path, folder: Path, code: str, *arguments) -> list:
     script = folder / "script.py"
     script.write_text(code)
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    command = bare_command(site, script, *arguments)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
+    done = run_bare(site, script, *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

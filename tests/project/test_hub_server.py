@@ -1,24 +1,23 @@
 """Data sets and models that travel to a Hub and back, each client in a process of its own."""
 
 import hashlib
-import inspect
 import json
-import subprocess
-import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet
 import pytest
+import torch
 from hub_server import HubServer
+from huggingface_hub import HfApi, HfFileSystem
+from transformers import BertConfig, BertModel
 
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.push import push_folder
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-
-ROOT = Path(__file__).parents[2]
 
 
 def plain(rows) -> list[dict]:
@@ -28,97 +27,69 @@ def plain(rows) -> list[dict]:
     return json.loads(json.dumps(list(rows), default=lambda content: hashlib.sha256(content).hexdigest()))
 
 
-WRITER = """
-import json, sys
-import datasets
-from huggingface_hub import HfApi
-from modeling_i2srm.prepare.push import push_folder
+def write(first: Path, second: Path) -> dict:
+    """What a client does that pushes."""
+    urls = [push_folder(first, "user/posts"), push_folder(second, "posts"), push_folder(second, "user/posts")]
+    push_folder(second, "user/hidden", private=True)
+    datasets.load_dataset(str(first)).push_to_hub("user/other")
+    datasets.load_dataset(str(first)).push_to_hub("user/other", revision="draft")
+    return {
+        "urls": urls,
+        "hidden": datasets.load_dataset("user/hidden", split="test").num_rows,
+        "branches": [branch.name for branch in HfApi().list_repo_refs("user/other", repo_type="dataset").branches],
+    }
 
-first, second = sys.argv[1:]
-urls = [push_folder(first, "user/posts")]
-urls.append(push_folder(second, "posts"))
-urls.append(push_folder(second, "user/posts"))
-push_folder(second, "user/hidden", private=True)
-datasets.load_dataset(first).push_to_hub("user/other")
-datasets.load_dataset(first).push_to_hub("user/other", revision="draft")
-print(json.dumps({
-    "urls": urls,
-    "hidden": datasets.load_dataset("user/hidden", split="test").num_rows,
-    "branches": [branch.name for branch in HfApi().list_repo_refs("user/other", repo_type="dataset").branches],
-}))
-"""
 
-READER = f"""
-import hashlib, json, sys
-import datasets
-from huggingface_hub import HfApi, HfFileSystem
-
-{inspect.getsource(plain)}
-def load(*arguments, **options):
+def load(*arguments, **options) -> dict:
     loaded = datasets.load_dataset(*arguments, **options)
-    return {{split: [plain(rows), str(rows.features)] for split, rows in loaded.items()}}
+    return {split: [plain(rows), str(rows.features)] for split, rows in loaded.items()}
 
-result = {{
-    "new": load("user/posts"),
-    "streamed": load("user/posts", streaming=True),
-    "old": load("user/posts", revision=sys.argv[1]),
-    "other": load("user/other"),
-    "draft": load("user/other", revision="draft"),
-    "found": HfFileSystem().find("datasets/user/posts/data"),
-}}
-try:
-    load("user/hidden")
-except datasets.exceptions.DatasetNotFoundError as error:
-    result["hidden"] = str(error)
-print(json.dumps(result))
-"""
 
-# Each in a fork of one process: importing torch takes seconds, and knows no Hub.
-FAILING = """
-import json, os, sys
-import torch, torch._dynamo, torch.distributed.tensor, scipy.optimize
+def read_all(revision: str) -> dict:
+    """What a client does that has neither a cache nor a token."""
+    with pytest.raises(datasets.exceptions.DatasetNotFoundError) as hidden:
+        load("user/hidden")
+    return {
+        "new": load("user/posts"),
+        "streamed": load("user/posts", streaming=True),
+        "old": load("user/posts", revision=revision),
+        "other": load("user/other"),
+        "draft": load("user/other", revision="draft"),
+        "found": HfFileSystem().find("datasets/user/posts/data"),
+        "hidden": str(hidden.value),
+    }
 
-folder, cases = sys.argv[1], json.loads(sys.argv[2])
-for repo_id, private, environment in cases:
-    if os.fork():
-        assert os.wait()[1] == 0
-        continue
-    os.environ.clear()
-    os.environ.update(environment)
-    from modeling_i2srm.prepare.push import push_folder
 
-    try:
+def push_in_vain(folder: Path, repo_id: str, private: bool) -> list:
+    with pytest.raises((OSError, ValueError)) as raised:
         push_folder(folder, repo_id, private=private)
-    except Exception as error:
-        print(json.dumps([isinstance(error, ValueError), isinstance(error, OSError), str(error)]), flush=True)
-    os._exit(0)
-print(json.dumps("end"))
-"""
-
-MODEL = """
-import json, tempfile
-import torch
-from transformers import BertConfig, BertModel
-
-config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-sums, same = [], []
-models = [BertModel(config) for _ in range(2)]
-commits = [model.push_to_hub("user/bert", private=True).oid for model in models]
-models[0].push_to_hub("user/bert", revision="draft")
-for model, revision in zip([*models, models[1], models[0]], [*commits, "main", "draft"], strict=True):
-    loaded = BertModel.from_pretrained("user/bert", revision=revision)
-    same.append(all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)))
-print(json.dumps(same))
-"""
+    return [isinstance(raised.value, ValueError), isinstance(raised.value, OSError), str(raised.value)]
 
 
-def run(hub: HubServer, script: str, *arguments, last: int = 1, **environment) -> list:
-    """Run a script as a client of the Hub and return the JSON of the last lines that it prints."""
-    variables = hub.environment(PYTHONPATH=str(ROOT), **environment)
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line[:1] in '[{"'][-last:]
+def push_models() -> list[bool]:
+    """Whether each revision of a model is loaded as it was pushed."""
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    same = []
+    models = [BertModel(config) for _ in range(2)]
+    commits = [model.push_to_hub("user/bert", private=True).oid for model in models]
+    models[0].push_to_hub("user/bert", revision="draft")
+    for model, revision in zip([*models, models[1], models[0]], [*commits, "main", "draft"], strict=True):
+        loaded = BertModel.from_pretrained("user/bert", revision=revision)
+        same.append(all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)))
+    return same
+
+
+@pytest.fixture(scope="module")
+def run(hub, tmp_path_factory) -> Callable:
+    """Calls a function in a client of the Hub and returns what it returns."""
+
+    def run(work: Callable, *arguments, **client):
+        output = tmp_path_factory.mktemp("client") / "printed"
+        done = hub.run(lambda: print("\n" + json.dumps(work(*arguments))), output, **client)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +117,19 @@ def folders(tmp_path_factory) -> list[Path]:
 def expected(folders, tmp_path_factory) -> list[dict]:
     """Return what is loaded from the folders themselves."""
     cache = str(tmp_path_factory.mktemp("cache"))
-    loaded = [datasets.load_dataset(str(folder), cache_dir=cache) for folder in folders]
-    return [{split: [plain(rows), str(rows.features)] for split, rows in splits.items()} for splits in loaded]
+    return [load(str(folder), cache_dir=cache) for folder in folders]
 
 
 @pytest.fixture(scope="module")
-def written(hub, folders) -> dict:
-    """Return what the process saw that pushed."""
-    return run(hub, WRITER, *folders)[0]
+def written(run, folders) -> dict:
+    """Return what the client saw that pushed."""
+    return run(write, *folders)
 
 
 @pytest.fixture(scope="module")
-def read(hub, written) -> dict:
-    """Return what a process loads that has neither a cache nor a token."""
-    return run(hub, READER, written["urls"][0].split("/")[-1], home="reader", signed_in=False)[0]
+def read(run, written) -> dict:
+    """Return what a client loads that has neither a cache nor a token."""
+    return run(read_all, written["urls"][0].split("/")[-1], home="reader", signed_in=False)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -195,8 +165,8 @@ def test_a_private_data_set_is_hidden(hub, written, read):
     assert "'user/hidden' doesn't exist on the Hub or cannot be accessed" in read["hidden"]
 
 
-def test_models(hub):
-    assert run(hub, MODEL) == [[True] * 4]
+def test_models(run, hub):
+    assert run(push_models) == [True] * 4
     blobs = hub.repositories["model", "user/bert"].at("main").files
     assert blobs["model.safetensors"].lfs and not blobs["config.json"].lfs
 
@@ -210,28 +180,16 @@ FAILURES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def refusals(hub, written, folders) -> list:
-    """What is said of each of FAILURES, and of a push to a public data set that is to be private."""
+@pytest.mark.parametrize(("repo_id", "client", "advice"), FAILURES)
+def test_a_push_that_fails_says_what_to_do(run, hub, written, folders, repo_id, client, advice):
     before = len(hub.repositories["dataset", "user/posts"].commits)
-    cases = [
-        (repo_id, False, hub.environment(PYTHONPATH=str(ROOT), **environment)) for repo_id, environment, _ in FAILURES
-    ]
-    cases.append(("user/posts", True, hub.environment(PYTHONPATH=str(ROOT))))
-    said = run(hub, FAILING, folders[0], json.dumps(cases), last=len(cases) + 1)
-    assert said.pop() == "end" and len(hub.repositories["dataset", "user/posts"].commits) == before
-    return said
-
-
-@pytest.mark.parametrize("number", range(len(FAILURES)))
-def test_a_push_that_fails_says_what_to_do(refusals, number):
-    repo_id, _, advice = FAILURES[number]
-    _, is_os_error, message = refusals[number]
+    _, is_os_error, message = run(push_in_vain, folders[0], repo_id, False, **client)
     assert is_os_error and message.startswith(f"{repo_id} was not pushed") and advice in message
+    assert len(hub.repositories["dataset", "user/posts"].commits) == before
 
 
-def test_a_push_that_makes_no_sense_is_refused(refusals, folders, tmp_path):
-    is_value_error, _, message = refusals[-1]
+def test_a_push_that_makes_no_sense_is_refused(run, written, folders, tmp_path):
+    is_value_error, _, message = run(push_in_vain, folders[0], "user/posts", True)
     assert is_value_error and "user/posts is public" in message
     with pytest.raises(ValueError, match="'my posts' cannot be the name of a data set, write user/name"):
         push_folder(folders[0], "my posts")

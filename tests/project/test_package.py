@@ -1,7 +1,7 @@
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from modeling_i2srm.cli import scripts
@@ -20,57 +20,34 @@ SCRIPTS = [
 ]
 
 
-# Scripts as `python SCRIPT` runs them, each in a fork of a process that has imported what all of them import; that is a
-# fork of one process that has imported torch.
-RUN_WITHOUT = """
-import os, runpy, sys
-import torch, torch._dynamo, torch.distributed.tensor
-for group, (missing, commands) in enumerate({groups}):
-    if not os.fork():
-        break
-    os.wait()
-else:
-    sys.exit()
-sys.modules.update(dict.fromkeys(missing))
-import modeling_i2srm.pipeline_i2srm
-for number, (script, *arguments) in enumerate(commands):
-    number = f"{{group}}-{{number}}"
-    if os.fork():
-        code = os.waitstatus_to_exitcode(os.wait()[1])
-        open(f"{folder}/{{number}}.code", "w").write(str(code))
-        continue
-    for stream in (1, 2):
-        os.dup2(os.open(f"{folder}/{{number}}.{{stream}}", os.O_CREAT | os.O_WRONLY), stream)
-    sys.argv, sys.path[0] = [script, *arguments], os.path.dirname(os.path.abspath(script))
-    code = 0
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as error:
-        code = error.code or 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # as the interpreter does
-        code = 1
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(code)  # at once: clearing up all imports takes a second
-"""
-
-
 Outcomes = dict[str, tuple[int, str, str]]
 
 
-def run_without(groups: list[tuple[list[str], list[list[str]]]], folder: Path) -> list[Outcomes]:
-    """Run groups of scripts, each where some packages are not installed; exit status, output and errors by script."""
-    code = RUN_WITHOUT.format(groups=groups, folder=folder)
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+def run_without(missing: list[str], commands: list[list[str]], folder: Path) -> Outcomes:
+    """Run scripts where some packages are not installed; exit status, output and errors by script.
 
-    def read(group: int, number: int) -> tuple[int, str, str]:
-        status, output, errors = ((folder / f"{group}-{number}.{what}").read_text() for what in ("code", 1, 2))
+    Each script runs in a fork of a process that has imported what all of them import, and nothing that knows the
+    missing packages: a fork of this one that forgets this package and all that are installed but a few.
+    """
+
+    def run_all():
+        # The others are slow to import again, or cannot be, and know of no missing package that would be there.
+        forked.forget("torch", "numpy", "scipy", "sympy", "PIL", "regex", "pyarrow", "pandas", "datasets")
+        sys.modules.update(dict.fromkeys(missing))
+        import modeling_i2srm.pipeline_i2srm  # noqa: F401
+
+        for number, (script, *arguments) in enumerate(commands):
+            done = forked.run(forked.script(ROOT / script, *arguments), folder / str(number))
+            (folder / f"{number}.code").write_text(str(done.returncode))
+
+    done = forked.run(run_all, folder / "all")
+    assert done.returncode == 0, done.stderr
+
+    def read(number: int) -> tuple[int, str, str]:
+        status, output, errors = ((folder / f"{number}.{what}").read_text() for what in ("code", "out", "err"))
         return int(status), output, errors
 
-    return [
-        {script: read(group, number) for number, (script, *_) in enumerate(commands)}
-        for group, (_, commands) in enumerate(groups)
-    ]
+    return {script: read(number) for number, (script, *_) in enumerate(commands)}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +62,10 @@ def outcomes(tmp_path_factory) -> list[Outcomes]:
     commands = [[script, *arguments.get(script, ())] for script in SCRIPTS]
     commands += [[script, "--help"] for script in NEED_NO_EXTRA]
     metrics = [[str(folder / f"without_{name}.py")] for name in METRICS_NEED]
-    groups = [(EXTRAS, commands), (["accelerate"], [["examples/run_mner.py"], *metrics])]
-    return run_without(groups, folder)
+    return [
+        run_without(EXTRAS, commands, tmp_path_factory.mktemp("extras")),
+        run_without(["accelerate"], [["examples/run_mner.py"], *metrics], tmp_path_factory.mktemp("accelerate")),
+    ]
 
 
 def test_training_parts_name_the_extra_that_is_missing(outcomes):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import killing
 import pytest
-from bare_site import bare_command, bare_site
+from bare_site import bare_site, run_bare
 from hub_server import HubServer
 from tiny import SENTENCES, assert_same, noise, tiny_pipeline
 from transformers import BertConfig
@@ -110,8 +110,7 @@ def test_an_old_checkpoint_answers_again_without_the_package(entities, present, 
     assert contents(old) == contents(present)
     after = times(old)
     assert all(after[name] == before[name] for name in before if name not in EXPECTED)
-    command = bare_command(site, script, SENTENCES[0], picture, broken, old)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300)
+    done = run_bare(site, script, SENTENCES[0], picture, broken, old, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     error, answer = json.loads(done.stdout.splitlines()[-1])
     assert error == "an unexpected keyword argument 'past_key_values'"
