@@ -50,24 +50,20 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-# The first is the setting of the file; the same number for each model.
-PLAIN = {"attn_mixup": False, "num_train_epochs": 6}
-COMMON_TRIALS = [
-    {},
-    PLAIN,
-    {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3},
-    {**PLAIN, "image_size": 48},
-    {**PLAIN, "semantic_loss_weight": 0.0},
-    {**PLAIN, "num_train_epochs": 9},
-]
-TRIALS = {
-    "joint": [
-        *COMMON_TRIALS,
-        {**PLAIN, "relation_loss_weight": 3.0},
-        {"num_train_epochs": 6, "learning_rate": 1.5e-3, "relation_loss_weight": 3.0},
+PLAIN = {"attn_mixup": False, "vocab_size": 3000, "num_train_epochs": 6}
+FAST = {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3}
+SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8, "num_train_epochs": 4}
+PAIRS = {"num_train_epochs": 3}  # a post has about two pairs: half as many epochs are as many steps
+TRIALS = {  # the first is the setting of the file; the same number for each model
+    "joint": [{}, PLAIN, FAST, {**FAST, "relation_loss_weight": 3.0}, SMALL_BATCHES],
+    "mner": [{}, PLAIN, FAST, {**PLAIN, "learning_rate": 7e-4}, SMALL_BATCHES],
+    "mre": [
+        {},
+        {**PLAIN, **PAIRS},
+        {**FAST, **PAIRS},
+        {**PLAIN, **PAIRS, "learning_rate": 7e-4},
+        {**SMALL_BATCHES, "num_train_epochs": 2},
     ],
-    "mner": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
-    "mre": [*COMMON_TRIALS, {**PLAIN, "learning_rate": 7e-4}, {"num_train_epochs": 6, "learning_rate": 1.5e-3}],
 }
 ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
     "types as input": {"entity_type_embeddings": True},
