@@ -36,19 +36,25 @@ lock:  ## resolve setup.cfg again and write constraints.txt and constraints-lowe
 	$(PYTHON) tests/version_lock.py write
 
 .PHONY: quickstart
-quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a multimodal NER model (minutes)
+quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a model that turns posts into graphs (minutes)
 	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
-		examples/run_mner.py examples/configs/quickstart.json
+		examples/run_joint.py examples/configs/quickstart.json
+
+.PHONY: quickstart-mner
+quickstart-mner: $(VENV)/.train  ## the same data for entities alone
+	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_mner.py examples/configs/quickstart_mner.json
 
 .PHONY: quickstart-mre
-quickstart-mre: $(VENV)/.train  ## the same for relations between two entities
-	$(BIN)/python dataset_scripts/visual_relations.py --output_dir data/visual_relations
+quickstart-mre: $(VENV)/.train  ## the same data for relations between two entities
+	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
 .PHONY: quickstart-topics
-quickstart-topics: $(VENV)/.train  ## the same for one label per post
+quickstart-topics: $(VENV)/.train  ## the like for one label per post
 	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_classification.py examples/configs/quickstart_topics.json
@@ -56,7 +62,7 @@ quickstart-topics: $(VENV)/.train  ## the same for one label per post
 DEMO ?=
 
 .PHONY: demo
-demo: $(VENV)/.demo  ## open a page to try the models of the quickstarts, or others (DEMO="--ner ID --re ID --detector ID")
+demo: $(VENV)/.demo  ## open a page to try the model of the quickstart, or another one (DEMO="--model ID --detector ID")
 	$(BIN)/python demo/app.py $(DEMO)
 
 SPACE ?= build/space

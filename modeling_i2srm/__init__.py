@@ -13,12 +13,14 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_i2srm import I2SRMConfig
+from .joint_pipeline import MultimodalJointExtractionPipeline
 from .modeling_i2srm import (
     I2SRMForRelationClassification,
     I2SRMForSequenceClassification,
     I2SRMForTokenClassification,
     I2SRMModel,
 )
+from .modeling_joint import I2SRMForJointExtraction
 from .pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTextClassificationPipeline,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # at run time `__getattr__` imports these
     from .inference.extraction import Extraction as Extraction
     from .inference.extraction import Extractor as Extractor
     from .inference.html import draw_post as draw_post
+    from .inference.html import draw_posts as draw_posts
     from .onnx.session import OnnxSession as OnnxSession
     from .support.detectors import ObjectCropper as ObjectCropper
     from .training.metrics import ClassificationMetric as ClassificationMetric
@@ -48,8 +51,11 @@ if TYPE_CHECKING:  # at run time `__getattr__` imports these
 
 AutoConfig.register("i2srm", I2SRMConfig, exist_ok=True)
 AutoModel.register(I2SRMConfig, I2SRMModel, exist_ok=True)
-AutoModelForTokenClassification.register(I2SRMConfig, I2SRMForTokenClassification, exist_ok=True)
-AutoModelForSequenceClassification.register(  # the one that config.architectures names, else the first
+# Of several heads the one that config.architectures names, else the first.
+AutoModelForTokenClassification.register(
+    I2SRMConfig, (I2SRMForTokenClassification, I2SRMForJointExtraction), exist_ok=True
+)
+AutoModelForSequenceClassification.register(
     I2SRMConfig, (I2SRMForRelationClassification, I2SRMForSequenceClassification), exist_ok=True
 )
 AutoProcessor.register(I2SRMConfig, I2SRMProcessor, exist_ok=True)
@@ -61,6 +67,7 @@ for task, pipeline_class, auto_class in (
         AutoModelForSequenceClassification,
     ),
     ("multimodal-text-classification", MultimodalTextClassificationPipeline, AutoModelForSequenceClassification),
+    ("multimodal-joint-extraction", MultimodalJointExtractionPipeline, AutoModelForTokenClassification),
 ):
     if task not in PIPELINE_REGISTRY.get_supported_tasks():
         PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, auto_class, type="multimodal")
@@ -81,6 +88,7 @@ _LAZY = {
     "cache_pictures": ("data.feature_cache", "train"),
     "classification_compute_metrics": ("training.metrics", "train"),
     "draw_post": ("inference.html", None),
+    "draw_posts": ("inference.html", None),
     "explain": ("inference.explanation", None),
     "mner_compute_metrics": ("training.metrics", "train"),
     "mre_compute_metrics": ("training.metrics", "train"),
@@ -105,11 +113,13 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "I2SRMConfig",
+    "I2SRMForJointExtraction",
     "I2SRMForRelationClassification",
     "I2SRMForSequenceClassification",
     "I2SRMForTokenClassification",
     "I2SRMModel",
     "I2SRMProcessor",
+    "MultimodalJointExtractionPipeline",
     "MultimodalRelationClassificationPipeline",
     "MultimodalTextClassificationPipeline",
     "MultimodalTokenClassificationPipeline",

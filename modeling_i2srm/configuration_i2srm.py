@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .checks import names_no_relation
 from .loading import loading
 
 SUPPORTED_TEXT_MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
@@ -21,8 +22,17 @@ AUTO_MAP = {
     "AutoProcessor": "processing_i2srm.I2SRMProcessor",
 }
 
-# Heads that share an Auto class: it loads the head that was saved.
-SEQUENCE_CLASSIFIERS = ("I2SRMForRelationClassification", "I2SRMForSequenceClassification")
+# Heads that share an Auto class, which loads the head that was saved, by default the first; and their modules.
+SHARED_CLASSES = {
+    "AutoModelForTokenClassification": {
+        "I2SRMForTokenClassification": "modeling_i2srm",
+        "I2SRMForJointExtraction": "modeling_joint",
+    },
+    "AutoModelForSequenceClassification": {
+        "I2SRMForRelationClassification": "modeling_i2srm",
+        "I2SRMForSequenceClassification": "modeling_i2srm",
+    },
+}
 
 # The pipeline of each head, as a saved configuration names it for remote code; the installed package registers them.
 CUSTOM_PIPELINES = {
@@ -44,6 +54,13 @@ CUSTOM_PIPELINES = {
         "multimodal-text-classification": {
             "impl": "pipeline_i2srm.MultimodalTextClassificationPipeline",
             "pt": ["AutoModelForSequenceClassification"],
+            "type": "multimodal",
+        }
+    },
+    "I2SRMForJointExtraction": {
+        "multimodal-joint-extraction": {
+            "impl": "joint_pipeline.MultimodalJointExtractionPipeline",
+            "pt": ["AutoModelForTokenClassification"],
             "type": "multimodal",
         }
     },
@@ -91,6 +108,25 @@ def check_class_weights(weights: object, num_labels: int | None = None) -> None:
         )
 
 
+def check_relations(names: object, triples: object) -> None:
+    """Raise a `ValueError` unless relations are `None` or distinct names, and triples `None` or three names each."""
+    example = 'e.g. relation_labels=["None", "/per/loc/place_of_residence"]'
+    if names is not None:
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"relation_labels={names!r:.200} must be a list of names; {example}")
+        if len(names) < 2 or len(set(names)) < len(names) or not names_no_relation(names[0]):
+            raise ValueError(f"relation_labels={names!r:.200} must be distinct, no relation first; {example}")
+    if triples is not None:
+        for triple in triples if isinstance(triples, (list, tuple)) else [triples]:
+            if not isinstance(triple, (list, tuple)) or [type(name) for name in triple] != [str] * 3:
+                raise ValueError(
+                    f"relation_types: {triple!r:.100} is not [head type, relation, tail type]; "
+                    'e.g. relation_types=[["PER", "/per/loc/place_of_residence", "LOC"]]'
+                )
+            if names is not None and triple[1] not in names:
+                raise ValueError(f"relation_types: {triple[1]!r} is not one of relation_labels; {example}")
+
+
 class I2SRMConfig(PreTrainedConfig):
     """Configuration of `I2SRMModel` and its heads: those of the two encoders, and the settings of the fusion parts.
 
@@ -120,7 +156,15 @@ class I2SRMConfig(PreTrainedConfig):
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
         class_weights: weight of each label in the cross-entropy (relations, labels of posts, and tags with
-            `use_crf=False`); default all 1. The loss of a CRF has none, and refuses them.
+            `use_crf=False`); default all 1. The loss of a CRF has none, and refuses them. Of a joint model the weight
+            of each relation.
+        relation_labels: names of the relations of a joint model, "None" first.
+        relation_types: [head type, relation, tail type] of each triple that a joint model may give, those of its
+            training data; `None` allows all.
+        relation_loss_weight, region_loss_weight: weights of these parts of the loss of a joint model.
+        coherent_decoding: choose the types of entities and the relations between them together (joint model).
+        entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
+        attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.
@@ -139,6 +183,13 @@ class I2SRMConfig(PreTrainedConfig):
         "task_loss",
         "mixup_loss",
         "semantic_loss",
+        "relation_loss",
+        "region_loss",
+        "last_hidden_state",
+        "visual_features",
+        "image_mask",
+        "attention_mask",
+        "word_mask",
         "hidden_states",
         "attentions",
     ]
@@ -165,6 +216,13 @@ class I2SRMConfig(PreTrainedConfig):
     use_crf: bool = True
     constrained_decoding: bool = True
     class_weights: list[float] | None = None
+    relation_labels: list[str] | None = None
+    relation_types: list[list[str]] | None = None
+    relation_loss_weight: float = 1.0
+    region_loss_weight: float = 1.0
+    coherent_decoding: bool = True
+    entity_type_embeddings: bool = False
+    attn_mixup_pairs: bool = False
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
@@ -220,11 +278,13 @@ class I2SRMConfig(PreTrainedConfig):
         return {**super().to_dict(), "auto_map": self._auto_map(), "custom_pipelines": self._pipelines()}
 
     def _auto_map(self) -> dict:
-        """`AUTO_MAP` with AutoModelForSequenceClassification set to the head of the checkpoint."""
-        name = "AutoModelForSequenceClassification"
-        wanted = next((head for head in SEQUENCE_CLASSIFIERS if head in (self.architectures or ())), None)
-        module, _, _ = self.auto_map[name].rpartition(".")  # a value may begin with the name of its repository
-        return {**self.auto_map, name: f"{module}.{wanted or SEQUENCE_CLASSIFIERS[0]}"}
+        """`AUTO_MAP` with the Auto classes of several heads set to the head of the checkpoint."""
+        shared = {}
+        for name, heads in SHARED_CLASSES.items():
+            head = next((head for head in heads if head in (self.architectures or ())), next(iter(heads)))
+            repository, separator, _ = self.auto_map[name].rpartition("--")  # a value may begin with its repository
+            shared[name] = f"{repository}{separator}{heads[head]}.{head}"
+        return {**self.auto_map, **shared}
 
     @staticmethod
     def _build(config: object, name: str, default: dict) -> PreTrainedConfig:
@@ -277,6 +337,7 @@ class I2SRMConfig(PreTrainedConfig):
         if self.mixup_alpha <= 0:
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
         check_labels(self.id2label)
+        check_relations(self.relation_labels, self.relation_types)
         # The model that uses them checks their number: a tagger may start from a checkpoint of relations.
         check_class_weights(self.class_weights)
 

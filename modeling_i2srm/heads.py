@@ -1,6 +1,7 @@
 """Shared by the heads: building their parts from the configuration, the loss, and classifying one vector per post."""
 
 from functools import reduce
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -46,7 +47,9 @@ def build_attn_mixup(config: I2SRMConfig, hidden_size: int) -> AttnMixup | None:
 
 
 class Head(I2SRMPreTrainedModel):
-    """Base of the models with a loss."""
+    """Base of the models with a loss; `output_class` is what `forward` returns."""
+
+    output_class = I2SRMOutput
 
     def build_output(
         self,
@@ -55,6 +58,7 @@ class Head(I2SRMPreTrainedModel):
         vectors: torch.Tensor,
         semantic_loss: SemanticLoss | None,
         outputs: I2SRMModelOutput,
+        **extras: object,
     ) -> I2SRMOutput:
         """Add the semantic loss to the other parts of the loss, and sum them up.
 
@@ -63,29 +67,36 @@ class Head(I2SRMPreTrainedModel):
             parts: "task_loss" and, where AttnMixup mixes, "mixup_loss"; `None` without labels, then there is no loss.
             vectors: text side t of the semantic loss, (B, D).
             outputs: of the `I2SRMModel`.
+            extras: other fields of `output_class`.
         """
         parts = dict(parts or {})
         if parts and semantic_loss is not None and outputs.visual_features is not None:
             divergence = semantic_loss(vectors, *self.model.main_picture(outputs))
             parts["semantic_loss"] = self.semantic_loss_weight * divergence
-        return I2SRMOutput(
+        return self.output_class(
             # L(unmixed) + lam L(mixed, y) + (1 - lam) L(mixed, y_perm) + weight KL, section 5
             loss=reduce(torch.add, parts.values()) if parts else None,
             logits=logits,
             **parts,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **cast(Any, extras),
         )
 
+    @property
+    def tag_weights(self) -> list[float] | None:
+        """The weight of each of the `num_labels` labels in the cross-entropy; `None` = all 1."""
+        return self.config.class_weights
+
     def label_weights(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`config.class_weights` (N,), default ones, and the weight of each of the labels, 0 for -100.
+        """`tag_weights` (N,), default ones, and the weight of each of the labels, 0 for -100.
 
         Raises:
             ValueError: class weights that are not one per label.
         """
         num_labels = self.config.num_labels or 0
-        check_class_weights(self.config.class_weights, num_labels)
-        weights = torch.tensor(self.config.class_weights or [1.0] * num_labels, dtype=torch.float, device=labels.device)
+        check_class_weights(self.tag_weights, num_labels)
+        weights = torch.tensor(self.tag_weights or [1.0] * num_labels, dtype=torch.float, device=labels.device)
         return weights, weights[labels.clamp(min=0)] * (labels != -100)
 
     def weighted_cross_entropy(self, scores: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -333,7 +333,7 @@ class I2SRMForTokenClassification(Head):
         self, hidden: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, word_mask: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
         """The parts of the loss without the semantic one."""
-        if self.crf is not None and self.config.class_weights is not None:
+        if self.crf is not None and self.tag_weights is not None:
             raise ValueError(
                 "class_weights do not apply to a CRF, whose loss is that of whole sentences: set use_crf=False for a "
                 "cross-entropy that is weighted word by word, or class_weights=None"

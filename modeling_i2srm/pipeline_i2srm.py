@@ -10,7 +10,7 @@ import torch
 from transformers import Pipeline
 
 from .checks import check_finite
-from .crf import entity_type
+from .crf import entity_types, find_entities, tags_of
 from .crops import add_crops, check_cropper, describe_crop
 from .modeling_i2srm import I2SRMForTokenClassification
 from .posts import Post, read_post
@@ -530,37 +530,6 @@ def check_sub_tokens(**values: object) -> None:
 def check_on_image_error(on_image_error):
     if on_image_error not in ON_IMAGE_ERROR:
         raise ValueError(f"on_image_error={on_image_error!r} must be one of {', '.join(map(repr, ON_IMAGE_ERROR))}")
-
-
-def find_entities(tags: list[str]) -> list[tuple[int, int, str]]:
-    """The entities (first word, last word exclusive, type) of a tag sequence, read as conlleval and seqeval do.
-
-    An I- after another type, or after none, begins an entity too, and a tag without prefix is as an I-.
-
-    >>> find_entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG"])
-    [(0, 2, 'PER'), (3, 4, 'LOC'), (4, 5, 'LOC'), (5, 6, 'ORG')]
-    """
-    entities, start, current = [], 0, None
-    for word, tag in enumerate([*tags, "O"]):
-        kind = None if tag == "O" else entity_type(tag)
-        if current is not None and (kind != current or tag.startswith("B-")):
-            entities.append((start, word, current))
-            current = None
-        if kind is not None and current is None:
-            start, current = word, kind
-    return entities
-
-
-def entity_types(names: list[str]) -> list[str]:
-    """The types of a list of tags, in its order."""
-    return list(dict.fromkeys(entity_type(name) for name in names if name != "O"))
-
-
-def tags_of(kind: str, length: int, names: dict[int, str]) -> list[int]:
-    """The tag ids of an entity of so many words."""
-    ids = {name: i for i, name in names.items()}
-    inside = next(ids[name] for name in (f"I-{kind}", kind, f"B-{kind}") if name in ids)
-    return [ids.get(f"B-{kind}", inside), *[inside] * (length - 1)]
 
 
 __all__ = [

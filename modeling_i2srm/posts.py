@@ -127,8 +127,8 @@ class Post:
 def kind_of(row: Mapping) -> str | None:
     """The kind of a row of a data set, decided by its columns; `None` if it has no text.
 
-    "encoded": it has input_ids. "pair": it has a head or a tail. "labelled": it has a label, and no ner_tags. "words":
-    any other; its words may have ner_tags.
+    "encoded": it has input_ids. "pair": it has a head or a tail. "graph": it has relations or regions beside ner_tags.
+    "labelled": it has a label, and no ner_tags. "words": any other; its words may have ner_tags.
 
     >>> kind_of({"tokens": ["Kobe"], "ner_tags": [1]}), kind_of({"text": "what a day", "label": 2})
     ('words', 'labelled')
@@ -139,6 +139,8 @@ def kind_of(row: Mapping) -> str | None:
         return None
     if row.get("head") is not None or row.get("tail") is not None:
         return "pair"
+    if "ner_tags" in row and (row.get("relations") is not None or row.get("regions") is not None):
+        return "graph"
     return "labelled" if "label" in row and "ner_tags" not in row else "words"
 
 
@@ -150,6 +152,8 @@ def check_labels(labels: Mapping) -> None:
             "give head and tail (and relation), or ner_tags, or none of them, e.g. "
             "processor(..., head=(0, 1), tail=(3, 4))"
         )
+    if {"relations", "regions"} & labels.keys() and "ner_tags" not in labels:
+        raise ValueError("relations and regions are those of the entities that ner_tags mark: give ner_tags, too")
     if "label" in labels and (pairs or "ner_tags" in labels):
         raise ValueError("label is that of a whole post: give it without ner_tags, head and tail")
 

@@ -119,7 +119,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         super()._set_gradient_checkpointing(enable=enable, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        from .pipeline_i2srm import PostPipeline  # noqa: F401  # the pipelines travel with what names them
+        from .joint_pipeline import MultimodalJointExtractionPipeline  # noqa: F401  # pipelines travel with what names them
 
         super().save_pretrained(save_directory, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""I2SRMProcessor: words or text, tags and pictures -> tensors; and recipes of image processors."""
+"""I2SRMProcessor: words or text, labels and pictures -> tensors."""
 
 import math
 import os
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, BitImageProcessorPil, ProcessorMixin
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.utils import logging
-from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
 from .crops import add_crops, check_cropper
+from .graph_rows import read_graph
+from .image_recipes import pil_backed, resnet_image_processor
 from .loading import loading
+from .padding import pad_rows
 from .pictures import is_absent, limit_aspect, load_picture, read_bytes, single_picture
 from .posts import check_labels, kind_of, one_per_post, split_posts, split_row, word_offsets
 from .words import (
@@ -165,7 +166,10 @@ class I2SRMProcessor(ProcessorMixin):
         tail: object = None,
         relation: object = None,
         label: object = None,
+        relations: list | None = None,
+        regions: list | None = None,
         label2id: dict[str, int] | None = None,
+        relation2id: dict[str, int] | None = None,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
         return_word_offsets: bool = False,
@@ -185,6 +189,8 @@ class I2SRMProcessor(ProcessorMixin):
                 exclusive: words with `tokens`, characters with `text` alone. Needs the entity markers.
             relation: the relation of each pair, ids or (with `label2id`) names.
             label: the label of each post, ids or (with `label2id`) names.
+            relations, regions: of the entities that `ner_tags` mark, for each post as of `encode_graph`; their labels
+                are ids or (with `relation2id`) names.
             max_length: overrides the processor's.
             return_word_offsets: add "words", "word_offsets" and "num_truncated_words" (lists, not tensors; take them
                 out before calling the model). Offsets refer to the text, or to the words as `join_words` joins them.
@@ -195,10 +201,10 @@ class I2SRMProcessor(ProcessorMixin):
                 the crops that the cropper found and the model gets, as it gave them, with box, score, label, picture.
 
         Returns:
-            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`; with
-            `head` and `tail` instead of the last two head_mask, tail_mask (B, T), and labels (B,) with `relation`; with
-            `label` instead of the last two labels (B,); pixel_values (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any
-            picture is given.
+            input_ids, attention_mask, token_type_ids (BERT), word_mask (B, T), labels (B, T) with `ner_tags`, graphs as
+            of `pad` with `relations` or `regions`; with `head` and `tail` instead of the last three head_mask,
+            tail_mask (B, T), and labels (B,) with `relation`; with `label` instead of them labels (B,); pixel_values
+            (B, 1+M, 3, H, W) and image_mask (B, 1+M) if any picture is given.
 
         Raises:
             ValueError: what is wrong and a corrected call; `PictureError` (a `ValueError`) for pictures,
@@ -211,7 +217,8 @@ class I2SRMProcessor(ProcessorMixin):
         posts, single = split_posts(text, tokens, self.word_splitting)
         if not posts:
             raise ValueError('no post given; e.g. processor(text=["Kobe lands in Paris"])')
-        labels = {"ner_tags": ner_tags, "head": head, "tail": tail, "relation": relation, "label": label}
+        graph = {"ner_tags": ner_tags, "relations": relations, "regions": regions}
+        labels = graph | {"head": head, "tail": tail, "relation": relation, "label": label}
         labels = {name: values for name, values in labels.items() if values is not None}
         check_labels(labels)
         arguments = {"images": images, "objects": objects, **labels}
@@ -231,7 +238,7 @@ class I2SRMProcessor(ProcessorMixin):
                 pair = row["head"], row["tail"]
                 post.words, row["head"], row["tail"] = split_pair(post.text, *pair, self.word_splitting)
             row["tokens"] = [word.text for word in post.words]
-            rows.append(self.encode_row(row, label2id, max_length, kind))
+            rows.append(self.encode_row(row, label2id, max_length, kind, relation2id))
         first_words = [row.pop("first_word", 0) for row in rows]
         truncated = [row.pop("num_truncated_words") for row in rows]
         if any(truncated) and not return_word_offsets:
@@ -276,15 +283,17 @@ class I2SRMProcessor(ProcessorMixin):
         label2id: dict[str, int] | None = None,
         max_length: int | None = None,
         kind: str | None = None,
+        relation2id: dict[str, int] | None = None,
     ) -> dict:
         """Encode the words of a row of a data set, without padding, as its columns say.
 
         Args:
-            row: tokens or text, and ner_tags, or head, tail and relation, or label.
+            row: tokens or text, and ner_tags (with relations and regions), or head, tail and relation, or label.
             kind: default `kind_of(row)`.
 
         Returns:
-            As of `encode_pair`, `encode_post` or `encode_tokens`; a row that is encoded already as it is.
+            As of `encode_pair`, `encode_graph`, `encode_post` or `encode_tokens`; a row that is encoded already as it
+            is.
         """
         kind = kind_of(row) if kind is None else kind
         if kind == "encoded":
@@ -292,6 +301,9 @@ class I2SRMProcessor(ProcessorMixin):
         tokens, head, tail = split_row(row, kind, self.word_splitting)
         if kind == "pair":
             return self.encode_pair(tokens, head, tail, row.get("relation"), label2id, max_length)
+        if kind == "graph":
+            graph = row["ner_tags"], row.get("relations"), row.get("regions")
+            return self.encode_graph(tokens, *graph, label2id, relation2id, max_length)
         if kind == "labelled":
             return self.encode_post(tokens, row.get("label"), label2id, max_length)
         return self.encode_tokens(tokens, row.get("ner_tags"), label2id, max_length)
@@ -334,6 +346,33 @@ class I2SRMProcessor(ProcessorMixin):
         row["num_truncated_words"] = len(tokens) - len(word_starts)
         return row
 
+    def encode_graph(
+        self,
+        tokens: list[str],
+        ner_tags: list[int] | list[str],
+        relations: list[dict] | None = None,
+        regions: list[int | None] | None = None,
+        label2id: dict[str, int] | None = None,
+        relation2id: dict[str, int] | None = None,
+        max_length: int | None = None,
+        pieces: list[list[int]] | None = None,
+    ) -> dict:
+        """Encode the words of one post with its entities, their relations and the objects that show them.
+
+        Args:
+            ner_tags: names, or ids with `label2id`; else, as max_length and pieces, as of `encode_tokens`.
+            relations: dicts with head, tail and label; head and tail are indices of the entities that the tags mark, in
+                the order of the words, or their words, {"start": ..., "end": ...}; the label is an id or (with
+                `relation2id`) a name. `None` where relations are not annotated.
+            regions: the object that shows each entity, -1 where none does, `None` where that is not annotated.
+
+        Returns:
+            As `encode_tokens`, and the lists and counts of `RowGraph.to_lists`.
+        """
+        row = self.encode_tokens(tokens, ner_tags, label2id, max_length, pieces)
+        graph = read_graph(ner_tags, relations, regions, label2id, relation2id)
+        return row | graph.to_lists(len(tokens) - row["num_truncated_words"], self.num_objects)
+
     def encode_post(
         self,
         tokens: list[str],
@@ -345,8 +384,7 @@ class I2SRMProcessor(ProcessorMixin):
         """Encode the words of one post that has a label as a whole, without padding.
 
         Args:
-            label: id or (with `label2id`) name.
-            pieces: the `sub_tokens` of the words, to save the work where they are known.
+            label: id or (with `label2id`) name; the other arguments are as of `encode_tokens`.
 
         Returns:
             As `encode_tokens`, without word_mask, and the integer labels (with `label`).
@@ -480,32 +518,13 @@ class I2SRMProcessor(ProcessorMixin):
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
-        """Pad rows of `encode_tokens`, `encode_pair` or `encode_post` on the right to (B, T) tensors.
+        """Pad rows of `encode_tokens`, `encode_pair`, `encode_post` or `encode_graph` on the right to (B, T) tensors.
 
-        The labels of pairs and posts become (B,). Rows without any get -100 beside others.
+        The labels of pairs and posts become (B,). Rows without any get -100 beside others. Of graphs there are
+        entity_spans (B, E, 2), -1 = padding; relation_labels (B, E, E), head x tail, 0 = no relation, -100 = padding,
+        not annotated, or an entity with itself; and region_labels (B, E), -100 = padding or not annotated.
         """
-        if not rows:
-            raise ValueError('no rows to pad; e.g. processor.pad([processor.encode_tokens(["Kobe", "lands"])])')
-        if pad_to_multiple_of is not None:
-            check_whole_number("pad_to_multiple_of", pad_to_multiple_of, 1)
-        padding = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
-        for name, what in (("head_mask", "head and tail"), ("word_mask", "words to be tagged")):
-            if len({name in row for row in rows}) == 2:
-                raise ValueError(f"rows with and without {what} are mixed; give a batch rows of one kind")
-        one_label = "word_mask" not in rows[0]
-        if any("labels" in row for row in rows):
-            rows = [{**row, "labels": row.get("labels", IGNORE if one_label else [])} for row in rows]
-        length = max(len(row["input_ids"]) for row in rows)
-        if pad_to_multiple_of:
-            length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
-        return {
-            name: torch.tensor(
-                [row[name] for row in rows]
-                if one_label and name == "labels"
-                else [[*row[name], *[padding.get(name, 0)] * (length - len(row[name]))] for row in rows]
-            )
-            for name in rows[0]
-        }
+        return pad_rows(rows, self.tokenizer.pad_token_id, pad_to_multiple_of)
 
     def load_picture(self, picture: object, allow_private_addresses: bool | None = None) -> Image.Image:
         """A picture as an upright 8-bit RGB PIL image of bounded size and shape; raises `PictureError`."""
@@ -575,24 +594,6 @@ class I2SRMProcessor(ProcessorMixin):
 
 
 I2SRMProcessor.register_for_auto_class("AutoProcessor")
-
-
-def resnet_image_processor(image_size: int = 224) -> BitImageProcessorPil:
-    """The ResNet recipe: shortest side to 8/7 of the size, centre crop, ImageNet normalisation, bilinear."""
-    return BitImageProcessorPil(
-        size={"shortest_edge": image_size * 256 // 224},
-        crop_size={"height": image_size, "width": image_size},
-        resample=2,
-        image_mean=IMAGENET_DEFAULT_MEAN,
-        image_std=IMAGENET_DEFAULT_STD,
-    )
-
-
-def pil_backed(image_processor):
-    """The PIL twin of a torchvision-backed image processor, so that results do not depend on what is installed."""
-    name = type(image_processor).__name__.removesuffix("Fast")
-    twin = None if name.endswith("Pil") else getattr(transformers, f"{name}Pil", None)
-    return image_processor if twin is None else twin(**image_processor.to_dict())
 
 
 __all__ = ["I2SRMProcessor", "pil_backed", "resnet_image_processor"]

@@ -131,5 +131,10 @@ def ner():
 
 
 @pytest.fixture(scope="module")
+def joint():
+    return tiny_pipeline("joint")
+
+
+@pytest.fixture(scope="module")
 def relate():
     return tiny_pipeline("relations")

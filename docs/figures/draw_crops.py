@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from modeling_i2srm.prepare.crop_shards import encode  # noqa: E402
 from modeling_i2srm.prepare.crop_sheet import write_sheet  # noqa: E402
-from modeling_i2srm.prepare.visual_relations import make_posts  # noqa: E402
+from modeling_i2srm.prepare.visual_posts import make_posts  # noqa: E402
 from modeling_i2srm.support.detectors import ObjectCropper, load_detector  # noqa: E402
 
 THRESHOLD = 0.05

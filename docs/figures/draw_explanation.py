@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ner", type=Path, default=ROOT / "runs" / "quickstart")
     parser.add_argument("--re", type=Path, default=ROOT / "runs" / "quickstart_mre")
-    parser.add_argument("--dataset", type=Path, default=ROOT / "data" / "visual_relations")
+    parser.add_argument("--dataset", type=Path, default=ROOT / "data" / "visual_posts")
     parser.add_argument("--row", type=int, default=340, help="of its test split (default %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explanation.png"))
     args = parser.parse_args(arguments)

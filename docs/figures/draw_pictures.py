@@ -1,6 +1,6 @@
 """Draw docs/figures/pictures.png: what pictures add on the data of the quickstarts. Run it with `make figures`.
 
-make quickstart quickstart-mre
+make quickstart-mner quickstart-mre
 python docs/figures/draw_pictures.py
 """
 
@@ -14,8 +14,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = {"visual posts: entities, F1": ("quickstart", "lenient_f1")}
-RUNS["visual relations: micro-F1"] = ("quickstart_mre", "micro_f1")
+RUNS = {"visual posts: entities, F1": ("quickstart_mner", "lenient_f1")}
+RUNS["visual posts: relations, micro-F1"] = ("quickstart_mre", "micro_f1")
 COLUMNS = {"multimodal": "#0072b2", "pictures_blanked": "#e69f00", "text_only": "#999999"}
 NAMES = ["multimodal", "the same, pictures blanked", "text-only twin"]
 
@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None):
     args = parser.parse_args(arguments)
     files = {title: (args.runs / run / "results.json", metric) for title, (run, metric) in RUNS.items()}
     if absent := [str(path) for path, _ in files.values() if not path.is_file()]:
-        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart quickstart-mre")
+        print(
+            f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart-mner quickstart-mre"
+        )
         return
     figure, panels = pyplot.subplots(1, len(files), figsize=(9, 2.4), layout="constrained", sharex=True)
     for panel, (title, (path, metric)) in zip(panels, files.items(), strict=True):

@@ -1,7 +1,7 @@
 """Explain the answers for a post: what the model attends to, and how the answers change without each picture.
 
-    python examples/explain.py --ner runs/quickstart --text "who else loves Camelot ?" --image post.jpg
-    python examples/explain.py --ner runs/quickstart --re runs/quickstart_mre --dataset data/visual_posts --row 9
+    python examples/explain.py --model runs/quickstart --text "who else loves Camelot ?" --image post.jpg
+    python examples/explain.py --ner runs/quickstart_mner --re runs/quickstart_mre --dataset data/visual_posts --row 9
 
 Prints the explanation and draws the post as an HTML page. A post without crops gets those of the objects that
 --detector detects.
@@ -17,8 +17,8 @@ from ..inference.html import draw_post
 from ..support.detectors import ObjectCropper, load_detector
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--ner", required=True, help="checkpoint for entities, a folder or Hub id")
-parser.add_argument("--re", help="checkpoint for relations, a folder or Hub id (default: no relations)")
+parser.add_argument("--model", "--ner", dest="ner", required=True, help="joint checkpoint, or one for entities")
+parser.add_argument("--re", help="checkpoint for relations beside one for entities (default: no other)")
 parser.add_argument("--text", help="text of the post")
 parser.add_argument("--image", help="its picture, a path or URL")
 parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")

@@ -1,6 +1,6 @@
-"""Export a checkpoint for entities or relations to ONNX and compare the file with torch.
+"""Export a checkpoint, joint or for entities or relations, to ONNX and compare the file with torch.
 
-    python examples/export_onnx.py --model runs/quickstart --output ner.onnx
+    python examples/export_onnx.py --model runs/quickstart --output joint.onnx
 
 Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The checkpoint's config.json names the head.
 """
@@ -24,6 +24,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, RuntimeError, OSError) as error:
         parser.exit(2, f"export_onnx.py: {error}\n")
     print(
-        f"{args.output}: agrees with torch on present and absent pictures, largest difference of the logits "
+        f"{args.output}: agrees with torch on present and absent pictures, largest difference of the scores "
         f"{difference:.1e} (allowed {TOLERANCE:.0e})"
     )

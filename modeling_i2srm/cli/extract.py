@@ -1,7 +1,7 @@
 """Extract entities and relations from corpora, on any number of processes; interrupted runs can be resumed.
 
+    accelerate launch examples/extract.py --input data/visual_posts --output out --model runs/quickstart
     accelerate launch examples/extract.py --input posts.jsonl --output out --ner NER_MODEL --re RELATION_MODEL
-    accelerate launch examples/extract.py --input data/visual_posts --output out --ner runs/quickstart
     torchrun --nproc_per_node 2 examples/extract.py settings.json --use_cpu true         # two processes on the CPU
 
 Arguments come from a JSON file, from the command line, or from both (the command line wins). The same command resumes a
@@ -23,13 +23,14 @@ error; --image_dir names another folder, / for any path. URLs of this machine an
 without --allow_private_addresses true.
 
 With --detector, posts that have a picture and no crops get crops of the detected objects, computed once per picture for
-both models; --max_objects and --detector_threshold limit them.
+all models; --max_objects and --detector_threshold limit them.
 
 Results, in the folder of --output:
 
   part-00000.jsonl ...    one post per line, in the order of the input, in the format that dataset_scripts/posts.py
                           reads: id, text or tokens, entities (start, end, label, score; offsets are characters of
-                          text, words of tokens), relations (head and tail by position in entities, label, score),
+                          text, words of tokens; of a joint model also region, the position in objects or -1 for
+                          none, and region_score), relations (head and tail by position in entities, label, score),
                           image and objects (paths as they were given; with --detector its detections: box in pixels
                           of the upright picture, score, label), image_errors, pairs_left_out
   errors.jsonl            rows that are not posts or cannot be read: input, row, id, reason

@@ -22,9 +22,9 @@ class I2SRMDataCollator:
     """Pad the text of rows, load and normalise their pictures.
 
     Rows are those of the Parquet data (tokens; ner_tags, or head, tail and relation, or label, which will do with text
-    instead of tokens; image, objects), encoded here, or rows that `processor.encode_tokens`, `encode_pair` or
-    `encode_post` has encoded before. Pictures are read at this point, so that a data set stays small in memory and data
-    loader workers share the decoding.
+    instead of tokens; image, objects), encoded here, or rows that `processor.encode_tokens`, `encode_pair`,
+    `encode_post` or `encode_graph` has encoded before. Pictures are read at this point, so that a data set stays small
+    in memory and data loader workers share the decoding.
 
     Args:
         processor: the model's processor.
@@ -36,6 +36,8 @@ class I2SRMDataCollator:
         pad_to_multiple_of: pad the text to a multiple of this length.
         label2id: of the model. With it names of labels become ids, and ids that the model does not have are refused;
             `I2SRMTrainer` sets it.
+        relation2id: of a joint model, likewise for relations. Without it the relations and regions of rows with
+            ner_tags are not read.
         feature_cache: where the features of rows with picture_keys lie (`cache_pictures` makes both). Such rows give
             visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
 
@@ -57,6 +59,7 @@ class I2SRMDataCollator:
     truncated_words: int = 0
     feature_cache: VisualFeatureCache | None = None
     label2id: dict[str, int] | None = None
+    relation2id: dict[str, int] | None = None
     _checked: set[frozenset[str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def check_columns(self, names: Iterable[str], known: Collection[str] = ()) -> None:
@@ -107,19 +110,27 @@ class I2SRMDataCollator:
                     f"row {row.get('id', place)!r} has no tokens, only {', '.join(map(str, row))}; {example}"
                 )
 
+    def _kind(self, row: Mapping) -> str | None:
+        """The kind of a row as this model reads it: one of tags is a graph to a joint model, and to no other."""
+        kind = kind_of(row)
+        if kind not in ("words", "graph") or row.get("ner_tags") is None:
+            return kind
+        return "words" if self.relation2id is None else "graph"
+
     def _text(self, row: Mapping, place: int) -> dict:
+        kind = self._kind(row)
         try:
-            encoded = self.processor.encode_row(row, self.label2id)
-            if kind_of(row) == "encoded" and self.label2id is not None:
+            encoded = self.processor.encode_row(row, self.label2id, kind=kind, relation2id=self.relation2id)
+            if kind == "encoded" and self.label2id is not None:
                 labels = np.asarray(encoded.get("labels", IGNORE)).ravel()
                 wrong = labels[(labels != IGNORE) & ~np.isin(labels, list(self.label2id.values()))]
                 for label in wrong[:1].tolist():
                     label_id(label, self.label2id)
         except ValueError as error:
             name = f"row {row['id']!r}" if row.get("id") is not None else f"row {place} of the batch"
-            kind = EntityPairError if isinstance(error, EntityPairError) else ValueError
-            raise kind(f"{name}: {error}") from error
-        if kind_of(row) != "encoded" and (lost := encoded["num_truncated_words"]):
+            error_class = EntityPairError if isinstance(error, EntityPairError) else ValueError
+            raise error_class(f"{name}: {error}") from error
+        if kind != "encoded" and (lost := encoded["num_truncated_words"]):
             self.truncated_words += lost
             logger.warning(f"post {row.get('id', '?')}: {lost} words do not fit and are left out; raise max_length")
         return {name: encoded[name] for name in TEXT_COLUMNS if name in encoded}
@@ -131,7 +142,9 @@ class I2SRMDataCollator:
         if crops is not None and not is_listing(crops):
             raise ValueError(f"post {row.get('id', '?')}: objects is {crops!r:.60}, expected a list of crops or None")
         crops = [] if crops is None else [self._load(crop, row, f"objects[{i}]") for i, crop in enumerate(crops)]
-        return image, [crop for crop in crops if crop is not None]
+        # Regions count the crops: there an absent one keeps its place, else the next one takes it.
+        keep_places = "region_labels" in row or self._kind(row) == "graph"
+        return image, [crop for crop in crops if keep_places or crop is not None]
 
     def _load(self, picture: object, row: dict, name: str) -> object:
         if is_absent(picture):

@@ -23,6 +23,7 @@ LABEL_COLUMNS = {
 OTHER_NAMES = {
     "tokens": ("words", "token", "word", "sentence", "text_tokens"),
     "ner_tags": ("labels", "tags", "ner", "label_ids", "ner_labels", "ner_tag", "tag", "tag_ids", "bio_tags", "label"),
+    "relations": ("relation", "triples", "edges", "links"),
     "relation": ("label", "labels", "relations", "rel", "relation_label", "relation_id", "label_id", "class"),
     "label": ("labels", "sentiment", "class", "category", "target", "label_id", "label_ids", "topic", "y"),
     "head": ("h", "subj", "subject", "e1", "entity1", "arg1"),
@@ -36,6 +37,8 @@ def fits(feature: object, column: str) -> bool:
         return True
     if column in ("head", "tail"):
         return isinstance(feature, (dict, *LISTS))
+    if column == "relations":
+        return isinstance(feature, LISTS) and isinstance(feature.feature, dict)
     if column in ("tokens", "ner_tags"):
         if not isinstance(feature, LISTS):
             return False
@@ -149,6 +152,37 @@ def with_names(name: str, rows: object, column: str, features: Features, label2i
     return datasets.concatenate_datasets([rows.remove_columns([column]), labels], axis=1)  # pictures stay as they are
 
 
+def with_relation_names(name: str, rows: object, relation2id: Mapping[str, int]) -> object:
+    """A data set with the names of its relations instead of ids, where an id means another one than in a joint model.
+
+    Args:
+        name: what messages call the rows.
+        rows: as of `with_labels`; rows that are encoded stay as they are.
+    """
+    columns, features = columns_of(rows) or ([], None)
+    feature = (features or {}).get("relations")
+    fields = feature.feature if isinstance(feature, LISTS) else None
+    label = fields.get("label") if isinstance(fields, dict) else None
+    if "input_ids" in columns or not isinstance(rows, (Dataset, IterableDataset)) or not isinstance(label, ClassLabel):
+        return rows
+    if not (other := [name for i, name in enumerate(label.names) if relation2id.get(name, i) != i]):
+        return rows
+    logger.warning(
+        f"{name}: ids of column 'relations' mean other relations than those of the model ({', '.join(other)}); they "
+        "are converted by their names"
+    )
+
+    def to_names(row: dict) -> dict:
+        relations = row["relations"]
+        return {"relations": relations and [{**one, "label": label.names[one["label"]]} for one in relations]}
+
+    strings = Features({"relations": datasets.List({**fields, "label": Value("string")})})
+    if isinstance(rows, IterableDataset):
+        return rows.map(to_names, features=Features({**features, **strings}))
+    relations = rows.select_columns(["relations"]).map(to_names, features=strings, desc="names of relations")
+    return datasets.concatenate_datasets([rows.remove_columns(["relations"]), relations], axis=1)
+
+
 def check_values(name: str, rows: Dataset, column: str, label2id: Mapping[str, int]) -> None:
     """Raise a `ValueError` that names the first row with a label that a model does not know."""
     values = rows.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
@@ -176,4 +210,4 @@ def post_name(split: Dataset, row: int) -> str:
     return f" (id {split[row]['id']})" if "id" in split.column_names else ""
 
 
-__all__ = ["LABEL_COLUMNS", "how_to_name", "plain_rows", "post_name", "with_labels"]
+__all__ = ["LABEL_COLUMNS", "how_to_name", "plain_rows", "post_name", "with_labels", "with_relation_names"]

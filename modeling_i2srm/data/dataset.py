@@ -26,6 +26,9 @@ from .columns import LISTS, how_to_name, post_name
 logger = logging.getLogger(__name__)
 
 DOES_NOT_FIT = -1
+MAY_BE_NULL = ("relations", "regions")  # of posts without annotation; `convert_graph_columns` checks the others
+# Columns of an encoded graph that count what is lost, and their names in the report of the truncation.
+GRAPH_LOSSES = {"num_truncated_relations": "relations_lost", "num_regions_left_out": "regions_left_out"}
 # Settings of a tokenizer that say where it was loaded from or saved to; they do not change what it computes.
 PROVENANCE_KEYS = {"auto_map", "is_local", "local_files_only", "name_or_path", "processor_class"}
 
@@ -39,13 +42,24 @@ class TextTask(Protocol):
 
     def label_names(self, features: datasets.Features, dataset: str) -> list[str]: ...
 
-    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict: ...
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict: ...
 
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int: ...
 
 
 def load_splits(
-    path: str, text_columns: tuple[str, ...], plain_text: bool = False, word_splitting: str | None = None
+    path: str,
+    text_columns: tuple[str, ...],
+    plain_text: bool = False,
+    word_splitting: str | None = None,
+    other_columns: tuple[str, ...] = (),
 ) -> DatasetDict:
     """Load a data set and check its columns; pictures stay as bytes until the collator reads them.
 
@@ -53,6 +67,7 @@ def load_splits(
 
     Args:
         word_splitting: how such a text is split, as of `split_text`.
+        other_columns: columns that will do instead of `text_columns`, if they are all there and not all of these.
     """
     try:
         splits = datasets.load_dataset(path)
@@ -67,7 +82,10 @@ def load_splits(
     for name, split in splits.items():
         if plain_text and "tokens" not in split.column_names and "text" in split.column_names:
             splits[name] = split = with_words(f"{path}: split {name!r}", split, word_splitting)
-        missing = [column for column in text_columns if column not in split.column_names]
+        columns = text_columns
+        missing = [column for column in columns if column not in split.column_names]
+        if missing and other_columns and set(other_columns) <= set(split.column_names):
+            columns, missing = other_columns, []
         if missing:
             names = split.column_names
             raise ValueError(
@@ -75,7 +93,7 @@ def load_splits(
                 f"{', '.join(map(repr, names))}; "
                 + ", and ".join(how_to_name(names, split.features, column) for column in missing)
             )
-        check_columns(f"{path}: split {name!r}", split, text_columns)
+        check_columns(f"{path}: split {name!r}", split, columns)
         if isinstance(split.features.get("image"), Image):
             split = split.cast_column("image", Image(decode=False))
         if "objects" in split.features:
@@ -112,6 +130,8 @@ def check_columns(where: str, split: Dataset, text_columns: tuple[str, ...]) -> 
             'dataset.map(lambda row: {"tokens": row["text"].split()})'
         )
     for column in text_columns:
+        if column in MAY_BE_NULL:
+            continue
         feature, values = split.features[column], split.data.column(column).combine_chunks()
         rows = range(len(values))
         refuse_first(where, split, column, rows, pc.is_null(values))
@@ -140,20 +160,23 @@ def first_rows(split: Dataset, count: int | None) -> Dataset:
     return split if count is None else split.select(range(min(count, len(split))))
 
 
-def count_losses(task: TextTask, split: Dataset, text: Dataset, truncated: Iterable[int], name: str) -> dict[str, int]:
-    """Count the posts of a split, and the words and labels that truncation loses.
+def count_losses(task: TextTask, text: Dataset, encoded: Dataset, names: list[str] | None) -> dict[str, int]:
+    """Count the posts of a split, and the words, labels, relations and regions that are lost.
 
     Args:
         text: the columns of the split that are encoded.
-        truncated: for each post the number of words lost.
+        encoded: the same rows, with the numbers of what each lost.
+        names: of the tags.
     """
-    names = task.label_names(split.features, name) if "ner_tags" in task.text_columns else []
-    counts = {"posts": len(split), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
-    for i, lost in enumerate(truncated):
+    counts = {"posts": len(text), "truncated_posts": 0, "words_lost": 0, "labels_lost": 0}
+    for i, lost in enumerate(encoded["num_truncated_words"]):
         if lost:
             counts["truncated_posts"] += 1
             counts["words_lost"] += lost
-            counts["labels_lost"] += task.lost_labels(text[i], lost, names)
+            counts["labels_lost"] += task.lost_labels(text[i], lost, names or [])
+    for column, what in GRAPH_LOSSES.items():
+        if column in encoded.column_names:
+            counts[what] = sum(encoded[column])
     return counts
 
 
@@ -175,12 +198,15 @@ def encode_split(
 
     Returns:
         the split with input_ids, the task's other inputs and their length; and a dict of the counts posts,
-        truncated_posts, words_lost, labels_lost, and for pairs pairs_skipped.
+        truncated_posts, words_lost, labels_lost, for graphs relations_lost and regions_left_out (objects beyond the
+        processor's num_objects), and for pairs pairs_skipped.
 
     Raises:
         ValueError: a pair does not fit into `max_length`, and `skip_long_pairs` is false.
     """
-    text = split.select_columns(list(task.text_columns))
+    is_graph = "relations" in task.text_columns
+    text = split.select_columns([*task.text_columns, *(["regions"] if is_graph else [])])
+    names = task.label_names(split.features, name) if "ner_tags" in task.text_columns else None
     known: dict[str, list[int]] = {}  # word -> its sub-tokens, for the words seen so far
 
     def encode(columns: dict, numbers: list[int]) -> dict:
@@ -188,19 +214,20 @@ def encode_split(
         encoded = []
         for number, row, pieces in zip(numbers, rows, posts_pieces(processor, columns["tokens"], known), strict=True):
             try:
-                encoded.append(encode_row(task, processor, row, max_length, pieces))
+                encoded.append(encode_row(task, processor, row, max_length, pieces, names))
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}{post_name(split, number)}: {error}") from error
-        names = dict.fromkeys(name for row in encoded for name in row)
         lengths = {length_column: [len(row["input_ids"]) for row in encoded]}
-        return lengths | {name: [row.get(name) for row in encoded] for name in names}
+        outputs = dict.fromkeys(name for row in encoded for name in row)
+        return lengths | {name: [row.get(name) for row in encoded] for name in outputs}
 
     encoded = text.map(
         encode,
         with_indices=True,
         batched=True,
         batch_size=100,  # with more live objects Python's garbage collector takes longer
-        remove_columns=list(task.text_columns),
+        remove_columns=text.column_names,
+        features=encoded_graph(processor, length_column) if is_graph else None,
         new_fingerprint=encoding_fingerprint(task, text, processor, max_length, length_column),
         desc=f"encoding {name}",
     )
@@ -216,7 +243,7 @@ def encode_split(
     if long:
         kept = [i for i, lost in enumerate(cut) if lost != DOES_NOT_FIT]
         split, text, encoded = (rows.select(kept) for rows in (split, text, encoded))
-    counts = count_losses(task, split, text, encoded["num_truncated_words"], name)
+    counts = count_losses(task, text, encoded, names)
     if task.entity_markers:
         counts["pairs_skipped"] = len(long)
     level = logging.WARNING if counts["truncated_posts"] or long else logging.INFO
@@ -233,9 +260,26 @@ def posts_pieces(processor: I2SRMProcessor, posts: list[list[str]], known: dict)
     return [[known[word] for word in post] for post in posts]
 
 
-def encode_row(task: TextTask, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list[list[int]]) -> dict:
+def encoded_graph(processor: I2SRMProcessor, length_column: str) -> datasets.Features:
+    """The columns of encoded graphs. They are not inferred: the first posts may have no relations."""
+    number = datasets.Value("int32")
+    row = {length_column: 0, **processor.encode_graph(["?"], ["O"], label2id={"O": 0})}
+    kinds = {name: number if isinstance(value, int) else datasets.List(number) for name, value in row.items()}
+    return datasets.Features(
+        kinds | {name: datasets.List(kinds["labels"]) for name in ("entity_spans", "relation_labels")}
+    )
+
+
+def encode_row(
+    task: TextTask,
+    processor: I2SRMProcessor,
+    row: dict,
+    max_length: int,
+    pieces: list[list[int]],
+    names: list[str] | None,
+) -> dict:
     try:
-        return task.encode(processor, row, max_length, pieces)
+        return task.encode(processor, row, max_length, pieces, names)
     except EntityPairError:  # a dummy row with an impossible number of lost words marks the pair
         dummy = task.encode(processor, {**row, "tokens": ["?"], "head": (0, 1), "tail": (0, 1)}, max_length)
         return dummy | {"num_truncated_words": DOES_NOT_FIT}
@@ -258,6 +302,8 @@ def encoding_fingerprint(
         length_column,
         __version__,
     ]
+    if "relations" in task.text_columns:
+        known.append(str(processor.num_objects))  # regions beyond are left out
     with tempfile.TemporaryDirectory() as folder:
         processor.tokenizer.save_pretrained(folder)
         for path in sorted(Path(folder).rglob("*.*")):
@@ -324,7 +370,7 @@ def paths_of(split: Dataset, column: str) -> list[str]:
     return [path for path in paths if not is_address(path)]
 
 
-SHOWN = {"edition": str, "objects": str, "warnings": list}
+SHOWN = {"edition": str, "objects": str, "warnings": list, "ceilings": dict}
 
 
 def read_data_report(dataset: str) -> dict:
@@ -334,8 +380,9 @@ def read_data_report(dataset: str) -> dict:
         dataset: a folder or a data set on the Hub, as for `datasets.load_dataset`.
 
     Returns:
-        a dict with edition, objects and warnings (a list of sentences), each where the report has it; empty for data
-        without a report, and for a data set on the Hub that cannot be reached.
+        a dict with edition, objects, warnings (a list of sentences) and ceilings (of made-up data: what readers of the
+        text alone, the crops alone and both reach), each where the report has it; empty for data without a report, and
+        for a data set on the Hub that cannot be reached.
     """
     path = Path(dataset) / "report.json"
     if not Path(dataset).exists():

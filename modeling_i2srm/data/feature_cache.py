@@ -364,7 +364,8 @@ def cache_pictures(
             (name, index, slot), reason = min((places[key], reason) for key, reason in unreadable.items())
             raise PictureError(f"{name_of(rows[name][index], slot)} is unreadable: {reason}")
         chosen = {
-            name: [choose(keys, unreadable, processor.num_objects) for keys in split] for name, split in posts.items()
+            name: [choose(keys, unreadable, processor.num_objects, "region_labels" in columns) for keys in posts[name]]
+            for name, columns in ((name, split.column_names) for name, split in splits.items())
         }
         wanted = {key for split in chosen.values() for keys in split for key in keys if key is not None}
         cache.refresh()
@@ -454,10 +455,16 @@ def read_keys(
     return posts, places, unreadable
 
 
-def choose(keys: list[str | None], unreadable: dict[str, str], num_objects: int) -> list[str | None]:
-    """The keys of the pictures that the model sees: that of the main picture or `None`, and of the first crops."""
+def choose(
+    keys: list[str | None], unreadable: dict[str, str], num_objects: int, keep_places: bool = False
+) -> list[str | None]:
+    """The keys of the pictures that the model sees: that of the main picture or `None`, and of the first crops.
+
+    Args:
+        keep_places: whether an absent crop keeps its place, as regions count the crops; else the next one takes it.
+    """
     main, *crops = (None if key in unreadable else key for key in keys)
-    return [main, *[key for key in crops if key is not None][:num_objects]]
+    return [main, *[key for key in crops if keep_places or key is not None][:num_objects]]
 
 
 def name_of(row: Mapping, slot: int) -> str:

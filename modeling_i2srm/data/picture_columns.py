@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from ..padding import GRAPH_COLUMNS
 from ..posts import COLUMNS, TEXT_KEYS
 from ..tables import likely_column
 
@@ -17,8 +18,10 @@ CACHED = "picture_keys"
 # Pictures as a model takes them: rows hold keys of a cache instead.
 TENSORS = ("visual_features", "pixel_values")
 TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "head_mask", "tail_mask", "labels")
+TEXT_COLUMNS += GRAPH_COLUMNS
 KNOWN = {*COLUMNS, *TEXT_KEYS, *PICTURE_COLUMNS, CACHED, *TEXT_COLUMNS}
 KNOWN |= {"pairs", "entities", "relations", "regions", "num_truncated_words", "first_word", "length"}
+KNOWN |= {"num_truncated_entities", "num_truncated_relations", "num_regions_left_out"}
 
 
 def check_picture_columns(

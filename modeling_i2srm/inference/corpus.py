@@ -54,7 +54,7 @@ from .corpus_files import (
     read_manifest,
     receipt_path,
 )
-from .extraction import Extraction, Extractor, picture_names
+from .extraction import Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
 DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
@@ -71,9 +71,12 @@ class CorpusArguments:
         metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
     )
     output: str = field(metadata={"help": "Folder of the results; an unfinished run in it is resumed."})
-    ner: str = field(metadata={"help": "The model of the entities (folder or Hub id)."})
+    ner: str = field(
+        metadata={"aliases": ["--model"], "help": "A joint model, or one of the entities (folder or Hub id)."}
+    )
     re: str | None = field(
-        default=None, metadata={"help": "The model of the relations; without one none are looked for."}
+        default=None,
+        metadata={"help": "The model of the relations; without one only a joint model looks for relations."},
     )
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
     relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
@@ -421,9 +424,19 @@ class ShardWorker:
         for n, extraction in zip(good, answers, strict=True):
             for name in ("entities", "relations", "objects"):
                 parts = getattr(extraction, name)
-                setattr(extraction, name, [replace(part, score=round(part.score, DECIMALS)) for part in parts])
+                setattr(extraction, name, [rounded(part) for part in parts])
             extractions[n] = extraction
         return extractions
+
+
+Part = TypeVar("Part", Entity, Relation, FoundObject, Region)
+
+
+def rounded(part: Part) -> Part:
+    """A part of an extraction with `DECIMALS` of its score, and of its region's."""
+    if isinstance(part, Entity) and part.region is not None:
+        return replace(part, score=round(part.score, DECIMALS), region=rounded(part.region))
+    return replace(part, score=round(part.score, DECIMALS))
 
 
 def check_id(value: object, default: str) -> str:

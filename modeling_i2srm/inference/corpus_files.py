@@ -225,6 +225,18 @@ def fingerprint(pipe: PostPipeline) -> str:
     return digest.hexdigest()
 
 
+# Fields of joint models, at their defaults not part of a digest: runs that began before there were such models resume.
+JOINT = {
+    "relation_labels": None,
+    "relation_types": None,
+    "relation_loss_weight": 1.0,
+    "region_loss_weight": 1.0,
+    "coherent_decoding": True,
+    "entity_type_embeddings": False,
+    "attn_mixup_pairs": False,
+}
+
+
 def add_model(digest: Digest, model: torch.nn.Module) -> dict | None:
     """Add the weights of a model to a digest; return its configuration, if it has one."""
     add_weights(digest, model)
@@ -233,7 +245,7 @@ def add_model(digest: Digest, model: torch.nn.Module) -> dict | None:
         return None
     config = settings.to_diff_dict()
     config.pop("transformers_version", None)
-    return config
+    return {name: value for name, value in config.items() if name not in JOINT or value != JOINT[name]}
 
 
 def cropper_fingerprint(cropper: object) -> str:

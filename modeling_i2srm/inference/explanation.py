@@ -9,12 +9,16 @@ from typing import Any
 
 import torch
 
+from ..crf import entity_types, tags_of
 from ..crops import check_cropper
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, entity_types, label_names, tags_of
+from ..joint_head import Graph
+from ..joint_pipeline import MultimodalJointExtractionPipeline
+from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, label_names
 from ..posts import Post
 from ..pretrained_model import I2SRMPreTrainedModel
-from .extraction import Entity, Extraction, Extractor, Relation, read_entities, spans_in_words
+from .extraction import Entity, Extraction, Extractor, Region, Relation, read_entities, read_graph, spans_in_words
 
+SETTINGS = ("threshold", "relation_threshold", "on_image_error")  # of a pipeline that its `Extractor` takes over
 TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...
 
 
@@ -28,6 +32,7 @@ class Without:
         found: whether exactly these words are an entity then.
         scores: the probability of every type for these words.
         instead: the entities found then that share some of these words, if they are none themselves.
+        region: of a joint model, the object that shows these words then.
     """
 
     picture: str
@@ -36,6 +41,15 @@ class Without:
     found: bool
     scores: dict[str, float]
     instead: list[Entity]
+    region: Region | None = None
+
+    def moves(self, before: Entity) -> bool:
+        """Whether another object, or none, shows the entity then."""
+        return (before.region and before.region.index) != (self.region and self.region.index)
+
+    def differs(self, before: Entity) -> bool:
+        """Whether the words are another entity then, or none, or another object shows them."""
+        return not self.found or self.entity != before.entity or self.moves(before)
 
     def describe(self, before: Entity) -> str:
         """One line, e.g. "without the picture: ORG 0.51 -> no entity (PER 0.12)"."""
@@ -44,7 +58,8 @@ class Without:
             after = ", ".join(f"{e.entity} {e.word!r} {e.score:.2f}" for e in self.instead) + f" ({after})"
         elif not self.found:
             after = f"no entity ({after})"
-        return f"without {call_without(self.picture)}: {before.entity} {before.score:.2f} -> {after}"
+        shown = f", shown by {shown_by(before.region)} -> {shown_by(self.region)}" if self.moves(before) else ""
+        return f"without {call_without(self.picture)}: {before.entity} {before.score:.2f} -> {after}{shown}"
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,13 @@ class Explanation:
     relations: list[RelationExplanation]
 
     def to_dict(self) -> dict:
-        """As plain dicts and lists; the extraction in the exchange format."""
-        return {**asdict(self), "extraction": self.extraction.to_dict()}
+        """As plain dicts and lists; the extraction in the exchange format, regions only of a joint model."""
+        values = {**asdict(self), "extraction": self.extraction.to_dict()}
+        if not self.extraction.grounded:
+            for without in (without for why in values["entities"] for without in why["without"]):
+                for answer in (without, *without["instead"]):
+                    del answer["region"]
+        return values
 
     def to_json(self) -> str:
         """As one line of JSON, in ASCII."""
@@ -129,8 +149,14 @@ class Explanation:
     def from_dict(cls, values: dict) -> "Explanation":
         """Read what `to_dict` gave."""
 
+        def pointed(answer: dict) -> dict:
+            region = answer.get("region")
+            if region is not None and region["box"] is not None:
+                region = {**region, "box": tuple(region["box"])}
+            return {**answer, "region": None if region is None else Region(**region)}
+
         def entity_without(without: dict) -> Without:
-            return Without(**{**without, "instead": [Entity(**entity) for entity in without["instead"]]})
+            return Without(**{**pointed(without), "instead": [Entity(**pointed(one)) for one in without["instead"]]})
 
         return cls(
             Extraction.from_dict(values["extraction"]),
@@ -144,7 +170,8 @@ class Explanation:
         lines = []
         extraction = self.extraction
         for entity, why in zip(extraction.entities, self.entities, strict=True):
-            lines.append(f"{printable(entity.word)}: {entity.entity} {entity.score:.2f}")
+            shown = f", shown by {shown_by(entity.region)} {entity.region.score:.2f}" if entity.region else ""
+            lines.append(f"{printable(entity.word)}: {entity.entity} {entity.score:.2f}{shown}")
             lines += [f"  {why.describe_attention()}"] if self.pictures else []
             lines += [f"  {without.describe(entity)}" for without in why.without]
         for relation, reasons in zip(extraction.relations, self.relations, strict=True):
@@ -163,6 +190,11 @@ def call(picture: str) -> str:
 
 def caption(picture: str) -> str:
     return call(picture).removeprefix("the ")
+
+
+def shown_by(region: Region | None) -> str:
+    """Which object shows an entity, for people."""
+    return "no object" if region is None else call(f"objects[{region.index}]")
 
 
 def percent(share: float) -> str:
@@ -190,8 +222,9 @@ def explain(
     over these and over the heads of a layer, the share that went to the prompt slots of each picture, and to the text.
     In a post of several windows it is read in the window that owns the entity's first word. It says where the model
     looked, not what made the answer. **Without** a picture, the post is read again with that one masked and all the
-    others in place; the words of each entity, and the two entities of each relation, stay those of the full answer.
-    Thresholds apply to the full answer alone.
+    others in place; the words of each entity, and the two entities of each relation, stay those of the full answer. Of
+    a joint model types, relations and objects of these words are decoded together, as in the full answer. Thresholds
+    apply to the full answer alone.
 
     With K pictures 1 + K + 1 passes through the text encoder of each model (without all pictures is left out where K is
     1 or 0), and one through the vision backbone. For the first pass the attention of the NER model is "eager", one
@@ -220,7 +253,7 @@ def explain(
     """
     if isinstance(extractor, MultimodalTokenClassificationPipeline):
         options = {**extractor._preprocess_params, **extractor._postprocess_params}
-        settings = {name: options[name] for name in ("threshold", "on_image_error") if name in options}
+        settings = {name: options[name] for name in SETTINGS if name in options}
         extractor = Extractor(extractor, **settings)
     if not isinstance(extractor, Extractor):
         raise ValueError(
@@ -235,6 +268,8 @@ def explain(
         extractor.cropper = cropper if callable(cropper) else None
     loaded = extractor.load(post)
     [extraction] = extractor.start([loaded])
+    if isinstance(extractor.ner, MultimodalJointExtractionPipeline):
+        return explain_graph(extractor, loaded, extraction)
     entities, pictures = explain_entities(extractor, loaded, extraction)
     relations = explain_relations(extractor, loaded, extraction)
     return Explanation(extraction, pictures, entities, relations)
@@ -261,18 +296,107 @@ def explain_entities(
         spans = spans_in_words(full, extraction.entities)
         without = without_pictures(ner, list(masked.values()), spans)
     names = [name for name in masked if name != ALL]
-    slots = [1 + int(slot) for slot in full.pictures["image_mask"].nonzero()] if full.pictures else []
     explanations = []
-    for number, (first, last) in enumerate(spans):
-        window = full.owners[first]
-        row = full.rows[window] or {}
-        positions = [position for position, is_first in enumerate(row["word_mask"]) if is_first]
-        positions = positions[first - row["first_word"] : last - row["first_word"]]
-        share = shares[window][:, :, positions].mean(-1)  # (L, 1+K)
-        attention = {name: share[:, slot].tolist() for name, slot in zip([TEXT, *names], [0, *slots], strict=True)}
+    for number, attention in enumerate(attention_of(full, names, spans, shares)):
         answers = zip(masked, without, strict=True)
         explanations.append(EntityExplanation(attention, [Without(name, **answer[number]) for name, answer in answers]))
     return explanations, names
+
+
+def attention_of(
+    post: Post, names: list[str], spans: list[tuple[int, int]], shares: list[torch.Tensor]
+) -> Iterator[dict[str, list[float]]]:
+    """Yield the `EntityExplanation.attention` of spans of words.
+
+    Args:
+        names: of the pictures of the post.
+        shares: (L, 1+K, T) of each row of the post, as of `picture_shares`.
+    """
+    slots = [1 + int(slot) for slot in post.pictures["image_mask"].nonzero()] if post.pictures else []
+    for first, last in spans:
+        window = post.owners[first]
+        row = post.rows[window] or {}
+        positions = [position for position, is_first in enumerate(row["word_mask"]) if is_first]
+        positions = positions[first - row["first_word"] : last - row["first_word"]]
+        share = shares[window][:, :, positions].mean(-1)  # (L, 1+K)
+        yield {name: share[:, slot].tolist() for name, slot in zip([TEXT, *names], [0, *slots], strict=True)}
+
+
+def explain_graph(extractor: Extractor, loaded: Post, extraction: Extraction) -> Explanation:
+    """Fill in what a joint model says of a loaded post, and why."""
+    pipe: Any = extractor.ner
+    with pipe.device_placement():
+        full, masked = mask_each(pipe, pipe.preprocess(loaded, **preprocessing(pipe))["post"])
+        chunks, shares = [], []
+        with eager_attention(pipe.model):
+            for chunk in pipe.chunks([full], together=1, output_attentions=True):
+                shares.append(picture_shares(pipe.model, chunk.outputs.attentions).cpu())
+                chunk.outputs.attentions = None
+                chunks.append(chunk)
+        [scores] = pipe.put_together([full], chunks)
+        full.answers = list(pipe.decode(scores))
+        thresholds = {"threshold": extractor.threshold, "relation_threshold": extractor.relation_threshold}
+        read_graph(extraction, pipe.postprocess({"post": full}, **thresholds))
+        spans = spans_in_words(full, extraction.entities)
+        entities, relations = graph_without(pipe, masked, scores.spans, spans, extraction.relations)
+    names = [name for name in masked if name != ALL]
+    attention = attention_of(full, names, spans, shares)
+    explanations = [EntityExplanation(*why) for why in zip(attention, entities, strict=True)]
+    return Explanation(extraction, names, explanations, list(map(RelationExplanation, relations)))
+
+
+def graph_without(
+    pipe: MultimodalJointExtractionPipeline,
+    masked: dict[str, Post],
+    spans: torch.Tensor,
+    kept: list[tuple[int, int]],
+    relations: list[Relation],
+) -> tuple[list[list[Without]], list[list[RelationWithout]]]:
+    """What a joint model says without each picture of the entities and relations of the full answer.
+
+    Args:
+        spans: (E, 2) of all its entities.
+        kept: those that no threshold leaves out; the relations are between these.
+    """
+    posts, config = list(masked.values()), pipe.model.config
+    chunks = list(pipe.chunks(posts)) if posts else []
+    names, labels = label_names(pipe.model), config.relation_labels or []
+    types = entity_types(list(names.values()))
+    requests = [(first, tags_of(kind, last - first, names)) for first, last in kept for kind in types]
+    places = [spans.tolist().index(list(span)) for span in kept]
+    of_entities: list[list[Without]] = [[] for _ in kept]
+    of_relations: list[list[RelationWithout]] = [[] for _ in relations]
+    both = pipe.put_together(posts, chunks), pipe.put_together(posts, chunks, [spans] * len(posts))
+    for name, post, now, same in zip(masked, posts, *both, strict=True):
+        mask = torch.ones(1, len(post.words), dtype=torch.bool)
+        [probabilities] = pipe.model.span_scores(now.emissions[None], mask, [requests])
+        instead = entities_of(pipe, post, pipe.decode(now))
+        graph, _ = pipe.decode(same)
+        words = entities_of(pipe, post, (graph, 0))
+        for number, span in enumerate(kept):
+            entity = instead.get(span, words[span])
+            scores = dict(zip(types, probabilities[number * len(types) :], strict=False))
+            others = [one for (start, end), one in instead.items() if start < span[1] and span[0] < end]
+            others = [] if span in instead else others
+            of_entities[number].append(
+                Without(name, entity.entity, entity.score, span in instead, scores, others, entity.region)
+            )
+        said = {(relation.head, relation.tail): relation.label for relation in graph.relations}
+        for number, relation in enumerate(relations):
+            pair = places[relation.head], places[relation.tail]
+            odds, label = same.relations[pair].softmax(-1).tolist(), said.get(pair, labels[0])
+            before = odds[labels.index(relation.label)]
+            of_relations[number].append(RelationWithout(name, label, odds[labels.index(label)], before))
+    return of_entities, of_relations
+
+
+def entities_of(
+    pipe: MultimodalJointExtractionPipeline, post: Post, answer: tuple[Graph, int]
+) -> dict[tuple[int, int], Entity]:
+    """The entities of a graph of a post, by their words."""
+    post.answers = list(answer)
+    entities = read_entities(pipe.postprocess({"post": post})["entities"])
+    return dict(zip([(one.start, one.end) for one in answer[0].entities], entities, strict=True))
 
 
 def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction) -> list[RelationExplanation]:

@@ -1,4 +1,4 @@
-"""Whole posts: the entities of a post and the relations between them, from a model of each kind."""
+"""Whole posts: the entities of a post and the relations between them, from one model or from one of each kind."""
 
 import json
 import os
@@ -17,8 +17,10 @@ from transformers import pipeline
 from ..checks import no_relation_labels
 from ..configuration_i2srm import I2SRMConfig
 from ..crops import add_crops, check_cropper, describe_crop
+from ..joint_pipeline import MultimodalJointExtractionPipeline
 from ..loading import CheckpointError
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
+from ..modeling_joint import I2SRMForJointExtraction
 from ..pictures import load_picture
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
@@ -38,14 +40,28 @@ TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of 
 
 
 @dataclass(frozen=True)
+class Region:
+    """The object that shows an entity: its place among the crops of the post, from 0, its box (left, top, right,
+    bottom) where a cropper has found it, and its probability."""
+
+    index: int
+    box: tuple[int, int, int, int] | None
+    score: float
+
+
+@dataclass(frozen=True)
 class Entity:
-    """An entity: its type, the probability that exactly these words are one, its text and character offsets."""
+    """An entity: its type, the probability that exactly these words are one, its text and character offsets.
+
+    `region` is the object that shows it, if a joint model says that one does.
+    """
 
     entity: str
     score: float
     word: str
     start: int
     end: int
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class Extraction:
         objects: what a cropper found in the picture, in the order in which the models saw it; empty where none looked.
         tokens: the words of a post given as tokens.
         image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
+        grounded: a model has looked for the object of each entity; no object shows those without a region.
 
     Example:
 
@@ -105,12 +122,14 @@ class Extraction:
     tokens: list[str] | None = field(default=None, compare=False)
     image: str | None = None
     crop_files: list[str] = field(default_factory=list)
+    grounded: bool = field(default=False, compare=False)
 
     def to_dict(self) -> dict:
         """As plain dicts and lists, in the exchange format that the data scripts read, too.
 
         Keys: id, text or tokens, entities (start, end, label, score), relations (head, tail, label, score), image,
-        objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens.
+        objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens. Entities of a
+        joint model also have region, the place of an object or -1 for none, and of an object its region_score.
         """
         spans = [(entity.start, entity.end) for entity in self.entities]
         text, words = (self.text, []) if self.tokens is None else join_words(self.tokens)
@@ -124,6 +143,7 @@ class Extraction:
             "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
             "entities": [
                 {"start": start, "end": end, "label": entity.entity, "score": entity.score}
+                | (region_keys(entity.region) if self.grounded else {})
                 for (start, end), entity in zip(spans, self.entities, strict=True)
             ],
             "relations": [asdict(relation) for relation in self.relations],
@@ -133,7 +153,11 @@ class Extraction:
 
     def to_earlier_dict(self) -> dict:
         """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
-        return {name: value for name, value in asdict(self).items() if name not in ("tokens", "image", "crop_files")}
+        later = ("tokens", "image", "crop_files", "grounded")
+        values = {name: value for name, value in asdict(self).items() if name not in later}
+        for entity in values["entities"]:
+            del entity["region"]
+        return values
 
     def to_json(self) -> str:
         """As one line of JSON, in ASCII: a post may hold line separators and halves of characters."""
@@ -150,17 +174,23 @@ class Extraction:
         in_words = tokens is not None and text is None
         if in_words:
             text, words = join_words(tokens)
-        entities = []
+        found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
+        entities, grounded = [], False
         for one in values.pop("entities"):
             start, end = one["start"], one["end"]
             if in_words:
                 start, end = words[start].start, words[end - 1].end
             label = one["label"] if "label" in one else one["entity"]
-            entities.append(Entity(label, one.get("score", 1.0), text[start:end], start, end))
+            place = one.get("region")
+            grounded |= place is not None
+            box = found[place].box if place is not None and 0 <= place < len(found) else None
+            region = None if place in (None, -1) else Region(place, box, one.get("region_score", 1.0))
+            entities.append(Entity(label, one.get("score", 1.0), text[start:end], start, end, region))
         relations = [Relation(**{"score": 1.0, **one}) for one in values.pop("relations", [])]
-        found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
         files = values.pop("crop_files", None) or [one for one in objects if isinstance(one, str)]
-        return cls(text, entities, relations, objects=found, tokens=tokens, crop_files=files, **values)
+        return cls(
+            text, entities, relations, objects=found, tokens=tokens, crop_files=files, grounded=grounded, **values
+        )
 
     def to_triples(self) -> list[tuple[str, str, str]]:
         """The relations as (text of the head, relation, text of the tail)."""
@@ -191,15 +221,16 @@ class Extraction:
 class Extractor:
     """Extract entities and their relations from posts.
 
-    Every ordered pair of entities is looked at whose types the relation labels allow: `/per/org/member_of` is asked of
-    a PER and an ORG. Labels of another form are asked of every pair. The best label of a pair is taken, with its
-    softmax probability; a pair whose best label is None (or no_relation, NA ..., `checks.no_relation_labels`), or one
-    that its types do not allow, has no relation.
+    A joint model finds both in one pass, and the object that shows each entity. Of two models, that of the relations is
+    asked of every ordered pair of entities whose types the relation labels allow: `/per/org/member_of` of a PER and an
+    ORG. Labels of another form are asked of every pair. The best label of a pair is taken, with its softmax
+    probability; a pair whose best label is None (or no_relation, NA ..., `checks.no_relation_labels`), or one that its
+    types do not allow, has no relation.
 
     Args:
-        ner: pipeline of the entities.
-        re: pipeline of the relations; without one no relations are looked for.
-        threshold: leave out entities with a lower score.
+        ner: pipeline of a joint model, or of the entities.
+        re: pipeline of the relations; without one only a joint model looks for relations.
+        threshold: leave out entities with a lower score, and their relations.
         relation_threshold: leave out relations with a lower score.
         on_image_error, allow_private_addresses: as for the pipelines.
         cropper: finds the objects of posts that have a picture and no objects, once a post, for both models; default
@@ -207,9 +238,10 @@ class Extractor:
 
     Example:
 
-    >>> extractor = Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")  # doctest: +SKIP
+    >>> extractor = Extractor.from_pretrained("runs/quickstart")  # doctest: +SKIP
     >>> extractor({"text": "Kobe lands in Paris", "image": "kobe.jpg"}).to_triples()  # doctest: +SKIP
     [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    >>> extractor = Extractor.from_pretrained("runs/quickstart_mner", "runs/quickstart_mre")  # doctest: +SKIP
     """
 
     def __init__(
@@ -226,6 +258,11 @@ class Extractor:
         check_threshold("relation_threshold", relation_threshold)
         check_on_image_error(on_image_error)
         check_cropper(cropper)
+        if isinstance(ner, MultimodalJointExtractionPipeline) and re is not None:
+            raise ValueError(
+                "the first pipeline finds relations too, and a second one is of no use: Extractor(joint), or "
+                'Extractor(pipeline("multimodal-token-classification", ...), re)'
+            )
         self.ner, self.re, self.on_image_error = ner, re, on_image_error
         croppers = [pipe.cropper for pipe in (ner, re) if pipe is not None] if cropper is None else [cropper]
         self.cropper = next(filter(callable, croppers), None)
@@ -247,26 +284,33 @@ class Extractor:
         dtype: str | torch.dtype = "auto",
         **options: object,
     ) -> "Extractor":
-        """Load both models from folders or Hub ids, for inference alone: batch-norm is folded into the convolutions.
+        """Load one or two models from folders or Hub ids, for inference: batch-norm is folded into the convolutions.
 
         Args:
+            ner: a joint model, or one of entities.
+            re: a model of relations, beside one of entities.
             device, dtype: as for `transformers.pipeline`; dtype="bfloat16" is the fastest where the device has it.
             options: of `Extractor`.
 
         Raises:
-            ValueError: a checkpoint of the other kind, whose head would be random; `CheckpointError` (a `ValueError`)
-                for one that is cut, broken, incomplete or not there.
+            ValueError: a checkpoint of another kind, whose head would be random, or a second model beside a joint one;
+                `CheckpointError` (a `ValueError`) for one that is cut, broken, incomplete or not there.
         """
-        classes = {"ner": I2SRMForTokenClassification, "re": I2SRMForRelationClassification}
-        tasks = {"ner": "multimodal-token-classification", "re": "multimodal-relation-classification"}
         arguments: dict[str, Any] = options
         make_pipeline: Callable = pipeline  # its types name the tasks of transformers alone
         for name, path in {"ner": ner, "re": re}.items():
             if name == "re" and path is None:
                 continue
-            model = load_head(name, path, classes[name], dtype)
+            joint = is_joint(name, path)
+            if joint and re is not None:
+                raise ValueError(
+                    f"{name}={str(path)!r} is a checkpoint of {JOINT}, which finds entities and relations: give no "
+                    f'other beside it, Extractor.from_pretrained("{path}")'
+                )
+            task, model_class = HEADS["joint" if joint else name]
+            model = load_head(name, path, model_class, dtype)
             processor = I2SRMProcessor.from_pretrained(path)
-            arguments[name] = make_pipeline(tasks[name], model=model, processor=processor, device=device)
+            arguments[name] = make_pipeline(task, model=model, processor=processor, device=device)
             fold_batch_norm(model)
         return cls(**arguments)
 
@@ -325,6 +369,13 @@ class Extractor:
         """Extract from posts that are loaded, all of them together."""
         extractions = self.start(posts)
         # Whatever the pipelines were made with, these options are needed here.
+        if isinstance(self.ner, MultimodalJointExtractionPipeline):
+            thresholds = {"threshold": self.threshold, "relation_threshold": self.relation_threshold}
+            for answer, graph in zip(
+                extractions, self.ner(posts, batch_size=len(posts), cropper=False, **thresholds), strict=True
+            ):
+                read_graph(answer, graph)
+            return extractions
         needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
         answers = self.ner(posts, batch_size=len(posts), cropper=False, **needed)
         for extraction, entities in zip(extractions, answers, strict=True):
@@ -398,8 +449,24 @@ class Extractor:
 
 def read_entities(answers: list[dict]) -> list[Entity]:
     """The entities of a post from the answers of a pipeline, which may also say what its pictures were."""
-    names = [part.name for part in fields(Entity)]
-    return [Entity(**{name: answer[name] for name in names}) for answer in answers]
+    names = [part.name for part in fields(Entity) if part.name != "region"]
+    regions = [answer.get("region") for answer in answers]
+    return [
+        Entity(**{name: answer[name] for name in names}, region=None if region is None else Region(**region))
+        for answer, region in zip(answers, regions, strict=True)
+    ]
+
+
+def read_graph(extraction: Extraction, answer: dict) -> None:
+    """Fill in what the pipeline of a joint model has found in a post."""
+    extraction.entities = read_entities(answer["entities"])
+    extraction.relations = [Relation(**relation) for relation in answer["relations"]]
+    extraction.pairs_left_out, extraction.grounded = answer.get("pairs_left_out", 0), True
+
+
+def region_keys(region: Region | None) -> dict:
+    """A region in the exchange format: its place, -1 for none, and its score."""
+    return {"region": -1} if region is None else {"region": region.index, "region_score": region.score}
 
 
 def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
@@ -425,19 +492,41 @@ def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
     return str(image) if is_name(image) else None, [str(crop) for crop in crops]
 
 
-def load_head(
-    name: str, path: object, model_class: type[I2SRMPreTrainedModel], dtype: str | torch.dtype
-) -> I2SRMPreTrainedModel:
-    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
+JOINT = I2SRMForJointExtraction.__name__
+# Of each model that an `Extractor` takes, the pipeline and the class.
+HEADS: dict[str, tuple[str, type[I2SRMPreTrainedModel]]] = {
+    "joint": ("multimodal-joint-extraction", I2SRMForJointExtraction),
+    "ner": ("multimodal-token-classification", I2SRMForTokenClassification),
+    "re": ("multimodal-relation-classification", I2SRMForRelationClassification),
+}
+
+
+def is_joint(name: str, path: object) -> bool:
+    """Whether a folder or Hub id holds a joint model.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: it is not a path; `CheckpointError` for a configuration that cannot be read.
+    """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(
             f'{name}={path!r} is not a folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")'
         )
+    return JOINT in (I2SRMConfig.from_pretrained(path).architectures or ())
+
+
+def load_head(
+    name: str, path: str, model_class: type[I2SRMPreTrainedModel], dtype: str | torch.dtype
+) -> I2SRMPreTrainedModel:
+    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
     config = I2SRMConfig.from_pretrained(path)
     if config.architectures and model_class.__name__ not in config.architectures:
         raise ValueError(
-            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of entities and re= one "
-            'of relations, e.g. Extractor.from_pretrained("runs/quickstart", "runs/quickstart_mre")'
+            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of a joint model, or "
+            "ner= one of entities and re= one of relations, e.g. "
+            'Extractor.from_pretrained("runs/quickstart_mner", "runs/quickstart_mre")'
         )
     model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
     wrong = {"lacks the weights": report["missing_keys"]}
@@ -451,4 +540,4 @@ def load_head(
     return model
 
 
-__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Relation"]
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation"]

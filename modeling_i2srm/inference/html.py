@@ -1,6 +1,6 @@
-"""Draw a post with its entities, pictures and relations as an HTML page."""
+"""Draw posts with their entities, pictures and relations as an HTML page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from PIL import Image
 
 from ..pictures import load_picture
 from ..support.html_page import BAR, GREY, INK, PICTURE_STYLE, TRACK, Box, embedded, escape, isolated, write_page
-from .explanation import Explanation, call, caption, percent
-from .extraction import Entity, Extraction
+from .explanation import Explanation, call, caption, percent, shown_by
+from .extraction import Entity, Extraction, Relation
 
 # Okabe and Ito's colours, lightened so that dark text can be read on them, each so much that the colour-blind can tell
 # them apart.
@@ -43,9 +43,10 @@ class Shown:
 def draw_post(result: Extraction | Explanation, image: object, crops: Sequence | None, path: str | Path) -> None:
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
-    Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the share of each
-    entity's attention that went to them (mean of the layers), then each entity and relation with the answers without
-    each picture, those that differ in bold; the attention of each layer can be unfolded. The main picture has boxes
+    Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the entities that
+    a joint model says they show and the share of each entity's attention that went to them (mean of the layers), then
+    each entity and relation with the answers without each picture, those that differ in bold; the attention of each
+    layer can be unfolded. The main picture has boxes
     where a cropper found the crops. The page is one file that needs nothing else: pictures are JPEGs inside of it, at
     most 640 pixels wide or high, crops 240. It has no scripts, and the texts of posts are escaped.
 
@@ -67,11 +68,90 @@ def draw_post(result: Extraction | Explanation, image: object, crops: Sequence |
             f"{type(result).__name__} is neither an Extraction nor an Explanation; e.g. "
             'draw_post(explain(extractor, post), post["image"], post["objects"], "post.html")'
         )
-    path = Path(path)
-    if path.suffix.lower() != ".html":
-        raise ValueError(f"path={str(path)!r} does not end in .html, e.g. path='post.html'")
+    path = page_path(path)
     name, body = page_body(result, shown_pictures(result, image, crops))
     path.write_bytes(write_page(name, STYLE, body))
+
+
+def page_path(path: str | Path) -> Path:
+    """The path of a page; raises a `ValueError` unless it ends in .html."""
+    if Path(path).suffix.lower() != ".html":
+        raise ValueError(f"path={str(path)!r} does not end in .html, e.g. path='post.html'")
+    return Path(path)
+
+
+def draw_posts(
+    posts: Sequence[Mapping],
+    answers: Sequence[Extraction],
+    gold: Sequence[Extraction],
+    path: str | Path,
+    title: str = "Posts",
+) -> None:
+    """Draw posts on one page, each with what was found in it and, beside that, what people found.
+
+    What only one of the two sides has is bold: entities by their words and type, relations by both entities and
+    label, the objects of entities by their place. The page is as that of `draw_post`.
+
+    Args:
+        posts: each with its pictures, `image` and `objects`; other keys are ignored.
+        answers: what `Extractor` returned for each of them.
+        gold: the same, of people: `Extraction.from_dict` reads labelled posts.
+        path: ends in .html.
+        title: of the page.
+
+    Raises:
+        ValueError: not as many answers as posts; also as `draw_post`.
+
+    Example:
+
+    >>> answers = extractor(posts)  # doctest: +SKIP
+    >>> draw_posts(posts, answers, [Extraction.from_dict(post) for post in labelled], "posts.html")  # doctest: +SKIP
+    """
+    if not len(posts) == len(answers) == len(gold):
+        raise ValueError(
+            f"{len(posts)} posts, {len(answers)} answers and {len(gold)} gold ones: give as many of each, e.g. "
+            'draw_posts([post], [extractor(post)], [Extraction.from_dict(labelled)], "posts.html")'
+        )
+    path, body = page_path(path), [f"<h1>{escape(title)}</h1>"]
+    for post, answer, truth in zip(posts, answers, gold, strict=True):
+        pictures = shown_pictures(answer, post.get("image"), post.get("objects"))
+        boxes = [crop.box for crop in answer.objects]
+        body.append(f"<section><h2>{isolated('Post' if answer.id is None else f'Post {answer.id}')}</h2>")
+        body += ['<div class="pictures">', *(figure(picture, answer, boxes) for picture in pictures), "</div>"]
+        body += ['<div class="pair">', side("Found", answer, truth), side("Gold", truth, answer), "</div>"]
+        body += [f'<p class="note">{escape(line)}</p>' for line in notes(answer)] + ["</section>"]
+    path.write_bytes(write_page(title, STYLE, body))
+
+
+def side(title: str, extraction: Extraction, other: Extraction) -> str:
+    """One side of `draw_posts`: a text with its entities, and lists of regions and relations."""
+    colours = colours_of(extraction.entities)
+    entities = [(entity.start, entity.end, entity.entity) for entity in extraction.entities]
+    others = [(entity.start, entity.end, entity.entity) for entity in other.entities]
+    grounded = extraction.grounded and other.grounded
+    lines = []
+    for entity, colour, span in zip(extraction.entities, colours, entities, strict=True):
+        twin = other.entities[others.index(span)] if span in others else None
+        same = twin is not None and (not grounded or shown_by(twin.region) == shown_by(entity.region))
+        shown = f" {shown_by(entity.region)}" if extraction.grounded else ""
+        lines.append(bold(f"{highlight(entity, colour)}{escape(shown)}", not same))
+    known = {(others[one.head], one.label, others[one.tail]) for one in other.relations}
+    for relation in extraction.relations:
+        triple = entities[relation.head], relation.label, entities[relation.tail]
+        lines.append(bold(relation_text(extraction, relation, colours), triple not in known))
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return f"<div><h3>{escape(title)}</h3>{post_paragraph(extraction, colours)}<ul>{items}</ul></div>"
+
+
+def bold(text: str, wanted: bool) -> str:
+    """HTML, in bold where that is wanted."""
+    return f"<strong>{text}</strong>" if wanted else text
+
+
+def relation_text(extraction: Extraction, relation: Relation, colours: list[str]) -> str:
+    """A relation as HTML: its head, label, score and tail."""
+    head, tail = (highlight(extraction.entities[n], colours[n]) for n in (relation.head, relation.tail))
+    return f"{head} <strong>{isolated(relation.label)} {relation.score:.2f} →</strong> {tail}"
 
 
 def shown_pictures(result: Extraction | Explanation, image: object, crops: Sequence | None) -> list[Shown]:
@@ -127,7 +207,7 @@ def entity_lines(result: Extraction | Explanation) -> list[list[tuple[str, bool]
     lines = []
     for entity, why in zip(result.extraction.entities, result.entities, strict=True):
         lines.append([(why.describe_attention(), False)] if result.pictures else [])
-        lines[-1] += [(w.describe(entity), not w.found or w.entity != entity.entity) for w in why.without]
+        lines[-1] += [(w.describe(entity), w.differs(entity)) for w in why.without]
     return lines
 
 
@@ -148,6 +228,8 @@ mark.nested {{ border-bottom: 3px double {INK}; }}
 .share {{ display: flex; justify-content: space-between; font-size: .85rem; gap: .5rem; white-space: nowrap; }}
 .share bdi {{ overflow: hidden; text-overflow: ellipsis; }}
 .bar {{ height: .5rem; background: {TRACK}; margin-bottom: .3rem; }} .bar div {{ height: 100%; background: {BAR}; }}
+section {{ border-top: 1px solid {GREY}; margin-top: 1.5rem; }}
+.pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }}
 ul {{ margin: .2rem 0; padding-left: 1.2rem; }} .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .15rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid {TRACK}; }}
@@ -169,15 +251,15 @@ def page_body(result: Extraction | Explanation, pictures: list[Shown]) -> tuple[
     if extraction.entities:
         body.append("<h2>Entities</h2>")
         for n, lines in enumerate(entity_lines(result)):
-            body += [f"<h3>{highlight(extraction.entities[n], colours[n])}</h3>", line_list(lines)]
+            entity = extraction.entities[n]
+            shown = f" {shown_by(entity.region)} {entity.region.score:.2f}" if entity.region else ""
+            body += [f"<h3>{highlight(entity, colours[n])}{escape(shown)}</h3>", line_list(lines)]
             if pictures and isinstance(result, Explanation):
                 body.append(layer_table(result.entities[n].attention))
     if extraction.relations:
         body.append("<h2>Relations</h2>")
         for relation, lines in zip(extraction.relations, relation_lines(result), strict=True):
-            head, tail = (highlight(extraction.entities[n], colours[n]) for n in (relation.head, relation.tail))
-            label = f"{isolated(relation.label)} {relation.score:.2f}"
-            body += [f"<h3>{head} <strong>{label} →</strong> {tail}</h3>", line_list(lines)]
+            body += [f"<h3>{relation_text(extraction, relation, colours)}</h3>", line_list(lines)]
     return name, body
 
 
@@ -203,7 +285,7 @@ def highlight(entity: Entity, colour: str) -> str:
 
 
 def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> str:
-    """A picture, in the main one the boxes of the crops, and the share of each entity's attention that went to it."""
+    """A picture, in the main one the boxes of the crops, with the entities that it shows and each one's attention."""
     main = shown.name == "image"
     content = '<p class="absent">not at hand</p>'
     if shown.picture is not None:
@@ -216,11 +298,18 @@ def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> s
         for entity, share in zip(extraction.entities, shown.shares or [], strict=False)
     ]
     kind = ' class="main"' if main else ""
-    return f"<figure{kind}>{content}<figcaption>{escape(shown.caption)}</figcaption>{''.join(bars)}</figure>"
+    colours = zip(extraction.entities, colours_of(extraction.entities), strict=True)
+    marks = "".join(
+        f"<div>{highlight(entity, colour)}</div>"
+        for entity, colour in colours
+        if entity.region is not None and shown.name == f"objects[{entity.region.index}]"
+    )
+    caption = f"<figcaption>{escape(shown.caption)}</figcaption>"
+    return f"<figure{kind}>{content}{caption}{marks}{''.join(bars)}</figure>"
 
 
 def line_list(lines: list[tuple[str, bool]]) -> str:
-    items = [f"<li>{f'<strong>{escape(line)}</strong>' if differs else escape(line)}</li>" for line, differs in lines]
+    items = [f"<li>{bold(escape(line), differs)}</li>" for line, differs in lines]
     return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
@@ -242,4 +331,4 @@ def notes(extraction: Extraction) -> list[str]:
     return lines
 
 
-__all__ = ["draw_post"]
+__all__ = ["draw_post", "draw_posts"]

@@ -1,4 +1,4 @@
-"""Export models to ONNX: one file with the graph, the weights, the labels and the transition scores for decoding.
+"""Export models to ONNX: one file with the graph, the weights, the labels and what decoding needs.
 
 Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The file is used with `modeling_i2srm/onnx/session.py`.
 """
@@ -6,6 +6,7 @@ Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The file is used wit
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,31 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig
 
-from ..crf import bio_violations
+from ..crf import bio_violations, independent_words
+from ..joint_head import Graph as PostGraph
+from ..joint_head import I2SRMJointOutput
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from ..modeling_joint import I2SRMForJointExtraction
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 
 try:
     import onnxscript  # noqa: F401  what torch.onnx writes with
 
-    from .session import METADATA, OnnxSession
+    from .session import METADATA, SPAN_SCORES, STATES, OnnxSession, spans_path
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"ONNX export needs {error.name}: pip install 'modeling-i2srm[onnx]'") from error
 
-HEADS = {head.__name__: head for head in (I2SRMForTokenClassification, I2SRMForRelationClassification)}
+JOINT, RELATIONS = I2SRMForJointExtraction.__name__, I2SRMForRelationClassification.__name__
+HEADS = {
+    head.__name__: head
+    for head in (I2SRMForJointExtraction, I2SRMForTokenClassification, I2SRMForRelationClassification)
+}
 LOWEST_OPSET = 18  # what torch.onnx writes without converting
 TOLERANCE = 1e-4
 TEXT_AXES, PICTURE_AXES = {0: "batch", 1: "length"}, {0: "batch", 1: "pictures"}
+STATE_AXES = {name: TEXT_AXES for name in ("hidden", "token_mask", "word_mask")}
+STATE_AXES |= {"entity_spans": {0: "batch", 1: "entities"}, "features": {0: "batch"}, "feature_mask": {0: "batch"}}
 
 
 class Graph(nn.Module):
@@ -53,20 +63,62 @@ class Graph(nn.Module):
         tail_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Shapes as for the models; image_mask is not optional."""
+        entities = {} if head_mask is None else {"head_mask": head_mask, "tail_mask": tail_mask}
+        features = self.features(pixel_values, image_mask)
+        text = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self.model(**text, visual_features=features, image_mask=image_mask, **entities).logits
+
+    def features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """The features (B, K, F) of the pictures, zeros for absent ones."""
         present = image_mask.flatten().nonzero()[:, 0]  # (S,) of the B*K pictures
         # Only tracing needs this: it stops where a size might be 0 or 1. The graph accepts both.
         torch._check(present.shape[0] > 1)
         pictures = pixel_values.flatten(0, 1)[present]  # (S, 3, H, W)
         features = self.model.base_model.get_visual_features(pictures[:, None])[:, 0]  # (S, F)
         features = features.new_zeros(image_mask.numel(), features.shape[1]).index_copy(0, present, features)
-        entities = {} if head_mask is None else {"head_mask": head_mask, "tail_mask": tail_mask}
-        return self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            visual_features=features.unflatten(0, image_mask.shape),  # (B, K, F)
-            image_mask=image_mask,
-            **entities,
-        ).logits
+        return features.unflatten(0, image_mask.shape)
+
+
+class StateGraph(Graph):
+    """The first graph of a joint model: posts to emissions and to what spans of words are scored with."""
+
+    def forward(  # type: ignore[override]  # no entities
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor,
+        image_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """The outputs that `STATES` names."""
+        tagger: Any = self.model
+        visual = self.features(pixel_values, image_mask)
+        text = {"input_ids": input_ids, "attention_mask": attention_mask}
+        states = tagger.model(**text, visual_features=visual, image_mask=image_mask)
+        return tagger.classifier(states.last_hidden_state), states.last_hidden_state, states.visual_features
+
+
+class SpanGraph(Graph):
+    """The second graph of a joint model: spans of words, and what the first one gives, to scores."""
+
+    def forward(  # type: ignore[override]  # other inputs
+        self,
+        hidden: torch.Tensor,
+        features: torch.Tensor,
+        feature_mask: torch.Tensor,
+        token_mask: torch.Tensor,
+        word_mask: torch.Tensor,
+        entity_spans: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The outputs that `SPAN_SCORES` names."""
+        model: Any = self.model
+        states = I2SRMJointOutput(
+            logits=hidden,
+            last_hidden_state=hidden,
+            visual_features=features,
+            image_mask=feature_mask,
+            attention_mask=token_mask,
+        )
+        return model.score_spans(states, word_mask, entity_spans)
 
 
 def export_onnx(
@@ -81,8 +133,14 @@ def export_onnx(
     most pictures per post, and for entities the start (N,), transitions (N, N) [from, to] and end (N,) scores of
     Viterbi decoding, null = never.
 
+    The graph of a joint model also gives hidden (B, T, d) and features (B, 1+M, F). A second file beside it, e.g.
+    joint.spans.onnx, takes these with feature_mask (B, 1+M), token_mask (the attention mask), word_mask (B, T) and
+    entity_spans (B, E, 2), and gives relation_logits (B, E, E, R) and region_logits (B, E, M+1): which spans are
+    entities is decided between the two. `OnnxSession.extract` does all of it.
+
     Args:
-        model: an `I2SRMForTokenClassification` or `I2SRMForRelationClassification` in float32.
+        model: an `I2SRMForJointExtraction`, `I2SRMForTokenClassification` or `I2SRMForRelationClassification` in
+            float32.
         path: the file; weights beyond 1.5 GB go into `path`.data next to it.
         image_size: side, or (height, width), of the pictures that the processor makes.
         opset: ONNX operator set.
@@ -94,8 +152,14 @@ def export_onnx(
     # By name: a model loaded with trust_remote_code has another class of the same name.
     if type(model).__name__ not in HEADS:
         raise TypeError(
-            f"a {type(model).__name__} cannot be exported, only {' and '.join(HEADS)}, e.g. "
-            'export_onnx(I2SRMForTokenClassification.from_pretrained("runs/quickstart"), "ner.onnx")'
+            f"a {type(model).__name__} cannot be exported, only {', '.join(HEADS)}, e.g. "
+            'export_onnx(I2SRMForJointExtraction.from_pretrained("runs/quickstart"), "joint.onnx")'
+        )
+    joint = type(model).__name__ == JOINT
+    if joint and model.config.entity_type_embeddings:
+        raise ValueError(
+            "entity_type_embeddings=True: the types of entities are decoded between two layers, which no graph can do; "
+            "train the model with entity_type_embeddings=False"
         )
     if other := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:
         raise ValueError(f"weights of {', '.join(sorted(other))}: export needs float32, e.g. model.float()")
@@ -110,42 +174,68 @@ def export_onnx(
     if pictures == 1:  # a model without crops: the number is fixed
         axes["pixel_values"] = axes["image_mask"] = {0: "batch"}
     training = model.training
-    graph = Graph(model).eval()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "# The axis name")  # several inputs share an axis
-            warnings.filterwarnings("ignore", "`isinstance\\(treespec", FutureWarning)  # torch's own
-            program = torch.onnx.export(
-                graph,
-                kwargs=inputs,
-                output_names=["logits"],
-                opset_version=opset,
-                dynamo=True,
-                dynamic_shapes=axes,
-                verbose=False,
-            )
+        if joint:
+            trace(StateGraph(model), inputs, axes, STATES, opset, path, metadata(model))
+            trace(SpanGraph(model), random_states(model), STATE_AXES, SPAN_SCORES, opset, spans_path(path), {})
+        else:
+            trace(Graph(model), inputs, axes, ("logits",), opset, path, metadata(model))
     finally:
         model.train(training)
+
+
+def trace(
+    graph: Graph,
+    inputs: dict[str, torch.Tensor],
+    axes: dict[str, dict[int, str]],
+    outputs: Sequence[str],
+    opset: int,
+    path: str | Path,
+    entries: dict,
+) -> None:
+    """Write a graph as an ONNX file.
+
+    Args:
+        axes: names of the sizes of the inputs that may change.
+        entries: the metadata of the file.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # several inputs share an axis
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec", FutureWarning)  # torch's own
+        program = torch.onnx.export(
+            graph.eval(),
+            kwargs=inputs,
+            output_names=list(outputs),
+            opset_version=opset,
+            dynamo=True,
+            dynamic_shapes=axes,
+            verbose=False,
+        )
     assert program is not None  # with dynamo
-    program.model.metadata_props[METADATA] = json.dumps(metadata(model), allow_nan=False)
+    program.model.metadata_props[METADATA] = json.dumps(entries, allow_nan=False)
     for node in program.model.graph.all_nodes():  # stack traces, with paths of this machine
         node.metadata_props.clear()
     program.save(str(path))
 
 
 def metadata(model: I2SRMPreTrainedModel) -> dict:
-    """The metadata of an exported file: "labels", "max_pictures" and, for entities, "viterbi"."""
+    """The metadata of an exported file: "labels", "max_pictures", for entities "viterbi", and "joint"."""
     config = model.config
     labels, count = config.label_names, len(config.label_names)
     entries: dict[str, Any] = {"labels": labels, "max_pictures": 1 + config.num_objects}
-    if type(model).__name__ != "I2SRMForTokenClassification":
+    if type(model).__name__ == RELATIONS:
         return entries
     tagger: Any = model
-    if (crf := tagger.crf) is not None:
-        scores = (crf.start_transitions, crf.transitions, crf.end_transitions)
-        start, transitions, end = (score.detach().cpu() for score in scores)
-    else:
-        start, transitions, end = torch.zeros(count), torch.zeros(count, count), torch.zeros(count)
+    crf = independent_words(count, torch.device("cpu")) if tagger.crf is None else tagger.crf
+    scores = (crf.start_transitions, crf.transitions, crf.end_transitions)
+    start, transitions, end = (score.detach().cpu() for score in scores)
+    if type(model).__name__ == JOINT:
+        entries["joint"] = {
+            "relations": config.relation_labels,
+            "types": config.relation_types,
+            "coherent": config.coherent_decoding,
+            "chain": {"start": start.tolist(), "transitions": transitions.tolist(), "end": end.tolist()},
+        }
     if config.constrained_decoding:
         bad_start, bad_transitions = bio_violations(labels)
         start = start.masked_fill(bad_start, -math.inf)
@@ -177,25 +267,42 @@ def random_inputs(
         "pixel_values": torch.randn(batch, pictures, 3, *size, generator=generator),
         "image_mask": torch.ones(batch, pictures, dtype=torch.long),
     }
-    if type(model).__name__ == "I2SRMForRelationClassification":
+    if type(model).__name__ == RELATIONS:
         positions = torch.arange(length).expand(batch, length)
         inputs["head_mask"] = (positions == 1).long()
         inputs["tail_mask"] = ((positions == 2) | (positions == 3)).long()
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
 
 
+def random_states(model: I2SRMPreTrainedModel) -> dict[str, torch.Tensor]:
+    """Random inputs of the second step of a joint model: two posts of seven tokens with two and three entities."""
+    generator, base = torch.Generator().manual_seed(0), model.base_model
+    posts, tokens, pictures = 2, 7, 1 + model.config.num_objects
+    words = torch.ones(posts, tokens, dtype=torch.long)
+    states = {
+        "hidden": torch.randn(posts, tokens, model.config.get_text_config().hidden_size, generator=generator),
+        "features": torch.randn(posts, pictures, 4 * base.pooled_channels + base.last_channels, generator=generator),
+        "feature_mask": torch.ones(posts, pictures, dtype=torch.long),
+        "token_mask": words,
+        "word_mask": words.index_fill(1, torch.tensor([0, tokens - 1]), 0),
+        "entity_spans": torch.tensor([[[0, 2], [2, 3], [4, 5]], [[1, 2], [3, 5], [-1, -1]]]),
+    }
+    return {name: tensor.to(model.device) for name, tensor in states.items()}
+
+
 def largest_difference(model: I2SRMPreTrainedModel, session: OnnxSession) -> float:
     """The largest absolute difference between the logits of onnxruntime and of torch.
 
     They are compared on random posts of several batch sizes, lengths and numbers of pictures: with all, some and none
-    of the pictures present, and without pixel_values. For entities the decoded tags must be equal, too.
+    of the pictures present, and without pixel_values. For entities the decoded tags must be equal, too, and of joint
+    models the graphs of posts, but for the rounding of their scores.
 
     Args:
         model: the model that was exported.
         session: the exported file.
 
     Raises:
-        RuntimeError: numpy and torch decode the same emissions differently.
+        RuntimeError: numpy and torch decode the same emissions differently, or posts to other graphs.
     """
     training, size, most = model.training, session.shapes["pixel_values"][3:], 1 + model.config.num_objects
     model.eval()
@@ -214,6 +321,7 @@ def difference(model: I2SRMPreTrainedModel, session: OnnxSession, inputs: dict[s
     largest = 0.0
     tagger: Any = model
     full = inputs["image_mask"]
+    words = inputs["attention_mask"].cpu().index_fill(1, torch.tensor([0]), 0)  # all but the first token
     some = torch.arange(full.numel(), device=full.device).view_as(full) % 2
     text = {name: values for name, values in inputs.items() if name not in ("pixel_values", "image_mask")}
     for variant in (
@@ -222,14 +330,38 @@ def difference(model: I2SRMPreTrainedModel, session: OnnxSession, inputs: dict[s
         {**inputs, "image_mask": torch.zeros_like(full)},
         text,
     ):
-        expected = model(**variant).logits.cpu()
+        outputs = model(**variant, **({"word_mask": words.to(full.device)} if session.joint else {}))
+        expected = outputs.logits.cpu()
         logits = session(**{name: values.cpu() for name, values in variant.items()})
         largest = max(largest, float((torch.from_numpy(logits) - expected).abs().max()))
         if session.scores:
-            words = inputs["attention_mask"].cpu().index_fill(1, torch.tensor([0]), 0)  # all but the first token
             if session.decode(logits, words) != tagger.decode(torch.from_numpy(logits), words):
                 raise RuntimeError("the file does not decode tags as model.decode does: export the model again")
+        if session.joint:
+            graphs = tagger.decode_graphs(outputs, words)
+            answers = session.extract(**{name: values.cpu() for name, values in variant.items()}, word_mask=words)
+            for graph, answer in zip(graphs, answers, strict=True):
+                largest = max(largest, graph_difference(graph, answer))
     return largest
+
+
+def graph_difference(graph: PostGraph, answer: dict) -> float:
+    """The largest difference of the scores of a graph and the same of a session.
+
+    Raises:
+        RuntimeError: they have other entities or relations.
+    """
+    scores: list[list[float]] = [[], []]
+    parts: list[list[list[dict]]] = [[list(map(vars, graph.entities)), list(map(vars, graph.relations))]]
+    parts.append([answer["entities"], answer["relations"]])
+    plain = []
+    for side, numbers in zip(parts, scores, strict=True):
+        items = [item for part in side for item in part]
+        numbers += [item[name] for item in items for name in ("score", "region_score") if name in item]
+        plain.append([{name: item[name] for name in item if "score" not in name} for item in items])
+    if plain[0] != plain[1]:
+        raise RuntimeError("the file gives other graphs than model.decode_graphs: export the model again")
+    return max((abs(one - other) for one, other in zip(*scores, strict=True)), default=0.0)
 
 
 def load_model(name_or_path: str) -> I2SRMPreTrainedModel:
@@ -239,15 +371,15 @@ def load_model(name_or_path: str) -> I2SRMPreTrainedModel:
         name_or_path: local folder or Hub id.
 
     Raises:
-        ValueError: the checkpoint has neither of the two heads.
+        ValueError: the checkpoint has none of the heads that can be exported.
     """
     config, _ = PreTrainedConfig.get_config_dict(name_or_path)
     names = config.get("architectures") or []
     known = [name for name in names if name in HEADS]
     if not known:
         raise ValueError(
-            f"{str(name_or_path)!r} has architectures={names}, but only {' and '.join(HEADS)} can be exported; e.g. "
-            "python examples/export_onnx.py --model runs/quickstart --output ner.onnx"
+            f"{str(name_or_path)!r} has architectures={names}, but only {', '.join(HEADS)} can be exported; e.g. "
+            "python examples/export_onnx.py --model runs/quickstart --output joint.onnx"
         )
     return HEADS[known[0]].from_pretrained(name_or_path)
 

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 
 METADATA = "i2srm"  # the entry of the ONNX file's metadata with labels and decoding scores
 EXTRA_INPUTS = ("token_type_ids", "word_mask")  # of the processor, besides the inputs of the graph
+STATES = ("logits", "hidden", "features")  # what the graph of a joint model gives
+SPAN_SCORES = ("relation_logits", "region_logits")  # and what its second graph gives
+EXHAUSTIVE = 5  # entities up to which all combinations of types are looked at
 
 
 def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray) -> list[int]:
@@ -44,6 +47,98 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
     return path[::-1]
 
 
+def entity_type(tag: str) -> str:
+    """The type that a tag names, with a prefix or without."""
+    return tag[2:] if tag[:2] in ("B-", "I-") else tag
+
+
+def find_entities(tags: list[str]) -> list[tuple[int, int]]:
+    """First word and last word + 1 of the entities of a tag sequence, as the package's `find_entities` finds them.
+
+    >>> find_entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG"])
+    [(0, 2), (3, 4), (4, 5), (5, 6)]
+    """
+    entities, start, current = [], 0, None
+    for word, tag in enumerate([*tags, "O"]):
+        kind = None if tag == "O" else entity_type(tag)
+        if current is not None and (kind != current or tag.startswith("B-")):
+            entities.append((start, word))
+            current = None
+        if kind is not None and current is None:
+            start, current = word, kind
+    return entities
+
+
+def log_sum(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.logaddexp.reduce(scores, axis=axis)
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    return scores - log_sum(scores)[..., None]
+
+
+class Chain:
+    """The probabilities of a linear-chain CRF for one sentence, those of `LinearChainCRF.span_probabilities`.
+
+    Args:
+        emissions: (W, N) scores of the words.
+        start, transitions, end: as of `viterbi`, none of them -inf.
+    """
+
+    def __init__(self, emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray):
+        self.emissions, self.start = emissions.astype(np.float64), start.astype(np.float64)
+        self.transitions, self.end = transitions.astype(np.float64), end.astype(np.float64)
+        self.alpha, self.beta = [self.start + self.emissions[0]], [self.end]
+        for emission in self.emissions[1:]:
+            self.alpha.append(log_sum(self.alpha[-1][:, None] + self.transitions, axis=0) + emission)
+        for emission in self.emissions[:0:-1]:
+            self.beta.insert(0, log_sum(self.transitions + emission + self.beta[0]))
+        self.log_z = log_sum(self.alpha[-1] + self.end)
+
+    def log_probability(self, first: int, tags: list[int], before: np.ndarray, after: np.ndarray) -> float:
+        """log p that words have tags, and that their neighbours have none of certain others.
+
+        Args:
+            before, after: (N,), whether the word before must not have a tag, and the one after.
+        """
+        last = first + len(tags) - 1
+        score = self.start[tags[0]]
+        if first:
+            score = log_sum(np.where(before, -np.inf, self.alpha[first - 1] + self.transitions[:, tags[0]]))
+        score += self.emissions[range(first, last + 1), tags].sum() + self.transitions[tags[:-1], tags[1:]].sum()
+        if last == len(self.emissions) - 1:
+            return float(score + self.end[tags[-1]] - self.log_z)
+        following = self.transitions[tags[-1]] + self.emissions[last + 1] + self.beta[last + 1]
+        return float(score + log_sum(np.where(after, -np.inf, following)) - self.log_z)
+
+
+def best_types(unary: np.ndarray, pairs: np.ndarray) -> list[int]:
+    """The types of entities that go best with their relations, those of the package's `decode_types`.
+
+    Args:
+        unary: (E, K), the log-probability of each of K types.
+        pairs: (E, E, K, K), that of the best relation which the types of head and tail allow.
+    """
+    count, kinds = unary.shape
+    both = pairs + pairs.transpose(1, 0, 3, 2)
+    both[range(count), range(count)] = 0
+    if count <= EXHAUSTIVE:  # an axis an entity
+        total = np.zeros((kinds,) * count)
+        for i in range(count):
+            total += unary[i].reshape([kinds if axis == i else 1 for axis in range(count)])
+            for j in range(i + 1, count):
+                total += both[i, j].reshape([kinds if axis in (i, j) else 1 for axis in range(count)])
+        return list(map(int, np.unravel_index(total.argmax(), total.shape)))
+    types = unary.argmax(1)
+    for _ in range(10 * count):
+        earlier = types.copy()
+        for i in range(count):
+            types[i] = (unary[i] + both[i, range(count), :, types].sum(0)).argmax()
+        if (types == earlier).all():
+            break
+    return types.tolist()
+
+
 def check_finite(scores: np.ndarray, mask: np.ndarray | bool = True) -> None:
     """Raise a `ValueError` where scores (B, N), or (B, T, N) at the words of a mask (B, T), are NaN or infinite."""
     wrong = ~np.isfinite(scores).all(-1) & mask
@@ -54,11 +149,21 @@ def check_finite(scores: np.ndarray, mask: np.ndarray | bool = True) -> None:
         )
 
 
+def spans_path(path: str | os.PathLike) -> str:
+    """Where the second graph of a joint model is.
+
+    >>> spans_path("models/joint.onnx")
+    'models/joint.spans.onnx'
+    """
+    stem, ending = os.path.splitext(os.fspath(path))
+    return f"{stem}.spans{ending}"
+
+
 class OnnxSession:
     """A model exported by `export_onnx`, run by onnxruntime on the CPU.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file. Beside that of a joint model is the one of its spans, e.g. joint.spans.onnx.
         threads: most threads per operation; by default onnxruntime chooses.
 
     Raises:
@@ -71,6 +176,8 @@ class OnnxSession:
     >>> tags = session.decode(session(**inputs), inputs["word_mask"])[0]  # doctest: +SKIP
     >>> [session.labels[tag] for tag in tags]  # doctest: +SKIP
     ['B-PER', 'O', 'O', 'B-LOC']
+    >>> OnnxSession("joint.onnx").extract(**inputs)[0]["relations"]  # of a joint model  # doctest: +SKIP
+    [{'head': 0, 'tail': 1, 'label': 'visits', 'score': 0.9}]
     """
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None):
@@ -91,13 +198,21 @@ class OnnxSession:
         self.scores = {name: np.array(values, np.float32) for name, values in metadata.get("viterbi", {}).items()}
         for scores in self.scores.values():
             scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null means -inf
+        self.joint: dict | None = metadata.get("joint")
         self.shapes = {graph_input.name: graph_input.shape for graph_input in self.session.get_inputs()}
+        if self.joint is not None:
+            beside = spans_path(path)
+            if not os.path.isfile(beside):
+                raise ValueError(f"{str(path)!r} is of a joint model and needs {beside!r}: copy both files")
+            self.spans = onnxruntime.InferenceSession(beside, options, providers=["CPUExecutionProvider"])
 
     def __reduce__(self) -> tuple:
         return OnnxSession, self._arguments  # a copy reads the file again
 
     def __call__(self, **inputs: ArrayLike | None) -> np.ndarray:
         """The logits of a batch.
+
+        Of a joint model these are the emissions; `extract` gives the graphs of posts.
 
         Args:
             input_ids, attention_mask: (B, T); the mask defaults to ones.
@@ -114,6 +229,13 @@ class OnnxSession:
             ValueError: an input that is missing or of the wrong shape, an entity without a token, or token types
                 other than 0, which the exported graph does not have; scores of relations that are NaN or infinite.
         """
+        logits = self.session.run(["logits"], self._prepare(inputs))[0]
+        if logits.ndim == 2:  # `decode` checks the emissions of words
+            check_finite(logits)
+        return logits
+
+    def _prepare(self, inputs: dict[str, ArrayLike | None]) -> dict[str, np.ndarray]:
+        """Check inputs; return those of the graph, with defaults."""
         if unknown := sorted(set(inputs) - {*self.shapes, *EXTRA_INPUTS}):
             raise TypeError(
                 f"unexpected {', '.join(unknown)}; this model takes {', '.join(self.shapes)}, e.g. "
@@ -127,14 +249,10 @@ class OnnxSession:
         arrays.setdefault("attention_mask", np.ones_like(arrays["input_ids"]))
         self._check_entities(arrays)
         arrays |= self._pictures(arrays)
-        feed = {
+        return {
             name: arrays[name].astype(np.float32 if name == "pixel_values" else np.int64, copy=False)
             for name in self.shapes
         }
-        logits = self.session.run(["logits"], feed)[0]
-        if logits.ndim == 2:  # `decode` checks the emissions of words
-            check_finite(logits)
-        return logits
 
     def _check_entities(self, arrays: dict[str, np.ndarray]) -> None:
         for name in ("head_mask", "tail_mask"):
@@ -191,6 +309,113 @@ class OnnxSession:
             )
         check_finite(logits, words)
         return [viterbi(emissions[mask], **self.scores) for emissions, mask in zip(logits, words, strict=True)]
+
+    def extract(self, word_mask: ArrayLike, **inputs: ArrayLike | None) -> list[dict]:
+        """The graphs of a batch of posts, those of `I2SRMForJointExtraction.decode_graphs`.
+
+        Args:
+            word_mask: (B, T), 1 on the first sub-token of each word.
+            inputs: of the call of a session.
+
+        Returns:
+            For each post {"entities": [{"start", "end", "label", "score", "region", "region_score"}], "relations":
+            [{"head", "tail", "label", "score"}]}: words, the end exclusive, and regions as places in objects, -1 = no
+            object; entities in the order of the words.
+
+        Raises:
+            ValueError: the model is not a joint one; also as of the call and of `decode`.
+        """
+        if self.joint is None:
+            raise ValueError(
+                "this model is not a joint one and has no graphs: use session.decode(session(**inputs), ...)"
+            )
+        arrays = self._prepare(inputs)
+        words = np.asarray(word_mask).astype(bool)
+        logits, hidden, features = self.session.run(list(STATES), arrays)
+        tags = [[self.labels[tag] for tag in post] for post in self.decode(logits, words)]
+        spans = [find_entities(post) for post in tags]
+        width = max(1, *map(len, spans))
+        mask = arrays["image_mask"]
+        states = {
+            "hidden": hidden,
+            "features": features,
+            "feature_mask": np.pad(mask, ((0, 0), (0, self.max_pictures - mask.shape[1]))),
+            "token_mask": arrays["attention_mask"],
+            "word_mask": words.astype(np.int64),
+            "entity_spans": np.array([row + [(-1, -1)] * (width - len(row)) for row in spans]),
+        }
+        relations, regions = self.spans.run(list(SPAN_SCORES), states)
+        return [
+            self._graph(tags[n], spans[n], logits[n][words[n]], relations[n], regions[n]) for n in range(len(spans))
+        ]
+
+    def _graph(
+        self,
+        tags: list[str],
+        spans: list[tuple[int, int]],
+        emissions: np.ndarray,
+        relation_logits: np.ndarray,
+        region_logits: np.ndarray,
+    ) -> dict:
+        """The graph of a post, from its tags, the emissions (W, N) of its words and the scores of its spans."""
+        joint, count = self.joint, len(spans)
+        assert joint is not None
+        if not spans:
+            return {"entities": [], "relations": []}
+        kinds = list(dict.fromkeys(entity_type(name) for name in self.labels if name != "O"))
+        unary = self._type_scores(kinds, spans, emissions)
+        scores = log_softmax(relation_logits[:count, :count].astype(np.float64))
+        allowed = np.ones((len(kinds), len(kinds), len(joint["relations"])), bool)
+        if joint["coherent"]:
+            if joint["types"] is not None:
+                allowed[..., 1:] = False
+                for head, label, tail in joint["types"]:
+                    if head in kinds and tail in kinds:
+                        allowed[kinds.index(head), kinds.index(tail), joint["relations"].index(label)] = True
+            types = best_types(unary, np.where(allowed, scores[:, :, None, None], -np.inf).max(-1))
+        else:
+            types = [kinds.index(entity_type(tags[start])) for start, _ in spans]
+        scores = np.where(allowed[types][:, types], scores, -np.inf)
+        best = scores.argmax(-1)
+        np.fill_diagonal(best, 0)
+        regions = np.exp(log_softmax(region_logits[:count].astype(np.float64)))
+        entities = []
+        for n, ((start, end), kind) in enumerate(zip(spans, types, strict=True)):
+            place = int(regions[n].argmax())
+            entity = {
+                "start": start,
+                "end": end,
+                "label": kinds[kind],
+                "score": min(float(np.exp(unary[n, kind])), 1.0),
+            }
+            region = -1 if place == self.max_pictures - 1 else place
+            entities.append({**entity, "region": region, "region_score": float(regions[n, place])})
+        triples = [
+            {
+                "head": h,
+                "tail": t,
+                "label": joint["relations"][best[h, t]],
+                "score": float(np.exp(scores[h, t, best[h, t]])),
+            }
+            for h, t in np.argwhere(best).tolist()
+        ]
+        return {"entities": entities, "relations": triples}
+
+    def _type_scores(self, kinds: list[str], spans: list[tuple[int, int]], emissions: np.ndarray) -> np.ndarray:
+        """log p(span i is an entity of type k) (E, K)."""
+        assert self.joint is not None
+        chain = Chain(emissions, **{name: np.array(scores) for name, scores in self.joint["chain"].items()})
+        ids, types = {name: n for n, name in enumerate(self.labels)}, [entity_type(name) for name in self.labels]
+        goes_on = np.array([not name.startswith("B-") for name in self.labels])
+        scores = np.empty((len(spans), len(kinds)))
+        for k, kind in enumerate(kinds):
+            inside = next(ids[name] for name in (f"I-{kind}", kind, f"B-{kind}") if name in ids)
+            begins, same = ids.get(f"B-{kind}", inside), np.array([one == kind for one in types])
+            before = same if goes_on[begins] else np.zeros(len(same), bool)
+            for n, (start, end) in enumerate(spans):
+                tags = [begins, *[inside] * (end - start - 1)]
+                scores[n, k] = chain.log_probability(start, tags, before, same & goes_on)
+        return np.log(np.maximum(np.exp(scores), 1e-300))
 
 
 __all__ = ["OnnxSession", "viterbi"]

@@ -66,15 +66,29 @@ def mre_features(relations: list[str]) -> datasets.Features:
 
 
 def relation_features(relations: list[str]) -> datasets.Features:
-    """Return the column of the relations of a post with tags: each has head and tail in words, and a label."""
-    relation = {"head": SPAN, "tail": SPAN, "label": datasets.ClassLabel(names=relations)}
+    """Return the column of the relations of a post with tags: each has a label, head and tail.
+
+    Head and tail are positions of entities, in the order of the words.
+    """
+    position = datasets.Value("int32")
+    relation = {"head": position, "tail": position, "label": datasets.ClassLabel(names=relations)}
     return datasets.Features({"relations": datasets.List(relation)})
+
+
+def joint_features(tag_names: list[str], relations: list[str]) -> datasets.Features:
+    """Return the columns of a data set of posts with entities, their relations and the crops that show them.
+
+    A region is the position of a crop in `objects`, or -1 for an entity that no crop shows.
+    """
+    regions = datasets.Features({"regions": datasets.List(datasets.Value("int32"))})
+    return datasets.Features({**mner_features(tag_names), **relation_features(relations), **regions})
 
 
 MNER_FEATURES = mner_features(NER_TAGS)
 WRITTEN = {"data", "dataset_info.json", "report.json", "README.md"}
 LEAST_CROPS = 0.1  # share of an index; splits and data sets share up to a twentieth of their crops' names by chance
 NO_CROP = "no crop was found; every post is without crops"
+NO_CROP_OF_REGION = "regions of crops that are absent or cannot be read, stored as not known"
 AHEAD = 32  # posts whose pictures are read in advance
 
 
@@ -209,25 +223,43 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
             if not posts:
                 shown = "".join(f"\n  {problem}" for problem in self.raw.problems[:20])
                 raise ValueError(f"the {split} split has no readable posts, and load_dataset needs at least one{shown}")
-            generators.append(datasets.SplitGenerator(name=split, gen_kwargs={"posts": posts}))
+            generators.append(
+                datasets.SplitGenerator(
+                    name=split, gen_kwargs={"posts": posts, "counts": self.raw.irregularities[split]}
+                )
+            )
         return generators
 
-    def _generate_examples(self, posts: list[RawPost]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, posts: list[RawPost], counts: Counter) -> Iterator[tuple[str, dict]]:
         for post, read in read_ahead(posts, self.config.num_proc, self.config.max_pixels):
             self.raw.reasons.update((path, reason) for path, (_, reason) in read.items() if reason)
-            crops = [read[path][0] for path in post.crop_files if path is not None]
-            yield (
-                post.columns["id"],
-                {
-                    **post.columns,
-                    "image": post.image_file and read[post.image_file][0],
-                    "objects": [crop for crop in crops if crop is not None],
-                },
-            )
+            crops = [path and read[path][0] for path in post.crop_files]
+            row = {
+                **post.columns,
+                "image": post.image_file and read[post.image_file][0],
+                "objects": [crop for crop in crops if crop is not None],
+            }
+            if row.get("regions"):
+                row["regions"] = renumber_regions(row["regions"], crops, counts)
+            yield post.columns["id"], row
 
     def make_report(self, folder: Path) -> dict:
         """Count what the finished Parquet files hold."""
         return {"dataset": self.NAME, **make_report(self.raw, self.info.features, folder)}
+
+
+def renumber_regions(regions: list[int | None], crops: list[dict | None], counts: Counter) -> list[int | None]:
+    """The regions of entities as positions among the crops that were read; `None` for those of other crops.
+
+    Args:
+        regions: of each entity, the position in `crops`, -1 for no crop, or `None`.
+        crops: what was read of each crop, `None` where it is absent or cannot be read.
+        counts: the regions of such crops are added to it.
+    """
+    places = {place: number for number, place in enumerate(i for i, crop in enumerate(crops) if crop is not None)}
+    numbers = [places.get(region) if region is not None and region >= 0 else region for region in regions]
+    counts[NO_CROP_OF_REGION] += sum(new is None is not old for new, old in zip(numbers, regions, strict=True))
+    return numbers
 
 
 def read_ahead(posts: list[RawPost], num_proc: int, max_pixels: int) -> Iterator[tuple[RawPost, dict]]:

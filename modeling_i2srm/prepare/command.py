@@ -29,7 +29,13 @@ def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse
     return parser
 
 
-def run(builder_class: type[PostsBuilder], description: str, pictures: str, arguments: list[str] | None) -> None:
+def run(
+    builder_class: type[PostsBuilder],
+    description: str,
+    pictures: str,
+    arguments: list[str] | None,
+    posts_class: type[PostsBuilder] | None = None,
+) -> None:
     """Run the script of a benchmark: download (optional), build, report, push (optional).
 
     Args:
@@ -37,8 +43,11 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
         description: The text of `--help`.
         pictures: How to get the pictures, which have no download URL; may contain `{data_dir}`.
         arguments: Default: those of the command line.
+        posts_class: The builder for --posts, where rows are pairs; `None` where they are posts.
     """
     parser = make_parser(builder_class, description)
+    if posts_class is not None:
+        parser.add_argument("--posts", action="store_true", help="a row for each post, not for each pair of entities")
     parser.add_argument(
         "--objects",
         default="none",
@@ -54,6 +63,10 @@ def run(builder_class: type[PostsBuilder], description: str, pictures: str, argu
         except DownloadError as error:
             sys.exit(f"{parser.prog}: {error}")
         print(pictures.format(data_dir=args.data_dir))
+    if posts_class is not None and args.posts:
+        builder_class = posts_class
+        if args.output_dir == parser.get_default("output_dir"):
+            args.output_dir = Path("data") / builder_class.NAME
     finish(parser, builder_class, args, objects=args.objects)
 
 

@@ -30,7 +30,7 @@ from ..support.atomic_files import replacing
 from ..support.parquet_rows import ParquetRows
 from .annotation_tools import to_exchange, to_task
 from .conll import Problem
-from .exchange import LABELS, Row, items, read_labels
+from .exchange import LABELS, NO_REGION, Row, items, read_labels
 from .picture_files import is_plain_name
 from .post_files import FileReader
 from .post_rows import ANSWERS
@@ -77,18 +77,22 @@ def read_data_set(folder: Path, split: str) -> Iterator[tuple[str, int, Row]]:
             post = with_entities({**row, "ner_tags": [tags[tag] for tag in row["ner_tags"]]})
             entities = items(post, "entities")
             for entity, region in zip(entities, row.get("regions") or [], strict=False):
-                entity |= {"region": region} if region >= 0 else {}
+                entity |= {"region": region} if region is not None and region >= NO_REGION else {}
             places = {(one["start"], one["end"]): place for place, one in enumerate(entities)}
             post.pop("regions", None)
             post["relations"] = [
-                {name: places[one[name]["start"], one[name]["end"]] for name in ("head", "tail")}
-                | {"label": names[one["label"]]}
+                {name: find_entity(one[name], places) for name in ("head", "tail")} | {"label": names[one["label"]]}
                 for one in row.get("relations") or []
             ]
             post["image"] = (row.get("image") or {}).get("path")
             post["objects"] = [one["path"] for one in row.get("objects") or [] if one["path"]]
             yield path.name, number, {name: value for name, value in post.items() if value or name == "entities"}
         rows.close()
+
+
+def find_entity(end: object, places: dict[tuple[int, int], int]) -> object:
+    """The position of the entity that is head or tail of a relation; earlier data sets store its words instead."""
+    return places[end["start"], end["end"]] if isinstance(end, dict) else end
 
 
 def with_entities(row: Row) -> Row:

@@ -61,8 +61,10 @@ COLUMNS = {
     "head": "the first entity: `start` and `end` (exclusive), counted in words",
     "tail": "the second entity, likewise",
     "relation": "the relation between head and tail",
-    "relations": "the relations between entities: `head` and `tail` in words, and `label`",
-    "regions": "for each entity, in order, the position of its picture in `objects`; -1 for none",
+    "relations": "the relations between entities: `label`, and `head` and `tail`, positions of entities in the order "
+    "of the words",
+    "regions": "for each entity, in order, the position of its picture in `objects`; -1 for none, null where it is not "
+    "known",
     "entity_boxes": "for each entity, in the order of the words, its boxes in the picture: left, top, right, bottom, "
     "as shares of its width and height",
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",

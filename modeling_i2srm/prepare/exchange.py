@@ -6,7 +6,7 @@
 
 `start` and `end` (exclusive) are characters of `text`; in a post with `tokens` instead of `text` they are words. `head`
 and `tail` are positions in `entities`. An entity may have a `score`, and a `region`: the position of its picture in
-`objects`, -1 for none.
+`objects`, -1 if no object shows it; without the key this is not known.
 """
 
 import json
@@ -30,7 +30,7 @@ CUT_PAIR = "pairs whose head or tail begins or ends inside a word, which is cut 
 NO_PAIR = "posts with fewer than two entities, which have no pair, left out"
 UTF16 = "entities with offsets in UTF-16 units, converted"
 REPEATED = "entities that repeat, left out"
-SHORTER = "entities that overlap a longer one, left out (--overlaps longest)"
+SHORTER = "entities that overlap a longer one, left out"
 RENAMED = "entities whose label holds white space, now _"
 SECOND = "relations of a pair that has another one already, left out"
 ORPHANS = "relations of entities that are left out"
@@ -38,12 +38,15 @@ BOXES = "objects that are boxes, not pictures, not read (crop_objects.py makes c
 
 
 class Entity(NamedTuple):
-    """An entity of a post: its words, the end exclusive, its type, and the position of its object, -1 for none."""
+    """An entity of a post: its words, the end exclusive, its type, and the position of its object.
+
+    The position is -1 if no object shows the entity, and `None` if this is not known.
+    """
 
     start: int
     end: int
     label: str
-    region: int = NO_REGION
+    region: int | None = None
 
 
 @dataclass
@@ -63,12 +66,11 @@ class LabelledPost:
         return tags
 
     def to_tag_row(self) -> Row:
-        """The columns of a row for entities; relations and regions are there if the post has any."""
+        """The columns of a row of the joint task; relations and regions are there if the post has any."""
         row: Row = {"tokens": self.tokens, "ner_tags": self.tags()}
-        spans = [{"start": entity.start, "end": entity.end} for entity in self.entities]
         if self.relations:
-            row["relations"] = [{"head": spans[h], "tail": spans[t], "label": label} for h, t, label in self.relations]
-        if any(entity.region != NO_REGION for entity in self.entities):
+            row["relations"] = [{"head": head, "tail": tail, "label": label} for head, tail, label in self.relations]
+        if any(entity.region is not None for entity in self.entities):
             row["regions"] = [entity.region for entity in self.entities]
         return row
 
@@ -159,7 +161,7 @@ def read_entity(value: Row, number: int, post: str | list[str], counts: Counter[
     region = value.get("region")
     if region is not None and (type(region) is not int or region < NO_REGION):
         raise ValueError(f"{where}: region={region!a:.40} must be the position of an object, or -1 for none")
-    return Entity(start, end, name, NO_REGION if region is None else region)
+    return Entity(start, end, name, region)
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
@@ -307,7 +309,7 @@ def to_exchange_row(post: LabelledPost, others: Row) -> Row:
     row: Row = {**others, "tokens": post.tokens}
     row["entities"] = [
         {"start": one.start, "end": one.end, "label": one.label}
-        | ({} if one.region == NO_REGION else {"region": one.region})
+        | ({} if one.region is None else {"region": one.region})
         for one in post.entities
     ]
     row["relations"] = [{"head": head, "tail": tail, "label": label} for head, tail, label in post.relations]

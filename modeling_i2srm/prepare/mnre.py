@@ -1,11 +1,19 @@
 """MNRE: relations between entities of tweets with pictures, from the released files to Parquet.
 
     python dataset_scripts/mnre.py --data_dir RAW --output_dir data/mnre
+    python dataset_scripts/mnre.py --data_dir RAW --output_dir data/mnre_posts --posts
 
 RAW holds the texts (`ours_train.txt` and so on in HVPNeT's layout, `mnre_train.txt` and so on in the original one) and
 the folders of the pictures; the script finds them. A post whose picture is absent or cannot be read is kept without it.
 
-The crops that are released with the data (`--objects released`) leak the labels: see docs/concepts/leak.md.
+--posts makes a row of each post (the rows of the same words and picture), with all its entities and relations, as
+examples/run_joint.py, run_mner.py and run_mre.py read it. All entities are of one type, ENTITY: a relation names the
+types of its entities, and most entities have none. A pair that is annotated as unrelated is a relation called None.
+A word has one tag, so that of entities that overlap the longest is kept; report.json lists the others, and the
+relations that are lost with them.
+
+The crops that are released with the data (`--objects released`) leak the labels: see docs/concepts/leak.md. With
+--posts they are refused: they belong to pairs.
 """
 
 import ast
@@ -17,10 +25,22 @@ from pathlib import Path
 
 import datasets
 
+from ..checks import NO_RELATION
 from ..support.digests import hash_file
-from .builder import PostsBuilder, RawData, RawPost, add_crops, add_own_crops, is_text, mre_features
+from .builder import (
+    PostsBuilder,
+    RawData,
+    RawPost,
+    add_crops,
+    add_own_crops,
+    is_text,
+    mner_features,
+    mre_features,
+    relation_features,
+)
 from .command import run
 from .conll import Problem
+from .exchange import SECOND, SHORTER, Row, read_labels
 from .known_files import KNOWN_FILES, TWEETS
 from .picture_files import find_picture_folder, folders_below, is_plain_name
 
@@ -56,6 +76,11 @@ LEAK = (
     "made with MNRE's released crops, whose number gives the label away: two, and one more for each type but misc in "
     "the name of the relation. Results on this data do not show what a model reads from text and pictures"
 )
+
+ENTITY = "ENTITY"
+TYPED = "entities whose type a relation names"
+LOST = "relations whose entities overlap, left out"
+ONE_ENTITY = "pairs of an entity with itself, left out"
 
 PICTURES = """\
 Download the pictures of MNRE by hand, with a browser, from Google Drive:
@@ -152,6 +177,76 @@ class Mnre(PostsBuilder):
         return {split: paths[0] for split, paths in candidates.items()}
 
 
+class MnrePosts(Mnre):
+    """Builder of MNRE as whole posts, with all entities and relations of each."""
+
+    NAME = "mnre_posts"
+    overlapping: list[dict]
+
+    def _info(self) -> datasets.DatasetInfo:
+        info = super()._info()
+        info.description = "MNRE as posts: entities of tweets with pictures, and the relations between them."
+        info.features = mner_features(["O", f"B-{ENTITY}", f"I-{ENTITY}"])
+        pictures = {name: info.features.pop(name) for name in ("image", "objects")}
+        info.features |= relation_features(RELATIONS) | pictures
+        return info
+
+    def read_raw(self) -> RawData:
+        if self.config.objects == "released":
+            raise ValueError("--posts with --objects released: these crops belong to pairs; leave one of them out")
+        raw = super().read_raw()
+        self.overlapping = []
+        for split, rows in raw.splits.items():
+            groups: dict[tuple, list[RawPost]] = {}
+            for row in rows:
+                groups.setdefault((row.image, *row.columns["tokens"]), []).append(row)
+            raw.splits[split] = [
+                self.join_pairs(f"{split}-{number:05d}", pairs, raw.irregularities[split])
+                for number, pairs in enumerate(groups.values())
+            ]
+        return raw
+
+    def join_pairs(self, id: str, pairs: list[RawPost], counts: Counter[str]) -> RawPost:
+        """The post of all pairs with its words and picture; what is left out is counted and listed."""
+        tokens = pairs[0].columns["tokens"]
+        places: dict[tuple[int, int], int] = {}  # the position of each entity among those of the pairs
+        relations: list[Row] = []
+        typed = set()
+        for pair in pairs:
+            head, tail = ((pair.columns[name]["start"], pair.columns[name]["end"]) for name in ("head", "tail"))
+            first, second = (places.setdefault(span, len(places)) for span in (head, tail))
+            if head == tail:
+                counts[ONE_ENTITY] += 1
+                continue
+            relation = pair.columns["relation"]
+            relations.append({"head": first, "tail": second, "label": relation})
+            typed |= {head, tail} if relation != NO_RELATION else set()
+        entities: list[Row] = [{"start": start, "end": end, "label": ENTITY} for start, end in places]
+        changes: Counter[str] = Counter()
+        post = read_labels({"tokens": tokens, "entities": entities, "relations": relations}, changes, "longest")
+        kept = {(entity.start, entity.end) for entity in post.entities}
+        absent = {place: span for span, place in places.items() if span not in kept}
+        lost = [one for one in relations if one["label"] != NO_RELATION and {one["head"], one["tail"]} & absent.keys()]
+        counts.update({TYPED: len(typed), SHORTER: len(absent), LOST: len(lost), SECOND: changes[SECOND]})
+        if absent:
+            spans = list(places)
+            self.overlapping.append(
+                {
+                    "id": id,
+                    "tokens": tokens,
+                    "entities": [list(span) for span in absent.values()],
+                    "relations": [[*spans[one["head"]], *spans[one["tail"]], one["label"]] for one in lost],
+                }
+            )
+        columns = {"id": id, **post.to_tag_row()}
+        columns.setdefault("relations", [])
+        return RawPost(columns, pairs[0].image, pairs[0].image_file, pairs[0].crops, pairs[0].crop_files)
+
+    def make_report(self, folder: Path) -> dict:
+        """Count what the finished Parquet files hold, and list the entities that are left out since they overlap."""
+        return {**super().make_report(folder), "overlapping_entities": self.overlapping}
+
+
 def read_rows(path: str | Path) -> tuple[list[tuple[int, dict]], list[Problem]]:
     """Read the rows of a text file, one Python dict literal per line; nothing is executed.
 
@@ -241,4 +336,4 @@ def check_relation_file(root: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(Mnre, __doc__, PICTURES, arguments)
+    run(Mnre, __doc__, PICTURES, arguments, MnrePosts)

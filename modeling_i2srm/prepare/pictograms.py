@@ -1,20 +1,22 @@
-"""Draws small cluttered pictures in which a pictogram shows what a post is about.
+"""Draws small cluttered pictures in which pictograms show what a post is about.
 
-[`draw_picture`] puts one drawing of each requested kind, and a few distractors, on a busy background. Colours,
-places, sizes, slants and clutter are random and independent of the kind: only the shape shows it.
+Each kind of pictogram has one meaning: the type of an entity, or a relation. Colours, places, sizes, slants and clutter
+are random and independent of the kind: only the shape shows it.
 """
 
 import colorsys
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-SIZE = 64
+SIZE = 72
+STICKERS = 3
 SCALE = 2  # pictures are drawn larger and then reduced, for smooth edges
+RIM = [min(6 * alpha, 255) for alpha in range(256)]  # the opacity of a rim by that of the blurred drawing
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
@@ -22,11 +24,11 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class Picture:
-    """A picture with the boxes of its pictograms, in the order of the requested kinds, and of its distractors."""
+    """A picture, with the kind and the box of each of its drawings; the kind of one without a meaning is None."""
 
     image: Image.Image
-    pictograms: list[Box]
-    distractors: list[Box]
+    kinds: list[str | None]
+    boxes: list[Box]
 
 
 class Pen:
@@ -75,16 +77,6 @@ def draw_bust(pen: Pen) -> None:
         pen.rectangle(pen.tint, 16, 24, 84, 31)
 
 
-def draw_figure(pen: Pen) -> None:
-    hand = pen.rng.choice((14, 68))
-    pen.line(pen.ink, 11, 50, 62, 30, 98)
-    pen.line(pen.ink, 11, 50, 62, 70, 98)
-    pen.line(pen.ink, 10, 50, 40, 20, hand)
-    pen.line(pen.ink, 10, 50, 40, 80, pen.rng.choice((hand, 68)))
-    pen.rectangle(pen.tint, 37, 33, 63, 68, radius=8)
-    pen.circle(pen.ink, 50, 16, 16)
-
-
 def draw_face(pen: Pen) -> None:
     pen.circle(pen.ink, 50, 50, 46)
     pen.ellipse(pen.paper, 14, 18, 86, 94)
@@ -112,16 +104,6 @@ def draw_palm(pen: Pen) -> None:
     pen.line(pen.ink, 10, 44, 92, 46, 70, 52, 50, 58, 34)
     for x, y in ((12, 42), (20, 14), (62, 2), (96, 20), (98, 50)):
         pen.line(pen.ink, 9, 58, 32, (58 + x) / 2, (32 + y) / 2 - 9, x, y)
-
-
-def draw_tower(pen: Pen) -> None:
-    if pen.rng.random() < 0.5:
-        pen.rectangle(pen.tint, 64, 42, 96, 98)
-    pen.rectangle(pen.ink, 22, 4, 72, 98)
-    for y in (13, 31, 49, 67):
-        for x in (29, 43, 57):
-            pen.rectangle(pen.paper, x, y, x + 8, y + 10)
-    pen.rectangle(pen.paper, 40, 84, 54, 98)
 
 
 def draw_factory(pen: Pen) -> None:
@@ -159,13 +141,6 @@ def draw_clapper(pen: Pen) -> None:
         pen.line(pen.tint, 7, 16, y, 84, y)
 
 
-def draw_phone(pen: Pen) -> None:
-    pen.rectangle(pen.ink, 24, 2, 76, 98, radius=10)
-    pen.rectangle(pen.tint, 30, 14, 70, 80)
-    pen.circle(pen.paper, 50, 89, 5)
-    pen.line(pen.paper, 4, 42, 8, 58, 8)
-
-
 def draw_star(pen: Pen) -> None:
     corners = [(48 if i % 2 == 0 else 20, math.pi * i / 5) for i in range(10)]
     pen.polygon(pen.ink, *(xy for r, a in corners for xy in (50 + r * math.sin(a), 52 - r * math.cos(a))))
@@ -195,15 +170,110 @@ def draw_umbrella(pen: Pen) -> None:
     pen.sector(pen.ink, 180, 360, 2, 8, 98, 100)
 
 
+def draw_rings(pen: Pen) -> None:
+    pen.arc(pen.ink, 10, 0, 360, 2, 38, 60, 96)
+    pen.arc(pen.tint, 10, 0, 360, 40, 38, 98, 96)
+    pen.polygon(pen.ink, 16, 14, 46, 14, 54, 24, 31, 44, 8, 24)
+
+
+def draw_ball(pen: Pen) -> None:
+    def around(radius: float, *degrees: float) -> list[float]:
+        angles = [math.radians(degree) for degree in degrees]
+        return [xy for angle in angles for xy in (50 + radius * math.sin(angle), 50 - radius * math.cos(angle))]
+
+    pen.circle(pen.ink, 50, 50, 48)
+    pen.circle(pen.paper, 50, 50, 42)
+    pen.polygon(pen.ink, *around(20, 0, 72, 144, 216, 288))
+    for degrees in range(0, 360, 72):
+        pen.line(pen.ink, 5, *around(18, degrees), *around(36, degrees))
+        pen.polygon(pen.ink, *around(45, degrees - 22, degrees, degrees + 22), *around(31, degrees + 8, degrees - 8))
+
+
+def draw_jersey(pen: Pen) -> None:
+    pen.polygon(
+        pen.ink, 30, 6, 41, 6, 50, 16, 59, 6, 70, 6, 99, 26, 86, 48, 75, 40, 75, 97, 25, 97, 25, 40, 14, 48, 1, 26
+    )
+    pen.rectangle(pen.paper, *pen.rng.choice(((46, 34, 55, 76), (36, 40, 64, 50))))
+    pen.rectangle(pen.tint, 25, 84, 75, 92)
+
+
+def draw_card(pen: Pen) -> None:
+    pen.line(pen.tint, 7, 28, 0, 50, 32, 72, 0)
+    pen.rectangle(pen.ink, 12, 30, 88, 98, radius=8)
+    pen.circle(pen.paper, 34, 54, 10)
+    pen.sector(pen.paper, 180, 360, 20, 66, 48, 108)
+    for y in (50, 64, 78):
+        pen.line(pen.paper, 7, 56, y, 80, y)
+
+
+def draw_house(pen: Pen) -> None:
+    pen.rectangle(pen.ink, 14, 44, 86, 97)
+    pen.polygon(pen.tint, 0, 50, 50, 4, 100, 50)
+    pen.rectangle(pen.paper, 56, 62, 74, 97)
+    pen.rectangle(pen.paper, 24, 60, 44, 78)
+
+
+def draw_key(pen: Pen) -> None:
+    pen.line(pen.ink, 12, 46, 46, 90, 90)
+    pen.line(pen.ink, 10, 66, 68, 80, 54)
+    pen.line(pen.ink, 10, 80, 82, 94, 68)
+    pen.circle(pen.ink, 30, 30, 28)
+    pen.circle(pen.paper, 26, 26, 11)
+
+
+def draw_signpost(pen: Pen) -> None:
+    pen.rectangle(pen.ink, 45, 2, 55, 99)
+    pen.polygon(pen.ink, 14, 10, 80, 10, 99, 24, 80, 38, 14, 38)
+    pen.polygon(pen.tint, 86, 46, 20, 46, 1, 60, 20, 74, 86, 74)
+
+
+def draw_racket(pen: Pen) -> None:
+    pen.line(pen.ink, 12, 40, 64, 20, 98)
+    pen.ellipse(pen.ink, 24, 2, 82, 72)
+    pen.ellipse(pen.paper, 32, 10, 74, 64)
+    for xy in (
+        (34, 24, 72, 24),
+        (32, 37, 74, 37),
+        (34, 50, 72, 50),
+        (43, 10, 43, 64),
+        (53, 8, 53, 66),
+        (63, 10, 63, 64),
+    ):
+        pen.line(pen.tint, 4, *xy)
+
+
+def draw_camera(pen: Pen) -> None:
+    for x, radius in ((24, 21), (60, 17)):
+        pen.circle(pen.ink, x, 24, radius)
+        pen.circle(pen.paper, x, 24, radius - 11)
+    pen.rectangle(pen.ink, 4, 46, 70, 94, radius=6)
+    pen.polygon(pen.tint, 72, 68, 98, 48, 98, 92)
+
+
+def draw_microphone(pen: Pen) -> None:
+    pen.polygon(pen.ink, 38, 52, 62, 52, 56, 98, 44, 98)
+    pen.circle(pen.tint, 50, 28, 27)
+    for y in (18, 32):
+        pen.line(pen.paper, 4, 26, y, 74, y)
+    pen.line(pen.paper, 4, 50, 2, 50, 52)
+    pen.rectangle(pen.ink, 26, 48, 74, 58)
+
+
 Drawings = tuple[Callable[[Pen], None], ...]
 
 PICTOGRAMS: dict[str, Drawings] = {
-    "PER": (draw_bust, draw_figure, draw_face),
-    "LOC": (draw_mountains, draw_pin, draw_palm),
-    "ORG": (draw_tower, draw_factory, draw_bank),
-    "MISC": (draw_trophy, draw_clapper, draw_phone),
+    "PER": (draw_bust, draw_face),
+    "LOC": (draw_mountains, draw_palm),
+    "ORG": (draw_factory, draw_bank),
+    "MISC": (draw_trophy, draw_clapper),
+    "/per/per/couple": (draw_heart, draw_rings),
+    "/per/per/peer": (draw_ball, draw_racket),
+    "/per/org/member_of": (draw_jersey, draw_card),
+    "/per/loc/place_of_residence": (draw_house, draw_key),
+    "/per/misc/present_in": (draw_camera, draw_microphone),
+    "/org/loc/locate_at": (draw_pin, draw_signpost),
 }
-DISTRACTORS: Drawings = (draw_star, draw_heart, draw_flower, draw_fish, draw_umbrella)
+DISTRACTORS: Drawings = (draw_star, draw_flower, draw_fish, draw_umbrella)
 
 
 def random_colour(rng: random.Random, darkest: float, lightest: float) -> Colour:
@@ -217,14 +287,16 @@ def draw_sticker(rng: random.Random, drawing: Callable[[Pen], None], side: int) 
     pixels = side * SCALE
     pen = Pen(rng, round(0.8 * pixels))
     drawing(pen)
-    tile = Image.new("RGBA", (pixels, pixels))
-    stretched = pen.tile.resize((pen.tile.width, round(pen.tile.height * rng.uniform(0.85, 1.0))))
-    tile.paste(stretched, ((pixels - stretched.width) // 2, (pixels - stretched.height) // 2))
-    tile = tile.rotate(rng.uniform(-12, 12), resample=Image.Resampling.BILINEAR)
+    angle, stretch = math.radians(rng.uniform(-12, 12)), rng.uniform(0.85, 1.0)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    a, b, d, e = cosine, sine, -sine / stretch, cosine / stretch  # from a place in the sticker to one in the drawing
     if rng.random() < 0.5:
-        tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        a, b = -a, -b
+    middle, centre = pen.tile.width / 2, pixels / 2
+    affine = (a, b, middle - centre * (a + b), d, e, middle - centre * (d + e))
+    tile = pen.tile.transform((pixels, pixels), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
     sticker = Image.new("RGBA", tile.size, pen.paper)
-    sticker.putalpha(tile.getchannel("A").filter(ImageFilter.BoxBlur(SCALE)).point(lambda alpha: min(6 * alpha, 255)))
+    sticker.putalpha(tile.getchannel("A").filter(ImageFilter.BoxBlur(SCALE)).point(RIM))
     sticker.alpha_composite(tile)
     return sticker
 
@@ -244,76 +316,44 @@ def scatter(rng: random.Random, draw: ImageDraw.ImageDraw, count: int, largest: 
             getattr(draw, method)((x, y, x + width, y + height), fill=colour)
 
 
-def overlap(a: Box, b: Box, margin: int = 3) -> bool:
-    """Whether two boxes overlap by more than a margin."""
-    return min(a[2], b[2]) - max(a[0], b[0]) > margin and min(a[3], b[3]) - max(a[1], b[1]) > margin
+def draw_picture(rng: random.Random, kinds: Collection[str] = ()) -> Picture:
+    """Draw a picture that shows a pictogram of each kind among clutter.
 
-
-def free_box(rng: random.Random, taken: Sequence[Box], side: int) -> Box | None:
-    """Return a square box inside the picture that hardly overlaps the taken ones, or None if there is no room."""
-    for _ in range(60):
-        x, y = rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)
-        box = (x, y, x + side, y + side)
-        if not any(overlap(box, other) for other in taken):
-            return box
-    return None
-
-
-def draw_picture(
-    rng: random.Random,
-    kinds: Sequence[str] = (),
-    pictograms: dict[str, Drawings] = PICTOGRAMS,
-    distractors: Drawings = DISTRACTORS,
-) -> Picture:
-    """Draw a picture that shows a pictogram of each kind among clutter and distractors.
+    There are always [`STICKERS`] drawings: those without a meaning fill up, so that neither their number nor their size
+    tells anything. Each is in its own quarter of the picture.
 
     Args:
         rng: The only source of randomness.
-        kinds: Keys of `pictograms`, at most two; without any, the picture shows only clutter and distractors.
-        pictograms: The drawings of each kind.
-        distractors: Smaller drawings without a meaning.
+        kinds: Keys of [`PICTOGRAMS`], at most [`STICKERS`].
     """
     image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), random_colour(rng, 0.3, 0.8))
-    scatter(rng, ImageDraw.Draw(image), rng.randint(6, 12), largest=18)
-
-    sides = [rng.randint(26, 32) if len(kinds) > 1 else rng.randint(32, 42) for _ in kinds]
+    scatter(rng, ImageDraw.Draw(image), rng.randint(6, 12), largest=20)
+    shown = [*sorted(kinds), *[None] * (STICKERS - len(kinds))]
     boxes: list[Box] = []
-    while len(boxes) < len(kinds):  # a first box in the middle leaves no room for a second: start again
-        box = free_box(rng, boxes, sides[len(boxes)])
-        boxes = [*boxes, box] if box else []
-    drawings = [rng.choice(pictograms[kind]) for kind in kinds]
-    for _ in range(rng.randint(1, 3)):
-        if box := free_box(rng, boxes, rng.randint(16, 28)):
-            boxes.append(box)
-            drawings.append(rng.choice(distractors))
-    for box, drawing in zip(boxes, drawings, strict=True):
-        sticker = draw_sticker(rng, drawing, box[2] - box[0])
-        image.paste(sticker, (box[0] * SCALE, box[1] * SCALE), sticker)
+    for kind, (column, row) in zip(shown, rng.sample([(0, 0), (0, 1), (1, 0), (1, 1)], STICKERS), strict=True):
+        drawing = rng.choice(PICTOGRAMS[kind] if kind else DISTRACTORS)
+        side = rng.randint(27, SIZE // 2)
+        x, y = (SIZE // 2 * place + rng.randint(0, SIZE // 2 - side) for place in (column, row))
+        sticker = draw_sticker(rng, drawing, side)
+        image.paste(sticker, (x * SCALE, y * SCALE), sticker)
+        boxes.append((x, y, x + side, y + side))
     scatter(rng, ImageDraw.Draw(image), rng.randint(0, 2), largest=5)
 
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
     noise = np.frombuffer(rng.randbytes(pixels.size), dtype=np.uint8).reshape(pixels.shape) / 127.5 - 1
     noisy = pixels * rng.uniform(0.85, 1.1) + noise * rng.uniform(4, 14)
-    image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-    return Picture(image, boxes[: len(kinds)], boxes[len(kinds) :])
+    return Picture(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), shown, boxes)
 
 
-def cut_objects(rng: random.Random, picture: Picture) -> list[Image.Image]:
-    """Crop one or two objects out of a picture: every pictogram, then distractors, then anything; the largest first.
-
-    The number of crops is drawn at random, independently of what the picture shows.
-    """
-    count = max(rng.choice((1, 2)), len(picture.pictograms))
-    boxes = picture.pictograms + rng.sample(picture.distractors, len(picture.distractors))
-    while len(boxes) < count:
-        side = rng.randint(20, 36)
-        x, y = rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)
-        boxes.append((x, y, x + side, y + side))
-    crops = []
-    for left, top, right, bottom in boxes[:count]:
+def cut_objects(rng: random.Random, picture: Picture) -> tuple[list[Image.Image], list[str | None]]:
+    """Crop the drawings out of a picture, a little off, and return the crops and their kinds, the largest first."""
+    cut = []
+    for kind, (left, top, right, bottom) in zip(picture.kinds, picture.boxes, strict=True):
         grow = (right - left) * rng.uniform(-0.04, 0.15)
         dx, dy = (rng.uniform(-0.06, 0.06) * (right - left) for _ in range(2))
         sides = (left - grow + dx, top - grow + dy, right + grow + dx, bottom + grow + dy)
         left, top, right, bottom = (min(max(round(side), 0), SIZE) for side in sides)
-        crops.append(picture.image.crop((left, top, right, bottom)))
-    return sorted(crops, key=lambda crop: -crop.width * crop.height)
+        cut.append((picture.image.crop((left, top, right, bottom)), kind))
+    rng.shuffle(cut)  # crops of one size are in any order
+    cut.sort(key=lambda pair: -pair[0].width * pair[0].height)
+    return [crop for crop, _ in cut], [kind for _, kind in cut]

@@ -8,7 +8,7 @@ from ..checks import NO_RELATION
 from ..words import DEFAULT_SPLITTING, Word, split_pair, split_text
 from .annotation_tools import to_exchange
 from .builder import is_text
-from .exchange import BOXES, CUT_PAIR, NO_PAIR, NO_REGION, TRIMMED_PAIR, Row, read_labels, trim
+from .exchange import BOXES, CUT_PAIR, NO_PAIR, TRIMMED_PAIR, Row, read_labels, trim
 from .exchange import EXAMPLE as EXCHANGE
 
 COLUMNS = ("id", "text", "tokens", "ner_tags", "entities", "relations", "head", "tail", "relation", "image", "objects")
@@ -45,9 +45,9 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
     if isinstance(objects, list) and objects and all(isinstance(one, dict) and "box" in one for one in objects):
         counts[BOXES] += len(objects)
         others["objects"] = None
-        post.entities = [entity._replace(region=NO_REGION) for entity in post.entities]
+        post.entities = [entity._replace(region=None) for entity in post.entities]
     number = len(objects) if isinstance(objects, list) else 0
-    if wrong := [entity.region for entity in post.entities if entity.region >= number]:
+    if wrong := [one.region for one in post.entities if one.region is not None and one.region >= number]:
         raise ValueError(f"region {wrong[0]} is not the position of one of the {number} objects")
     if task == "mner":
         return [others | post.to_tag_row()]
@@ -82,7 +82,7 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
         tags = checked["ner_tags"] = check_tags(needed(row, "ner_tags"), tokens)
         entities = sum(tag.startswith("B-") for tag in tags)
         checked |= {"relations": row.get("relations") or []} if "relations" in labels else {}
-        checked |= {"regions": row.get("regions") or [NO_REGION] * entities} if "regions" in labels else {}
+        checked |= {"regions": row.get("regions") or [None] * entities} if "regions" in labels else {}
     if "relation" in labels:
         if "relation" not in row:
             raise ValueError("no relation, which other rows have")

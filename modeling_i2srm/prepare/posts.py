@@ -27,8 +27,9 @@ Three examples, of different files:
   {"text": "Kobe lands in Paris", "head": {"start": 0, "end": 4}, "tail": {"start": 14, "end": 19}, "relation": "None"}
 
 Rows with entities are also read as examples/extract.py, Label Studio, Prodigy, doccano and spaCy write them. They
-become rows with tags and, if there are any, relations; with --task mre a row for each ordered pair of entities, whose
-relation is None where the post states none.
+become rows with tags and, if there are any, relations and regions (an entity's "region" is the position in objects of
+the crop that shows it, -1 for none); with --task mre a row for each ordered pair of entities, whose relation is None
+where the post states none.
 
 A CSV file has the same columns; a list may be JSON or words between spaces, a span JSON or two numbers:
 
@@ -133,6 +134,9 @@ class Posts(PostsBuilder):
                 self.lines[split] += [(line, path.name, row) for row in rows]
                 self.unused |= {name for row in rows for name in row} - {*COLUMNS, "regions", *ANSWERS}
         self.labels = {column for rows in self.lines.values() for *_, row in rows for column in row if row[column]}
+        if self.config.objects != "column" and "regions" in self.labels:
+            self.labels.remove("regions")
+            self.notes.append("regions are left out: they are positions in the column objects, which is not read")
         self.check_rows()
         self.convert_tags()
         self.rows = {split: [row for *_, row in rows] for split, rows in self.lines.items()}

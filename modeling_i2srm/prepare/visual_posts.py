@@ -1,19 +1,31 @@
-"""Visual posts: a small made-up data set in which only the picture shows the type of most names.
+"""Visual posts: a small made-up data set of posts with entities and relations that often only the picture shows.
 
     python dataset_scripts/visual_posts.py --output_dir data/visual_posts
 
-Every name (Jordan, Amazon, Mercedes ...) may be a person, a place, an organisation or something else. In about two
-thirds of the posts the words fit all four types ("nothing beats Jordan") and a pictogram in the picture tells which;
-in the others the words are enough ("flight to Jordan delayed again"). Some posts have no picture, some have two names,
-some have none. Some of the names of the validation and test posts never occur in training. A seed gives the same rows
-each time; nothing is downloaded.
+Every name (Jordan, Amazon, Mercedes ...) may be a person, a place, an organisation or something else. In a third of
+the relations the words tell all ("Jordan married Chelsea"). In the others they fit several types and relations
+("singer Jordan with Chelsea again"), and pictograms in the picture decide: a factory says that Chelsea is an
+organisation, a heart that the two are a couple, a jersey that Jordan is a member of Chelsea.
+
+- Every pictogram has one meaning, a type or a relation. That of a relation relates every pair that it fits in the
+  sentence that the words leave open. The region of an entity is the crop with the pictogram of its type, or -1.
+- Which way a relation points: the head of /per/per/couple and /per/per/peer is the person who comes first in the text;
+  the head of /per/org/member_of, /per/loc/place_of_residence and /per/misc/present_in is the person; the head of
+  /org/loc/locate_at is the organisation.
+- A post has zero to three relations, in one or two clauses; pairs across clauses are unrelated. Some posts have no
+  picture, and some of the names of the validation and test posts never occur in training.
+
+A seed gives the same rows each time; nothing is downloaded. `report.json` has under "ceilings" what readers reach on
+the test posts who know every sentence and all probabilities, and see only the text, only the crops, or both.
 """
 
 import argparse
+import io
+import itertools
 import random
-import string
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,114 +34,13 @@ import datasets
 from PIL import Image, ImageDraw
 
 from ..support.digests import hash_file
-from .builder import MNER_FEATURES, FreshConfig, write_parquet
+from .builder import NER_TAGS, FreshConfig, joint_features, write_parquet
 from .pictograms import PICTOGRAMS, SIZE, cut_objects, draw_picture
+from .visual_readers import find_ceilings
+from .visual_scenes import POSTS, RELATIONS, TYPES, Clause, Scene, list_scenes
+from .visual_words import CLUES, JOINTS, decorate, fill, split_names
 
-TYPES = list(PICTOGRAMS)
-
-
-def phrases(text: str) -> list[str]:
-    """Split a text at its line ends and bars."""
-    return text.strip().replace("\n", "|").split("|")
-
-
-NAMES = phrases("""
-Jordan|Phoenix|Chelsea|Amazon|Mercedes|Paris|Austin|Lincoln|Dakota|Virginia|Victoria|Orlando|Florence|Sydney|Disney
-Ford|Ferrari|Puma|Jaguar|Apple|Blackberry|Oracle|Titan|Avatar|Frozen|Halo|Aurora|Mercury|Saturn|Gucci|Versace|Houston
-Washington|Hilton|Tesla|Madison|Charlotte|Savannah|Georgia|Carolina|Brooklyn|Chester|Lancaster|Hudson|Denver|Dallas
-Cleveland|Jackson|Milan|Vienna|Geneva|Troy|Sparta|Atlas|Apollo|Orion|Hermes|Pandora|Amber|Bentley|Chrysler|Cadillac
-Porsche|Honda|Kellogg|Cadbury|Athena|Eden|Sienna|Verona|Adelaide|Regina|Laredo|Sierra|Nova|Odyssey|Kenny Lake|St. James
-Grand Rapids|Santa Monica|Long Beach|San Marino|Mount Vernon|Fort Wayne|Lake Placid|Baker Street|Monte Carlo
-Palm Springs|Blue Ridge|Silver Spring|Stella Artois|Jack Daniel|Red Bull|Ben Nevis|Notting Hill|Max Mara
-Hamilton|Wellington|Kingston|Clinton|Preston|Burton|Newton|Morgan|Marshall|Douglas|Stanley|Nelson|Lawrence|Raleigh
-Lafayette|Columbus|Monroe|Marion|Franklin|Arlington|Trenton|Salem|Bristol|Devon|Kent|Dover|Windsor|Oxford|York|Durham
-Warwick|Stafford|Winchester|Remington|Barbour|Cartier|Tiffany|Chanel|Dior|Armani|Prada|Kenzo|Lacoste|Wilson|Dunlop
-Fila|Kappa|Levi|Wrangler|Hamlet|Othello|Romeo|Juliet|Ophelia|Carmen|Aida|Norma|Electra|Medea|Ulysses|Zelda|Mario
-Kirby|Matrix|Gladiator|Rocky|Rambo|Alien|Vertigo|Fargo|Nashville|Chicago|Memphis|Manhattan|Philadelphia|Bali|Java
-Ruby|Python|Swift|Nokia|Siemens|Bosch|Philips|Zara|Mango|Esprit|Diesel|Dove|Pearl|Ivory|Magnum|Mars|Venus|Jupiter
-Neptune|Pluto|Luna|Sirius|Vega|Phoebe|Daphne|Delphi|Ithaca|Corinth|Olympia|Arcadia|Avalon|Camelot|Merlin|Arthur
-Lancelot|Excalibur|Tristan|Parsifal|Lohengrin|Everest|Denali|Olympus|Vesuvius|Etna|Fuji|Kilimanjaro|Rainier|Shasta
-Tahoe|Sequoia|Tacoma|Tucson|Malibu|Monterey|Montana|Nevada|Alaska|Kansas|Delaware|Dresden|Hanover|Brandenburg|Bremen
-Turin|Modena|Siena|Parma|Ravenna|Capri|Cordoba|Seville|Leon|Granada|Valencia|Alba|Lorena|Santiago|Trinidad|Havana
-Bacardi|Martini|Campari|Guinness|Murphy|Beck|Foster|Miller|Chandler|Baxter|Fisher|Porter|Taylor|Cooper|Carter|Mason
-Harper|Parker|Hunter|Archer|Logan|Dylan|Quincy|Everett|Bellevue|Clayton|Dalton|Easton|Fulton|Milton|Weston|Ashton
-Colton|Kenton|Paxton|Saxon|Viking|Trojan|Spartan|Titanic|Britannia|Lusitania|Endeavour|Discovery|Columbia|Challenger
-Atlantis|Enterprise|Voyager|Galileo|Kepler|Cassini|Newman|Kelvin|Celsius|Pascal|Ada|Cobol|Lisp|Haskell|Julia|Monaco
-Old Trafford|White Plains|Green Bay|Big Sur|Little Rock|Long Island|Black Rock|Cedar Rapids|Iron Mountain|Lake Louise
-Mount Royal|Fort Worth|San Diego|Santa Rosa|St. Moritz|Port Arthur|New Haven|El Paso|Los Alamos|Las Cruces
-""")
-
-NEUTRAL = phrases("""
-so proud of {}|thinking about {} today|nothing beats {}|can't stop talking about {}|{} never disappoints
-my favourite picture of {} so far|this is {} , people|who else loves {} ?|{} , always and forever|{} again , no words
-I miss {} so much|{} looking great today|just look at {} !|throwback to {}|people keep asking me about {}
-is it just me or is {} overrated ?|{} > everything|say what you want , {} is number one|RT if you love {}
-still thinking of {}|{} in one picture|first look at {}|some facts about {} you did not know|{} made my day
-we need to talk about {}|don't sleep on {}|what a week for {}|{} is trending again|big love for {}
-name something better than {} , I'll wait|everybody has an opinion about {}|remember {} ?|not a fan of {} tbh
-{} as you have never seen before|all I want is {}|the internet is obsessed with {}|how did I live without {} ?
-my whole timeline is {} now|{} deserves more respect|ten reasons to love {}|why does nobody talk about {} ?
-""")
-
-NEUTRAL_PAIRS = phrases("""
-{} and {} , what a combination|{} or {} ?|{} vs {} , you choose|first {} , now {}|{} > {}|I love {} but I prefer {}
-{} is the new {}|forget {} , it's all about {} now|both {} and {} in one day !
-""")
-
-CONTEXT = {
-    "PER": phrases("""
-{} scored twice and hugged his coach|happy birthday {} , hope she gets a cake|{} and his wife just arrived
-met {} backstage , she was so kind|{} said he is retiring at 34|my cousin {} got married|RIP {} , gone at 71
-listening to {} , her voice is unreal|{} , aged 23 , wins her first medal|dinner with my friend {}
-actress {} cut her hair|coach {} is furious with his players|grandma {} knitted me a scarf
-senator {} apologised for his speech|{} broke his leg in training|singer {} cancels her tour
-"""),
-    "LOC": phrases("""
-flight to {} delayed again|the weather in {} is wild today|moving to {} next month|traffic jam in downtown {}
-sunset over {} tonight|the 10 best restaurants in {}|heavy snow across northern {}|visiting my parents in {}
-the mayor of {} resigned|road trip through {}|the streets of {} are empty|born and raised in {}
-earthquake felt near {}|population of {} doubled in ten years|two nights at a hotel in {}|marathon route through {}
-"""),
-    "ORG": phrases("""
-shares of {} fell 4 % today|{} hires 300 engineers|just got a job at {}|{} reports record profit this quarter
-the CEO of {} resigned|{} shareholders vote today|customer service at {} hung up on me|{} lays off half its staff
-{} signs a new striker on loan|{} relegated after losing at home|lawsuit against {} , says the regulator
-{} opens 12 new stores|merger between {} and its rival|workers at {} go on strike|my internship at {} starts soon
-{} fined for tax evasion
-"""),
-    "MISC": phrases("""
-watching {} on DVD for the fifth time|season 3 of {} was the best|the ending of {} made me cry
-playing {} on my console all night|just finished reading {} , what a novel|my old {} phone has a cracked screen
-the trailer for {} is out|the {} soundtrack on repeat|tickets for the {} festival sold out
-{} is nominated for best picture|driving my {} with the new tyres|episode 5 of {} tonight , no spoilers
-the sequel to {} is even better|the {} remake has no plot|charging my {} for the third time today
-downloaded the {} app update
-"""),
-}
-CONTEXT_TAILS = {
-    "PER": ["says coach {}", "with my friend {}", "thanks to singer {} and her band", "( photo by my uncle {} )"],
-    "LOC": ["live from downtown {}", "on the road to {}", "all over northern {}", "on a rainy street in {}"],
-    "ORG": ["says the CEO of {}", "paid by {} shareholders", "and I work for {}", "just as {} goes bankrupt"],
-    "MISC": ["while watching {} on DVD", "after the {} season finale", "before the next {} episode", "on my {} phone"],
-}
-
-COMMON = phrases("""
-coffee|pizza|Mondays|summer|this weekend|my dog|football|chocolate|homework|my mum|sleep|the gym|autumn|pancakes
-karaoke|winter|breakfast|the new kitchen|cheese|public transport
-""")
-
-CHATTER = phrases("""
-Good morning everyone !|I need coffee and a nap|Monday again ...|this made me laugh so hard|who wants pizza tonight ?
-cannot believe it is already October|Happy Friday , people !|OMG I can't even|my phone is dying , bye
-New haircut , new me|when you forget your umbrella again|Sunday mood|Best day ever !
-""")
-
-OPENINGS = ["", "", "", "RT @ :", "RT @ :", "@", "Wow ,", "OK so", "LOL", "PHOTO :", "Monday mood :", "BREAKING :"]
-HASHTAGS = ["#tbt", "#love", "#mood", "#photooftheday", "#nofilter", "#Friday", "#blessed", "#goals", "#TeamUs"]
-SYLLABLES = ["ka", "lo", "mi", "ru", "ta", "zed", "bo", "xx", "nin", "jay", "el", "so"]
-EMOJI = ["😍", "🔥", "😂", "🙌", "❤️", "😭", "💯", "✨", "🎉", "👏"]
-
-
+CODE = ("visual_posts.py", "visual_scenes.py", "visual_words.py", "pictograms.py")
 T = TypeVar("T")
 
 
@@ -146,101 +57,123 @@ class Deck(Generic[T]):
         return self.left.pop()
 
 
-def split_names(seed: int) -> dict[str, list[str]]:
-    """Return the names that training posts use, and those kept for the validation and for the test posts."""
-    names = random.Random(f"{seed}-names").sample(NAMES, len(NAMES))
-    return {"test": names[:40], "validation": names[40:60], "train": names[60:]}
+class Names:
+    """Draws the names of a split: each equally often as each type; one in five occurs in this split only."""
+
+    def __init__(self, rng: random.Random, split: str, seed: int):
+        self.rng, self.split = rng, split
+        self.decks = {
+            (pool, type, open): Deck(rng, names)
+            for pool, names in split_names(seed).items()
+            for type in TYPES
+            for open in (False, True)
+        }
+
+    def draw(self, type: str, open: bool, others: list[str]) -> str:
+        """Draw a name other than those of the post so far."""
+        deck = self.decks[self.split if self.rng.random() < 0.2 else "train", type, open]
+        return next(name for name in iter(deck.draw, None) if name not in others)
 
 
-def handle(rng: random.Random) -> str:
-    """Return the name of an account, one of 144."""
-    return "@" + "".join(rng.choices(SYLLABLES, k=2))
+def write_clause(rng: random.Random, clause: Clause, names: list[str]) -> tuple[list[str], list[str]]:
+    """Draw a sentence, put in the names and what tells their types, and return its words and tags."""
+    sentence = rng.choice(clause.sentences)
+    if not clause.told:
+        types = zip(clause.types, clause.open, strict=True)
+        slots = iter(["{}" if open else rng.choice(CLUES[type]) for type, open in types])
+        sentence = re.sub("{}", lambda _: next(slots), sentence)
+    return fill(sentence, list(zip(names, clause.types, strict=True)))
 
 
-def decorate(rng: random.Random, words: list[str], tags: list[str]) -> tuple[list[str], list[str]]:
-    """Add what surrounds a message: an opening, handles, hashtags, emoji, an address."""
-    if rng.random() < 0.5 and tags[0] == "O":
-        words = [words[0][0].upper() + words[0][1:], *words[1:]]
-    opening = [handle(rng) if word == "@" else word for word in rng.choice(OPENINGS).split()]
-    ending = []
-    for chance, candidates in (
-        (0.3, ["!", "!!!", "...", "😉", "lol", "tbh"]),
-        (0.2, [handle(rng)]),
-        (0.3, HASHTAGS),
-        (0.2, EMOJI),
-        (0.3, ["http://t.co/" + "".join(rng.choices(string.ascii_letters + string.digits, k=2))]),
-    ):
-        if rng.random() < chance:
-            ending.append(rng.choice(candidates))
-    return opening + words + ending, ["O"] * len(opening) + tags + ["O"] * len(ending)
+def write_words(rng: random.Random, scene: Scene, names: Names) -> tuple[list[str], list[str]]:
+    """Put a scene into words and return them and their tags."""
+    words: list[str] = []
+    tags: list[str] = []
+    drawn: list[str] = []
+    for clause in scene.clauses:
+        if words and not clause.tail:
+            joint = rng.choice(JOINTS).split()
+            words, tags = words + joint, tags + ["O"] * len(joint)
+        before = len(drawn)
+        for type, open in zip(clause.types, clause.open, strict=True):
+            drawn.append(names.draw(type, open, drawn))
+        more, more_tags = write_clause(rng, clause, drawn[before:])
+        words, tags = words + more, tags + more_tags
+    return decorate(rng, words, tags)
 
 
-def fill(template: str, *entities: tuple[str, str | None]) -> tuple[list[str], list[str]]:
-    """Fill a template with (name, type) pairs and return its words and tags; a name of type None is not an entity."""
-    words, tags, left = [], [], list(entities)
-    for word in template.split():
-        name, type = left.pop(0) if word == "{}" else (word, None)
-        parts = name.split()
-        words += parts
-        tags += ["O"] * len(parts) if type is None else [f"B-{type}"] + [f"I-{type}"] * (len(parts) - 1)
-    return words, tags
-
-
-def make_posts(split: str, count: int, seed: int = 0) -> Iterator[tuple[str, dict]]:
+def make_posts(
+    split: str, count: int, seed: int = 0, shares: tuple[tuple[str, float], ...] = POSTS
+) -> Iterator[tuple[Scene, dict]]:
     """Make the posts of a split.
 
+    Args:
+        split: "train", "validation" or "test".
+        count: The number of posts.
+        seed: The same rows come of the same seed.
+        shares: The kinds of posts and the probability of each.
+
     Yields:
-        What shows the type of the (first) entity, "picture", "text" or "none" for a post without entities, and the row,
-        with tag names and PIL pictures.
+        The scene, and the row, with names of tags and relations and with PIL pictures.
     """
     rng = random.Random(f"{seed}-{split}")
-    names = split_names(seed)
-    decks = {
-        (evidence, pool): Deck(rng, [(name, type) for name in names[pool] for type in TYPES])
-        for evidence in ("picture", "text")
-        for pool in ("train", split)
-    }
-
-    def entity(evidence: str, other_than: str = "") -> tuple[str, str]:
-        """Draw a name and a type, all equally often; one name in five occurs in this split only."""
-        deck = decks[evidence, split if rng.random() < 0.2 else "train"]
-        return next(drawn for drawn in iter(deck.draw, None) if drawn[0] != other_than)
-
-    in_text, without = round(0.33 * count), round(0.07 * count)
-    evidences = ["text"] * in_text + ["none"] * without + ["picture"] * (count - in_text - without)
-    rng.shuffle(evidences)
-    for index, evidence in enumerate(evidences):
-        if evidence == "none":
-            words, tags = fill(rng.choice(CHATTER))
-            if rng.random() < 0.5:
-                words, tags = fill(rng.choice(NEUTRAL), (rng.choice(COMMON), None))
-            shown = rng.choice((None, [], [rng.choice(TYPES)]))
-        else:
-            name, type = entity(evidence)
-            shown = [type] if evidence == "picture" or rng.random() < 0.6 else None
-            if evidence == "picture" and rng.random() < 0.1:
-                other = entity(evidence, other_than=name)[0]
-                words, tags = fill(rng.choice(NEUTRAL_PAIRS), (name, type), (other, type))
-            else:
-                words, tags = fill(rng.choice(NEUTRAL if evidence == "picture" else CONTEXT[type]), (name, type))
-                if rng.random() < 0.12:
-                    second = entity("text", other_than=name)
-                    tail = fill(rng.choice(CONTEXT_TAILS[second[1]]), second)
-                    words, tags = words + tail[0], tags + tail[1]
-        words, tags = decorate(rng, words, tags)
-
-        picture_rng = random.Random(f"{seed}-{split}-{index}")
-        picture = None if shown is None else draw_picture(picture_rng, shown)
+    names = Names(rng, split, seed)
+    scenes, weights = list_scenes(shares)
+    for index, scene in enumerate(rng.choices(scenes, cum_weights=list(itertools.accumulate(weights)), k=count)):
+        words, tags = write_words(rng, scene, names)
+        image, objects, kinds = None, [], []
+        if scene.kinds is not None:
+            picture_rng = random.Random(f"{seed}-{split}-{index}")
+            picture = draw_picture(picture_rng, scene.kinds)
+            image, (objects, kinds) = picture.image, cut_objects(picture_rng, picture)
         yield (
-            evidence,
+            scene,
             {
                 "id": f"{split}-{index:05d}",
                 "tokens": words,
                 "ner_tags": tags,
-                "image": picture and picture.image,
-                "objects": cut_objects(picture_rng, picture) if picture else [],
+                "relations": [
+                    {"head": head, "tail": tail, "label": label}
+                    for head, label, tail in sorted(scene.triples, key=lambda triple: (triple[0], triple[2]))
+                ],
+                "regions": [kinds.index(type) if type in kinds else -1 for type in scene.types],
+                "image": image,
+                "objects": objects,
             },
         )
+
+
+def encode_picture(picture: Image.Image) -> dict[str, bytes | None]:
+    """Return a picture as a JPEG file, as a row stores it; PNG takes six times as long."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=92, subsampling=0)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def encode_pictures(row: dict) -> dict:
+    """Return a row whose pictures are files."""
+    image = row["image"] and encode_picture(row["image"])
+    return {**row, "image": image, "objects": [encode_picture(crop) for crop in row["objects"]]}
+
+
+def count_posts(scenes: list[Scene]) -> dict[str, int | dict]:
+    """Count posts, entities and relations, and what tells them."""
+    clauses = [clause for scene in scenes for clause in scene.clauses]
+    types = Counter(type for clause in clauses for type in clause.types)
+    labels = Counter(label for clause in clauses for _, label, _ in clause.triples)
+    opens = sum(sum(clause.open) for clause in clauses)
+    told = sum(len(clause.triples) for clause in clauses if clause.told)
+    numbers = Counter(len(scene.triples) for scene in scenes)
+    return {
+        "posts": len(scenes),
+        "posts_without_picture": sum(scene.kinds is None for scene in scenes),
+        "posts_by_relations": {str(number): numbers[number] for number in range(4)},
+        "entities": {type: types[type] for type in TYPES},
+        "entities_told_by": {"text": types.total() - opens, "picture": opens},
+        "entities_shown": sum(type in (scene.kinds or ()) for scene in scenes for type in scene.types),
+        "relations": {label: labels[label] for label in RELATIONS[1:]},
+        "relations_told_by": {"text": told, "picture": labels.total() - told},
+    }
 
 
 @dataclass
@@ -248,13 +181,13 @@ class VisualPostsConfig(FreshConfig):
     """The number of posts of each split, and the seed."""
 
     seed: int = 0
-    train: int = 3600
-    validation: int = 200
-    test: int = 400
+    train: int = 4500
+    validation: int = 400
+    test: int = 500
 
     def raw_fingerprint(self) -> str:
         """Return a hash of the code that makes the posts."""
-        return "".join(hash_file(Path(__file__).with_name(name)) for name in ("visual_posts.py", "pictograms.py"))
+        return "".join(hash_file(Path(__file__).with_name(name)) for name in CODE)
 
 
 class VisualPosts(datasets.GeneratorBasedBuilder):
@@ -263,77 +196,77 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = VisualPostsConfig
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(description=__doc__, features=MNER_FEATURES)
+        return datasets.DatasetInfo(description=__doc__, features=joint_features(NER_TAGS, RELATIONS))
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         self.counts: dict[str, dict] = {}
+        self.ceilings: dict[str, dict[str, float]] = {}
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"split": split, "count": getattr(self.config, split)})
             for split in ("train", "validation", "test")
         ]
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts: Counter[str] = Counter()
-        entities: Counter[str] = Counter()
-        for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
-            posts[evidence] += 1
-            entities.update(tag[2:] for tag in row["ner_tags"] if tag.startswith("B-"))
-            yield key, row
-        self.counts[split] = {"posts_by_evidence": dict(posts), "entities": dict(entities)}
+        scenes = []
+        for key, (scene, row) in enumerate(make_posts(split, count, self.config.seed)):
+            scenes.append(scene)
+            yield key, encode_pictures(row)
+        self.counts[split] = count_posts(scenes)
+        if split == "test":
+            self.ceilings = find_ceilings(scenes)
 
     def make_report(self, folder: Path) -> dict:
-        """Count the posts by what shows their types, and the entities."""
-        return {"dataset": "visual_posts", "seed": self.config.seed, "splits": self.counts}
+        """Count posts, entities and relations, and score the readers on the test posts."""
+        return {
+            "dataset": "visual_posts",
+            "seed": self.config.seed,
+            "splits": self.counts,
+            "ceilings": self.ceilings,
+        }
 
 
-def contact_sheet(rows: dict[str, list[dict]], columns: int = 12) -> Image.Image:
-    """Return pictures of rows, two lines for each label, with their objects below."""
+def contact_sheet(seed: int, columns: int = 12) -> Image.Image:
+    """Return pictures of test posts with their crops below: a line for each kind of pictogram that they show."""
+    rows: dict[str, list[dict]] = {kind: [] for kind in [*PICTOGRAMS, "nothing"]}
+    for scene, row in make_posts("test", 240, seed):
+        for kind in scene.kinds or ["nothing"]:
+            if row["image"] is not None:
+                rows[kind].append(row)
     margin = 16 + 6 * max(map(len, rows))
     width, height = 2 * SIZE + 8, 2 * SIZE + 56
-    sheet = Image.new("RGB", (margin + columns * width, 2 * len(rows) * height), "white")
-    for block, label in enumerate(rows):
-        ImageDraw.Draw(sheet).text((4, 2 * block * height + SIZE), label, fill="black")
-        for i, row in enumerate(rows[label][: 2 * columns]):
-            x, y = margin + i % columns * width, (2 * block + i // columns) * height
+    sheet = Image.new("RGB", (margin + columns * width, len(rows) * height), "white")
+    for line, kind in enumerate(rows):
+        ImageDraw.Draw(sheet).text((4, line * height + SIZE), kind, fill="black")
+        for column, row in enumerate(rows[kind][:columns]):
+            x, y = margin + column * width, line * height
             sheet.paste(row["image"].resize((2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST), (x, y))
-            for j, crop in enumerate(row["objects"]):
-                sheet.paste(crop.resize((40, 40)), (x + 43 * j, y + 2 * SIZE + 3))
+            for place, crop in enumerate(row["objects"]):
+                sheet.paste(crop.resize((40, 40)), (x + 43 * place, y + 2 * SIZE + 3))
     return sheet
 
 
-def rows_to_show(seed: int) -> dict[str, list[dict]]:
-    """Return test rows with a picture for each type and for no entity."""
-    rows: dict[str, list[dict]] = {type: [] for type in [*TYPES, "none"]}
-    for _, row in make_posts("test", 192, seed):
-        if row["image"] is not None:
-            rows[next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")].append(row)
-    return rows
-
-
-def run(
-    builder_class: type[datasets.GeneratorBasedBuilder],
-    rows_to_show: Callable[[int], dict[str, list[dict]]],
-    description: str,
-    output_dir: str,
-) -> None:
+def run(builder_class: type[VisualPosts], description: str, output_dir: str) -> None:
     """Make a data set and its contact sheet as the command line says, and print its report."""
+    config = builder_class.BUILDER_CONFIG_CLASS
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=Path(output_dir))
     parser.add_argument("--contact_sheet", type=Path, help="sample of the pictures (default: OUTPUT_DIR.png)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=3600, help="number of training posts")
-    parser.add_argument("--validation", type=int, default=200, help="number of validation posts")
-    parser.add_argument("--test", type=int, default=400, help="number of test posts")
+    parser.add_argument("--seed", type=int, default=config.seed)
+    parser.add_argument("--train", type=int, default=config.train, help="number of training posts")
+    parser.add_argument("--validation", type=int, default=config.validation, help="number of validation posts")
+    parser.add_argument("--test", type=int, default=config.test, help="number of test posts")
     args = parser.parse_args()
 
     counts = {"train": args.train, "validation": args.validation, "test": args.test}
     builder = write_parquet(builder_class, args.output_dir, seed=args.seed, **counts)
     sheet = args.contact_sheet or args.output_dir.with_name(args.output_dir.name + ".png")
-    contact_sheet(rows_to_show(args.seed)).save(sheet)
+    contact_sheet(args.seed).save(sheet)
     for split, counts in builder.report["splits"].items():
         print(f"{split}: {counts}")
+    for sees, scores in builder.report.get("ceilings", {}).items():
+        print(f"ceiling, {sees}: " + ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items()))
     print(f"wrote {args.output_dir} and {sheet}")
 
 
 def main() -> None:
-    run(VisualPosts, rows_to_show, __doc__, "data/visual_posts")
+    run(VisualPosts, __doc__, "data/visual_posts")

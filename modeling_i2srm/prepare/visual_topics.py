@@ -1,4 +1,4 @@
-"""Visual topics: what kind of thing is a post about? The visual posts, with one label per post instead of tags.
+"""Visual topics: what kind of thing is a post about? Posts of the visual posts with one name, and one label per post.
 
     python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 
@@ -15,22 +15,24 @@ import datasets
 from datasets import ClassLabel, Features, Value
 
 from ..support.digests import hash_file
-from .visual_posts import MNER_FEATURES, TYPES, VisualPosts, VisualPostsConfig, make_posts, rows_to_show, run
+from .builder import PICTURES
+from .visual_posts import VisualPosts, VisualPostsConfig, encode_pictures, make_posts, run
+from .visual_scenes import TYPES
 
 LABELS = [*TYPES, "none"]
+POSTS = (("no entity", 0.07), ("type in the words", 0.33), ("one name", 0.60))
 FEATURES = Features(
-    {
-        "id": Value("string"),
-        "text": Value("string"),
-        "label": ClassLabel(names=LABELS),
-        **{name: MNER_FEATURES[name] for name in ("image", "objects")},
-    }
+    {"id": Value("string"), "text": Value("string"), "label": ClassLabel(names=LABELS), **PICTURES},
 )
 
 
 @dataclass
 class VisualTopicsConfig(VisualPostsConfig):
     """The number of posts of each split, and the seed."""
+
+    train: int = 3600
+    validation: int = 200
+    test: int = 400
 
     def raw_fingerprint(self) -> str:
         """Return a hash of the code that makes the posts."""
@@ -46,19 +48,18 @@ class VisualTopics(VisualPosts):
         return datasets.DatasetInfo(description=__doc__, features=FEATURES)
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
-        posts: Counter[str] = Counter()
         labels = Counter({label: 0 for label in LABELS})
-        for key, (evidence, row) in enumerate(make_posts(split, count, self.config.seed)):
-            label = next((tag[2:] for tag in row.pop("ner_tags") if tag != "O"), "none")
-            posts[evidence] += 1
+        for key, (_, row) in enumerate(make_posts(split, count, self.config.seed, POSTS)):
+            label = next((tag[2:] for tag in row["ner_tags"] if tag != "O"), "none")
             labels[label] += 1
-            yield key, {**row, "text": " ".join(row.pop("tokens")), "label": label}
-        self.counts[split] = {"posts_by_evidence": dict(posts), "labels": dict(labels)}
+            pictures = {name: value for name, value in encode_pictures(row).items() if name in PICTURES}
+            yield key, {"id": row["id"], "text": " ".join(row["tokens"]), "label": label, **pictures}
+        self.counts[split] = {"posts": count, "labels": dict(labels)}
 
     def make_report(self, folder: Path) -> dict:
-        """Count the posts by what shows their labels, and the labels."""
-        return {**super().make_report(folder), "dataset": "visual_topics"}
+        """Count the labels."""
+        return {"dataset": "visual_topics", "seed": self.config.seed, "splits": self.counts}
 
 
 def main() -> None:
-    run(VisualTopics, rows_to_show, __doc__, "data/visual_topics")
+    run(VisualTopics, __doc__, "data/visual_topics")

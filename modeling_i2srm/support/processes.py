@@ -38,9 +38,10 @@ def without_repeats(batch: dict, rows: int, process: int, keep_shape: bool = Fal
     if kept == size:
         return batch
     batch = dict(batch) if keep_shape else {name: tensor[: max(kept, 1)] for name, tensor in batch.items()}
-    if "labels" in batch:
-        batch["labels"] = batch["labels"].clone()
-        batch["labels"][kept:] = -100
+    for name in ("labels", "relation_labels", "region_labels"):
+        if name in batch:
+            batch[name] = batch[name].clone()
+            batch[name][kept:] = -100
     for name in ("pixel_values", "visual_features"):
         if name in batch:
             mask = batch.get("image_mask")

@@ -78,7 +78,11 @@ class DataArguments:
         },
     )
     balance_relations: bool = field(
-        default=False, metadata={"help": "Weight the relations by their inverse frequency in the training data."}
+        default=False,
+        metadata={
+            "help": "Weight the relations by their inverse frequency in the training data, of a joint model among all "
+            "ordered pairs of entities."
+        },
     )
 
     def __post_init__(self):
@@ -142,7 +146,8 @@ class RunArguments:
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in inspect.get_annotations(I2SRMConfig)]
+    names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types"}  # those of the data
+    config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
     fields: list[tuple] = []
     for f in config_fields:
         kind: Any = str if f.name.endswith("_config") else f.type

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import DatasetDict
@@ -20,14 +20,30 @@ from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
+TAGGERS = {"I2SRMForTokenClassification", "I2SRMForJointExtraction"}  # they share classifier and CRF
+
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set as it was loaded: splits, names of labels, and what its report says about every result."""
+    """A data set as it was loaded.
+
+    Args:
+        splits: with the labels that the task learns.
+        names: of the labels.
+        report: what its report says about every result.
+        fields: of the model's configuration, as of `Task.config_fields`.
+    """
 
     splits: DatasetDict
     names: list[str]
     report: dict
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label_sets(self) -> tuple[list[str], ...]:
+        """The names of the labels and, of a joint task, of the relations."""
+        relations = self.fields.get("relation_labels")
+        return (self.names,) if relations is None else (self.names, relations)
 
 
 def build_model(
@@ -41,9 +57,10 @@ def build_model(
     Raises:
         ValueError: arguments that do not go together, or labels other than those of the checkpoint.
     """
-    overrides = config_overrides(arguments.config)
+    overrides = config_overrides(arguments.config) | data.fields
     if arguments.data.balance_relations and "train" in data.splits:
-        overrides["class_weights"] = balanced_weights(data.splits["train"]["relation"], len(data.names))
+        labels = task.relation_ids(data.splits["train"])
+        overrides["class_weights"] = balanced_weights(labels, len(data.label_sets[-1]))
     if arguments.model.model_name_or_path:
         model, processor = model_of_checkpoint(task, arguments.model.model_name_or_path, data.names, overrides)
     elif arguments.model.from_scratch:
@@ -82,13 +99,29 @@ def model_of_checkpoint(
     """The model of a checkpoint; of one with another head only `I2SRMModel` is taken."""
     if fixed := {"text_config", "vision_config"} & overrides.keys():
         raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
+    saved = I2SRMConfig.from_pretrained(path)
+    heads, wanted = {*(saved.architectures or [])}, task.model_class.__name__
+    if heads & (TAGGERS if wanted in TAGGERS else {wanted}):
+        if known_names(task, saved.label_names) != names:
+            raise ValueError(f"{path} has the labels {saved.label_names}, the data set {names}")
+    else:
+        overrides = overrides | label_maps(names)
+    if wanted not in heads:
+        overrides = {"class_weights": None, **overrides}  # those of other labels
+    elif saved.relation_labels is not None:
+        if saved.relation_labels != overrides["relation_labels"]:
+            raise ValueError(
+                f"{path} has the relations {saved.relation_labels}, the data set {overrides['relation_labels']}"
+            )
+        overrides = overrides | {"relation_types": joined_types(saved.relation_types, overrides.get("relation_types"))}
     config = I2SRMConfig.from_pretrained(path, **overrides)
-    if task.model_class.__name__ not in (config.architectures or []):
-        config = I2SRMConfig.from_pretrained(path, **overrides, **label_maps(names))
-    elif known_names(task, list(config.id2label.values())) != names:
-        raise ValueError(f"{path} has the labels {list(config.id2label.values())}, the data set {names}")
     model = task.model_class.from_pretrained(path, config=config)
     return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects(overrides)))
+
+
+def joined_types(saved: list[list[str]] | None, new: list[list[str]] | None) -> list[list[str]] | None:
+    """The relation_types of a checkpoint and those of the data it is trained on; `None` allows all."""
+    return None if saved is None else saved + [triple for triple in new or [] if triple not in saved]
 
 
 def model_of_encoders(

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..support.figure_style import new_figure, styled
 
-LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss")
+LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss", "relation_loss", "region_loss")
 
 
 def draw_training_curves(log_history: list[dict], path: str | Path) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -160,7 +160,7 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     model, processor = build_model(task, arguments, data, checkpoint)
     splits = encode_data(task, arguments, data, processor)
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
-    trainer = make_trainer(task, arguments, data.names, splits, model, processor, cache)
+    trainer = make_trainer(task, arguments, data.label_sets, splits, model, processor, cache)
     skipped = fit(trainer, arguments.output_dir, checkpoint) if training.do_train else 0
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
     result.skipped_steps = skipped
@@ -178,11 +178,11 @@ def prepare_data(task: Task, arguments: Arguments) -> RawData:
     if training.should_save:
         check_writable(arguments.output_dir, "--output_dir")
     set_seed(training.seed)
-    if arguments.data.balance_relations and "relation" not in task.text_columns:
-        raise ValueError("--balance_relations is for examples/run_mre.py: leave it out")
+    if arguments.data.balance_relations and not {"relation", "relations"} & {*task.text_columns}:
+        raise ValueError("--balance_relations is for examples/run_joint.py and run_mre.py: leave it out")
     if arguments.data.none_label is not None and "relation" not in task.text_columns:
         raise ValueError("--none_label is for examples/run_mre.py: leave it out")
-    splits = load_splits(path, task.text_columns, task.plain_text, arguments.data.word_splitting)
+    splits = load_splits(path, task.text_columns, task.plain_text, arguments.data.word_splitting, task.other_columns)
     splits = task.convert_labels(splits, path)
     check_picture_paths(path, splits, arguments.data.image_dir)
     names = task.label_names(next(iter(splits.values())).features, path, arguments.data.none_label)
@@ -196,7 +196,10 @@ def prepare_data(task: Task, arguments: Arguments) -> RawData:
     report = read_data_report(path)
     for warning in report.get("warnings", []):
         logger.warning(f"{path}: {warning}")
-    return RawData(splits, names, report)
+    fields = task.config_fields(splits)
+    if not training.do_train:
+        fields.pop("relation_types", None)  # a checkpoint has its own
+    return RawData(splits, names, report, fields)
 
 
 def check_pictures(where: str, split: Dataset, use_images: bool) -> None:
@@ -269,7 +272,7 @@ class RunTrainer(I2SRMTrainer):
 def make_trainer(
     task: Task,
     arguments: Arguments,
-    names: list[str],
+    label_sets: tuple[list[str], ...],
     data: EncodedData,
     model: I2SRMPreTrainedModel,
     processor: I2SRMProcessor,
@@ -285,7 +288,7 @@ def make_trainer(
         train_dataset=data.splits.get("train"),
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,
-        compute_metrics=task.compute_metrics(names),
+        compute_metrics=task.compute_metrics(*label_sets),
         callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
     )
     if trainer.is_world_process_zero():
@@ -411,9 +414,11 @@ def write_predictions(trainer: I2SRMTrainer, records: list[dict], path: Path) ->
 def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOutput:
     """The predictions for a split of `longest_first`, put back into the order the rows had before."""
     back = np.argsort(order)
-    values = output.predictions
-    ordered: Any = tuple(value[back] for value in values) if isinstance(values, tuple) else values[back]
-    return output._replace(predictions=ordered, label_ids=np.asarray(output.label_ids)[back])
+
+    def ordered(values: Any) -> Any:
+        return tuple(value[back] for value in values) if isinstance(values, tuple) else np.asarray(values)[back]
+
+    return output._replace(predictions=ordered(output.predictions), label_ids=ordered(output.label_ids))
 
 
 def without_prefix(metrics: dict, prefix: str) -> dict:
@@ -468,13 +473,19 @@ def text_only_twin(arguments: Arguments) -> Arguments:
     return arguments._replace(model=replace(arguments.model, use_images=False), training=training)
 
 
-def run_script(task: Task, argv: list[str] | None = None) -> None:
-    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`)."""
+def run_script(task: Task, argv: list[str] | None = None, finish: Callable[[Arguments], None] | None = None) -> None:
+    """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`).
+
+    Args:
+        finish: called on the main process after a run with predictions.
+    """
 
     def run() -> None:
         arguments = parse_arguments(argv)
         faults.stop_on_sigterm()
         run_task(task, arguments)
+        if finish is not None and arguments.training.do_predict and arguments.training.should_save:
+            finish(arguments)
         end_processes()
 
     faults.run_script(run, f"run_{task.name}.py")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOSS_PARTS = ("task_loss", "mixup_loss", "semantic_loss")
-LOSSES = (*LOSS_PARTS, "loss")
+JOINT_LOSS_PARTS = (*LOSS_PARTS, "relation_loss", "region_loss")
 ROW_IDS = "row_ids"  # of a batch, on its way to the trainer; the model never sees them
 ROWS_SHOWN = 32
 
@@ -62,10 +62,11 @@ class GuardedSteps(Trainer):
     args: "I2SRMTrainingArguments"
     model: torch.nn.Module
     interruption: Interruption | None = None
+    loss_parts: tuple[str, ...] = LOSS_PARTS
 
     def start_guard(self) -> None:
         # Sums of the loss parts since the last log, and the number of optimizer steps they come from.
-        self._part_sums = torch.zeros(len(LOSS_PARTS) + 1, device=self.args.device)
+        self._part_sums = torch.zeros(len(self.loss_parts) + 1, device=self.args.device)
         self._loss_sum = torch.zeros((), device=self.args.device)  # of the step
         self._gradient_norm: Any = None
         self._rows: list[str] = []
@@ -96,7 +97,7 @@ class GuardedSteps(Trainer):
         """Add up the loss and its parts, of one of the batches that make a step."""
         batches = self.current_gradient_accumulation_steps
         self._loss_sum += loss.detach().float().mean()
-        for i, name in enumerate(LOSS_PARTS):
+        for i, name in enumerate(self.loss_parts):
             if (part := outputs.get(name)) is not None:
                 self._part_sums[i] += part.detach().float().mean() / batches
         self._part_sums[-1] += 1 / batches
@@ -119,7 +120,11 @@ class GuardedSteps(Trainer):
         *losses, norm, stop = values.tolist()
         if stop:
             self.stop_signal = signum or signal.SIGTERM
-        bad = [f"{name} {value}" for name, value in zip(LOSSES, losses, strict=True) if not math.isfinite(value)]
+        bad = [
+            f"{name} {value}"
+            for name, value in zip((*self.loss_parts, "loss"), losses, strict=True)
+            if not math.isfinite(value)
+        ]
         if bad:
             self._not_finite(bad, has_bad_rows=not all(map(math.isfinite, local.tolist())))
         elif not math.isfinite(norm):
@@ -187,4 +192,4 @@ class StepGuard(TrainerCallback):
             raise Interrupted(self.trainer.stop_signal)
 
 
-__all__ = ["GuardedSteps", "LOSS_PARTS", "WithRowIds"]
+__all__ = ["GuardedSteps", "JOINT_LOSS_PARTS", "LOSS_PARTS", "WithRowIds"]

@@ -4,20 +4,24 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from transformers.trainer_utils import PredictionOutput
 
 from ..checks import IGNORE, NO_RELATION, no_relation_labels
+from ..crf import find_entities
+from ..data.graphs import convert_graph_columns, pair_labels, pair_splits, relation_names, triples_of
 from ..data.tag_schemes import convert_tag_column
 from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
-from ..pipeline_i2srm import find_entities
+from ..modeling_joint import I2SRMForJointExtraction
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..words import join_words
 from .figures import draw_confusion
+from .graph_metrics import joint_compute_metrics
+from .graph_predictions import read_predictions
 from .metrics import classification_compute_metrics, mner_compute_metrics, mre_compute_metrics, tag_sequences
 
 logger = logging.getLogger(__name__)
@@ -30,16 +34,18 @@ class Task(ABC):
         name: e.g. "mner"; used in file names and the model card.
         model_class: the model with its head.
         text_columns: the columns that `encode` reads; also the columns that a data set must have.
+        other_columns: columns that will do instead; `convert_labels` makes the others of them.
         main_metrics: metrics shown first in the table and in the model card.
         type_metrics: metrics that are there for each label too, as NAME_LABEL.
         entity_markers: whether the tokenizer needs them.
         plain_text: whether a column "text" will do for "tokens".
-        compute_metrics: label names -> the trainer's compute_metrics.
+        compute_metrics: label names, and of a joint task relation names -> the trainer's compute_metrics.
     """
 
     name: ClassVar[str]
     model_class: ClassVar[type[I2SRMPreTrainedModel]]
     text_columns: ClassVar[tuple[str, ...]]
+    other_columns: ClassVar[tuple[str, ...]] = ()
     main_metrics: ClassVar[tuple[str, ...]]
     type_metrics: ClassVar[tuple[str, ...]]
     compute_metrics: ClassVar[Callable]
@@ -61,13 +67,29 @@ class Task(ABC):
         """Convert the labels of a data set to those that the model learns, where others have the same meaning."""
         return splits
 
+    def config_fields(self, splits: DatasetDict) -> dict[str, Any]:
+        """Fields of the model's configuration that come from the data, besides the labels."""
+        return {}
+
+    def relation_ids(self, split: Dataset) -> list[int]:
+        """The relation of each pair of entities of a split; raises `ValueError` for a task without relations."""
+        raise ValueError(f"the task {self.name} has no relations")
+
     @abstractmethod
-    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict:
         """A row as the collator takes it.
 
         Args:
             max_length: most sub-tokens.
             pieces: the sub-tokens of the words, where they are known.
+            names: of the tags, which a joint task needs.
         """
 
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
@@ -117,7 +139,14 @@ class EntityTask(Task):
             )
         return list(label.names)
 
-    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict:
         return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length, pieces=pieces)
 
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
@@ -168,16 +197,101 @@ class EntityTask(Task):
         return ", ".join(entities) or None
 
 
+class JointTask(EntityTask):
+    """Entities, the relations between them, and the objects that show them, from one pass."""
+
+    name = "joint"
+    model_class = I2SRMForJointExtraction
+    text_columns = ("tokens", "ner_tags", "relations")
+    main_metrics = ("lenient_f1", "strict_f1", "triple_f1", "region_accuracy")
+    type_metrics = ("strict_f1", "triple_f1")
+    compute_metrics = staticmethod(joint_compute_metrics)
+
+    def convert_labels(self, splits: DatasetDict, dataset: str) -> DatasetDict:
+        """Convert tags to BIO, and check relations and regions, see `convert_graph_columns`."""
+        splits = super().convert_labels(splits, dataset)
+        self.label_names(next(iter(splits.values())).features, dataset)
+        return convert_graph_columns(splits, dataset)
+
+    def config_fields(self, splits: DatasetDict) -> dict[str, Any]:
+        """relation_labels, and of the training split relation_types."""
+        fields: dict[str, Any] = {"relation_labels": relation_names(next(iter(splits.values())).features, "")}
+        if "train" in splits:
+            fields["relation_types"] = [list(triple) for triple in sorted(triples_of(splits["train"]))]
+        return fields
+
+    def relation_ids(self, split: Dataset) -> list[int]:
+        return pair_labels(split)
+
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict:
+        label2id = None if names is None else {name: i for i, name in enumerate(names)}
+        graph = row["ner_tags"], row["relations"], row.get("regions")
+        return processor.encode_graph(row["tokens"], *graph, label2id, max_length=max_length, pieces=pieces)
+
+    def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
+        """A dict per post in the exchange format: id, tokens, and the entities and relations that are predicted, with
+        scores and regions; under gold those that are annotated.
+
+        Words beyond the longest length were not seen, and have no predictions.
+        """
+        labels = relation_names(split.features, "")
+        columns = (split[name] for name in ("tokens", "ner_tags", "relations", "regions"))
+        graphs = read_predictions(output.predictions, names, labels)
+        records = []
+        for post, graph, tokens, tags, relations, regions in zip(row_ids(split), graphs, *columns, strict=True):
+            spans = find_entities([names[tag] for tag in tags])
+            gold = [
+                {"start": start, "end": end, "label": kind} | ({} if regions is None else {"region": regions[i]})
+                for i, (start, end, kind) in enumerate(spans)
+            ]
+            triples = None if relations is None else [{**one, "label": labels[one["label"]]} for one in relations]
+            found = {name: graph[name] for name in ("entities", "relations")}
+            records.append({"id": post, "tokens": tokens, **found, "gold": {"entities": gold, "relations": triples}})
+        return records
+
+    def describe(self, record: dict) -> str | None:
+        """The entities of a post, with the objects that show them, and the triples, in a line of words."""
+        words = [join_words(record["tokens"][one["start"] : one["end"]])[0] for one in record["entities"]]
+        parts = [
+            f"{word} = {one['label']} ({one['score']:.2f}"
+            + (f", object {one['region']})" if one["region"] >= 0 else ")")
+            for word, one in zip(words, record["entities"], strict=True)
+        ]
+        parts += [
+            f"{words[one['head']]} {one['label']} {words[one['tail']]} ({one['score']:.2f})"
+            for one in record["relations"]
+        ]
+        return ", ".join(parts) or None
+
+
 class RelationTask(Task):
     """Multimodal relation extraction: the relation of a given pair of entities."""
 
     name = "mre"
     model_class = I2SRMForRelationClassification
     text_columns = ("tokens", "head", "tail", "relation")
+    other_columns = ("tokens", "ner_tags", "relations")
     main_metrics = ("micro_f1", "micro_precision", "micro_recall", "macro_f1", "accuracy")
     type_metrics = ("f1",)
     compute_metrics = staticmethod(mre_compute_metrics)
     entity_markers = True
+
+    def convert_labels(self, splits: DatasetDict, dataset: str) -> DatasetDict:
+        """Make rows of pairs of entities from whole posts with relations, see `pair_splits`; others stay."""
+        features = next(iter(splits.values())).features
+        if "relation" in features or not {*self.other_columns} <= features.keys():
+            return splits
+        return pair_splits(JOINT.convert_labels(splits, dataset), dataset)
+
+    def relation_ids(self, split: Dataset) -> list[int]:
+        return split["relation"]
 
     def label_names(self, features: Features, dataset: str, none_label: str | None = None) -> list[str]:
         """The relations of a data set, with None for the name of no relation, which is recognised or given.
@@ -205,7 +319,14 @@ class RelationTask(Task):
             logger.warning(f"{dataset}: the relation {none[0]!r} is no relation; the model calls it {NO_RELATION!r}")
         return [NO_RELATION if name == none[0] else name for name in label.names]
 
-    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict:
         labels = row["head"], row["tail"], row["relation"]
         return processor.encode_pair(row["tokens"], *labels, max_length=max_length, pieces=pieces)
 
@@ -247,7 +368,14 @@ class ClassificationTask(Task):
             raise ValueError(f"{dataset}: the labels are {label.names}, expected two or more")
         return list(label.names)
 
-    def encode(self, processor: I2SRMProcessor, row: dict, max_length: int, pieces: list | None = None) -> dict:
+    def encode(
+        self,
+        processor: I2SRMProcessor,
+        row: dict,
+        max_length: int,
+        pieces: list | None = None,
+        names: list[str] | None = None,
+    ) -> dict:
         return processor.encode_post(row["tokens"], row["label"], max_length=max_length, pieces=pieces)
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
@@ -297,7 +425,18 @@ def label_records(
     return records
 
 
-MNER, MRE, CLASSIFICATION = EntityTask(), RelationTask(), ClassificationTask()
-TASKS: dict[str, Task] = {task.name: task for task in (MNER, MRE, CLASSIFICATION)}
+MNER, MRE, JOINT, CLASSIFICATION = EntityTask(), RelationTask(), JointTask(), ClassificationTask()
+TASKS: dict[str, Task] = {task.name: task for task in (MNER, MRE, JOINT, CLASSIFICATION)}
 
-__all__ = ["CLASSIFICATION", "MNER", "MRE", "TASKS", "ClassificationTask", "EntityTask", "RelationTask", "Task"]
+__all__ = [
+    "CLASSIFICATION",
+    "JOINT",
+    "MNER",
+    "MRE",
+    "TASKS",
+    "ClassificationTask",
+    "EntityTask",
+    "JointTask",
+    "RelationTask",
+    "Task",
+]

@@ -18,19 +18,22 @@ from transformers.utils import logging
 from ..attn_mixup import num_processes
 from ..checks import check_finite
 from ..data.collator import I2SRMDataCollator
-from ..data.columns import LABEL_COLUMNS, columns_of, plain_rows, with_labels
+from ..data.columns import LABEL_COLUMNS, columns_of, plain_rows, with_labels, with_relation_names
 from ..support.faults import leave_signals_to_parent
 from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
+from .graph_predictions import pack_labels, predict_graphs
 from .metrics import TagPredictions
 from .sampling import LengthGroupedSampler, row_lengths
-from .step_guard import LOSS_PARTS, GuardedSteps
+from .step_guard import JOINT_LOSS_PARTS, LOSS_PARTS, GuardedSteps
 from .streams import check_stream, count_rows, is_stream, set_remainder
 
 logger = logging.get_logger(__name__)
 
-PARTS = ("text", "vision", "fusion", "head")
+PARTS = ("text", "vision", "fusion", "pair", "head")
+# The place of the denominator of each part of the loss in what `loss_counts` of a model gives.
+DENOMINATORS = {"task_loss": 0, "mixup_loss": 0, "semantic_loss": 1, "relation_loss": 2, "region_loss": 3}
 HEAD_MODULES = {"classifier", "crf", "pair_classifier", "post_classifier"}
 MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
 
@@ -54,6 +57,10 @@ class I2SRMTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Learning rate of classifier and CRF; default learning_rate (published: 5e-2)."},
+    )
+    pair_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of the pairs and regions of a joint model; default learning_rate."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator needs them."})
     train_sampling_strategy: str = field(
@@ -103,7 +110,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
     The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
     same steps and processes, gives the fusion parts and the classifier + CRF their own learning rates, collates with
     `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, scores), both (N, T) and -100 where there
-    is not a word, aligned with the labels (`TagPredictions`).
+    is not a word, aligned with the labels (`TagPredictions`). Of a joint model they hold the graphs, too
+    (`graph_predictions.predict_graphs`), and the labels are tags, entities and relations (`pack_labels`).
 
     Rows are those of the Parquet data, in a data set of any format, a stream, or a list. Labels may be ids or names of
     `model.config.label2id`. On several processes each of them reads a stream and takes its share of the rows.
@@ -166,7 +174,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         # Other devices have no pinned memory, and torch warns.
         self.args.dataloader_pin_memory &= self.args.device.type not in ("cpu", "mps")
         self._wanted = copy.copy(self.args)
-        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)
+        self.loss_parts = LOSS_PARTS if self._relation2id is None else JOINT_LOSS_PARTS
+        self._step_totals: torch.Tensor | None = None  # loss denominators of the batches of a step
         self._choose_workers()
         self.start_guard()
 
@@ -177,9 +186,11 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         names = [LABEL_COLUMNS[base.__name__] for base in type(head).__mro__ if base.__name__ in LABEL_COLUMNS]
         self._label_column = next(iter(names), None)
         self._label2id = {name: i for i, name in (getattr(head.config, "id2label", None) or {}).items()}
+        relations = head.config.relation_labels if hasattr(head, "decode_graphs") else None  # else of another head
+        self._relation2id = None if relations is None else {name: i for i, name in enumerate(relations)}
         if isinstance(self.data_collator, I2SRMDataCollator) and self.data_collator.label2id is None:
             self.data_collator = copy.copy(self.data_collator)
-            self.data_collator.label2id = self._label2id
+            self.data_collator.label2id, self.data_collator.relation2id = self._label2id, self._relation2id
 
     def _prepare(self, name: str, rows: Any, wanted: bool = True) -> Any:
         """Rows as Python values, with labels that the model knows; raises `ValueError` for others.
@@ -202,6 +213,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             check_encoded(name, rows, self.processing_class)
         if self._label_column is None:
             return rows
+        if self._relation2id is not None:
+            rows = with_relation_names(name, rows, self._relation2id)
         return with_labels(name, rows, self._label_column, self._label2id, wanted)
 
     def _choose_workers(self, rows=None):
@@ -277,6 +290,12 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches:
             batches[-1] = self._without_repeats(batches[-1])
+        if self._relation2id is not None and len(batches) > 1:
+            model = self.accelerator.unwrap_model(self.model).train()
+            counts = torch.stack([model.loss_counts(batch) for batch in batches]).sum(0)
+            self._step_totals = self.accelerator.reduce(counts, reduction="sum")
+        else:
+            self._step_totals = None
         return batches, count
 
     def _without_repeats(self, batch: dict, keep_shape: bool = False) -> dict:
@@ -294,7 +313,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                 f"{self._label_column or 'labels'!r}"
             )
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if model.training and num_processes() > 1:
+        if model.training and (num_processes() > 1 or self._step_totals is not None):
             loss = self._share_of_joint_loss(inputs, outputs)
         if model.training:
             self.count_loss(loss, outputs)
@@ -303,21 +322,28 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _share_of_joint_loss(self, inputs: dict, outputs: dict) -> torch.Tensor:
-        """The loss with its parts weighted so that the average over the processes is the loss of one process."""
-        counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs)
-        totals = self.accelerator.reduce(counts, reduction="sum")
-        task, semantic = loss_shares(counts, totals, self.args.world_size)
-        for name, share in zip(LOSS_PARTS, (task, task, semantic), strict=True):
+        """The loss with its parts weighted so that the average over the processes is the loss of one process.
+
+        The batches of an accumulated step weigh alike, each with its own means, but those of a joint model as if they
+        were one batch: their numbers of pairs and regions differ much.
+        """
+        counts, parts = self.accelerator.unwrap_model(self.model).loss_counts(inputs), self.args.world_size
+        if self._step_totals is None:
+            totals = self.accelerator.reduce(counts, reduction="sum")
+        else:
+            totals, parts = self._step_totals, parts * self.current_gradient_accumulation_steps
+        shares = loss_shares(counts, totals, parts)
+        for name in self.loss_parts:
             if outputs.get(name) is not None:
-                outputs[name] = outputs[name] * share
-        loss = sum(outputs[name] for name in LOSS_PARTS if outputs.get(name) is not None)
+                outputs[name] = outputs[name] * shares[DENOMINATORS[name]]
+        loss = sum(outputs[name] for name in self.loss_parts if outputs.get(name) is not None)
         outputs["loss"] = loss
         return loss
 
     def _count_eval_loss(self, inputs: dict, outputs: dict) -> None:
         """Add up the parts of the loss of an evaluation, each times its denominator."""
         counts = self.accelerator.unwrap_model(self.model).loss_counts(inputs).double().cpu()
-        parts = [outputs.get(name) for name in ("task_loss", "semantic_loss")]
+        parts = [outputs.get(name) for name in self.loss_parts if name != "mixup_loss"]  # in the order of the counts
         means = torch.stack([torch.zeros(()) if mean is None else mean.detach().float().mean().cpu() for mean in parts])
         # A part that is not finite shows, unless its denominator is 0.
         self._eval_sums += torch.stack([torch.where(counts > 0, means * counts, 0.0), counts])
@@ -326,7 +352,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
         """As of `Trainer`; the loss is the mean over all posts (and pictures, for the KL term), however batched."""
-        self._eval_sums = torch.zeros(2, 2, dtype=torch.double)  # (sums and counts, task and semantic loss)
+        # (sums and counts, parts of the loss but Mixup's)
+        self._eval_sums = torch.zeros(2, len(self.loss_parts) - 1, dtype=torch.double)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if output.metrics is not None and f"{metric_key_prefix}_loss" in output.metrics:
             sums, counts = self._eval_sums
@@ -339,7 +366,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         if "loss" in logs:
             # 1/S sum_s 1/N sum_p 1/A sum_a L_k(s, p, a), section 5 of docs/concepts/method.md
             *sums, steps = self.accelerator.reduce(self._part_sums, reduction="mean").tolist()
-            logs.update({name: total / max(steps, 1e-9) for name, total in zip(LOSS_PARTS, sums, strict=True)})
+            logs.update({name: total / max(steps, 1e-9) for name, total in zip(self.loss_parts, sums, strict=True)})
             self._part_sums.zero_()
         super().log(logs, start_time)
 
@@ -371,6 +398,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._without_repeats(inputs, keep_shape=True)  # Trainer drops their predictions, not their losses
+        if self._relation2id is not None:
+            return self._predict_graphs(model, inputs, prediction_loss_only)
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         unwrapped = self.accelerator.unwrap_model(model)
         if not isinstance(logits, torch.Tensor):
@@ -389,6 +418,20 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             tags[i, word_mask[i]] = path
             scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
         return loss, TagPredictions((tags, scores)), labels
+
+    def _predict_graphs(self, model: torch.nn.Module, inputs: dict, prediction_loss_only: bool) -> tuple:
+        """The `prediction_step` of a joint model."""
+        inputs, loss, labels = self._prepare_inputs(inputs), None, None
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if inputs.get("labels") is None:
+                outputs = model(**inputs)
+            else:
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+                loss, labels = loss.detach().mean(), pack_labels(inputs, outputs["entity_spans"])
+        if prediction_loss_only:
+            return loss, None, None
+        check_finite(outputs["logits"], inputs["word_mask"], partial(self._texts, inputs))
+        return loss, predict_graphs(self.accelerator.unwrap_model(model), outputs, inputs), labels
 
     def _texts(self, inputs: dict) -> list[str] | None:
         """The posts of a batch as texts, for messages; `None` without a tokenizer."""
@@ -438,11 +481,14 @@ def free_cores(device: torch.device) -> int:
 
 
 def parameter_part(name: str) -> str:
-    """The part a parameter belongs to: "text" or "vision" encoder, "head" (classifier and CRF), "fusion" (all else)."""
+    """The part a parameter belongs to: "text" or "vision" encoder, "pair" (pairs and regions of a joint model), "head"
+    (classifier and CRF), "fusion" (all else)."""
     modules = set(name.split("."))  # as a set: wrappers (DDP, torch.compile, peft) put names before and in between
     for part in ("text", "vision"):
         if f"{part}_encoder" in modules:
             return part
+    if "joint_head" in modules:
+        return "pair"
     return "head" if modules & HEAD_MODULES else "fusion"
 
 

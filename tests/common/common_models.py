@@ -13,13 +13,15 @@ from transformers_tests.test_modeling_common import ModelTesterMixin, floats_ten
 
 from modeling_i2srm import (
     I2SRMConfig,
+    I2SRMForJointExtraction,
     I2SRMForRelationClassification,
     I2SRMForSequenceClassification,
     I2SRMForTokenClassification,
     I2SRMModel,
 )
 
-HEADS = (I2SRMForTokenClassification, I2SRMForRelationClassification, I2SRMForSequenceClassification)
+TAGGERS = (I2SRMForTokenClassification, I2SRMForJointExtraction)
+HEADS = (*TAGGERS, I2SRMForRelationClassification, I2SRMForSequenceClassification)
 
 
 class I2SRMModelTester:
@@ -55,6 +57,7 @@ class I2SRMModelTester:
             prompt_length=self.prompt_length,
             num_objects=self.num_objects,
             num_labels=self.num_labels,
+            relation_labels=["None", "peer"],
         )
 
     def prepare_config_and_inputs_for_common(self):
@@ -85,10 +88,14 @@ class I2SRMCommonTest(ModelTesterMixin, unittest.TestCase):
             for position, name in enumerate(("head_mask", "tail_mask")):
                 inputs[name] = torch.zeros_like(labels)
                 inputs[name][:, position] = 1
-        if model_class is not I2SRMForTokenClassification:
+        if model_class not in TAGGERS:
             labels = labels[:, 0]
         if return_labels and model_class in HEADS:
             inputs["labels"] = labels.to(torch_device)
+        if return_labels and model_class is I2SRMForJointExtraction:
+            inputs["entity_spans"] = torch.tensor([[[0, 1], [2, 3]]] * len(labels), device=torch_device)
+            inputs["relation_labels"] = torch.ones(len(labels), 2, 2, dtype=torch.long, device=torch_device)
+            inputs["region_labels"] = torch.zeros(len(labels), 2, dtype=torch.long, device=torch_device)
         return inputs
 
     # The mixin leaves a model without a head out of training by looking its name up in transformers' own list.

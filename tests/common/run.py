@@ -53,7 +53,8 @@ def main() -> int:
     if importlib.util.find_spec("parameterized") is None:
         pip("install", "--constraint", str(ROOT / "constraints.txt"), "parameterized")
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "addopts="]
-    command += ["-o", f"pythonpath={ROOT} {CACHE}", str(ROOT / "tests/common/common_models.py"), *sys.argv[1:]]
+    command += ["-o", f"pythonpath={ROOT} {ROOT / 'tests'} {ROOT / 'tests/helpers'} {CACHE}"]
+    command += [str(ROOT / "tests/common/common_models.py"), *sys.argv[1:]]
     return subprocess.call(command, cwd=ROOT)
 
 

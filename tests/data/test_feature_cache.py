@@ -30,7 +30,6 @@ from modeling_i2srm.data import feature_cache as cached_pictures
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-from modeling_i2srm.prepare.visual_relations import VisualRelations
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.support.precision import bf16_is_fast
 from modeling_i2srm.training.arguments import parse_arguments
@@ -469,9 +468,8 @@ def test_where_bfloat16_is_fast(monkeypatch):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("data")
-    for name, builder in (("mner", VisualPosts), ("mre", VisualRelations)):
-        write_parquet(builder, folder / name, train=24, validation=8, test=10)
-    return {"mner": str(folder / "mner"), "mre": str(folder / "mre")}
+    write_parquet(VisualPosts, folder / "posts", train=24, validation=8, test=10)
+    return {"mner": str(folder / "posts"), "mre": str(folder / "posts")}
 
 
 def train(task, data, output_dir, **settings) -> tuple[dict, list, list]:

@@ -29,6 +29,13 @@ VALUES = {
     "use_crf": (True, False),
     "constrained_decoding": (True, False),
     "class_weights": (None, [0.5] * len(TAGS)),
+    "relation_labels": (None, ["None", "peer"]),
+    "relation_types": (None, [["PER", "peer", "PER"]]),
+    "relation_loss_weight": (1.0, 0.5),
+    "region_loss_weight": (1.0, 0.0),
+    "coherent_decoding": (True, False),
+    "entity_type_embeddings": (False, True),
+    "attn_mixup_pairs": (False, True),
     "initializer_range": (0.02, 0.1),
 }
 

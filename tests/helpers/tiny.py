@@ -20,7 +20,13 @@ from transformers import (
     set_seed,
 )
 
-from modeling_i2srm import I2SRMConfig, I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMProcessor
+from modeling_i2srm import (
+    I2SRMConfig,
+    I2SRMForJointExtraction,
+    I2SRMForRelationClassification,
+    I2SRMForTokenClassification,
+    I2SRMProcessor,
+)
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.support.detectors import ObjectCrop
 
@@ -194,6 +200,7 @@ def run_arguments(dataset, output_dir, **settings) -> list[str]:
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
+TRIPLES = [["PER", "visits", "LOC"], ["LOC", "in", "LOC"], ["ORG", "near", "MISC"], ["PER", "met", "PER"]]
 RELATIONS = ["None", "/per/loc/place_of_residence", "/per/org/member_of", "/loc/loc/contain", "/per/per/peer", "met"]
 
 
@@ -201,34 +208,38 @@ def tiny_pipeline(task: str, tokenizer=None, max_length: int = 64, seed: int = 0
     """The pipeline of a model with large random weights: what it finds differs from word to word and with pictures.
 
     Args:
-        task: "entities" or "relations".
+        task: "entities", "relations" or "joint".
         max_length: longest input of the model.
         overrides: fields of the configuration.
     """
-    set_seed(seed)
+    set_seed(seed or {"joint": 3}.get(task, 0))  # of 3 entities, regions and relations are of several labels
     tokenizer = tokenizer or bert_tokenizer()
     tokenizer.model_max_length = max_length
     processor = tiny_processor(tokenizer)
     if task == "relations":
         processor.add_entity_markers()
         overrides = {"id2label": dict(enumerate(RELATIONS)), **overrides}
+    if task == "joint":
+        labels = ["None", *dict.fromkeys(label for _, label, _ in TRIPLES)]
+        overrides = {"relation_labels": labels, "relation_types": TRIPLES, **overrides}
     text = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": max_length}
-    model_class = I2SRMForRelationClassification if task == "relations" else I2SRMForTokenClassification
+    classes = {"entities": I2SRMForTokenClassification, "relations": I2SRMForRelationClassification}
+    model_class = classes.get(task, I2SRMForJointExtraction)
     model = model_class(tiny_config(text=text, **overrides)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "classifier" in name or "crf" in name or "visual_prompt" in name:
+            if "classifier" in name or "crf" in name or "visual_prompt" in name or "joint_head" in name:
                 parameter.normal_(std=0.4)
             elif "text_encoder" in name and parameter.dim() == 2:
                 parameter.normal_(std=0.2)
-        if task == "entities":
+        if task != "relations":
             labels = model.config.id2label.values()
             model.classifier.bias[:] = torch.tensor([name.startswith("I-") - 0.5 * (name == "O") for name in labels])
         else:  # no relation is the best one of most pairs
             pairs = {"head": [(i, i + 1) for i in range(7)], "tail": [(i + 1, i + 3) for i in range(7)]}
             model.pair_classifier.bias -= model(**processor(tokens=[SENTENCES[2].split()] * 7, **pairs)).logits.mean(0)
-    name = {"entities": "multimodal-token-classification", "relations": "multimodal-relation-classification"}[task]
-    return pipeline(name, model=model.to(dtype), processor=processor, device="cpu")
+    tasks = {"entities": "token-classification", "relations": "relation-classification", "joint": "joint-extraction"}
+    return pipeline(f"multimodal-{tasks[task]}", model=model.to(dtype), processor=processor, device="cpu")
 
 
 def assert_same(found, expected, tolerance: float = 1e-5):

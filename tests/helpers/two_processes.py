@@ -7,6 +7,7 @@ AttnMixup. The weights are float64, so that little is rounded but the losses.
 import json
 from pathlib import Path
 
+import graph_rows
 import numpy as np
 import torch
 from datasets import Dataset
@@ -16,6 +17,7 @@ from tiny_rows import rows
 
 from modeling_i2srm import (
     I2SRMDataCollator,
+    I2SRMForJointExtraction,
     I2SRMForRelationClassification,
     I2SRMForTokenClassification,
     I2SRMTrainer,
@@ -38,6 +40,8 @@ CASES = {
     "entities without pictures": ("entities", 14, OFF, {CHECKPOINTING: True}),
     "entities, skipped steps": ("entities", 10, OFF, {"skip_non_finite_steps": 2}),
     "entities, 20 steps": ("entities", 14, GATHER, {"max_steps": 20}),
+    "graphs": ("graphs", 10, {**OFF, "class_weights": [0.5, 1.0, 2.0]}, {}),
+    "graphs, accumulated": ("graphs", 14, OFF, {"gradient_accumulation_steps": 2}),
     "relations": ("relations", 10, {**OFF, "class_weights": [0.5, 1.0, 2.0, 1.0, 1.0, 3.0]}, {}),
     "relations, gathered": ("relations", 14, GATHER, {}),
     "relations, attention alone, gathered": ("relations", 10, {**GATHER, "attn_mixup_interpolation": False}, {}),
@@ -52,6 +56,13 @@ def pairs(count: int) -> Dataset:
         ends = {"head": {"start": 0, "end": 1}, "tail": {"start": len(tokens) - 1, "end": len(tokens)}}
         posts.append({**row, **ends, "relation": i % len(RELATIONS)})
     return Dataset.from_list(posts).remove_columns("ner_tags")
+
+
+TASKS = {
+    "entities": (I2SRMForTokenClassification, rows),
+    "relations": (I2SRMForRelationClassification, pairs),
+    "graphs": (I2SRMForJointExtraction, graph_rows.graph_rows),
+}
 
 
 class SpoiledCollator(I2SRMDataCollator):
@@ -75,15 +86,17 @@ def train(name: str, folder: Path, processes: int) -> tuple[dict, list[dict], np
     if task == "relations":
         processor.add_entity_markers()
         settings["id2label"] = dict(enumerate(RELATIONS))
+    elif task == "graphs":
+        settings |= {"id2label": dict(enumerate(graph_rows.TAGS)), "relation_labels": graph_rows.RELATIONS}
     text["vocab_size"] = len(processor.tokenizer)
-    model_class = I2SRMForRelationClassification if task == "relations" else I2SRMForTokenClassification
-    data = (pairs if task == "relations" else rows)(count)
+    model_class, make_rows = TASKS[task]
+    data = make_rows(count)
     data = data.to_iterable_dataset() if "streamed" in name else data
     arguments = {
         "per_device_train_batch_size": JOINT // processes,
         "per_device_eval_batch_size": 3 if processes > 1 else 4,  # their losses are the same nevertheless
         "num_train_epochs": 2,
-        "learning_rate": 0.1,
+        "learning_rate": 0.1 if task != "graphs" else 0.02,
         "optim": "sgd",  # Adam makes a step of full size of a gradient that is nothing but rounding
         "logging_steps": 1,
         "save_strategy": "no",

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,8 +20,8 @@ from modeling_i2srm.inference.explanation import (
     RelationWithout,
     Without,
 )
-from modeling_i2srm.inference.extraction import Entity, Extraction, FoundObject, Relation
-from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post
+from modeling_i2srm.inference.extraction import Entity, Extraction, FoundObject, Region, Relation
+from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post, draw_posts
 from modeling_i2srm.support.html_page import GREY, INK, PAPER
 
 EVIL = "<script>alert(\"x\")</script> & <img src=x onerror=alert(1)> 'Kobe' in New York City </p></body>"
@@ -297,3 +298,58 @@ def test_bad_input(tmp_path, monkeypatch, found, image, path, message):
     with pytest.raises(ValueError, match=message):
         draw_post(found, image, None, path)
     assert list(tmp_path.iterdir()) == []
+
+
+# Regions, and many posts on a page
+
+
+def pointed(words: dict[str, tuple[str, int | None]], relations=(), name: str | None = None) -> Extraction:
+    """An extraction from TEXT whose entities are shown by crops, or by none."""
+    regions = {word: None if place is None else Region(place, None, 0.75) for word, (_, place) in words.items()}
+    entities = [replace(entity(TEXT, word, kind), region=regions[word]) for word, (kind, _) in words.items()]
+    return Extraction(TEXT, entities, list(relations), id=name, grounded=True)
+
+
+TEXT = "Kobe lands in Paris with Jordan"
+FOUND = pointed({"Kobe": ("PER", 1), "Paris": ("LOC", None)}, [Relation(0, 1, "visits", 0.5)], "a")
+
+
+def figures_of(path) -> list[str]:
+    return re.findall(r"<figure.*?</figure>", path.read_text(encoding="utf-8"))
+
+
+def test_crops_are_marked_with_the_entities_that_they_show(tmp_path):
+    page = page_of(tmp_path, FOUND, NOISE, [CROP, CROP])
+    marks = [re.findall(r"<mark.*?<bdi>(\w+)</bdi>", one) for one in figures_of(tmp_path / "post.html")]
+    assert marks == [[], [], ["Kobe"]] and "crop 2 0.75" in page.text
+    page_of(tmp_path, replace(FOUND, entities=[replace(one, region=None) for one in FOUND.entities]), NOISE, [CROP])
+    assert not any("<mark" in one for one in figures_of(tmp_path / "post.html"))
+
+
+def test_posts_are_drawn_with_gold_beside_and_differences_bold(tmp_path):
+    gold = pointed({"Kobe": ("PER", 0), "Paris": ("LOC", None)}, [Relation(0, 1, "visits", 1.0)])
+    less = pointed({"Jordan": ("LOC", None), "Kobe": ("PER", 1), "Paris": ("LOC", None)}, [Relation(1, 0, "met", 1.0)])
+    posts = [{"image": NOISE, "objects": [CROP, CROP]}, {"image": None, "objects": None, "tokens": ["x"]}]
+    draw_posts(posts, [FOUND, replace(FOUND, id="b")], [gold, less], tmp_path / "posts.html", "Two <posts>")
+    text = (tmp_path / "posts.html").read_text(encoding="utf-8")
+    page = Reader(text)
+    assert "Two <posts>" in page.texts and page.text.count("Post a") == page.text.count("Post b") == 1
+    assert len(figures_of(tmp_path / "posts.html")) == 3 and page.post == TEXT * 4
+    bold = []
+    for items in re.findall(r"<ul>(.*?)</ul>", text):
+        lines = re.findall(r"<li>(.*?)</li>", items)
+        bold.append([re.sub("<.*?>", "", line) for line in lines if line.startswith("<strong>")])
+    assert bold == [
+        ["KobePER 0.50 crop 2"],  # the gold region is another one
+        ["KobePER 0.50 crop 1"],
+        ["KobePER 0.50 visits 0.50 → ParisLOC 0.50"],
+        ["JordanLOC 0.50 no object", "KobePER 0.50 met 1.00 → JordanLOC 0.50"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gold", "path", "message"), [([], "a.html", "1 posts, 1 answers and 0"), ([FOUND], "a", "html")]
+)
+def test_bad_input_of_many_posts(tmp_path, gold, path, message):
+    with pytest.raises(ValueError, match=f"{message}.* e.g. "):
+        draw_posts([{}], [FOUND], gold, tmp_path / path)

@@ -160,7 +160,7 @@ def test_a_session_can_be_pickled(ner):
 def test_script_says_how_far_the_file_is_from_torch(exported, ner):
     path, printed = exported
     assert printed.startswith(f"{path}: agrees with torch on present and absent pictures, largest difference")
-    difference = float(printed.split("logits ")[1].split()[0])
+    difference = float(printed.split("scores ")[1].split()[0])
     assert 0 < difference < TOLERANCE
     assert ner.labels == TAGS and ner.max_pictures == 4
     assert ner.shapes["pixel_values"] == ["batch", "pictures", 3, SIDE, SIDE]
@@ -359,12 +359,12 @@ def test_export_refuses_other_models_and_precisions(tagger, tmp_path):
 
 def test_checkpoints_without_a_head_are_refused(tmp_path, capsys):
     I2SRMModel(tiny_config()).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"architectures=\['I2SRMModel'\], but only I2SRMForTokenClassification and"):
+    with pytest.raises(ValueError, match=r"architectures=\['I2SRMModel'\], but only I2SRMForJointExtraction, "):
         load_model(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         script.main(["--model", str(tmp_path), "--output", str(tmp_path / "x.onnx")])
     assert stopped.value.code == 2
-    assert "python examples/export_onnx.py --model runs/quickstart --output ner.onnx" in capsys.readouterr().err
+    assert "python examples/export_onnx.py --model runs/quickstart --output joint.onnx" in capsys.readouterr().err
 
 
 def test_the_head_is_the_one_the_checkpoint_names(classifier, tmp_path):

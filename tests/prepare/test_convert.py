@@ -3,10 +3,13 @@
 import json
 from collections import Counter
 
+import datasets
 import pytest
-from raw_files import write
+from raw_files import picture, write
 
+from modeling_i2srm.pipeline_i2srm import find_entities
 from modeling_i2srm.prepare.annotation_tools import to_exchange, to_task
+from modeling_i2srm.prepare.builder import SPAN
 from modeling_i2srm.prepare.conll_columns import read_conll_columns
 from modeling_i2srm.prepare.convert import convert, main
 from modeling_i2srm.prepare.exchange import read_labels
@@ -105,12 +108,35 @@ def test_files_are_converted_there_and_back(tmp_path, capsys):
         main(["--input", str(write(tmp_path / "train.jsonl", '{"text": "x"}')), "--to", "conll", "--output", str(back)])
 
 
-def test_a_data_set_is_written_as_posts(tmp_path):
-    write(tmp_path / "raw/train.jsonl", "".join(json.dumps(post) + "\n" for post in POSTS.values()))
+def store_heads_and_tails_in_words(folder):
+    """Rewrite the relations of a data set as version 0.1 stored them."""
+    info = datasets.DatasetInfo.from_directory(str(folder))
+    label = info.features["relations"].feature["label"]
+    info.features["relations"] = datasets.List({"head": SPAN, "tail": SPAN, "label": label})
+    [path] = folder.glob("data/train-*")
+    rows = datasets.Dataset.from_parquet(str(path), cache_dir=str(folder.parent / "cache")).to_list()
+    names = info.features["ner_tags"].feature.names
+    for row in rows:
+        spans = find_entities([names[tag] for tag in row["ner_tags"]])
+        words = [{"start": start, "end": end} for start, end, _ in spans]
+        for relation in row["relations"]:
+            relation |= {end: words[relation[end]] for end in ("head", "tail")}
+    datasets.Dataset.from_list(rows, features=info.features).to_parquet(str(path))
+    info.write_to_directory(str(folder))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_data_set_is_written_as_posts(tmp_path, earlier):
+    posts = [*POSTS.values(), {**POSTS["text"], "objects": ["a.png"]}]
+    posts[-1]["entities"] = [one | {"region": -n} for n, one in enumerate(posts[-1]["entities"])]
+    write(tmp_path / "raw/a.png", picture("PNG"))
+    write(tmp_path / "raw/train.jsonl", "".join(json.dumps(post) + "\n" for post in posts))
     build(["--data_dir", str(tmp_path / "raw"), "--output_dir", str(tmp_path / "data")])
+    if earlier:
+        store_heads_and_tails_in_words(tmp_path / "data")
     main(["--input", str(tmp_path / "data"), "--to", "exchange", "--output", str(tmp_path / "out.jsonl")])
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    for row, post in zip(rows, POSTS.values(), strict=True):
+    for row, post in zip(rows, posts, strict=True):
         assert read_labels(row, Counter()) == read_labels(post, Counter())
     with pytest.raises(SystemExit, match="no data/test-"):
         main(

@@ -30,7 +30,18 @@ from raw_files import (
 )
 
 from modeling_i2srm.prepare.builder import mre_features
-from modeling_i2srm.prepare.mnre import EDITION, LEAK, RELATIONS, Mnre, count_irregularities, main, read_rows
+from modeling_i2srm.prepare.mnre import (
+    EDITION,
+    LEAK,
+    LOST,
+    RELATIONS,
+    TYPED,
+    Mnre,
+    MnrePosts,
+    count_irregularities,
+    main,
+    read_rows,
+)
 
 FEATURES = mre_features(RELATIONS)
 
@@ -40,8 +51,8 @@ def run(raw: Path, output: Path, *arguments: str) -> dict:
     return read_report(output)
 
 
-def read_raw(raw: Path, cache: Path, **config):
-    return Mnre(data_dir=str(raw), cache_dir=str(cache), **config).read_raw()
+def read_raw(raw: Path, cache: Path, builder_class: type[Mnre] = Mnre, **config):
+    return builder_class(data_dir=str(raw), cache_dir=str(cache), **config).read_raw()
 
 
 def test_rows_keep_tokens_spans_relations_and_pictures(tmp_path):
@@ -344,6 +355,69 @@ def test_what_is_written_is_read(tmp_path_factory, rows, end, gap):
     text = "".join(f"{row}{end}{end * gap}" for row in rows)
     found = read_rows(write(tmp_path_factory.getbasetemp() / "rows.txt", text))
     assert found == (list(enumerate(rows)), [])
+
+
+KOBE = "Kobe Bryant of the LA Lakers wins"
+
+
+def test_rows_of_a_post_become_one_with_all_entities_and_relations(tmp_path, monkeypatch):
+    raw = write_hvpnet_mnre(tmp_path / "raw")
+    rows = [
+        mnre_row(KOBE, (4, 6), (0, 2), "None", "a.jpg"),
+        mnre_row("it's time", (0, 1), (1, 2), "None", "a.jpg"),  # other words
+        mnre_row(KOBE, (0, 2), (4, 6), "/per/org/member_of", "a.jpg"),
+        mnre_row(KOBE, (4, 6), (4, 5), "/org/org/subsidiary", "a.jpg"),
+        mnre_row(KOBE, (4, 5), (0, 2), "None", "a.jpg"),
+        mnre_row(KOBE, (0, 2), (4, 6), "/per/per/peer", "a.jpg"),  # another label
+        mnre_row(KOBE, (0, 2), (0, 2), "/per/per/alternate_names", "a.jpg"),
+        mnre_row(KOBE, (6, 7), (2, 3), "/per/loc/place_of_birth", "b.jpg"),  # another picture
+    ]
+    write(raw / "RE_data/txt/ours_train.txt", "".join(f"{row}\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+    main(["--data_dir", str(raw), "--posts"])
+    posts = load(tmp_path / "data/mnre_posts", tmp_path / "cache")
+    report = read_report(tmp_path / "data/mnre_posts")
+    tags = ["O", "B-ENTITY", "I-ENTITY"]
+    assert list(posts.features) == ["id", "tokens", "ner_tags", "relations", "image", "objects"]
+    assert posts.features["ner_tags"].feature.names == tags
+    assert posts.features["relations"].feature["label"].names == RELATIONS
+    assert posts["id"][:] == ["train-00000", "train-00001", "train-00002"]
+    assert posts["tokens"][:] == [KOBE.split(), ["it's", "time"], KOBE.split()]
+    assert posts["ner_tags"][:] == [[1, 2, 0, 0, 1, 2, 0], [1, 1], [0, 0, 1, 0, 0, 0, 1]]
+    found = [[(one["head"], one["tail"], RELATIONS[one["label"]]) for one in row] for row in posts["relations"]]
+    kept = [(1, 0, "None"), (0, 1, "/per/org/member_of")]
+    assert found == [kept, [(0, 1, "None")], [(1, 0, "/per/loc/place_of_birth")]]
+    counts = report["splits"]["train"]["irregularities"]
+    assert {name: number for name, number in counts.items() if "left out" in name or name == TYPED} == {
+        "entities that overlap a longer one, left out": 1,
+        LOST: 1,
+        "relations of a pair that has another one already, left out": 1,
+        "pairs of an entity with itself, left out": 1,
+        TYPED: 5,
+    }
+    assert report["overlapping_entities"][0] == {
+        "id": "train-00000",
+        "tokens": KOBE.split(),
+        "entities": [[4, 5]],
+        "relations": [[4, 6, 4, 5, "/org/org/subsidiary"]],
+    }
+    with pytest.raises(SystemExit, match="--posts with --objects released: these crops belong to pairs"):
+        main(["--data_dir", str(raw), "--posts", "--objects", "released"])
+
+
+POSTS = {"train": (7356, 16919, 7566, 4503), "validation": (931, 2174, 1039, 624), "test": (914, 2143, 1026, 640)}
+OVERLAPS = {"train": (59, 43), "validation": (3, 2), "test": (5, 4)}  # entities and relations that are left out
+
+
+def test_real_posts(shared_data, tmp_path):
+    raw = read_raw(shared_data, tmp_path, MnrePosts)
+    for split, posts in raw.splits.items():
+        counts = raw.irregularities[split]
+        overlaps = counts["entities that overlap a longer one, left out"], counts[LOST]
+        entities = sum(tag == "B-ENTITY" for post in posts for tag in post.columns["ner_tags"])
+        relations = sum(one["label"] != "None" for post in posts for one in post.columns["relations"])
+        assert overlaps == OVERLAPS[split]
+        assert (len(posts), entities + overlaps[0], counts[TYPED], relations + overlaps[1]) == POSTS[split]
 
 
 REAL = {

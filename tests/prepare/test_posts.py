@@ -497,7 +497,7 @@ def test_entities_and_relations_become_rows_with_tags_or_pairs(tmp_path):
     report, rows = run_file(tmp_path / "a", "train.jsonl", lines_of(posts))
     assert [row["ner_tags"] for row in rows] == [KOBE["ner_tags"], ["B-PER", "O", "O", "O"]]
     spans = {"head": {"start": 0, "end": 1}, "tail": {"start": 3, "end": 4}}
-    assert [row["relations"] for row in rows] == [[{**spans, "label": 1}], []]
+    assert [row["relations"] for row in rows] == [[{"head": 0, "tail": 1, "label": 1}], []]
     assert [(entry["line"], entry["reason"][:12]) for entry in report["unparsed_lines"]] == [(3, "entity 0 ('P")]
     assert report["splits"]["train"]["relations"] == {"None": 0, "visits": 1}
     report, rows = run_file(tmp_path / "b", "train.jsonl", lines_of(posts), "--task", "mre")
@@ -509,6 +509,24 @@ def test_entities_and_relations_become_rows_with_tags_or_pairs(tmp_path):
     )
     with pytest.raises(SystemExit, match="--task mre needs relations, but no row has one"):
         run_file(tmp_path / "c", "train.jsonl", lines_of([{**posts[0], "relations": []}]), "--task", "mre")
+
+
+def test_regions_are_those_of_the_crops_that_are_there(tmp_path):
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "raw" / name, picture("PNG"))
+    spans = [(0, 4, 2), (14, 19, 0), (5, 10, -1), (11, 13, 1), (20, 22, None)]
+    entities = [{"start": start, "end": end, "label": "X", "region": region} for start, end, region in spans]
+    posts = [
+        {"text": "Kobe lands in Paris ok", "entities": entities, "objects": ["a.png", "gone.png", "b.png"]},
+        {"text": "Kobe", "entities": [{"start": 0, "end": 4, "label": "X"}]},
+    ]
+    report, rows = run_file(tmp_path, "train.jsonl", lines_of(posts))
+    assert [row["regions"] for row in rows] == [[1, -1, None, 0, None], [None]]  # in the order of the words
+    counts = report["splits"]["train"]["irregularities"]
+    assert counts["regions of crops that are absent or cannot be read, stored as not known"] == 1
+    report = run(tmp_path / "raw", tmp_path / "out", "--objects", "none")
+    assert "regions" not in read_stored(tmp_path / "out")[0]
+    assert [note for note in report["warnings"] if note.startswith("regions are left out")]
 
 
 def test_an_array_of_pairs_as_spacy_has_them_is_read(tmp_path):

@@ -20,7 +20,7 @@ def imports(path: Path) -> list[ast.ImportFrom | ast.Import]:
 
 
 def test_the_top_level_is_what_a_checkpoint_carries(tmp_path):
-    for task in ("entities", "relations"):
+    for task in ("entities", "relations", "joint"):
         tiny_pipeline(task).save_pretrained(tmp_path / task)
         assert sorted(path.stem for path in (tmp_path / task).glob("*.py")) == CARRIED
 

@@ -32,7 +32,6 @@ from transformers import AutoConfig, HfArgumentParser, ResNetBackbone, ResNetCon
 
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-from modeling_i2srm.prepare.visual_relations import VisualRelations
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.run import run_task
@@ -228,8 +227,7 @@ def tiny_stage(tmp_path_factory) -> Path:
     """A folder that looks like that of a reader who has run both quickstarts, but for the size of everything."""
     folder = tmp_path_factory.mktemp("reader")
     link_scripts(folder)
-    write_parquet(VisualPosts, folder / "data/visual_posts", train=24, validation=8, test=12)
-    write_parquet(VisualRelations, folder / "data/visual_relations", train=8, validation=8, test=341)
+    write_parquet(VisualPosts, folder / "data/visual_posts", train=24, validation=8, test=120)
     for task, run in (("entities", "quickstart"), ("relations", "quickstart_mre")):
         pipe = tiny_pipeline(task)
         pipe.model.save_pretrained(folder / "runs" / run)
@@ -248,7 +246,7 @@ def tiny_stage(tmp_path_factory) -> Path:
 @pytest.fixture
 def quickstart_stage(tmp_path, monkeypatch) -> Path:
     """The same folder with the real models and data; the test is skipped where they are absent."""
-    for name in ("runs/quickstart", "runs/quickstart_mre", "data/visual_posts", "data/visual_relations"):
+    for name in ("runs/quickstart", "runs/quickstart_mre", "data/visual_posts"):
         if not (QUICKSTARTS / name).is_dir():
             pytest.skip(f"no {QUICKSTARTS / name}: make quickstart quickstart-mre, or set I2SRM_QUICKSTARTS")
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def studies(tmp_path, monkeypatch) -> Path:
-    """A place with the ablation of the visual relations."""
+    """A place with the ablation of the relations of the visual posts."""
     monkeypatch.setattr(report, "OUTPUT", tmp_path)
     runs = tmp_path / "recorded"
     runs.mkdir()
@@ -26,7 +26,7 @@ def studies(tmp_path, monkeypatch) -> Path:
         recorded(runs, "no KL", 0.8, 1),
         recorded(runs, "no crops", 0.1, 1),
     ]
-    write_study(tmp_path / "ablation-visual_relations", "ablation", MRE, records, "accelerate launch me")
+    write_study(tmp_path / "ablation-visual_posts_mre", "ablation", MRE, records, "accelerate launch me")
     return tmp_path
 
 
@@ -37,8 +37,8 @@ def test_a_report_holds_tables_pictures_and_sentences_of_its_studies(studies):
     assert "accelerate launch me" in text and "| full | 80.00 |" in text and "seed 1 alone" in text
     assert "Worse than the full model beyond the sample of test posts: no crops (-70.0)." in text
     assert "tell from chance: no KL." in text and "Better" not in text
-    assert "![ablation on visual_relations](report/ablation-visual_relations.png)" in text
-    assert (studies / "docs" / "report" / "ablation-visual_relations.png").exists()
+    assert "![ablation on visual_posts_mre](report/ablation-visual_posts_mre.png)" in text
+    assert (studies / "docs" / "report" / "ablation-visual_posts_mre.png").exists()
     assert "The real-text part was left out: there are no raw files in `nowhere`." in text
     assert "*The study ablation of visual_posts has not been run.*" in text and "Twitter" not in text
 

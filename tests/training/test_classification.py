@@ -18,7 +18,7 @@ from modeling_i2srm.data.collator import I2SRMDataCollator
 from modeling_i2srm.data.dataset import encode_split, load_splits
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import make_posts
-from modeling_i2srm.prepare.visual_topics import LABELS, VisualTopics
+from modeling_i2srm.prepare.visual_topics import LABELS, POSTS, VisualTopics
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.build import build_model
 from modeling_i2srm.training.metrics import ClassificationMetric
@@ -154,10 +154,10 @@ def test_the_topics_of_the_visual_posts(tmp_path):
     counts = builder.report["splits"]["train"]
     assert builder.report["dataset"] == "visual_topics"
     assert counts["labels"] == {name: train["label"][:].count(i) for i, name in enumerate(LABELS)}
-    for (evidence, post), row in zip(make_posts("train", 60), train, strict=True):
+    for (scene, post), row in zip(make_posts("train", 60, shares=POSTS), train, strict=True):
         kinds = [tag[2:] for tag in post["ner_tags"] if tag != "O"] or ["none"]
         assert (row["text"], LABELS[row["label"]]) == (" ".join(post["tokens"]), kinds[0])
-        assert (row["image"] is None) == (post["image"] is None) and (evidence == "none") == (kinds == ["none"])
+        assert (row["image"] is None) == (post["image"] is None) and (not scene.types) == (kinds == ["none"])
     assert "- `label`: its label" in (tmp_path / "topics/README.md").read_text()
 
 

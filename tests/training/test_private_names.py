@@ -17,6 +17,7 @@ METHODS = {
     "_get_output_dir": ["trial"],
     "_get_train_sampler": ["train_dataset"],
     "_load_best_model": [],
+    "_prepare_inputs": ["inputs"],
     "_push_from_checkpoint": ["checkpoint_folder"],
     "_run_epoch": [
         "model",

@@ -13,7 +13,7 @@ from tiny_rows import rows
 from two_processes import CASES, evaluate_stream, main, train
 
 from modeling_i2srm.support.processes import loss_shares, without_repeats
-from modeling_i2srm.training.trainer import LOSS_PARTS
+from modeling_i2srm.training.step_guard import JOINT_LOSS_PARTS, LOSS_PARTS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,8 @@ def test_two_processes_train_and_predict_as_one(folder, tmp_path, name):
     assert found_loss == pytest.approx(loss, rel=1e-5)
     assert len(found) == len(log)
     for entry, expected in zip(found, log, strict=True):
-        values = [{part: one[part] for part in ("loss", "grad_norm", *LOSS_PARTS)} for one in (entry, expected)]
+        parts = ["loss", "grad_norm", *(JOINT_LOSS_PARTS if name.startswith("graphs") else LOSS_PARTS)]
+        values = [{part: one[part] for part in parts} for one in (entry, expected)]
         assert values[0] == pytest.approx(values[1], rel=1e-5, abs=1e-7, nan_ok=True)
     np.testing.assert_allclose(np.load(folder / f"{name}.npy"), predictions, rtol=1e-5, atol=1e-6)
     if name == "entities, 20 steps":  # as they were when the record was made

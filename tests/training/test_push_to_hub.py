@@ -11,7 +11,6 @@ from tiny import run_arguments
 
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
-from modeling_i2srm.prepare.visual_relations import VisualRelations
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [
         ("run_mner.py", VisualPosts, "multimodal-token-classification", "lenient f1", {}),
         pytest.param(
-            *("run_mre.py", VisualRelations, "multimodal-relation-classification", "micro f1"),
+            *("run_mre.py", VisualPosts, "multimodal-relation-classification", "micro f1"),
             {"head": (0, 4), "tail": (14, 19)},
             marks=pytest.mark.slow,
         ),
