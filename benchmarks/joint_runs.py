@@ -82,7 +82,7 @@ class Job:
 
 
 def run_jobs(jobs: list[Job], output: Path, pool: Executor, workers: int) -> list[dict]:
-    """Run the jobs that have no record yet, some beside each other, in their order as far as their needs allow.
+    """Run the jobs that have no record yet, some beside each other, in their order, unless one waits for what it needs.
 
     Args:
         output: the file of the records, one JSON object a line; each is appended when its run ends.

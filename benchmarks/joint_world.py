@@ -65,7 +65,7 @@ TRIALS = {  # the first is the setting of the file; the same number for each mod
         {**SMALL_BATCHES, "num_train_epochs": 2},
     ],
 }
-ABLATIONS = {  # "negatives" is no setting: which pairs without a relation are in the loss, by default all
+ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
     "types as input": {"entity_type_embeddings": True},
     "negatives: half of them, drawn for each batch": {"negatives": "half"},
     "negatives: only of types that are related": {"negatives": "typed"},

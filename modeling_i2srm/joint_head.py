@@ -98,13 +98,15 @@ class JointHead(nn.Module):
     def __init__(self, hidden_size: int, num_relations: int, feature_size: int, dropout: float, num_types: int = 0):
         super().__init__()
         size = 2 * hidden_size
-        # W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; 1(i < j)] is a sum; each part is applied before the pairs are formed.
+        # W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; c_ij ; 1(i < j)] is a sum: its parts are applied before the pairs.
         self.head = nn.Linear(hidden_size, size)
-        self.tail, self.product, self.between, self.context = (
-            nn.Linear(hidden_size, size, bias=False) for _ in range(4)
+        self.tail, self.product, self.between, self.context, self.crops = (
+            nn.Linear(hidden_size, size, bias=False) for _ in range(5)
         )
         self.order = nn.Parameter(torch.zeros(size))
-        self.head_query, self.tail_query, self.key = (nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(3))
+        self.head_query, self.tail_query, self.key, self.head_crop_query, self.tail_crop_query = (
+            nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(5)
+        )
         self.dropout = nn.Dropout(dropout)
         # Not "classifier": peft finds the parts to train by the end of a name, and the tags have that one.
         self.relation_output = nn.Linear(size, num_relations)
@@ -124,31 +126,61 @@ class JointHead(nn.Module):
         inside = (words[:, None] >= spans[..., :1]) & (words[:, None] < spans[..., 1:])  # (B, E, T)
         return mean_weights(inside & (words >= 0)[:, None], hidden.dtype) @ hidden
 
+    def crop_keys(
+        self, features: torch.Tensor | None, present: torch.Tensor | None, batch: int, crops: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """W_v v_k of the crops and, last, the learned key for "none" (B, M+1, d), and which are present (B, M+1).
+
+        Args:
+            features: (B, 1+M, F), the main picture first; `None` without pictures.
+            present: (B, 1+M).
+            batch, crops: B and M.
+        """
+        none = self.no_region.expand(batch, 1, -1)
+        if features is None or present is None:
+            keys = none.new_zeros(batch, crops, none.shape[-1])
+            there = torch.zeros(batch, crops, dtype=torch.bool, device=none.device)
+        else:
+            keys = self.crop_region(features[:, 1:].to(self.crop_region.weight.dtype))
+            there = present[:, 1:].bool()
+        return torch.cat([keys, none.to(keys.dtype)], dim=1), F.pad(there, (0, 1), value=True)
+
     def pair_vectors(
-        self, hidden: torch.Tensor, words: torch.Tensor, mask: torch.Tensor, spans: torch.Tensor, entities: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        words: torch.Tensor,
+        mask: torch.Tensor,
+        spans: torch.Tensor,
+        entities: torch.Tensor,
+        crops: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """z_ij (B, E, E, 2d) = GELU(W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; 1(i < j)]).
+        """z_ij (B, E, E, 2d) = GELU(W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; c_ij ; 1(i < j)]).
 
         Args:
             mask: (B, T), 1 on the sub-tokens that the context g_ij may attend to.
             entities: e_i (B, E, d).
+            crops: of `crop_keys`, to which the picture's part c_ij attends.
         """
         between, context = self.between(hidden), self.context(hidden)  # (B, T, 2d)
         key = self.key(hidden) / hidden.shape[-1] ** 0.5
         first, second = ((query(entities) @ key.transpose(1, 2)) for query in (self.head_query, self.tail_query))
+        crop, there = crops
+        of_crops, key = self.crops(crop), crop.transpose(1, 2) / hidden.shape[-1] ** 0.5
+        first_crop, second_crop = (query(entities) @ key for query in (self.head_crop_query, self.tail_crop_query))
         tails, count = self.tail(entities), entities.shape[1]
 
         def block(rows: slice) -> torch.Tensor:  # of heads
             # (W_q [e_i ; e_j])^T W_k h_t / sqrt d, a sum of a part of i and one of j
-            scores = first[:, rows, None] + second[:, None]  # (B, I, E, T)
-            weights = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min).softmax(-1)
+            weights = attend(first[:, rows, None] + second[:, None], mask)  # (B, I, E, T)
+            seen = attend(first_crop[:, rows, None] + second_crop[:, None], there)  # (B, I, E, M+1)
             start = torch.maximum(spans[:, rows, None, 0], spans[:, None, :, 0])
             end = torch.minimum(spans[:, rows, None, 1], spans[:, None, :, 1])  # words from the end to the start
             middle = (words[:, None, None] >= end[..., None]) & (words[:, None, None] < start[..., None])
             middle = mean_weights(middle & (words >= 0)[:, None, None], hidden.dtype)
             heads = entities[:, rows, None]
             pairs = self.head(heads) + tails[:, None] + self.product(heads * entities[:, None])
-            pairs = pairs + (middle.flatten(1, 2) @ between + weights.flatten(1, 2) @ context).view(pairs.shape)
+            parts = middle.flatten(1, 2) @ between + weights.flatten(1, 2) @ context + seen.flatten(1, 2) @ of_crops
+            pairs = pairs + parts.view(pairs.shape)
             places = torch.arange(count, device=hidden.device)
             return F.gelu(pairs + (places[rows, None] < places)[..., None] * self.order)  # 1(i < j)
 
@@ -162,25 +194,16 @@ class JointHead(nn.Module):
         """The scores (..., R) of pair vectors (..., 2d)."""
         return self.relation_output(self.dropout(pairs))
 
-    def score_regions(
-        self, entities: torch.Tensor, features: torch.Tensor | None, present: torch.Tensor | None, crops: int
-    ) -> torch.Tensor:
-        """s_ik = (W_a e_i)^T W_v v_k / sqrt d (B, E, M+1), of "none" with a learned key in the place of W_v v_k.
+    def score_regions(self, entities: torch.Tensor, crops: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """s_ik = (W_a e_i)^T W_v v_k / sqrt d (B, E, M+1), of the crops and, last, "none", as of `crop_keys`."""
+        keys, there = crops
+        scores = self.entity_region(entities) @ keys.transpose(1, 2) / entities.shape[-1] ** 0.5
+        return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min)
 
-        Args:
-            features: (B, 1+M, F), the main picture first; `None` without pictures.
-            present: (B, 1+M).
-            crops: M.
-        """
-        queries = self.entity_region(entities) / entities.shape[-1] ** 0.5
-        none = queries @ self.no_region  # (B, E)
-        if features is None or present is None:
-            scores = none.new_full((*none.shape, crops), torch.finfo(none.dtype).min)
-        else:
-            keys = self.crop_region(features[:, 1:].to(self.crop_region.weight.dtype))  # (B, M, d)
-            scores = queries @ keys.transpose(1, 2)
-            scores = scores.masked_fill(~present[:, None, 1:].bool(), torch.finfo(scores.dtype).min)
-        return torch.cat([scores, none[..., None]], dim=-1)
+
+def attend(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The softmax of scores (B, I, E, N) over the places where a mask (B, N) is 1."""
+    return scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min).softmax(-1)
 
 
 def mean_weights(inside: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

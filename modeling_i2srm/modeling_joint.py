@@ -163,9 +163,9 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         typed = entities
         if head.types is not None:
             typed = entities + head.types(self._types_of_spans(joint, spans, labels)).to(entities.dtype)
-        pairs = head.pair_vectors(hidden, words, joint.attention_mask.bool(), spans, typed)
-        regions = head.score_regions(entities, joint.visual_features, joint.image_mask, self.config.num_objects)
-        return pairs, head.score_relations(pairs), regions
+        crops = head.crop_keys(joint.visual_features, joint.image_mask, len(hidden), self.config.num_objects)
+        pairs = head.pair_vectors(hidden, words, joint.attention_mask.bool(), spans, typed, crops)
+        return pairs, head.score_relations(pairs), head.score_regions(entities, crops)
 
     def _types_of_spans(
         self, joint: I2SRMJointOutput, spans: torch.Tensor, labels: torch.Tensor | None

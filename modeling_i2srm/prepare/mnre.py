@@ -197,14 +197,15 @@ class MnrePosts(Mnre):
         raw = super().read_raw()
         self.overlapping = []
         for split, rows in raw.splits.items():
-            groups: dict[tuple, list[RawPost]] = {}
-            for row in rows:
-                groups.setdefault((row.image, *row.columns["tokens"]), []).append(row)
-            raw.splits[split] = [
-                self.join_pairs(f"{split}-{number:05d}", pairs, raw.irregularities[split])
-                for number, pairs in enumerate(groups.values())
-            ]
+            raw.splits[split] = self.join_rows(split, rows, raw.irregularities[split])
         return raw
+
+    def join_rows(self, split: str, rows: list[RawPost], counts: Counter[str]) -> list[RawPost]:
+        """The posts of the rows of a split, those with the same words and picture together."""
+        groups: dict[tuple, list[RawPost]] = {}
+        for row in rows:
+            groups.setdefault((row.image, *row.columns["tokens"]), []).append(row)
+        return [self.join_pairs(f"{split}-{n:05d}", pairs, counts) for n, pairs in enumerate(groups.values())]
 
     def join_pairs(self, id: str, pairs: list[RawPost], counts: Counter[str]) -> RawPost:
         """The post of all pairs with its words and picture; what is left out is counted and listed."""
