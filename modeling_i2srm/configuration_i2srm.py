@@ -162,6 +162,7 @@ class I2SRMConfig(PreTrainedConfig):
         relation_types: [head type, relation, tail type] of each triple that a joint model may give, those of its
             training data; `None` allows all.
         relation_loss_weight, region_loss_weight: weights of these parts of the loss of a joint model.
+        crop_attention: let sub-tokens and pairs of entities attend to the pictures, beside the prompts (joint model).
         coherent_decoding: choose the types of entities and the relations between them together (joint model).
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
         attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
@@ -220,6 +221,7 @@ class I2SRMConfig(PreTrainedConfig):
     relation_types: list[list[str]] | None = None
     relation_loss_weight: float = 1.0
     region_loss_weight: float = 1.0
+    crop_attention: bool = True
     coherent_decoding: bool = True
     entity_type_embeddings: bool = False
     attn_mixup_pairs: bool = False

@@ -48,7 +48,7 @@ def read_relations(
         try:
             if not isinstance(relation, Mapping) or not {"head", "tail", "label"} <= relation.keys():
                 raise ValueError("it is not a dict of head, tail and label")
-            pair = tuple(entity_index(relation[end], end, entities) for end in ("head", "tail"))
+            pair = entity_index(relation["head"], "head", entities), entity_index(relation["tail"], "tail", entities)
             if pair[0] == pair[1]:
                 raise ValueError(f"head and tail are the same entity, {pair[0]}")
             if pair in read:
@@ -71,7 +71,7 @@ def entity_index(value: object, end: str, entities: list[Entity]) -> int:
         known = ", ".join(
             f"{i} = words {start} to {stop - 1} ({kind})" for i, (start, stop, kind) in enumerate(entities)
         )
-        raise ValueError(f"{end} {value!r:.100} is none of the {len(entities)} entities ({known or 'there are none'})")
+        raise ValueError(f"{end} {value!r:.100} names no entity: there are {len(entities)} ({known})")
     return index
 
 

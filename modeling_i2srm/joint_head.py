@@ -92,21 +92,32 @@ class JointHead(nn.Module):
         num_relations: R, no relation included.
         feature_size: of the visual features of a crop (F).
         dropout: before the classifier of the relations.
+        crop_attention: let sub-tokens and pairs attend to the pictures.
         num_types: types of entities whose embedding is added to the entity vectors; 0 = none is.
     """
 
-    def __init__(self, hidden_size: int, num_relations: int, feature_size: int, dropout: float, num_types: int = 0):
+    def __init__(
+        self,
+        hidden_size: int,
+        num_relations: int,
+        feature_size: int,
+        dropout: float,
+        crop_attention: bool = True,
+        num_types: int = 0,
+    ):
         super().__init__()
         size = 2 * hidden_size
-        # W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; 1(i < j)] is a sum; each part is applied before the pairs are formed.
+        # W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; c_ij ; 1(i < j)] is a sum: its parts are applied before the pairs.
         self.head = nn.Linear(hidden_size, size)
         self.tail, self.product, self.between, self.context = (
             nn.Linear(hidden_size, size, bias=False) for _ in range(4)
         )
         self.order = nn.Parameter(torch.zeros(size))
         self.head_query, self.tail_query, self.key = (nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(3))
+        self.crop_attention = CropAttention(hidden_size) if crop_attention else None
         self.dropout = nn.Dropout(dropout)
-        self.relation_classifier = nn.Linear(size, num_relations)
+        # Not "classifier": peft finds the parts to train by the end of a name, and the tags have that one.
+        self.relation_output = nn.Linear(size, num_relations)
         self.entity_region = nn.Linear(hidden_size, hidden_size)
         self.crop_region = FusionLinear(feature_size, hidden_size)
         self.no_region = nn.Parameter(torch.zeros(hidden_size))
@@ -123,14 +134,40 @@ class JointHead(nn.Module):
         inside = (words[:, None] >= spans[..., :1]) & (words[:, None] < spans[..., 1:])  # (B, E, T)
         return mean_weights(inside & (words >= 0)[:, None], hidden.dtype) @ hidden
 
+    def picture_keys(
+        self, features: torch.Tensor | None, present: torch.Tensor | None, batch: int, crops: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """u_k (B, M+2, d), W_v v_k of the pictures and, last, a learned key for "none", and which are present (B, M+2).
+
+        Args:
+            features: (B, 1+M, F), the main picture first; `None` without pictures.
+            present: (B, 1+M).
+            batch, crops: B and M.
+        """
+        none = self.no_region.expand(batch, 1, -1)
+        if features is None or present is None:
+            keys = none.new_zeros(batch, 1 + crops, none.shape[-1])
+            there = torch.zeros(batch, 1 + crops, dtype=torch.bool, device=none.device)
+        else:
+            keys = self.crop_region(features.to(self.crop_region.weight.dtype))
+            there = present.bool()
+        return torch.cat([keys, none.to(keys.dtype)], dim=1), F.pad(there, (0, 1), value=True)
+
     def pair_vectors(
-        self, hidden: torch.Tensor, words: torch.Tensor, mask: torch.Tensor, spans: torch.Tensor, entities: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        words: torch.Tensor,
+        mask: torch.Tensor,
+        spans: torch.Tensor,
+        entities: torch.Tensor,
+        pictures: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """z_ij (B, E, E, 2d) = GELU(W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; 1(i < j)]).
+        """z_ij (B, E, E, 2d) = GELU(W [e_i ; e_j ; e_i * e_j ; b_ij ; g_ij ; c_ij ; 1(i < j)]).
 
         Args:
             mask: (B, T), 1 on the sub-tokens that the context g_ij may attend to.
             entities: e_i (B, E, d).
+            pictures: of `picture_keys`, to which c_ij attends.
         """
         between, context = self.between(hidden), self.context(hidden)  # (B, T, 2d)
         key = self.key(hidden) / hidden.shape[-1] ** 0.5
@@ -139,8 +176,7 @@ class JointHead(nn.Module):
 
         def block(rows: slice) -> torch.Tensor:  # of heads
             # (W_q [e_i ; e_j])^T W_k h_t / sqrt d, a sum of a part of i and one of j
-            scores = first[:, rows, None] + second[:, None]  # (B, I, E, T)
-            weights = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min).softmax(-1)
+            weights = attend(first[:, rows, None] + second[:, None], mask)  # (B, I, E, T)
             start = torch.maximum(spans[:, rows, None, 0], spans[:, None, :, 0])
             end = torch.minimum(spans[:, rows, None, 1], spans[:, None, :, 1])  # words from the end to the start
             middle = (words[:, None, None] >= end[..., None]) & (words[:, None, None] < start[..., None])
@@ -148,6 +184,8 @@ class JointHead(nn.Module):
             heads = entities[:, rows, None]
             pairs = self.head(heads) + tails[:, None] + self.product(heads * entities[:, None])
             pairs = pairs + (middle.flatten(1, 2) @ between + weights.flatten(1, 2) @ context).view(pairs.shape)
+            if self.crop_attention is not None:
+                pairs = pairs + self.crop_attention.of_pairs(entities, rows, *pictures)
             places = torch.arange(count, device=hidden.device)
             return F.gelu(pairs + (places[rows, None] < places)[..., None] * self.order)  # 1(i < j)
 
@@ -159,27 +197,41 @@ class JointHead(nn.Module):
 
     def score_relations(self, pairs: torch.Tensor) -> torch.Tensor:
         """The scores (..., R) of pair vectors (..., 2d)."""
-        return self.relation_classifier(self.dropout(pairs))
+        return self.relation_output(self.dropout(pairs))
 
-    def score_regions(
-        self, entities: torch.Tensor, features: torch.Tensor | None, present: torch.Tensor | None, crops: int
-    ) -> torch.Tensor:
-        """s_ik = (W_a e_i)^T W_v v_k / sqrt d (B, E, M+1), of "none" with a learned key in the place of W_v v_k.
+    def score_regions(self, entities: torch.Tensor, pictures: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """(W_a e_i)^T u_k / sqrt d (B, E, M+1), of the crops and, last, "none"; `pictures` are of `picture_keys`."""
+        keys, there = (values[:, 1:] for values in pictures)
+        scores = self.entity_region(entities) @ keys.transpose(1, 2) / entities.shape[-1] ** 0.5
+        return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min)
 
-        Args:
-            features: (B, 1+M, F), the main picture first; `None` without pictures.
-            present: (B, 1+M).
-            crops: M.
-        """
-        queries = self.entity_region(entities) / entities.shape[-1] ** 0.5
-        none = queries @ self.no_region  # (B, E)
-        if features is None or present is None:
-            scores = none.new_full((*none.shape, crops), torch.finfo(none.dtype).min)
-        else:
-            keys = self.crop_region(features[:, 1:].to(self.crop_region.weight.dtype))  # (B, M, d)
-            scores = queries @ keys.transpose(1, 2)
-            scores = scores.masked_fill(~present[:, None, 1:].bool(), torch.finfo(scores.dtype).min)
-        return torch.cat([scores, none[..., None]], dim=-1)
+
+class CropAttention(nn.Module):
+    """Attention of the sub-tokens, and of the pairs of entities, to the keys u_k of the pictures (section 8)."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.query, self.output, self.head_query, self.tail_query = (
+            nn.Linear(hidden_size, hidden_size, bias=False) for _ in range(4)
+        )
+        self.pair_output = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+
+    def forward(self, hidden: torch.Tensor, keys: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """h_t + W_o sum_k softmax_k((W_s h_t)^T u_k / sqrt d) u_k (B, T, d); W_o is 0 at first."""
+        scores = self.query(hidden) @ keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
+        return hidden + self.output(attend(scores, present) @ keys)
+
+    def of_pairs(self, entities: torch.Tensor, rows: slice, keys: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """W_c c_ij (B, I, E, 2d) of some heads, c_ij = sum_k softmax_k((W_p [e_i ; e_j])^T u_k / sqrt d) u_k."""
+        key = keys.transpose(1, 2) / entities.shape[-1] ** 0.5
+        heads, tails = self.head_query(entities[:, rows]) @ key, self.tail_query(entities) @ key
+        return attend(heads[:, :, None] + tails[:, None], present) @ self.pair_output(keys)[:, None]
+
+
+def attend(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The softmax of scores (B, ..., N) over the places where a mask (B, N) is 1."""
+    mask = mask.view(len(mask), *[1] * (scores.dim() - 2), mask.shape[-1])
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
 
 
 def mean_weights(inside: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -251,6 +303,7 @@ def ascend(unary: np.ndarray, both: np.ndarray, types: np.ndarray) -> np.ndarray
 
 
 __all__ = [
+    "CropAttention",
     "Graph",
     "GraphEntity",
     "GraphRelation",

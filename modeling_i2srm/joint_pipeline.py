@@ -30,7 +30,7 @@ class Chunk:
     """Rows that went through the model together: (post, number of the row), its outputs, and the mask of the words."""
 
     rows: list[tuple[Post, int]]
-    outputs: I2SRMJointOutput
+    outputs: Any  # an `I2SRMJointOutput`, all of whose tensors are there
     word_mask: torch.Tensor
 
 
@@ -246,7 +246,8 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
     def postprocess(self, model_outputs, threshold=0.0, relation_threshold=0.0):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post = model_outputs["post"]
         graph, left_out = post.answers
-        places, entities = {}, []
+        places: dict[int, int] = {}
+        entities: list[dict] = []
         for n, entity in enumerate(graph.entities):
             if entity.score < threshold:
                 continue
@@ -273,8 +274,11 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
 
 def take(outputs: I2SRMJointOutput, rows: list[int]) -> I2SRMJointOutput:
     """The outputs of some rows of a batch."""
-    tensors = {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor) and value.dim()}
-    return I2SRMJointOutput(**{name: value[rows] for name, value in tensors.items()})
+    tensors: dict[str, Any] = {}  # as the fields of the class have other types, too
+    for name, value in outputs.items():
+        if isinstance(value, torch.Tensor) and value.dim():
+            tensors[name] = value[rows]
+    return I2SRMJointOutput(**tensors)
 
 
 def window_of_row(post: Post, number: int) -> tuple[int, int]:

@@ -5,12 +5,14 @@ from typing import Unpack
 import numpy as np
 import torch
 from torch.nn import functional as F
+from transformers import initialization
 from transformers.utils import can_return_tuple
 
 from .configuration_i2srm import I2SRMConfig, check_class_weights
 from .crf import entity_type, entity_types, find_entities, tags_of
 from .heads import build_attn_mixup, build_dropout
 from .joint_head import (
+    CropAttention,
     Graph,
     GraphEntity,
     GraphRelation,
@@ -21,7 +23,7 @@ from .joint_head import (
     words_of_tokens,
 )
 from .modeling_i2srm import I2SRMForTokenClassification
-from .pretrained_model import I2SRMInputs, gather_words
+from .pretrained_model import I2SRMInputs, I2SRMModelOutput, gather_words
 
 NO_REGION = -1  # label of an entity that no crop shows
 
@@ -59,10 +61,21 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             len(config.relation_labels),
             4 * self.model.pooled_channels + self.model.last_channels,
             build_dropout(config).p,
+            config.crop_attention,
             len(self.entity_types) if config.entity_type_embeddings else 0,
         )
         self.relation_attn_mixup = build_attn_mixup(config, 2 * hidden_size) if config.attn_mixup_pairs else None
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, JointHead):  # its own parameters; a checkpoint of another head has none for them
+            initialization.zeros_(module.order)
+            initialization.zeros_(module.no_region)
+        elif isinstance(module, CropAttention):  # a model that starts from an entity model has its tags
+            initialization.zeros_(module.output.weight)
+        else:
+            super()._init_weights(module)
 
     @can_return_tuple
     def forward(  # type: ignore[override]  # more inputs, all with defaults
@@ -89,7 +102,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         """
         self.warn_without_words(word_mask, labels, "multimodal-joint-extraction")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
-        hidden = outputs.last_hidden_state
+        hidden = self.attend_to_pictures(outputs)
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
         if word_mask is None:
             word_mask = torch.zeros(logits.shape[:2], device=logits.device) if labels is None else labels != -100
@@ -118,9 +131,19 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             parts["region_loss"] = self._region_loss(joint.region_logits, region_labels, outputs.image_mask)
         joint.entity_spans = entity_spans
         extras = {name: value for name, value in joint.items() if name != "logits"}
-        output = self.build_output(logits, parts, self.text_vectors(hidden), self.semantic_loss, outputs, **extras)
+        vectors = self.text_vectors(outputs.last_hidden_state)
+        output = self.build_output(logits, parts, vectors, self.semantic_loss, outputs, **extras)
         assert isinstance(output, I2SRMJointOutput)
         return output
+
+    def attend_to_pictures(self, outputs: I2SRMModelOutput) -> torch.Tensor:
+        """The states (B, T, d) of the encoder, each with what its attention to the pictures adds."""
+        hidden, attention = outputs.last_hidden_state, self.joint_head.crop_attention
+        assert hidden is not None
+        if attention is None:
+            return hidden
+        pictures = outputs.visual_features, outputs.image_mask
+        return attention(hidden, *self.joint_head.picture_keys(*pictures, len(hidden), self.config.num_objects))
 
     def _spans_of_labels(self, labels: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
         """The entities (B, E, 2) that labels (B, T) tag."""
@@ -154,9 +177,10 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         typed = entities
         if head.types is not None:
             typed = entities + head.types(self._types_of_spans(joint, spans, labels)).to(entities.dtype)
-        pairs = head.pair_vectors(hidden, words, joint.attention_mask.bool(), spans, typed)
-        regions = head.score_regions(entities, joint.visual_features, joint.image_mask, self.config.num_objects)
-        return pairs, head.score_relations(pairs), regions
+        pictures = joint.visual_features, joint.image_mask
+        pictures = head.picture_keys(*pictures, len(hidden), self.config.num_objects)
+        pairs = head.pair_vectors(hidden, words, joint.attention_mask.bool(), spans, typed, pictures)
+        return pairs, head.score_relations(pairs), head.score_regions(entities, pictures)
 
     def _types_of_spans(
         self, joint: I2SRMJointOutput, spans: torch.Tensor, labels: torch.Tensor | None

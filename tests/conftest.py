@@ -11,16 +11,17 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import gc  # noqa: E402
 import io  # noqa: E402
 import logging  # noqa: E402
+import random  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from tiny import tiny_pipeline  # noqa: E402
-from transformers import set_seed  # noqa: E402
 
 from modeling_i2srm import I2SRMProcessor  # noqa: E402
 
@@ -36,10 +37,22 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def deterministic():
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("modeling_i2srm")]:
-        logging.getLogger(name).setLevel(logging.NOTSET)  # the scripts set some
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith("modeling_i2srm") and getattr(logger, "level", 0):  # the scripts set some
+            logger.setLevel(logging.NOTSET)
     torch.set_num_threads(1)
-    set_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    # torch.manual_seed formats the stack for a CUDA that is not there, which takes longer than most tests.
+    (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def files_may_be_lost():
+    """Files need not survive a power failure: a run of a tiny model waits 60 times for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture

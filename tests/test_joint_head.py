@@ -54,7 +54,9 @@ def test_pairs_are_those_of_the_equation(head, hidden, monkeypatch, together):
     monkeypatch.setattr(joint_head, "PAIRS_TOGETHER", together)
     spans, words = pad_spans(SPANS, torch.device("cpu")), words_of_tokens(WORD_MASK, ATTENTION)
     entities = head.entity_vectors(hidden, words, spans)
-    pairs = head.pair_vectors(hidden, words, ATTENTION.bool(), spans, entities)
+    features, present = torch.randn(2, 3, 10), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    pictures = head.picture_keys(features, present, 2, 2)
+    pairs = head.pair_vectors(hidden, words, ATTENTION.bool(), spans, entities, pictures)
     for post, row in enumerate(SPANS):
         attended = hidden[post, ATTENTION[post].bool()]
         for (i, first), (j, second) in product(enumerate(row), enumerate(row)):
@@ -63,7 +65,11 @@ def test_pairs_are_those_of_the_equation(head, hidden, monkeypatch, together):
             b_ij = states(hidden, post, min(first[1], second[1]), max(first[0], second[0]))
             query = head.head_query(e_i) + head.tail_query(e_j)
             g_ij = (attended @ head.key.weight.T @ query / 8**0.5).softmax(0) @ attended
-            total = head.head(e_i) + head.tail(e_j) + head.product(e_i * e_j) + head.between(b_ij) + head.context(g_ij)
+            keys = torch.stack([*head.crop_region(features[post])[present[post].bool()], head.no_region])
+            query = head.crop_attention.head_query(e_i) + head.crop_attention.tail_query(e_j)
+            c_ij = (keys @ query / 8**0.5).softmax(0) @ keys
+            total = head.head(e_i) + head.tail(e_j) + head.product(e_i * e_j)
+            total = total + head.between(b_ij) + head.context(g_ij) + head.crop_attention.pair_output(c_ij)
             expected = F.gelu(total + (head.order if i < j else 0))
             if i != j:  # an entity with itself has no meaning
                 torch.testing.assert_close(pairs[post, i, j], expected)
@@ -72,12 +78,23 @@ def test_pairs_are_those_of_the_equation(head, hidden, monkeypatch, together):
 def test_regions_are_scored_by_a_learned_key_for_none(head, hidden):
     entities, features = hidden[:, :3], torch.randn(2, 3, 10)
     present = torch.tensor([[1, 1, 0], [1, 0, 0]])
-    scores = head.score_regions(entities, features, present, 2)
+    scores = head.score_regions(entities, head.picture_keys(features, present, 2, 2))
     queries = head.entity_region(entities) / 8**0.5
     torch.testing.assert_close(scores[..., 2], queries @ head.no_region)
     torch.testing.assert_close(scores[0, :, 0], queries[0] @ head.crop_region(features[0, 1]))
     assert (scores[0, :, 1] < -1e30).all() and (scores[1, :, :2] < -1e30).all()
-    assert (head.score_regions(entities, None, None, 2).softmax(-1)[..., 2] == 1).all()  # without pictures
+    without = head.score_regions(entities, head.picture_keys(None, None, 2, 2))
+    assert (without.softmax(-1)[..., 2] == 1).all()
+
+
+def test_sub_tokens_attend_to_the_present_pictures(head, hidden):
+    features, present = torch.randn(2, 3, 10), torch.tensor([[1, 0, 1], [0, 0, 0]])
+    states = head.crop_attention(hidden, *head.picture_keys(features, present, 2, 2))
+    attention = head.crop_attention
+    for post, token in product(range(2), range(7)):
+        keys = torch.stack([*head.crop_region(features[post])[present[post].bool()], head.no_region])
+        seen = (keys @ attention.query(hidden[post, token]) / 8**0.5).softmax(0) @ keys
+        torch.testing.assert_close(states[post, token], hidden[post, token] + attention.output(seen))
 
 
 def best_by_enumeration(unary: np.ndarray, pairs: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import torch
 from bare_site import bare_site, run_bare
 from hub_server import LFS_SUFFIXES, Blob, HubServer, Repository
 from PIL import Image
-from tiny import assert_same, bert_tokenizer, tiny_config, tiny_processor
+from tiny import assert_same, bert_tokenizer, tiny_config, tiny_pipeline, tiny_processor
 from transformers import pipeline
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification
@@ -76,7 +76,7 @@ else:  # and into folders, one part at a time or as pipelines
         for part in parts:
             part.save_pretrained(save)
     results += [answers(*folders, remote)[0] for folders in zip(saves[::2], saves[1::2])]
-if posts:  # labels of posts share an Auto class with relations
+if posts:  # labels of posts share an Auto class with relations, and graphs of posts with entities
     for folder, again in ((posts, "posts-again"), ("posts-again", None)):
         classifier = AutoModelForSequenceClassification.from_pretrained(folder, **remote)
         assert type(classifier).__name__ == "I2SRMForSequenceClassification"
@@ -84,6 +84,14 @@ if posts:  # labels of posts share an Auto class with relations
         if again:
             classifier.save_pretrained(again)
             AutoProcessor.from_pretrained(folder, **remote).save_pretrained(again)
+    for folder, again in ((posts.replace("posts", "joint"), "joint-again"), ("joint-again", None)):
+        graphs = pipeline(model=folder, **remote)
+        assert graphs.task == "multimodal-joint-extraction"
+        assert type(graphs.model).__name__ == "I2SRMForJointExtraction"
+        post = {"text": "Swan upping : first stop Hermitage Warf", "image": picture, "objects": [picture]}
+        results.append(graphs(post))
+        if again:
+            graphs.save_pretrained(again)
 print(json.dumps(results))
 """
 
@@ -151,17 +159,23 @@ def test_a_hub_serves_checkpoints_which_survive_two_ways_of_saving_again(site, t
     classifier = I2SRMForSequenceClassification(tiny_config(text={"vocab_size": len(processor.tokenizer)}))
     classify = pipeline("multimodal-text-classification", model=classifier, processor=processor)
     classify.save_pretrained(tmp_path / "posts")
+    (graphs := tiny_pipeline("joint")).save_pretrained(tmp_path / "joint")
     with HubServer() as hub:
-        served = ["user/ner", "user/re", "user/posts"]
+        served = ["user/ner", "user/re", "user/posts", "user/joint"]
         for name in served:
             serve(hub, name, tmp_path / Path(name).name)
-        results = load(site, tmp_path, hub.environment(), *served, "", picture, *folders[2:])
+        results = load(site, tmp_path, hub.environment(), *served[:3], "", picture, *folders[2:])
         assert hub.unknown_requests == []
-    assert len(results) == 5
+    assert len(results) == 7
     for result in results[:3]:
         assert_same(result, expected)
-    for result in results[3:]:
+    for result in results[3:5]:
         assert_same(result, classify(["Kobe lands", {"text": "a", "image": str(picture)}]))
+    post = {"text": "Swan upping : first stop Hermitage Warf", "image": str(picture), "objects": [str(picture)]}
+    graph = graphs(post)
+    assert graph["entities"] and graph["relations"]
+    for result in results[5:]:
+        assert_same(result, graph)
     code = {path.name: path.read_text() for path in folders[0].glob("*.py")}
     for folder in folders[1:]:
         assert {path.name: path.read_text() for path in folder.glob("*.py")} == code

@@ -2,7 +2,7 @@
 
 Run it with `make figures`, or:
 
-make quickstart quickstart-mre
+make quickstart-mner quickstart-mre
 python docs/figures/draw_explanation.py        # needs playwright and Chromium
 """
 
@@ -22,14 +22,15 @@ from modeling_i2srm.inference.html import draw_post  # noqa: E402
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ner", type=Path, default=ROOT / "runs" / "quickstart")
+    parser.add_argument("--ner", type=Path, default=ROOT / "runs" / "quickstart_mner")
     parser.add_argument("--re", type=Path, default=ROOT / "runs" / "quickstart_mre")
     parser.add_argument("--dataset", type=Path, default=ROOT / "data" / "visual_posts")
-    parser.add_argument("--row", type=int, default=340, help="of its test split (default %(default)s)")
+    parser.add_argument("--row", type=int, default=8, help="of its test split (default %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explanation.png"))
     args = parser.parse_args(arguments)
     if absent := [str(folder) for folder in (args.ner, args.re, args.dataset) if not folder.is_dir()]:
-        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart quickstart-mre")
+        command = "make quickstart-mner quickstart-mre"
+        print(f"{args.output} is not drawn again, as {', '.join(absent)} is missing: {command}")
         return
     from datasets import load_dataset
 

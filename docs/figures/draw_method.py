@@ -119,23 +119,30 @@ def draw_joint_head():
     words = ["Kobe", "lands", "in", "Los", "Angeles", "today"]
     for place, word in enumerate(words):
         box(0.2 + 1.75 * place, 8.1, 1.6, word, TEXT if place in (0, 3, 4) else "white")
-    axes.text(5.4, 7.75, "one pass of text encoder and prompts: states $h_t$ (B, T, d)", ha="center", fontsize=9)
+    axes.text(
+        5.4,
+        7.75,
+        "one pass: text encoder with prompts, attention to the pictures: $h_t$ (B, T, d)",
+        ha="center",
+        fontsize=9,
+    )
     box(0.2, 5.6, 1.6, "$e_1$", TEXT)
     box(5.45, 5.6, 3.35, "$e_2$", TEXT)
     box(2.2, 5.6, 2.85, "$b_{12}$ between", "white")
-    box(9.2, 5.6, 1.7, "$g_{12}$", "white")
-    for start, end in ((1, 1), (3.5, 3.6), (7.1, 7.1), (10, 10)):
+    box(9.2, 5.6, 0.8, "$g_{12}$", "white")
+    box(10.1, 5.6, 0.8, "$c_{12}$", ATTENDED)
+    for start, end in ((1, 1), (3.5, 3.6), (7.1, 7.1), (9.6, 9.6)):
         arrow((start, 7.4), (end, 6.5))
     axes.text(10.05, 5.35, "attention", ha="center", fontsize=8)
     box(
         0.2,
         3.2,
         10.7,
-        "$z_{ij}$ = GELU(W [$e_i$ ; $e_j$ ; $e_i * e_j$ ; $b_{ij}$ ; $g_{ij}$ ; 1(i < j)])   (B, E, E, 2d)",
+        "$z_{ij}$ = GELU(W [$e_i$ ; $e_j$ ; $e_i * e_j$ ; $b_{ij}$ ; $g_{ij}$ ; $c_{ij}$ ; 1(i < j)])   (B, E, E, 2d)",
         MIXED,
     )
-    for x in (1, 3.6, 7.1, 10):
-        arrow((x, 5.1 if x == 10 else 5.5), (x, 4.1))
+    for x in (1, 3.6, 7.1, 9.6, 10.5):
+        arrow((x, 5.1 if x > 9 else 5.5), (x, 4.1))
     box(0.2, 0.9, 4.6, "tags: linear + CRF  (B, T, N)", TEXT)
     box(5.4, 0.9, 5.5, "relations of all pairs  (B, E, E, R)", MIXED)
     box(11.9, 0.9, 5.9, "region of each entity  (B, E, M+1)", ATTENDED)
@@ -145,11 +152,11 @@ def draw_joint_head():
     for place, name in enumerate(("crop 1", "crop 2", "none")):
         box(11.9 + 2 * place, 5.6, 1.8, name, ATTENDED if place < 2 else "white")
         arrow((12.8 + 2 * place, 5.5), (12.8 + 2 * place, 4.1))
-    box(11.9, 3.2, 5.9, "$(W_a e_i)^T W_v v_k / \\sqrt{d}$", ATTENDED)
+    box(11.9, 3.2, 5.9, "$(W_a e_i)^T u_k / \\sqrt{d}$", ATTENDED)
     arrow((14.9, 3.1), (14.9, 1.8))
     axes.plot([8.4, 8.4, 11.4, 11.4], [6.4, 6.75, 6.75, 3.6], color=GREY, linewidth=1)
     arrow((11.4, 3.6), (11.9, 3.6))
-    axes.text(14.9, 7.0, "features $v_k$ of the crops, a learned key for none", ha="center", fontsize=9)
+    axes.text(15.2, 7.0, "keys $u_k = W_v v_k$ of the pictures, a learned one for none", ha="center", fontsize=9)
     axes.text(9, 0.45, "one choice of types and relations that fit each other", ha="center", fontsize=9)
     figure.savefig(HERE / "joint_head.png", dpi=160)
 

@@ -159,10 +159,11 @@ def with_relation_names(name: str, rows: object, relation2id: Mapping[str, int])
         name: what messages call the rows.
         rows: as of `with_labels`; rows that are encoded stay as they are.
     """
-    columns, features = columns_of(rows) or ([], None)
-    feature = (features or {}).get("relations")
-    fields = feature.feature if isinstance(feature, LISTS) else None
-    label = fields.get("label") if isinstance(fields, dict) else None
+    columns, known = columns_of(rows) or ([], None)
+    features = dict(known or {})
+    fields = getattr(features.get("relations"), "feature", None)
+    fields = fields if isinstance(fields, dict) else {}
+    label = fields.get("label")
     if "input_ids" in columns or not isinstance(rows, (Dataset, IterableDataset)) or not isinstance(label, ClassLabel):
         return rows
     if not (other := [name for i, name in enumerate(label.names) if relation2id.get(name, i) != i]):

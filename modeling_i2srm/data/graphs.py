@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, List, Value
 from datasets.fingerprint import Hasher
 from datasets.table import InMemoryTable
@@ -77,7 +78,7 @@ def convert_rows(rows: Dataset, old: list[str], new: list[str], where: str, post
         where: of the rows, for messages.
         posts: all columns of the same rows.
     """
-    label2id = tag_ids(rows)
+    label2id, objects = tag_ids(rows), count_objects(posts)
     relation2id = {label: i for i, label in enumerate(old)}
     ids = {i: new.index(label) if label in new else 0 for label, i in relation2id.items()}
 
@@ -86,6 +87,8 @@ def convert_rows(rows: Dataset, old: list[str], new: list[str], where: str, post
             graph = read_graph(row["ner_tags"], row["relations"], row.get("regions"), label2id, relation2id)
             if unknown := [label for _, _, label in graph.relations or () if label not in ids]:
                 raise ValueError(f"relations: {unknown[0]} is not an id: expected 0 to {len(old) - 1}")
+            if objects is not None and any(region >= objects[number] for region in graph.regions):
+                raise ValueError(f"regions={row['regions']}: the row has {objects[number]} objects, numbered from 0")
         except ValueError as error:
             raise ValueError(f"{where}, row {number}{post_name(posts, number)}: {error}") from None
         relations = [{"head": h, "tail": t, "label": ids[r]} for h, t, r in graph.relations or () if ids[r]]
@@ -103,6 +106,14 @@ def convert_rows(rows: Dataset, old: list[str], new: list[str], where: str, post
         new_fingerprint=Hasher.hash([rows._fingerprint, "graphs", old, new]),
         desc="checking relations and regions",
     )
+
+
+def count_objects(rows: Dataset) -> list[int] | None:
+    """The number of objects of each row; `None` without such a column."""
+    if "objects" not in rows.column_names:
+        return None
+    lengths = (pc.list_value_length(chunk).to_pylist() for chunk in rows.data.column("objects").chunks)
+    return [length or 0 for chunk in lengths for length in chunk]
 
 
 def tag_ids(rows: Dataset) -> dict[str, int]:

@@ -17,7 +17,15 @@ PICTURE_COLUMNS = ("image", "objects")
 CACHED = "picture_keys"
 # Pictures as a model takes them: rows hold keys of a cache instead.
 TENSORS = ("visual_features", "pixel_values")
-TEXT_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "word_mask", "head_mask", "tail_mask", "labels")
+TEXT_COLUMNS: tuple[str, ...] = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "word_mask",
+    "head_mask",
+    "tail_mask",
+    "labels",
+)
 TEXT_COLUMNS += GRAPH_COLUMNS
 KNOWN = {*COLUMNS, *TEXT_KEYS, *PICTURE_COLUMNS, CACHED, *TEXT_COLUMNS}
 KNOWN |= {"pairs", "entities", "relations", "regions", "num_truncated_words", "first_word", "length"}
@@ -51,7 +59,7 @@ def check_picture_columns(
                 f"cache_pictures(cache, splits, model, processor); for the text alone: {turn_off}"
             )
         for name in names:
-            target = likely_column(name)
+            target = None if name == "regions" and "relations" in names else likely_column(name)  # those of entities
             if target is not None and target not in names and (name in unknown or not read):
                 what = "pictures" if target == "image" else "crops"
                 otherwise = f'rows.remove_columns("{name}")' if read else turn_off

@@ -429,14 +429,15 @@ class ShardWorker:
         return extractions
 
 
-Part = TypeVar("Part", Entity, Relation, FoundObject, Region)
+Part = Entity | Relation | FoundObject | Region
 
 
 def rounded(part: Part) -> Part:
     """A part of an extraction with `DECIMALS` of its score, and of its region's."""
+    changes: dict[str, Any] = {"score": round(part.score, DECIMALS)}
     if isinstance(part, Entity) and part.region is not None:
-        return replace(part, score=round(part.score, DECIMALS), region=rounded(part.region))
-    return replace(part, score=round(part.score, DECIMALS))
+        changes["region"] = rounded(part.region)
+    return replace(part, **changes)
 
 
 def check_id(value: object, default: str) -> str:

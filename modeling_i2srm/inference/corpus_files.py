@@ -231,6 +231,7 @@ JOINT = {
     "relation_types": None,
     "relation_loss_weight": 1.0,
     "region_loss_weight": 1.0,
+    "crop_attention": True,
     "coherent_decoding": True,
     "entity_type_embeddings": False,
     "attn_mixup_pairs": False,

@@ -244,7 +244,7 @@ def explain(
     Example:
 
     >>> extractor = Extractor.from_pretrained("runs/quickstart")  # doctest: +SKIP
-    >>> print(explain(extractor, load_dataset("data/visual_posts", split="test")[9]).describe())  # doctest: +SKIP
+    >>> print(explain(extractor, load_dataset("data/visual_posts", split="test")[82]).describe())  # doctest: +SKIP
     Camelot: PER 0.99
       attention: text 67 %, picture 2 %, crop 1 30 %
       without the picture: PER 0.99 -> PER 0.99

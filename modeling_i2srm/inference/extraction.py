@@ -298,9 +298,8 @@ class Extractor:
         """
         arguments: dict[str, Any] = options
         make_pipeline: Callable = pipeline  # its types name the tasks of transformers alone
-        for name, path in {"ner": ner, "re": re}.items():
-            if name == "re" and path is None:
-                continue
+        paths = {"ner": ner} if re is None else {"ner": ner, "re": re}
+        for name, path in paths.items():
             joint = is_joint(name, path)
             if joint and re is not None:
                 raise ValueError(

@@ -94,7 +94,8 @@ class StateGraph(Graph):
         visual = self.features(pixel_values, image_mask)
         text = {"input_ids": input_ids, "attention_mask": attention_mask}
         states = tagger.model(**text, visual_features=visual, image_mask=image_mask)
-        return tagger.classifier(states.last_hidden_state), states.last_hidden_state, states.visual_features
+        hidden = tagger.attend_to_pictures(states)
+        return tagger.classifier(hidden), hidden, states.visual_features
 
 
 class SpanGraph(Graph):

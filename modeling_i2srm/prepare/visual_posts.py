@@ -121,7 +121,9 @@ def make_posts(
     scenes, weights = list_scenes(shares)
     for index, scene in enumerate(rng.choices(scenes, cum_weights=list(itertools.accumulate(weights)), k=count)):
         words, tags = write_words(rng, scene, names)
-        image, objects, kinds = None, [], []
+        image: Image.Image | None = None
+        objects: list[Image.Image] = []
+        kinds: list[str | None] = []
         if scene.kinds is not None:
             picture_rng = random.Random(f"{seed}-{split}-{index}")
             picture = draw_picture(picture_rng, scene.kinds)
@@ -225,10 +227,10 @@ class VisualPosts(datasets.GeneratorBasedBuilder):
         }
 
 
-def contact_sheet(seed: int, columns: int = 12) -> Image.Image:
-    """Return pictures of test posts with their crops below: a line for each kind of pictogram that they show."""
+def contact_sheet(seed: int, count: int = 240, columns: int = 12) -> Image.Image:
+    """Return pictures of so many posts with their crops below: a line for each kind of pictogram that they show."""
     rows: dict[str, list[dict]] = {kind: [] for kind in [*PICTOGRAMS, "nothing"]}
-    for scene, row in make_posts("test", 240, seed):
+    for scene, row in make_posts("test", count, seed):
         for kind in scene.kinds or ["nothing"]:
             if row["image"] is not None:
                 rows[kind].append(row)

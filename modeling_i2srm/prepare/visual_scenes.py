@@ -9,13 +9,15 @@ agree on the types and relations.
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
+from typing import Any, TypeVar
 
 from .pictograms import STICKERS
 from .visual_words import CHATTER, COMMON, CONTEXT, CONTEXT_TAILS, LETTERS, NEUTRAL, STORIES, Story
 
+T = TypeVar("T")
 TYPES = ["PER", "LOC", "ORG", "MISC"]
 RELATIONS = [
     "None",
@@ -110,6 +112,9 @@ def typed_triples(scene: Scene) -> list[TypedTriple]:
     return [(head, scene.types[head], label, tail, scene.types[tail]) for head, label, tail in scene.triples]
 
 
+Levels = Sequence[tuple[Callable[[Scene], Hashable], Mapping[Any, float] | None]]
+
+
 def find_pairs(label: str, types: tuple[str, ...]) -> list[tuple[int, int]]:
     """Return the pairs that a relation fits; of two entities of one type the first in the text is the head."""
     head_type, tail_type = RELATION_TYPES[label]
@@ -133,8 +138,8 @@ def told_types(clause: Clause) -> str:
 
 
 def spread(
-    items: list, levels: list[tuple[Callable, dict | None]], total: float = 1.0
-) -> Iterator[tuple[object, float]]:
+    items: list[T], levels: Sequence[tuple[Callable[[T], Hashable], Mapping[Any, float] | None]], total: float = 1.0
+) -> Iterator[tuple[T, float]]:
     """Divide a probability among items, level by level.
 
     Args:
@@ -189,7 +194,7 @@ def list_neutral_scenes(size: int) -> list[Scene]:
 def neutral_posts(size: int) -> list[tuple[Scene, float]]:
     """Return the scenes of a neutral sentence, with probabilities; the words of one name leave its type open."""
     scenes = [scene for scene in list_neutral_scenes(size) if size > 1 or scene.clauses[0].open[0]]
-    levels = [
+    levels: Levels = [
         (lambda scene: sum(scene.clauses[0].open), NAMES_OPEN[size]),
         (lambda scene: told_types(scene.clauses[0]), TOLD_TYPES),
         (lambda scene: len(scene.triples), RELATIONS_OF_NEUTRAL[size]),
@@ -279,7 +284,7 @@ def empty_posts() -> list[tuple[Scene, float]]:
     things = tuple(sentence.replace("{}", thing) for sentence in NEUTRAL[1] for thing in COMMON)
     pictures = [None, frozenset(), *(frozenset([type]) for type in TYPES)]
     scenes = [Scene((Clause(sentences),), kinds) for sentences in (tuple(CHATTER), things) for kinds in pictures]
-    levels = [
+    levels: Levels = [
         (lambda scene: scene.clauses, None),
         (lambda scene: "absent" if scene.kinds is None else len(scene.kinds), None),
     ]

@@ -58,7 +58,8 @@ class JointMetric:
         self, *, predictions: Graphs, references: Graphs, on_gold: list[dict] | None = None
     ) -> dict[str, float]:
         """The scores of predicted graphs, see the class."""
-        posts = list(zip(predictions, references, on_gold or [None] * len(references), strict=True))
+        seen: list[Any] = [None] * len(references) if on_gold is None else on_gold
+        posts = list(zip(predictions, references, seen, strict=True))
         scores = MNERMetric(keep_in_memory=True).compute(
             predictions=[post["tags"] for post in predictions], references=[post["tags"] for post in references]
         )

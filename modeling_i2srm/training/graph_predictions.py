@@ -133,7 +133,7 @@ def pack_labels(inputs: dict, entity_spans: torch.Tensor) -> tuple[torch.Tensor,
     return labels, pack(entities, 3, device), pack(relations, 3, device)
 
 
-def read_predictions(predictions: Sequence[np.ndarray], names: list[str], relation_names: list[str]) -> Graphs:
+def read_predictions(predictions: Iterable[np.ndarray], names: list[str], relation_names: list[str]) -> Graphs:
     """The predicted graph of each post from the arrays of `predict_graphs`.
 
     Returns:
@@ -173,7 +173,7 @@ def read_predictions(predictions: Sequence[np.ndarray], names: list[str], relati
 
 
 def read_labels(
-    labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], names: list[str], relation_names: list[str]
+    labels: Iterable[np.ndarray], predictions: Iterable[np.ndarray], names: list[str], relation_names: list[str]
 ) -> Graphs:
     """The annotated graph of each post from the arrays of `pack_labels`.
 
@@ -186,7 +186,7 @@ def read_labels(
     """
     tags, entities, relations = (np.asarray(values) for values in labels)
     graphs = []
-    for i, predicted in enumerate(np.asarray(predictions[0])):
+    for i, predicted in enumerate(next(iter(predictions))):
         words = [None if tag == IGNORE else names[tag] for tag in tags[i][predicted != IGNORE]]
         triples = unpack(relations[i])
         graphs.append(

@@ -113,10 +113,10 @@ class EntityTask(Task):
 
     name = "mner"
     model_class = I2SRMForTokenClassification
-    text_columns = ("tokens", "ner_tags")
-    main_metrics = ("lenient_f1", "strict_f1")
+    text_columns: ClassVar[tuple[str, ...]] = ("tokens", "ner_tags")
+    main_metrics: ClassVar[tuple[str, ...]] = ("lenient_f1", "strict_f1")
     type_metrics = ("lenient_f1", "strict_f1")
-    compute_metrics = staticmethod(mner_compute_metrics)
+    compute_metrics: ClassVar[Callable] = staticmethod(mner_compute_metrics)
 
     def convert_labels(self, splits: DatasetDict, dataset: str) -> DatasetDict:
         """Convert tags of other schemes to BIO, e.g. IOB1 and IOBES; raises `ValueError` for a mixture of schemes."""

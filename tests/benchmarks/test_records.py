@@ -25,7 +25,7 @@ PAGES = {p.stem.lower(): p for p in tool.find_pages() if p.stem.lower() in RECOR
 ALLOWED = {
     "versions and dates": r"Python [\d.]+ to [\d.]+|(?:transformers|torch|Python|datasets) \d[\d.]*|Pillow below 13"
     r"|3\.12 in either kind|on 3\.13|\d+ November 2026",
-    "names and exit codes": r"arXiv 2310\.06326|--row 340|with 130 and 143",
+    "names and exit codes": r"arXiv 2310\.06326|with 130 and 143",
     "settings of what is measured": r"batch 16|batches of 64|width 384|(?:at|to) 80(?= sub-tokens| tokens|,)|quality 90"
     r"|16 bit|16 random bits|60 epochs|(?:30|5) rounds|and 42 tokens|seeds 42 and 2|40 times each|95\s?% interval",
     "sizes of the work, beside the figure": r"32 pictures|43 real pictures|10,000 (?:pictures|made-up posts)"

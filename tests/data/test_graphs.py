@@ -20,13 +20,17 @@ def converted(count: int = 8, **columns: list) -> Dataset:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"relations": [{"head": 0, "tail": 7, "label": 1}]}, ["tail 7", "2 entities", "0 = words 0 to 1 (PER)"]),
+        (
+            {"relations": [{"head": 0, "tail": 7, "label": 1}]},
+            ["tail 7 names no entity: there are 2 (0 = words 0 to 1 (PER)"],
+        ),
         ({"relations": [{"head": 1, "tail": 1, "label": 1}]}, ["head and tail are the same entity, 1"]),
         ({"relations": [{"head": 0, "tail": 1, "label": i} for i in (1, 2)]}, ["entities 0 and 1 occurs twice"]),
-        ({"relations": [{"head": 0, "tail": None, "label": 1}]}, ["tail None is none of the 2 entities"]),
+        ({"relations": [{"head": 0, "tail": None, "label": 1}]}, ["tail None names no entity"]),
         ({"relations": [{"head": 0, "tail": 1, "label": None}]}, ["label None is neither an id nor a name"]),
         ({"regions": [0]}, ["2 entities, but 1 regions ([0])"]),
         ({"regions": [0, -2]}, ["regions[1]=-2", "regions=[0, -1, None]"]),
+        ({"regions": [2, -1]}, ["regions=[2, -1]: the row has 2 objects"]),
     ],
 )
 def test_what_does_not_fit_the_entities_is_refused(columns, words):
@@ -56,7 +60,7 @@ def test_spans_become_entities_and_no_relation_comes_first():
     assert split.features["relations"].feature["label"].names == ["None", "peer"]
     assert split["regions"][:] == [None] * 3
     rows["relations"][0][0]["head"]["start"] = 2
-    with pytest.raises(ValueError, match=r"row 0: relations\[0\].*head .*'start': 2.* is none of the 2 entities"):
+    with pytest.raises(ValueError, match=r"row 0: relations\[0\].*head .*'start': 2.* names no entity"):
         convert_graph_columns(DatasetDict(test=Dataset.from_dict(rows, features)), "posts")
 
 

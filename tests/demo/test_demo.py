@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,10 @@ from modeling_i2srm.inference.extraction import Extractor
 from modeling_i2srm.prepare import visual_posts
 from modeling_i2srm.support.detectors import Detection, ObjectCropper
 
-gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[demo]'")
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "demo"
 sys.path.append(str(FOLDER))
 
-import app  # noqa: E402
 import quickstart  # noqa: E402
 
 POSTS = json.loads((FOLDER / "posts" / "posts.json").read_text(encoding="utf-8"))
@@ -52,8 +51,15 @@ def extractor() -> Extractor:
     return Extractor(tiny_pipeline("entities"), tiny_pipeline("relations"))
 
 
+@pytest.fixture(scope="module")
+def app():
+    """The module of the page. It is imported here, not above: gradio takes seconds, for every worker of pytest."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[demo]'")
+    return import_module("app")
+
+
 @pytest.fixture
-def demo(extractor) -> app.Demo:
+def demo(app, extractor):
     return app.Demo(extractor, "Tiny models.")
 
 
@@ -102,7 +108,7 @@ def test_crops_of_a_detector_have_boxes_and_weights(demo, extractor, picture, mo
         assert f"<bdi>{word}</bdi><span>{100 * sum(share) / len(share):.0f} %</span>" in crop
 
 
-def test_an_example_brings_its_crops_and_another_picture_none(demo, tmp_path):
+def test_an_example_brings_its_crops_and_another_picture_none(app, demo, tmp_path):
     post = next(post for post in demo.posts if len(post["crops"]) == 3)
     _, page, data = demo.analyse(post["text"], str(app.POSTS / post["picture"]))
     assert data["boxes"] == post["crops"] and "came with this example" in page
@@ -123,7 +129,7 @@ def test_no_text(demo, text):
     assert "There is no text yet" in demo.analyse(text, None)[0]
 
 
-def test_text_that_is_too_long_or_broken(demo):
+def test_text_that_is_too_long_or_broken(app, demo):
     assert f"has {app.MAX_TEXT + 1} characters" in demo.analyse("a" * (app.MAX_TEXT + 1), None)[0]
     assert "halves of characters" in demo.analyse("Kobe \ud83d", None)[0]
 
@@ -136,7 +142,7 @@ def test_a_file_that_is_no_picture(demo, tmp_path, content):
     assert page == "" and "cannot be read" in data["error"]
 
 
-def test_a_picture_that_is_too_large(demo, tmp_path, monkeypatch):
+def test_a_picture_that_is_too_large(app, demo, tmp_path, monkeypatch):
     Image.new("1", (6000, 6000)).save(tmp_path / "large.png")
     status = demo.analyse(TEXT, str(tmp_path / "large.png"))[0]
     assert "6000 x 6000" in status and "load_picture" not in status
@@ -144,13 +150,13 @@ def test_a_picture_that_is_too_large(demo, tmp_path, monkeypatch):
     assert "100" in demo.analyse(TEXT, str(tmp_path / "large.png"))[0]
 
 
-def test_whatever_goes_wrong_is_said_in_words(demo, monkeypatch, caplog):
+def test_whatever_goes_wrong_is_said_in_words(app, demo, monkeypatch, caplog):
     monkeypatch.setattr(app, "answer", lambda *_: 1 / 0)
     assert "Something went wrong here" in demo.analyse(TEXT, None)[0]
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_paths_and_addresses_in_a_text_are_text(demo, picture, monkeypatch):
+def test_paths_and_addresses_in_a_text_are_text(app, demo, picture, monkeypatch):
     monkeypatch.setattr(app, "read_bytes", lambda *_: pytest.fail("read"))
     for text in (picture, "http://127.0.0.1:9/a.png", "file:///etc/passwd"):
         assert demo.analyse(text, None)[2]["with_picture"]["extraction"]["text"] == text
@@ -212,7 +218,7 @@ def test_a_missing_quickstart_is_made_as_make_does_it(monkeypatch, tmp_path):
         ([], "ended with 2; give a checkpoint of your own"),
     ],
 )
-def test_a_start_that_fails_ends_with_one_message(capsys, monkeypatch, tmp_path, arguments, words):
+def test_a_start_that_fails_ends_with_one_message(app, capsys, monkeypatch, tmp_path, arguments, words):
     monkeypatch.setattr(quickstart, "ROOT", tmp_path)
     monkeypatch.setattr(quickstart.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
     with pytest.raises(SystemExit) as ended:
@@ -264,7 +270,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def address(extractor, tmp_path_factory):
+def address(app, extractor, tmp_path_factory):
     """The address of a page of tiny models, with a detector that finds two objects in every picture."""
     extractor.cropper = ObjectCropper(Corners(), padding=0)
     with pytest.MonkeyPatch.context() as patch:
@@ -316,7 +322,7 @@ def scrolls_sideways(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
 
 
-def test_nothing_but_uploads_is_read(address, picture_server):
+def test_nothing_but_uploads_is_read(app, address, picture_server):
     import httpx
 
     (job,) = (call for call in httpx.get(f"{address}config").json()["dependencies"] if len(call["targets"]) == 2)

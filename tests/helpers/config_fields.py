@@ -33,6 +33,7 @@ VALUES = {
     "relation_types": (None, [["PER", "peer", "PER"]]),
     "relation_loss_weight": (1.0, 0.5),
     "region_loss_weight": (1.0, 0.0),
+    "crop_attention": (True, False),
     "coherent_decoding": (True, False),
     "entity_type_embeddings": (False, True),
     "attn_mixup_pairs": (False, True),

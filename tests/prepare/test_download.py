@@ -7,14 +7,13 @@ import random
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import forked
 import pytest
 
 from modeling_i2srm.prepare import download
@@ -194,7 +193,7 @@ def leave_part(folder: Path, content: bytes) -> Path:
 
 
 def wait_for(condition: Callable[[], object]):
-    deadline = time.monotonic() + 120  # a new process imports torch
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -492,17 +491,13 @@ def test_interrupted_by_the_user(server, tmp_path, monkeypatch):
     assert server.ranges == [None, f"bytes={len(content)}-"]
 
 
-def test_killed(server, tmp_path):
+def test_killed(server, tmp_path, tmp_path_factory):
     server.script = [held]
-    file = server.file()
-    code = f"from modeling_i2srm.prepare import download; download.fetch(download.{file!r}, {str(tmp_path)!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-    try:
-        wait_for(lambda: process.poll() is not None or files_in(tmp_path).get(f"{NAME}.part"))
-    finally:
-        process.kill()
-        error = process.communicate()[1]
-    assert process.returncode == -signal.SIGKILL, error
+    file, printed = server.file(), tmp_path_factory.mktemp("killed") / "printed"
+    process = forked.start(lambda: fetch(file, tmp_path), printed)
+    wait_for(lambda: files_in(tmp_path).get(f"{NAME}.part"))
+    os.kill(process, signal.SIGKILL)
+    assert forked.finish(process, printed).returncode == -signal.SIGKILL
     ((name, content),) = files_in(tmp_path).items()
     assert name == f"{NAME}.part"
     assert 0 < len(content) <= HALF

@@ -251,6 +251,7 @@ def test_figure(tmp_path, capsys, monkeypatch):
     assert Image.open(output).width == 1245
 
 
+@pytest.mark.slow  # the fast suite reads its crops in tests/prepare/test_mnre.py, and audits rows made here
 def test_real_mnre(shared_data):
     report = audit(read_raw("mnre", shared_data))
     crops = report["crops"]["related"]

@@ -20,7 +20,7 @@ from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.studies import run as experiments
 from modeling_i2srm.studies.run import plan, run_study, write_study
 from modeling_i2srm.studies.settings import STUDIES
-from modeling_i2srm.training.tasks import MNER, MRE
+from modeling_i2srm.training.tasks import CLASSIFICATION, MNER, MRE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,8 +130,8 @@ def test_a_killed_study_is_resumed_with_the_run_that_it_was_at(posts, tmp_path, 
 
 
 def test_a_run_that_cannot_be_is_named(posts, tmp_path):
-    with pytest.raises(ValueError, match="setting 'full', seed 1: .*has no column 'head'"):
-        run_study("seeds", MRE, [*words(posts), "--skip_long_pairs", "true"], [1], tmp_path, progress=False)
+    with pytest.raises(ValueError, match="setting 'full', seed 1: .*has no column"):
+        run_study("seeds", CLASSIFICATION, words(posts), [1], tmp_path, progress=False)
 
 
 @pytest.mark.slow

@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("script", "posts", "pipeline", "metric", "pair"),
     [
-        ("run_mner.py", VisualPosts, "multimodal-token-classification", "lenient f1", {}),
+        ("run_joint.py", VisualPosts, "multimodal-joint-extraction", "triple f1", {}),
+        pytest.param(
+            *("run_mner.py", VisualPosts, "multimodal-token-classification", "lenient f1", {}), marks=pytest.mark.slow
+        ),
         pytest.param(
             *("run_mre.py", VisualPosts, "multimodal-relation-classification", "micro f1"),
             {"head": (0, 4), "tail": (14, 19)},
