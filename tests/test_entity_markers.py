@@ -253,8 +253,8 @@ def test_spans_of_characters_have_their_own_example():
 
 
 @cache
-def real_rows(folder) -> list[tuple]:
-    paths = [folder / f"RE_data/txt/ours_{split}.txt" for split in ("train", "val", "test")]
+def real_rows(folder, splits: tuple = ("train", "val", "test")) -> list[tuple]:
+    paths = [folder / f"RE_data/txt/ours_{split}.txt" for split in splits]
     rows = [row for path in paths for _, row in read_rows(path)[0]]
     return [(tuple(row["token"]), tuple(row["h"]["pos"]), tuple(row["t"]["pos"])) for row in rows]
 
@@ -272,29 +272,23 @@ def real_processor(folder, kind: str):
     return processor
 
 
-@cache
-def real_sub_tokens(folder, kind: str) -> dict[str, list[int]]:
-    words = sorted({word for tokens, _, _ in real_rows(folder) for word in tokens})
-    spaced = [word if word.startswith(" ") else f" {word}" for word in words]
-    sub_tokens = real_processor(folder, kind).tokenizer(spaced, add_special_tokens=False)["input_ids"]
-    return dict(zip(words, sub_tokens, strict=True))
-
-
 EVERY_ROW = [
-    pytest.param(kind, length, 1, marks=pytest.mark.slow)
+    pytest.param(kind, length, ("train", "val", "test"), 15_485, marks=pytest.mark.slow)
     for kind, length in (("trained", 80), ("trained", 32), ("small", 80))
 ]
 
 
-@pytest.mark.parametrize(("kind", "max_length", "step"), [*EVERY_ROW, ("small", 80, 5)])
-def test_rows_of_mnre(shared_data, kind, max_length, step):
-    """All rows, or one in `step`."""
-    rows, processor = real_rows(shared_data), real_processor(shared_data, kind)
-    assert len(rows) == 15_485
-    sub_tokens, vocabulary = real_sub_tokens(shared_data, kind), processor.tokenizer.get_vocab()
+@pytest.mark.parametrize(("kind", "max_length", "splits", "count"), [*EVERY_ROW, ("small", 80, ("val", "test"), 3_238)])
+def test_rows_of_mnre(shared_data, kind, max_length, splits, count):
+    rows, processor = real_rows(shared_data, splits), real_processor(shared_data, kind)
+    assert len(rows) == count
+    words = sorted({word for tokens, _, _ in rows for word in tokens})
+    spaced = [word if word.startswith(" ") else f" {word}" for word in words]
+    pieces_of_words = processor.tokenizer(spaced, add_special_tokens=False)["input_ids"]
+    sub_tokens, vocabulary = dict(zip(words, pieces_of_words, strict=True)), processor.tokenizer.get_vocab()
     ids, frame = tuple(vocabulary[marker] for marker in MARKERS), (vocabulary["<s>"], vocabulary["</s>"])
     too_long, cut, inputs = 0, 0, {}
-    for tokens, head, tail in rows[::step]:
+    for tokens, head, tail in rows:
         pieces = [sub_tokens[word] for word in tokens]
         needed = sum(len(word) for word in pieces[min(head[0], tail[0]) : max(head[1], tail[1])])
         if needed + 6 > max_length:

@@ -148,14 +148,14 @@ def mixed_posts() -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("options", [{}, {"aggregation_strategy": "none", "return_all_scores": True}])
-def test_entities_do_not_depend_on_order_batch_or_mates(ner, batch_size, options):
+def test_entities_do_not_depend_on_order_batch_or_mates(ner, options):
     posts = mixed_posts()
     alone = [ner(post, **options) for post in posts]
-    assert_same(ner(posts, batch_size=batch_size, **options), alone)
-    assert_same(ner(posts[::-1], batch_size=batch_size, **options), alone[::-1])
-    assert_same(ner([posts[3]] * 5 + posts, batch_size=batch_size, **options), [alone[3]] * 5 + alone)
+    for batch_size in (1, 3, 50):
+        assert_same(ner(posts, batch_size=batch_size, **options), alone)
+        assert_same(ner(posts[::-1], batch_size=batch_size, **options), alone[::-1])
+        assert_same(ner([posts[3]] * 5 + posts, batch_size=batch_size, **options), [alone[3]] * 5 + alone)
     for post, answer in zip(posts, alone, strict=True):
         pictured = post.get("image") is not None or bool(post.get("objects"))
         text_only = ner({name: post[name] for name in ("text", "tokens") if name in post}, **options)
