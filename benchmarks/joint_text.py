@@ -8,8 +8,7 @@
 On MNRE the joint model stands against two marker models that are trained on the same posts, an entity model and a
 relation model of all ordered pairs of their entities; all are scored end to end, on the test posts. On Twitter-GMNER,
 which has no relations, it stands against the entity model. The settings are fixed beforehand, with about as many steps
-for each model, and without AttnMixup, which was of no use to text alone (docs/report.md). Gold relations that the rows
-do not hold since their entities overlap count as missed.
+for each model. Gold relations that the rows do not hold since their entities overlap count as missed.
 
 A line for each run is appended to runs.jsonl in --output when it ends; the same command resumes. Models go to --work.
 """
@@ -50,7 +49,6 @@ COMMON = {
     "image_size": 32,
     "prompt_hidden_size": 128,
     "use_images": False,
-    "attn_mixup": False,
     "max_length": 128,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 128,
