@@ -257,18 +257,27 @@ class JointTask(EntityTask):
         return records
 
     def describe(self, record: dict) -> str | None:
-        """The entities of a post, with the objects that show them, and the triples, in a line of words."""
-        words = [join_words(record["tokens"][one["start"] : one["end"]])[0] for one in record["entities"]]
-        parts = [
-            f"{word} = {one['label']} ({one['score']:.2f}"
-            + (f", object {one['region']})" if one["region"] >= 0 else ")")
-            for word, one in zip(words, record["entities"], strict=True)
-        ]
-        parts += [
-            f"{words[one['head']]} {one['label']} {words[one['tail']]} ({one['score']:.2f})"
-            for one in record["relations"]
-        ]
-        return ", ".join(parts) or None
+        """A line for what is predicted of a post and one for its gold graph: entities, their objects, and triples."""
+        lines = [graph_in_words(graph, record["tokens"]) for graph in (record, record["gold"])]
+        return f"{lines[0] or 'nothing'}\n       gold: {lines[1] or 'nothing'}" if any(lines) else None
+
+
+def graph_in_words(graph: dict, tokens: list[str]) -> str:
+    """The entities of a post, with the objects that show them, and its triples, in a line of words."""
+    words = [join_words(tokens[one["start"] : one["end"]])[0] for one in graph["entities"]]
+
+    def score(one: dict) -> str:  # people's labels have none
+        return f" ({one['score']:.2f})" if "score" in one else ""
+
+    parts = [
+        f"{word} = {one['label']}{score(one)}"
+        + (f" in object {one['region']}" if one.get("region", -1) not in (None, -1) else "")
+        for word, one in zip(words, graph["entities"], strict=True)
+    ]
+    parts += [
+        f"{words[one['head']]} {one['label']} {words[one['tail']]}{score(one)}" for one in graph["relations"] or ()
+    ]
+    return ", ".join(parts)
 
 
 class RelationTask(Task):
