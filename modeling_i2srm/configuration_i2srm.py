@@ -161,7 +161,8 @@ class I2SRMConfig(PreTrainedConfig):
         relation_labels: names of the relations of a joint model, "None" first.
         relation_types: [head type, relation, tail type] of each triple that a joint model may give, those of its
             training data; `None` allows all.
-        relation_loss_weight, region_loss_weight: weights of these parts of the loss of a joint model.
+        relation_loss_weight, region_loss_weight: weights of these parts of the loss of a joint model. The loss of tags
+            is a sum over the words of a sentence, that of relations a mean over pairs.
         crop_attention: let sub-tokens and pairs of entities attend to the pictures, beside the prompts (joint model).
         coherent_decoding: choose the types of entities and the relations between them together (joint model).
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
@@ -219,7 +220,7 @@ class I2SRMConfig(PreTrainedConfig):
     class_weights: list[float] | None = None
     relation_labels: list[str] | None = None
     relation_types: list[list[str]] | None = None
-    relation_loss_weight: float = 1.0
+    relation_loss_weight: float = 5.0
     region_loss_weight: float = 1.0
     crop_attention: bool = True
     coherent_decoding: bool = True

@@ -57,7 +57,7 @@ def test_parts_of_the_loss_are_means_over_pairs_and_regions(model, inputs):
     pairs = [(b, i, j) for b, n in enumerate((3, 2, 3)) for i in range(n) for j in range(n) if i != j]
     pairs.remove((0, 0, 1))  # not annotated
     each = [-outputs.relation_logits[p].log_softmax(-1)[inputs["relation_labels"][p]] for p in pairs]
-    torch.testing.assert_close(outputs.relation_loss, torch.stack(each).mean())
+    torch.testing.assert_close(outputs.relation_loss, 5 * torch.stack(each).mean())
     # Post 0: the third entity's crop is absent; post 1: one is not annotated; post 2 has no crops.
     places = [(0, 0, 0), (0, 1, 3), (1, 0, 1)]
     each = [-outputs.region_logits[b, i].log_softmax(-1)[target] for b, i, target in places]
@@ -70,9 +70,9 @@ def test_parts_of_the_loss_are_means_over_pairs_and_regions(model, inputs):
 def test_weights_of_the_parts_and_of_the_relations(inputs):
     plain = call(joint_model(), inputs)
     weighted = call(joint_model(relation_loss_weight=0.5, region_loss_weight=2.0), inputs)
-    torch.testing.assert_close(weighted.relation_loss, plain.relation_loss * 0.5)
+    torch.testing.assert_close(weighted.relation_loss, plain.relation_loss * 0.1)
     torch.testing.assert_close(weighted.region_loss, plain.region_loss * 2)
-    model = joint_model(class_weights=[0.1, 1.0, 2.0])
+    model = joint_model(class_weights=[0.1, 1.0, 2.0], relation_loss_weight=1.0)
     outputs = call(model, inputs)
     labels = inputs["relation_labels"].masked_fill(torch.eye(3, dtype=torch.bool), -100)
     labels[1, 2], labels[1, :, 2] = -100, -100

@@ -229,7 +229,7 @@ def fingerprint(pipe: PostPipeline) -> str:
 JOINT = {
     "relation_labels": None,
     "relation_types": None,
-    "relation_loss_weight": 1.0,
+    "relation_loss_weight": 5.0,
     "region_loss_weight": 1.0,
     "crop_attention": True,
     "coherent_decoding": True,

@@ -31,7 +31,7 @@ VALUES = {
     "class_weights": (None, [0.5] * len(TAGS)),
     "relation_labels": (None, ["None", "peer"]),
     "relation_types": (None, [["PER", "peer", "PER"]]),
-    "relation_loss_weight": (1.0, 0.5),
+    "relation_loss_weight": (5.0, 0.5),
     "region_loss_weight": (1.0, 0.0),
     "crop_attention": (True, False),
     "coherent_decoding": (True, False),
