@@ -50,22 +50,28 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-PLAIN = {"attn_mixup": False, "vocab_size": 3000, "num_train_epochs": 6}
+MIXED = {"attn_mixup": True, "vocab_size": 800, "learning_rate": 1e-3, "fusion_learning_rate": 1.5e-3}
+PLAIN = {**MIXED, "attn_mixup": False, "vocab_size": 3000}
 FAST = {**PLAIN, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3}
-SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8, "num_train_epochs": 4}
-PAIRS = {"num_train_epochs": 3}  # a post has about two pairs: half as many epochs are as many steps
-TRIALS = {  # the first is the setting of the file; the same number for each model
-    "joint": [{}, PLAIN, FAST, {**FAST, "relation_loss_weight": 3.0}, SMALL_BATCHES],
-    "mner": [{}, PLAIN, FAST, {**PLAIN, "learning_rate": 7e-4}, SMALL_BATCHES],
-    "mre": [
-        {},
-        {**PLAIN, **PAIRS},
-        {**FAST, **PAIRS},
-        {**PLAIN, **PAIRS, "learning_rate": 7e-4},
-        {**SMALL_BATCHES, "num_train_epochs": 2},
-    ],
+SMALL_BATCHES = {**PLAIN, "per_device_train_batch_size": 8}
+SLOW = {**PLAIN, "learning_rate": 7e-4}
+
+
+def with_epochs(trials: list[dict], *epochs: int) -> list[dict]:
+    """Trials with their numbers of epochs."""
+    return [{**trial, "num_train_epochs": count} for trial, count in zip(trials, epochs, strict=True)]
+
+
+# As many for each model; without the attention to the pictures, which came after them. A post has about two pairs.
+WEIGHTED = {**FAST, "relation_loss_weight": 3.0}
+JOINT = [{"relation_loss_weight": 1.0, **trial} for trial in (MIXED, PLAIN, FAST, WEIGHTED, SMALL_BATCHES)]
+TRIALS = {
+    "joint": with_epochs([{**trial, "crop_attention": False} for trial in JOINT], 5, 6, 6, 6, 4),
+    "mner": with_epochs([MIXED, PLAIN, FAST, SLOW, SMALL_BATCHES], 5, 6, 6, 6, 4),
+    "mre": with_epochs([MIXED, PLAIN, FAST, SLOW, SMALL_BATCHES], 3, 3, 3, 3, 2),
 }
 ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
+    "no attention to the pictures": {"crop_attention": False},
     "types as input": {"entity_type_embeddings": True},
     "negatives: half of them, drawn for each batch": {"negatives": "half"},
     "negatives: only of types that are related": {"negatives": "typed"},
