@@ -9,6 +9,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import gc  # noqa: E402
+
+gc.disable()  # until pytest_collection_finish: imports leave little garbage
+
 import io  # noqa: E402
 import logging  # noqa: E402
 import random  # noqa: E402
@@ -33,6 +36,7 @@ def pytest_collection_finish():
     """Leave what is imported out of every later collection of garbage: trainings start one, and it takes a while."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
