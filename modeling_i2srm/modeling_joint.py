@@ -78,7 +78,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             super()._init_weights(module)
 
     @can_return_tuple
-    def forward(  # type: ignore[override]  # more inputs, all with defaults
+    def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,

@@ -248,7 +248,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
         return {"dataset": self.NAME, **make_report(self.raw, self.info.features, folder)}
 
 
-def renumber_regions(regions: list[int | None], crops: list[dict | None], counts: Counter) -> list[int | None]:
+def renumber_regions(regions: list[int | None], crops: Sequence[object], counts: Counter) -> list[int | None]:
     """The regions of entities as positions among the crops that were read; `None` for those of other crops.
 
     Args:

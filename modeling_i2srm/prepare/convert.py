@@ -90,7 +90,7 @@ def read_data_set(folder: Path, split: str) -> Iterator[tuple[str, int, Row]]:
         rows.close()
 
 
-def find_entity(end: object, places: dict[tuple[int, int], int]) -> object:
+def find_entity(end: object, places: dict[tuple[object, object], int]) -> object:
     """The position of the entity that is head or tail of a relation; earlier data sets store its words instead."""
     return places[end["start"], end["end"]] if isinstance(end, dict) else end
 

@@ -212,6 +212,7 @@ class MnrePosts(Mnre):
         tokens = pairs[0].columns["tokens"]
         places: dict[tuple[int, int], int] = {}  # the position of each entity among those of the pairs
         relations: list[Row] = []
+        triples: list[tuple[int, int, str]] = []
         typed = set()
         for pair in pairs:
             head, tail = ((pair.columns[name]["start"], pair.columns[name]["end"]) for name in ("head", "tail"))
@@ -221,13 +222,14 @@ class MnrePosts(Mnre):
                 continue
             relation = pair.columns["relation"]
             relations.append({"head": first, "tail": second, "label": relation})
+            triples.append((first, second, relation))
             typed |= {head, tail} if relation != NO_RELATION else set()
         entities: list[Row] = [{"start": start, "end": end, "label": ENTITY} for start, end in places]
         changes: Counter[str] = Counter()
         post = read_labels({"tokens": tokens, "entities": entities, "relations": relations}, changes, "longest")
         kept = {(entity.start, entity.end) for entity in post.entities}
         absent = {place: span for span, place in places.items() if span not in kept}
-        lost = [one for one in relations if one["label"] != NO_RELATION and {one["head"], one["tail"]} & absent.keys()]
+        lost = [one for one in triples if one[2] != NO_RELATION and {one[0], one[1]} & absent.keys()]
         counts.update({TYPED: len(typed), SHORTER: len(absent), LOST: len(lost), SECOND: changes[SECOND]})
         if absent:
             spans = list(places)
@@ -236,7 +238,7 @@ class MnrePosts(Mnre):
                     "id": id,
                     "tokens": tokens,
                     "entities": [list(span) for span in absent.values()],
-                    "relations": [[*spans[one["head"]], *spans[one["tail"]], one["label"]] for one in lost],
+                    "relations": [[*spans[head], *spans[tail], label] for head, tail, label in lost],
                 }
             )
         columns = {"id": id, **post.to_tag_row()}
