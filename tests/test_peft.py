@@ -252,7 +252,7 @@ def test_decoding_reads_the_crf_of_the_adapter(encoders):
         assert torch.equal(model.marginals(logits, words), scores)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["ner", pytest.param("relations", marks=pytest.mark.slow)])
 def test_the_best_checkpoint_is_loaded_and_a_run_resumed(head, encoders, tmp_path):
     settings = {"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 3, "learning_rate": 1e-3}
     highest = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}

@@ -482,7 +482,7 @@ def train(task, data, output_dir, **settings) -> tuple[dict, list, list]:
     return results, records, [entry["loss"] for entry in history if "loss" in entry]
 
 
-@pytest.mark.parametrize("task", [MNER, MRE], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [MNER, pytest.param(MRE, marks=pytest.mark.slow)], ids=lambda task: task.name)
 def test_a_run_with_the_cache_is_the_run_without_it(data, tmp_path, computed, task):
     settings = {"cache_visual_features": tmp_path / "cache", "visual_cache_dtype": "float32"}
     expected, predicted, losses = train(task, data, tmp_path / "without")

@@ -65,8 +65,15 @@ def last_checkpoint_weights(folder: Path) -> dict:
     return load_file(newest / "model.safetensors")
 
 
-# 24 posts in batches of 8: 3 steps an epoch, so that every 2 steps is in the middle of one.
-@pytest.mark.parametrize("every", [{}, {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": 2}])
+# 24 posts in batches of 8: 3 steps an epoch, so that every 2 steps is in the middle of one. At the end of an epoch a
+# run of tests/training/test_mre.py is resumed.
+@pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"eval_strategy": "steps", "save_strategy": "steps", "save_steps": 2},
+    ],
+)
 def test_resuming_gives_the_identical_result(posts, tmp_path, every):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     settings = {"dataloader_num_workers": 1, **every, **({"eval_steps": 2} if every else {})}
