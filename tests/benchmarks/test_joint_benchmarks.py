@@ -58,6 +58,7 @@ def test_the_joint_model_answers_every_post_with_and_without_coherence(tmp_path,
     model = I2SRMForJointExtraction(tiny_config(relation_labels=RELATIONS, relation_types=types))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    model.joint_head.relation_output.bias.data[1] = 20.0  # each pair visits, if its types may
     folder = save(tmp_path, model, tiny_processor(bert_tokenizer()))
     coherent, incoherent = joint_runs.joint_graphs(folder, POSTS, "cpu", False, (True, False))
     assert len(coherent) == len(incoherent) == len(POSTS) and coherent != incoherent
