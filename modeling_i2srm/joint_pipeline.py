@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -124,7 +124,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         for post, scores in zip(windowed, self.put_together(windowed, long), strict=True):
             post.answers = list(self.decode(scores))
 
-    def chunks(self, posts: list[Post], together: int | None = None, **options: Any) -> Iterable[Chunk]:
+    def chunks(self, posts: list[Post], together: int | None = None, **options: object) -> Iterable[Chunk]:
         """Yield the rows of posts after they have gone through the model.
 
         Args:
@@ -133,7 +133,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         """
         for rows, batch in self.batches(posts, together or max(ROWS_TOGETHER, len(posts))):
             try:
-                outputs = self.model(**batch, **options)
+                outputs = self.model(**batch, **cast(Any, options))
             except ValueError as error:  # scores that are not finite: it names places in the batch
                 texts = ", ".join(f"{post.text!r:.60}" for post, _ in rows)
                 raise ValueError(f"{error}. The posts of the batch: {texts}") from None

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .pictograms import STICKERS
 from .visual_words import CHATTER, COMMON, CONTEXT, CONTEXT_TAILS, LETTERS, NEUTRAL, STORIES, Story
@@ -112,7 +112,7 @@ def typed_triples(scene: Scene) -> list[TypedTriple]:
     return [(head, scene.types[head], label, tail, scene.types[tail]) for head, label, tail in scene.triples]
 
 
-Levels = Sequence[tuple[Callable[[Scene], Hashable], Mapping[Any, float] | None]]
+Levels = Sequence[tuple[Callable[[Scene], Hashable], Mapping | None]]
 
 
 def find_pairs(label: str, types: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -138,7 +138,7 @@ def told_types(clause: Clause) -> str:
 
 
 def spread(
-    items: list[T], levels: Sequence[tuple[Callable[[T], Hashable], Mapping[Any, float] | None]], total: float = 1.0
+    items: list[T], levels: Sequence[tuple[Callable[[T], Hashable], Mapping | None]], total: float = 1.0
 ) -> Iterator[tuple[T, float]]:
     """Divide a probability among items, level by level.
 

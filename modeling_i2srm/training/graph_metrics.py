@@ -125,7 +125,7 @@ def score_sets(name: str, pairs: Iterable[tuple[set, set]]) -> dict[str, float]:
     }
 
 
-def score_labels(posts: list[tuple[dict, dict, Any]]) -> dict[str, float]:
+def score_labels(posts: list[tuple]) -> dict[str, float]:
     """Precision, recall, F1 and support of the strict triples of each label that is gold or predicted."""
     scores: dict[str, float] = {}
     for label in sorted({relation["label"] for post in posts for graph in post[:2] for relation in graph["relations"]}):
@@ -135,7 +135,7 @@ def score_labels(posts: list[tuple[dict, dict, Any]]) -> dict[str, float]:
     return scores
 
 
-def score_regions(posts: list[tuple[dict, dict, Any]]) -> dict[str, float]:
+def score_regions(posts: list[tuple]) -> dict[str, float]:
     """The accuracy of the regions of gold entities: of all that are annotated, and of those that an object shows."""
     pairs = [
         (region, entity["region"])

@@ -210,7 +210,7 @@ def read_labels(
     return graphs
 
 
-def relation_of(values: Sequence[float], relation_names: list[str]) -> dict[str, Any]:
+def relation_of(values: Sequence[float], relation_names: list[str]) -> dict:
     """A relation as a dict of head, tail and label."""
     return {"head": int(values[0]), "tail": int(values[1]), "label": relation_names[int(values[2])]}
 

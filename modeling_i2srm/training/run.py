@@ -415,10 +415,11 @@ def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOu
     """The predictions for a split of `longest_first`, put back into the order the rows had before."""
     back = np.argsort(order)
 
-    def ordered(values: Any) -> Any:
-        return tuple(value[back] for value in values) if isinstance(values, tuple) else np.asarray(values)[back]
-
-    return output._replace(predictions=ordered(output.predictions), label_ids=ordered(output.label_ids))
+    fields: dict[str, Any] = {"predictions": output.predictions, "label_ids": output.label_ids}
+    for name, values in fields.items():
+        whole = isinstance(values, tuple)
+        fields[name] = tuple(value[back] for value in values) if whole else np.asarray(values)[back]
+    return output._replace(**fields)
 
 
 def without_prefix(metrics: dict, prefix: str) -> dict:

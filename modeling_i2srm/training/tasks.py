@@ -67,7 +67,7 @@ class Task(ABC):
         """Convert the labels of a data set to those that the model learns, where others have the same meaning."""
         return splits
 
-    def config_fields(self, splits: DatasetDict) -> dict[str, Any]:
+    def config_fields(self, splits: DatasetDict) -> dict:
         """Fields of the model's configuration that come from the data, besides the labels."""
         return {}
 
@@ -213,7 +213,7 @@ class JointTask(EntityTask):
         self.label_names(next(iter(splits.values())).features, dataset)
         return convert_graph_columns(splits, dataset)
 
-    def config_fields(self, splits: DatasetDict) -> dict[str, Any]:
+    def config_fields(self, splits: DatasetDict) -> dict:
         """relation_labels, and of the training split relation_types."""
         fields: dict[str, Any] = {"relation_labels": relation_names(next(iter(splits.values())).features, "")}
         if "train" in splits:

@@ -152,7 +152,7 @@ def test_the_best_trial_of_each_model_is_chosen_by_the_validation_split(tmp_path
     (tmp_path / "runs.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     monkeypatch.setitem(joint_world.TRIALS, "joint", [{}, {"attn_mixup": False}])
     chosen = joint_world.choose(tmp_path / "runs.jsonl")
-    assert chosen == {"joint": {"attn_mixup": False}, "mner": {}, "mre": {}}
+    assert chosen == {"joint": {"attn_mixup": False}, "mner": joint_world.TRIALS["mner"][0], "mre": {}}
     (tmp_path / "quickstart.json").write_text("{}")
     options = joint_world.parser.parse_args(["--seeds", "1", "--configs", str(tmp_path)])
     finals = joint_world.final_jobs(options, chosen)

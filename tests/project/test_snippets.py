@@ -228,7 +228,8 @@ def tiny_stage(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     link_scripts(folder)
     write_parquet(VisualPosts, folder / "data/visual_posts", train=24, validation=8, test=120)
-    for task, run in (("entities", "quickstart"), ("relations", "quickstart_mre")):
+    runs = {"joint": "quickstart", "entities": "quickstart_mner", "relations": "quickstart_mre"}
+    for task, run in runs.items():
         pipe = tiny_pipeline(task)
         pipe.model.save_pretrained(folder / "runs" / run)
         pipe.processor.save_pretrained(folder / "runs" / run)
@@ -246,9 +247,11 @@ def tiny_stage(tmp_path_factory) -> Path:
 @pytest.fixture
 def quickstart_stage(tmp_path, monkeypatch) -> Path:
     """The same folder with the real models and data; the test is skipped where they are absent."""
-    for name in ("runs/quickstart", "runs/quickstart_mre", "data/visual_posts"):
+    for name in ("runs/quickstart", "runs/quickstart_mner", "runs/quickstart_mre", "data/visual_posts"):
         if not (QUICKSTARTS / name).is_dir():
-            pytest.skip(f"no {QUICKSTARTS / name}: make quickstart quickstart-mre, or set I2SRM_QUICKSTARTS")
+            pytest.skip(
+                f"no {QUICKSTARTS / name}: make quickstart quickstart-mner quickstart-mre, or set I2SRM_QUICKSTARTS"
+            )
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(QUICKSTARTS / name)
     link_scripts(tmp_path)
