@@ -1,4 +1,4 @@
-"""What the benchmarks of the joint model share: runs beside each other, the graphs of both systems, and their scores.
+"""Shared by the benchmarks of the joint model: parallel runs, the graphs of both systems, and their scores.
 
 Both systems answer the same posts, end to end. The joint model gives a graph in one pass. Of the two marker models the
 entity model gives the spans, and the relation model is asked of all ordered pairs of them that some relation of the
@@ -126,7 +126,7 @@ def read_records(output: Path) -> dict[str, dict]:
 
 
 def timed(job: Job) -> dict:
-    """What a job returns, with the time that it took."""
+    """Run a job; return its result and its time."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = job.work(**job.arguments)
     seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
@@ -304,7 +304,7 @@ def score_graphs(posts: list[Post], graphs: list[Graph], lost: tuple[int, int] =
 
 
 def items(graph: Graph, kind: str) -> set:
-    """What is compared of a graph: its entities, or its triples by the spans (and types) of head and tail."""
+    """The entities of a graph, or its triples by the spans (and types) of head and tail, for a comparison."""
     if kind == "entity":
         return set(graph.entities)
     size = 3 if kind == "triple" else 2

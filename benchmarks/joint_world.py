@@ -183,7 +183,7 @@ def trial_jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def trial_score(record: dict) -> float:
-    """What a trial is chosen by, on the validation split."""
+    """The score on the validation split by which trials are compared."""
     if record["task"] == "joint":
         return record["scores"]["triple"]["f1"]
     return record["metrics"]["validation"]["strict_f1" if record["task"] == "mner" else "micro_f1"]

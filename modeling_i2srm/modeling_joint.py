@@ -298,11 +298,11 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         relations = outputs.relation_logits.float().log_softmax(-1).cpu().numpy().astype(np.float64)
         regions = outputs.region_logits.float().softmax(-1).cpu().numpy()
         tags = None if self.config.coherent_decoding else self.decode(outputs.logits, word_mask)
-        graphs = []
+        graphs, allowed = [], self._allowed_relations()
         for b, row in enumerate(spans):
             known = None if tags is None else [self.entity_types.index(k) for k in self._kinds(tags[b], row)]
             count = len(row)
-            graphs.append(self._graph(row, types[b], relations[b, :count, :count], regions[b], known))
+            graphs.append(self._graph(row, types[b], relations[b, :count, :count], regions[b], allowed, known))
         return graphs
 
     def _kinds(self, tags: list[int], spans: list[tuple[int, int]]) -> list[str]:
@@ -329,11 +329,11 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         unary: np.ndarray,
         relations: np.ndarray,
         regions: np.ndarray,
+        allowed: np.ndarray,
         types: list[int] | None,
     ) -> Graph:
-        """The graph of a post from its log-probabilities; `types` are those of the entities, where they are known."""
+        """The graph of a post from its log-probabilities; `allowed` is (K, K, R), `types` are known without coherence."""
         labels = self.config.relation_labels or []
-        allowed = self._allowed_relations()  # (K, K, R)
         if types is None:
             possible = np.where(allowed, relations[:, :, None, None], -np.inf)  # (E, E, K, K, R)
             types = decode_types(unary, possible.max(-1)) if spans else []

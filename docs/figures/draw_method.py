@@ -104,7 +104,7 @@ def main():
 
 
 def draw_joint_head():
-    """What the joint head computes for a post of two entities with a picture and two crops."""
+    """Draw the parts of the joint head for a post of two entities with a picture and two crops."""
     figure, axes = pyplot.subplots(figsize=(9, 4.6), layout="constrained")
     axes.set(xlim=(0, 18), ylim=(9.2, 0))
     axes.axis("off")
