@@ -332,7 +332,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         allowed: np.ndarray,
         types: list[int] | None,
     ) -> Graph:
-        """The graph of a post from its log-probabilities; `allowed` is (K, K, R), `types` are known without coherence."""
+        """The graph of a post; `allowed` is (K, K, R), and `types` are known where they are decoded on their own."""
         labels = self.config.relation_labels or []
         if types is None:
             possible = np.where(allowed, relations[:, :, None, None], -np.inf)  # (E, E, K, K, R)
