@@ -32,6 +32,7 @@ def start(work: Callable[[], object], output: Path, **environment: str) -> int:
     try:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{output}.{name}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+        sys.excepthook = sys.__excepthook__  # a script that this process has run may have set another
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
         os.environ.update(environment)
         logging.root.handlers.clear()  # those of pytest

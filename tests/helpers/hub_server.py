@@ -192,10 +192,10 @@ def connect(variables: dict[str, str]):
         elif name.startswith(("huggingface_hub", "datasets", "transformers")):
             values = vars(sys.modules[name])
             values.update({key: new for key, old, new in changes if key in values and values[key] == old})
-            for value in list(values.values()):  # create_repo ... are methods of an earlier client
-                client = getattr(value, "__self__", None)
-                if type(client).__name__ == "HfApi":
-                    client.endpoint = huggingface_hub.constants.ENDPOINT
+            for value in list(values.values()):  # an earlier client, or create_repo ... which are its methods
+                for client in (value, getattr(value, "__self__", None)):
+                    if type(client).__name__ == "HfApi":
+                        client.endpoint = huggingface_hub.constants.ENDPOINT
     sys.path[:] = [path for path in sys.path if path != changes[0][1]]
     huggingface_hub.hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
     warnings.simplefilter("ignore", DeprecationWarning)  # as in a new process; huggingface_hub (2.4) warns of itself

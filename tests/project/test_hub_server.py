@@ -11,6 +11,7 @@ import datasets
 import pyarrow.parquet
 import pytest
 import torch
+import transformers
 from hub_server import HubServer
 from huggingface_hub import HfApi, HfFileSystem
 from transformers import BertConfig, BertModel
@@ -94,6 +95,7 @@ def run(hub, tmp_path_factory) -> Callable:
 
 @pytest.fixture(scope="module")
 def hub():
+    transformers.utils.hub.hf_api()  # the client of this process, which a fork inherits
     with HubServer() as server:
         yield server
         assert server.unknown_requests == []

@@ -1,3 +1,4 @@
+import importlib
 import sys
 from pathlib import Path
 
@@ -108,3 +109,9 @@ def test_other_errors_of_scripts_are_shown_in_full(capsys):
         sys.excepthook = scripts.print_traceback
     shown = capsys.readouterr().err
     assert "Traceback" in shown and "AttributeError: module 'modeling_i2srm.version' has no attribute 'main'" in shown
+
+
+def test_scripts_in_this_process_leave_forks_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", scripts.report)
+    done = forked.run(lambda: importlib.import_module("modeling_i2srm.none"), tmp_path / "fork")
+    assert done.returncode == 1 and done.stderr.splitlines()[0] == "Traceback (most recent call last):"
