@@ -102,7 +102,8 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         """
         self.warn_without_words(word_mask, labels, "multimodal-joint-extraction")
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **kwargs)
-        hidden = self.attend_to_pictures(outputs)
+        pictures = self.picture_keys(outputs)
+        hidden = self.attend_to_pictures(outputs, pictures)
         logits = self.classifier(self.dropout(hidden))  # (B, T, N)
         if word_mask is None:
             word_mask = torch.zeros(logits.shape[:2], device=logits.device) if labels is None else labels != -100
@@ -120,7 +121,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         )
         if entity_spans is None:
             entity_spans = self._spans_of_labels(labels, word_mask) if labels is not None else self._spans(joint)
-        pairs, joint.relation_logits, joint.region_logits = self._score(joint, entity_spans, labels)
+        pairs, joint.relation_logits, joint.region_logits = self._score(joint, entity_spans, pictures, labels)
         if parts is not None and relation_labels is not None:
             check_shape("relation_labels", relation_labels, entity_spans, 3)
             relation_labels = pairs_of_entities(relation_labels, entity_spans)
@@ -136,14 +137,19 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         assert isinstance(output, I2SRMJointOutput)
         return output
 
-    def attend_to_pictures(self, outputs: I2SRMModelOutput) -> torch.Tensor:
-        """The states (B, T, d) of the encoder, each with what its attention to the pictures adds."""
+    def picture_keys(self, outputs: I2SRMModelOutput | I2SRMJointOutput) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys of the pictures of a call, as of `JointHead.picture_keys`."""
+        hidden, pictures = outputs.last_hidden_state, (outputs.visual_features, outputs.image_mask)
+        assert hidden is not None
+        return self.joint_head.picture_keys(*pictures, len(hidden), self.config.num_objects)
+
+    def attend_to_pictures(
+        self, outputs: I2SRMModelOutput, pictures: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """The states (B, T, d) of the encoder, each with what its attention to the keys of the pictures adds."""
         hidden, attention = outputs.last_hidden_state, self.joint_head.crop_attention
         assert hidden is not None
-        if attention is None:
-            return hidden
-        pictures = outputs.visual_features, outputs.image_mask
-        return attention(hidden, *self.joint_head.picture_keys(*pictures, len(hidden), self.config.num_objects))
+        return hidden if attention is None else attention(hidden, *pictures)
 
     def _spans_of_labels(self, labels: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
         """The entities (B, E, 2) that labels (B, T) tag."""
@@ -166,7 +172,11 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         return [(start, end) for start, end, _ in find_entities([names[tag] for tag in tags])]
 
     def _score(
-        self, joint: I2SRMJointOutput, spans: torch.Tensor, labels: torch.Tensor | None = None
+        self,
+        joint: I2SRMJointOutput,
+        spans: torch.Tensor,
+        pictures: tuple[torch.Tensor, torch.Tensor],
+        labels: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pair vectors (B, E, E, 2d), and the scores of relations and regions."""
         hidden, head = joint.last_hidden_state, self.joint_head
@@ -177,8 +187,6 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         typed = entities
         if head.types is not None:
             typed = entities + head.types(self._types_of_spans(joint, spans, labels)).to(entities.dtype)
-        pictures = joint.visual_features, joint.image_mask
-        pictures = head.picture_keys(*pictures, len(hidden), self.config.num_objects)
         pairs = head.pair_vectors(hidden, words, joint.attention_mask.bool(), spans, typed, pictures)
         return pairs, head.score_relations(pairs), head.score_regions(entities, pictures)
 
@@ -213,7 +221,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
             relation_logits (B, E, E, R) and region_logits (B, E, M+1).
         """
         joint = I2SRMJointOutput(**{**outputs, "word_mask": word_mask.to(outputs["logits"].device)})
-        return self._score(joint, entity_spans)[1:]
+        return self._score(joint, entity_spans, self.picture_keys(joint))[1:]
 
     def _relation_loss(self, pairs: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The weighted mean of -log p(r | i, j) over the annotated pairs; 0 without any."""

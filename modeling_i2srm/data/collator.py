@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from transformers.utils import logging
 
 from ..checks import IGNORE, is_listing, label_id
@@ -13,6 +14,7 @@ from ..processing_i2srm import I2SRMProcessor
 from ..words import EntityPairError
 from .feature_cache import VisualFeatureCache
 from .picture_columns import TEXT_COLUMNS, check_picture_columns
+from .picture_memory import PictureMemory
 
 logger = logging.get_logger(__name__)
 
@@ -40,6 +42,8 @@ class I2SRMDataCollator:
             ner_tags are not read.
         feature_cache: where the features of rows with picture_keys lie (`cache_pictures` makes both). Such rows give
             visual_features (B, 1+M, F) in the dtype of the cache instead of pixel_values.
+        picture_memory: keeps the pixel values of rows, so that later epochs need not read and prepare their pictures
+            again.
 
     Raises:
         ValueError: what is not a list of rows with tokens, or rows with picture_keys and no `feature_cache`; a row
@@ -58,6 +62,7 @@ class I2SRMDataCollator:
     skipped_pictures: int = 0
     truncated_words: int = 0
     feature_cache: VisualFeatureCache | None = None
+    picture_memory: PictureMemory | None = None
     label2id: dict[str, int] | None = None
     relation2id: dict[str, int] | None = None
     _checked: set[frozenset[str]] = field(default_factory=set, init=False, repr=False, compare=False)
@@ -92,9 +97,15 @@ class I2SRMDataCollator:
             keys = [row["picture_keys"] for row in rows]
             batch.update(self.feature_cache.encode(keys, 1 + self.processor.num_objects))
         elif self.use_images is not False:
-            images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
-            batch.update(self.processor.encode_pictures(list(images), list(objects)))
+            memory = self.picture_memory
+            batch.update(self._read_pictures(rows)[0] if memory is None else memory.encode(rows, self._read_pictures))
         return batch
+
+    def _read_pictures(self, rows: list[dict]) -> tuple[dict[str, torch.Tensor], bool]:
+        """The pixel values and the mask of the pictures of rows, and whether all pictures were readable."""
+        skipped = self.skipped_pictures
+        images, objects = zip(*(self._pictures(row) for row in rows), strict=True)
+        return self.processor.encode_pictures(list(images), list(objects)), self.skipped_pictures == skipped
 
     @staticmethod
     def _check(rows: object) -> None:

@@ -94,7 +94,7 @@ class StateGraph(Graph):
         visual = self.features(pixel_values, image_mask)
         text = {"input_ids": input_ids, "attention_mask": attention_mask}
         states = tagger.model(**text, visual_features=visual, image_mask=image_mask)
-        hidden = tagger.attend_to_pictures(states)
+        hidden = tagger.attend_to_pictures(states, tagger.picture_keys(states))
         return tagger.classifier(hidden), hidden, states.visual_features
 
 

@@ -122,7 +122,7 @@ class SampleArguments:
 
 @dataclass
 class FeatureCacheArguments:
-    """Whether and how the features of a frozen backbone are stored."""
+    """What is kept of pictures: the features of a frozen backbone on disk, or the prepared pictures in memory."""
 
     cache_visual_features: str | None = field(
         default=None,
@@ -132,6 +132,17 @@ class FeatureCacheArguments:
         default="bfloat16",
         metadata={"help": "How they are stored; bfloat16 is the fastest, float32 exact and twice as large."},
     )
+    picture_memory: int = field(
+        default=0,
+        metadata={
+            "help": "Megabytes in which prepared pictures are kept for later epochs, in each process that reads "
+            "pictures. Worth it where all of them fit; of a frozen backbone --cache_visual_features keeps the features."
+        },
+    )
+
+    def __post_init__(self):
+        if self.picture_memory < 0:
+            raise ValueError(f"--picture_memory {self.picture_memory} is negative; give megabytes, e.g. 1000, or 0")
 
 
 @dataclass

@@ -293,7 +293,8 @@ def describe_run(trainer: I2SRMTrainer) -> list[str]:
     return [
         f"pictures: {describe_pictures(trainer)}",
         "text: padded to the longest of the batch; "
-        + ("batches of posts of about one length" if sampling == "group_by_length" else f"order {sampling}"),
+        + ("batches of posts of about one length" if sampling == "group_by_length" else f"order {sampling}")
+        + (f"; {100 * args.name_swapping:g} % of the names are swapped in training" if args.name_swapping else ""),
         f"step: optimizer {getattr(args.optim, 'value', args.optim)}; {describe_precision(args)}; "
         f"{args.device.type} with {torch.get_num_threads()} threads in this process",
     ]
@@ -309,12 +310,14 @@ def describe_pictures(trainer: I2SRMTrainer) -> str:
     if cached:
         return f"{backbone}; features from the cache"
     workers = args.dataloader_num_workers
+    memory = getattr(collator, "picture_memory", None)
+    kept = f"kept in up to {memory.free / 2**20:,.0f} MB, " if memory is not None else ""
     reduced = getattr(getattr(collator, "processor", None), "reduced_decode", None)
     return (
         f"{backbone}; features computed in every step; decoded by "
         f"{f'{workers} worker processes' if workers else 'the training process itself'}, "
         f"{f'large JPEGs at a part of their size (reduced_decode={reduced})' if reduced else 'in full'}, "
-        f"memory {'' if args.dataloader_pin_memory else 'not '}pinned"
+        f"{kept}memory {'' if args.dataloader_pin_memory else 'not '}pinned"
     )
 
 

@@ -36,6 +36,7 @@ from ..data.dataset import (
 from ..data.feature_cache import VisualFeatureCache, cache_pictures
 from ..data.mismatch import Mismatch, mismatch_pictures
 from ..data.picture_columns import check_picture_columns, count_pictures
+from ..data.picture_memory import PictureMemory
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
@@ -284,7 +285,12 @@ def make_trainer(
     trainer = RunTrainer(
         model=model,
         args=training,
-        data_collator=I2SRMDataCollator(processor, use_images=arguments.model.use_images, feature_cache=cache),
+        data_collator=I2SRMDataCollator(
+            processor,
+            use_images=arguments.model.use_images,
+            feature_cache=cache,
+            picture_memory=PictureMemory(memory * 2**20) if (memory := arguments.cache.picture_memory) else None,
+        ),
         train_dataset=data.splits.get("train"),
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,

@@ -25,6 +25,7 @@ from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
 from .graph_predictions import pack_labels, predict_graphs
 from .metrics import TagPredictions
+from .name_swapping import swap_names
 from .sampling import LengthGroupedSampler, row_lengths
 from .step_guard import JOINT_LOSS_PARTS, LOSS_PARTS, GuardedSteps
 from .streams import check_stream, count_rows, is_stream, set_remainder
@@ -62,6 +63,13 @@ class I2SRMTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Learning rate of the pairs and regions of a joint model; default learning_rate."},
     )
+    name_swapping: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the entities that get sub-tokens of other entities in training, so that types are read "
+            "from context and picture and names are not learnt by heart; e.g. 0.3."
+        },
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator needs them."})
     train_sampling_strategy: str = field(
         default="group_by_length",
@@ -97,6 +105,8 @@ class I2SRMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if not 0 <= self.name_swapping <= 1:
+            raise ValueError(f"--name_swapping {self.name_swapping} must lie from 0 to 1, e.g. 0.3")
         if is_deepspeed_zero3_enabled():  # it shards the CRF, which decodes outside of forward
             raise ValueError(
                 "DeepSpeed ZeRO-3 is not supported; FSDP shards parameters too: accelerate launch --config_file "
@@ -312,6 +322,9 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                 f"a batch to train on has no labels, only {', '.join(inputs)}: give the rows a column "
                 f"{self._label_column or 'labels'!r}"
             )
+        if model.training and self.args.name_swapping:
+            label_names = self.accelerator.unwrap_model(self.model).config.label_names
+            inputs = swap_names(inputs, self.args.name_swapping, label_names)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and (num_processes() > 1 or self._step_totals is not None):
             loss = self._share_of_joint_loss(inputs, outputs)

@@ -116,6 +116,7 @@ def test_the_configurations_of_the_examples_are_read(file, tmp_path):
         ({"lr_scheduler_type": "x"}, ["lr_scheduler_type", "'x'", "cosine"]),
         ({"text_config": "{bert"}, ["--text_config", "'{bert'", "not JSON", '{"model_type": "bert"}']),
         ({"vision_config": "[1]"}, ["--vision_config", "[1]", '{"model_type": "resnet"}']),
+        ({"picture_memory": -1}, ["--picture_memory -1", "megabytes, e.g. 1000"]),
         ({"text_config": {"hidden_size": 3}}, ["--text_config", "'hidden_size': 3", "model_type"]),
     ],
 )
