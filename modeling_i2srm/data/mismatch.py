@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset, Features, concatenate_datasets
 from PIL import Image
 
+from ..checks import IGNORE
 from ..pictures import PictureError, load_picture
 
 KINDS = ("shuffled", "blanked", "noised")
@@ -51,7 +52,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
-    """Change the pictures of some posts of a split; texts and order stay.
+    """Change the pictures of some posts of a split; texts and order stay, and their regions are not annotated.
 
     Args:
         split: with the columns image and objects, or one of them; without both it is returned unchanged.
@@ -77,7 +78,20 @@ def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
 
         features = Features({name: pictures.features[name] for name in columns})
         pictures = pictures.map(changed, with_indices=True, features=features, desc=str(mismatch))
-    return concatenate_datasets([split.remove_columns(columns), pictures], axis=1)
+    changed_split = concatenate_datasets([split.remove_columns(columns), pictures], axis=1)
+    return without_regions(changed_split, chosen)
+
+
+def without_regions(split: Dataset, places: np.ndarray) -> Dataset:
+    """The same rows; in some, which crop shows an entity is not annotated, since the crops are others now."""
+    for name, unknown in (("regions", None), ("region_labels", IGNORE)):
+        if name in split.column_names:
+            feature, column = split.features[name], split[name][:]
+            for place in places:
+                column[place] = None if column[place] is None else [unknown] * len(column[place])
+            regions = Dataset.from_dict({name: column}, Features({name: feature}))
+            split = concatenate_datasets([split.remove_columns(name), regions], axis=1)
+    return split
 
 
 def blank(row: dict, _generator: np.random.Generator) -> dict:

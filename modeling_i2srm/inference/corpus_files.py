@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ..configuration_i2srm import I2SRMConfig
 from ..pictures import FAULT_KINDS
 from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline
 from ..posts import COLUMNS
@@ -227,14 +228,17 @@ def fingerprint(pipe: PostPipeline) -> str:
 
 # Fields of joint models, at their defaults not part of a digest: runs that began before there were such models resume.
 JOINT = {
-    "relation_labels": None,
-    "relation_types": None,
-    "relation_loss_weight": 5.0,
-    "region_loss_weight": 1.0,
-    "crop_attention": True,
-    "coherent_decoding": True,
-    "entity_type_embeddings": False,
-    "attn_mixup_pairs": False,
+    name: getattr(I2SRMConfig, name)
+    for name in (
+        "relation_labels",
+        "relation_types",
+        "relation_loss_weight",
+        "region_loss_weight",
+        "crop_attention",
+        "coherent_decoding",
+        "entity_type_embeddings",
+        "attn_mixup_pairs",
+    )
 }
 
 

@@ -7,7 +7,7 @@ from datasets import Dataset, Features, List, Value
 from PIL import Image
 from tiny import noise
 
-from modeling_i2srm.data.mismatch import Mismatch, mismatch_pictures
+from modeling_i2srm.data.mismatch import KINDS, Mismatch, mismatch_pictures
 
 POSTS, BARE = 20, (3, 8)
 
@@ -84,3 +84,13 @@ def test_a_broken_picture_and_a_split_without_pictures_stay_as_they_are(split):
     assert mismatch_pictures(broken, Mismatch("noised", 100), 1)[0]["image"]["bytes"] == b"no picture"
     bare = split.select_columns(["text"])
     assert mismatch_pictures(bare, Mismatch("shuffled", 100), 1) is bare
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("column, unknown", [("regions", None), ("region_labels", -100)])
+def test_crops_that_are_exchanged_show_no_entity(split, kind, column, unknown):
+    regions = [[row, -1] for row in range(len(split))]
+    changed = mismatch_pictures(split.add_column(column, regions), Mismatch(kind, 50), seed=1)
+    others = [a["image"] != b["image"] or a["objects"] != b["objects"] for a, b in zip(split, changed, strict=True)]
+    expected = [[unknown] * 2 if other else row for row, other in zip(regions, others, strict=True)]
+    assert changed[column][:] == expected and 0 < sum(others) < len(split)
