@@ -280,6 +280,7 @@ def _recipe(
         ["weight decay", training_args.weight_decay],
         ["seed", training_args.seed],
         ["AttnMixup", config.attn_mixup],
+        *([["share of names swapped", training_args.name_swapping]] if training_args.name_swapping else []),
         ["object crops", config.num_objects],
         ["seconds, all told", round(seconds)],
     ]

@@ -7,15 +7,17 @@ import torch
 from tiny import tiny_config, tiny_processor
 
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainer, I2SRMTrainingArguments
+from modeling_i2srm.data.picture_memory import PictureMemory
 from modeling_i2srm.support.precision import bf16_is_fast
 from modeling_i2srm.training.report import describe_precision, describe_run
 
 
-def description(tmp_path, *, freeze: bool = True, feature_cache=None, **settings) -> str:
+def description(tmp_path, *, freeze: bool = True, feature_cache=None, picture_memory=None, **settings) -> str:
     arguments = I2SRMTrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **settings)
     model = I2SRMForTokenClassification(tiny_config(freeze_vision=freeze))
     trainer = I2SRMTrainer(model, arguments, processing_class=tiny_processor(reduced_decode=None))
     trainer.data_collator.feature_cache = feature_cache
+    trainer.data_collator.picture_memory = picture_memory
     return "\n".join(describe_run(trainer))
 
 
@@ -26,6 +28,8 @@ def test_a_run_is_described(tmp_path):
     assert f"{I2SRMTrainingArguments.default_optim}; float32" in text and "cpu with 1 threads" in text
     text = description(tmp_path, freeze=False, dataloader_num_workers=2)
     assert "backbone trained" in text and "decoded by 2 worker processes" in text and "about one length" in text
+    text = description(tmp_path, picture_memory=PictureMemory(2**21), name_swapping=0.25)
+    assert "kept in up to 2 MB, memory" in text and "25 % of the names are swapped in training" in text
     assert "backbone frozen; features from the cache" in description(tmp_path, feature_cache=object())
 
 
