@@ -51,13 +51,12 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
 SLOW, FAST = ({"learning_rate": rate, "fusion_learning_rate": 1.5 * rate} for rate in (1e-3, 3e-3))
-SMALL_BATCHES = {"per_device_train_batch_size": 16, "learning_rate": 1.5e-3, "fusion_learning_rate": 2e-3}
 SEEING = {"vision_learning_rate": 1.2e-2}
 # As many for each model. The relation model has two rows for each post.
 TRIALS = {
-    "joint": [{}, SEEING, {"image_size": 32}, FAST, {**SMALL_BATCHES, "num_train_epochs": 4}],
-    "mner": [{}, SEEING, SLOW, FAST, {**SMALL_BATCHES, "num_train_epochs": 4}],
-    "mre": [{}, SEEING, {"num_train_epochs": 9}, FAST, {**SMALL_BATCHES, "num_train_epochs": 4}],
+    "joint": [{}, SEEING, {"image_size": 32}, FAST],
+    "mner": [{}, SEEING, SLOW, FAST],
+    "mre": [{}, SEEING, {"num_train_epochs": 9}, FAST],
 }
 ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
     "no attention to the pictures": {"crop_attention": False},
