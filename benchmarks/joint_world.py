@@ -191,16 +191,17 @@ def choose(output: Path) -> dict[str, dict]:
 
 def final_jobs(options: argparse.Namespace, chosen: dict[str, dict]) -> list[Job]:
     """The runs of both systems with the chosen settings."""
-    jobs = []
+    models = {
+        (task, seed): model_job(options, f"final/{task}/seed{seed}", task, chosen[task], seed, "test")
+        for task in ("joint", "mner", "mre")
+        for seed in options.seeds
+    }
+    jobs = list(models.values())
     for seed in options.seeds:
-        trained = [
-            model_job(options, f"final/{task}/seed{seed}", task, chosen[task], seed, "test")
-            for task in ("mre", "joint", "mner")
-        ]
-        mre, _, ner = trained
+        ner, mre = models["mner", seed], models["mre", seed]
         arguments = {"dataset": options.dataset, "ner": ner.arguments["folder"], "mre": mre.arguments["folder"]}
         arguments |= {"device": options.device, "rows": options.rows}
-        jobs += [*trained, Job(f"final/two models/seed{seed}", run_two_models, arguments, (mre.name, ner.name))]
+        jobs.append(Job(f"final/two models/seed{seed}", run_two_models, arguments, (mre.name, ner.name)))
     return jobs
 
 
