@@ -78,7 +78,7 @@ class PictureFolder:
         self.path, self.refused = path, refused
         self.names = set(os.listdir(path)) if path is not None and path.is_dir() else set()
         self.by_stem: dict[str, list[str]] = {}
-        for name in sorted(self.names):
+        for name in sorted(name for name in self.names if Path(name).suffix.lower() not in CONTENT_HASHED):
             self.by_stem.setdefault(name.partition(".")[0].lower(), []).append(name)
 
     def file(self, name: str | None) -> Path | None:

@@ -30,10 +30,15 @@ def make_report(raw: "RawData", features: datasets.Features, folder: Path) -> di
     """
     splits, unused, absent = {}, [], []
     for split, posts in raw.splits.items():
-        labels = [column for column in ("ner_tags", "relation") if column in features]
+        text = "tokens" if "tokens" in features else "text"
+        labels = [column for column in ("ner_tags", "relation", "label") if column in features]
         labels += ["relations.list.element.label"] if "relations" in features else []
-        rows = read_columns(folder, split, ["tokens", *labels, "image.path", "objects.list.element.path"])
-        counts: dict[str, Any] = {"posts": len(rows), "tokens": sum(len(row["tokens"]) for row in rows)}
+        rows = read_columns(folder, split, [text, *labels, "image.path", "objects.list.element.path"])
+        counts: dict[str, Any] = {"posts": len(rows)}
+        if text == "tokens":
+            counts["tokens"] = sum(len(row["tokens"]) for row in rows)
+        else:
+            counts["words"] = sum(len(row["text"].split()) for row in rows)
         if "ner_tags" in features:
             names = features["ner_tags"].feature.names
             strict: Counter[str] = Counter()
@@ -45,9 +50,9 @@ def make_report(raw: "RawData", features: datasets.Features, folder: Path) -> di
                     total.update(entities)
             counts["strict_entities"] = {"all": strict.total(), **dict(sorted(strict.items()))}
             counts["lenient_entities"] = {"all": lenient.total(), **dict(sorted(lenient.items()))}
-        if "relation" in features:
-            relations = Counter(features["relation"].names[row["relation"]] for row in rows)
-            counts["relations"] = {name: relations[name] for name in features["relation"].names}
+        for column in [column for column in ("relation", "label") if column in features]:
+            numbers = Counter(features[column].names[row[column]] for row in rows)
+            counts[f"{column}s"] = {name: numbers[name] for name in features[column].names}
         if "relations" in features:
             names = features["relations"].feature["label"].names
             numbers = Counter(names[one["label"]] for row in rows for one in row["relations"])
@@ -119,7 +124,7 @@ def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
 
 def print_report(report: dict) -> None:
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
-    for name in ("dataset", "layout", "edition", "texts", "image folders", "objects"):
+    for name in ("dataset", "layout", "edition", "labels", "split", "texts", "image folders", "objects"):
         if name in report:
             value = report[name]
             print(f"{name}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}")
