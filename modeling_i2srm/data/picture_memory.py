@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -62,17 +63,22 @@ class PictureMemory:
 
 def row_key(row: Mapping) -> bytes | None:
     """A digest of the files of a row's pictures; `None` where one is not stored as bytes, or there is none."""
-    objects = row.get("objects")
-    if not (is_absent(objects) or is_listing(objects)):
+    objects: Any = row.get("objects")
+    if is_absent(objects):
+        objects = []
+    elif not is_listing(objects):
         return None
-    pictures = [row.get("image"), *([] if is_absent(objects) else objects)]
-    files = [None if is_absent(one) else one.get("bytes") if isinstance(one, Mapping) else one for one in pictures]
-    if not any(files) or not all(file is None or isinstance(file, bytes) for file in files):
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        digest.update(b"-" if file is None else b"%d:" % len(file) + file)
-    return digest.digest()
+    digest, count = hashlib.blake2b(digest_size=16), 0
+    for picture in [row.get("image"), *objects]:
+        if is_absent(picture):
+            digest.update(b"-")
+            continue
+        content = picture.get("bytes") if isinstance(picture, Mapping) else picture
+        if not isinstance(content, bytes):
+            return None
+        digest.update(b"%d:" % len(content) + content)
+        count += 1
+    return digest.digest() if count else None
 
 
 __all__ = ["PictureMemory"]
