@@ -50,12 +50,12 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
-SLOW, FAST = ({"learning_rate": rate, "fusion_learning_rate": 1.5 * rate} for rate in (1e-3, 3e-3))
+SLOW, MIDDLE, FAST = ({"learning_rate": rate, "fusion_learning_rate": 1.5 * rate} for rate in (1e-3, 2e-3, 3e-3))
 SEEING = {"vision_learning_rate": 1.2e-2}
 # As many for each model. The relation model has two rows for each post.
 TRIALS = {
-    "joint": [{}, SEEING, {"image_size": 32}, FAST],
-    "mner": [{}, SEEING, SLOW, FAST],
+    "joint": [{}, SEEING, {"image_size": 32}, SLOW, FAST],
+    "mner": [{}, MIDDLE, {**MIDDLE, **SEEING}, FAST],
     "mre": [{}, SEEING, {"num_train_epochs": 9}, FAST],
 }
 ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
