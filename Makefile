@@ -48,8 +48,7 @@ quickstart-mner: $(VENV)/.train  ## the same data for entities alone
 		examples/run_mner.py examples/configs/quickstart_mner.json
 
 .PHONY: quickstart-mre
-quickstart-mre: $(VENV)/.train  ## the same data for relations between two entities
-	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
+quickstart-mre: quickstart-mner  ## the same data for relations between two entities, starting from the model for entities
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_mre.py examples/configs/quickstart_mre.json
 

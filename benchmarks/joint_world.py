@@ -51,12 +51,13 @@ from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
 SLOW, MIDDLE, FAST = ({"learning_rate": rate, "fusion_learning_rate": 1.5 * rate} for rate in (1e-3, 2e-3, 3e-3))
+SMALL_BATCHES = {"per_device_train_batch_size": 16, "learning_rate": 7e-4, "vision_learning_rate": 4e-3}
 SEEING = {"vision_learning_rate": 1.2e-2}
-# As many for each model. The relation model has two rows for each post.
+# As many for each model.
 TRIALS = {
     "joint": [{}, SEEING, {"image_size": 32}, SLOW, FAST],
-    "mner": [{}, MIDDLE, {**MIDDLE, **SEEING}, FAST],
-    "mre": [{}, SEEING, {"num_train_epochs": 9}, FAST],
+    "mner": [{}, SMALL_BATCHES, MIDDLE, {**MIDDLE, **SEEING}, FAST],
+    "mre": [{}, {"num_train_epochs": 6}, SLOW, MIDDLE, {"per_device_train_batch_size": 16}],
 }
 ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation are in the loss, by default all
     "no attention to the pictures": {"crop_attention": False},
@@ -150,8 +151,12 @@ def run_two_models(dataset: str, ner: str, mre: str, device: str, rows: int | No
     return {**scores, "pairs_too_long": too_long}
 
 
-def model_job(options: argparse.Namespace, name: str, task: str, overrides: dict, seed: int, split: str) -> Job:
-    """The run of a model with some settings changed."""
+def model_job(
+    options: argparse.Namespace, name: str, task: str, overrides: dict, seed: int, split: str, start: Job | None = None
+) -> Job:
+    """The run of a model with some settings changed; a relation model starts from the entity model of another run."""
+    if start is not None:
+        overrides = {"model_name_or_path": start.arguments["folder"], **overrides}
     settings = {"dataset": options.dataset, **overrides, "seed": seed, "use_cpu": options.device == "cpu"}
     if options.epochs:
         settings["num_train_epochs"] = options.epochs
@@ -159,16 +164,19 @@ def model_job(options: argparse.Namespace, name: str, task: str, overrides: dict
         settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
     folder = str((options.work or options.output / "models") / name)
     arguments = {"task": task, "config": str(options.configs / FILES[task]), "settings": settings, "folder": folder}
-    return Job(name, run_model, {**arguments, "split": split, "rows": options.rows})
+    needs = () if start is None else (start.name,)
+    return Job(name, run_model, {**arguments, "split": split, "rows": options.rows}, needs)
 
 
 def trial_jobs(options: argparse.Namespace) -> list[Job]:
-    """The trials of all models."""
-    return [
-        model_job(options, f"trial/{task}/{number}", task, overrides, TRIAL_SEED, "validation")
-        for task, trials in TRIALS.items()
-        for number, overrides in enumerate(trials)
-    ]
+    """The trials of all models; those of the relation model start from the first entity model."""
+    jobs: dict[str, Job] = {}
+    for task, trials in TRIALS.items():
+        start = jobs["trial/mner/0"] if task == "mre" else None
+        for number, overrides in enumerate(trials):
+            name = f"trial/{task}/{number}"
+            jobs[name] = model_job(options, name, task, overrides, TRIAL_SEED, "validation", start)
+    return list(jobs.values())
 
 
 def trial_score(record: dict) -> float:
@@ -191,11 +199,12 @@ def choose(output: Path) -> dict[str, dict]:
 
 def final_jobs(options: argparse.Namespace, chosen: dict[str, dict]) -> list[Job]:
     """The runs of both systems with the chosen settings."""
-    models = {
-        (task, seed): model_job(options, f"final/{task}/seed{seed}", task, chosen[task], seed, "test")
-        for task in ("joint", "mner", "mre")
-        for seed in options.seeds
-    }
+    models: dict[tuple[str, int], Job] = {}
+    for task in ("joint", "mner", "mre"):
+        for seed in options.seeds:
+            start = models["mner", seed] if task == "mre" else None
+            name = f"final/{task}/seed{seed}"
+            models[task, seed] = model_job(options, name, task, chosen[task], seed, "test", start)
     jobs = list(models.values())
     for seed in options.seeds:
         ner, mre = models["mner", seed], models["mre", seed]

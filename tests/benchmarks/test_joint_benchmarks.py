@@ -156,13 +156,15 @@ def test_the_best_trial_of_each_model_is_chosen_by_the_validation_split(tmp_path
     (tmp_path / "quickstart.json").write_text("{}")
     options = joint_world.parser.parse_args(["--seeds", "1", "--configs", str(tmp_path)])
     finals = joint_world.final_jobs(options, chosen)
-    assert finals[1].arguments["settings"]["attn_mixup"] is False
+    assert finals[0].arguments["settings"]["attn_mixup"] is False
+    assert finals[2].needs == ("final/mner/seed1",)  # a relation model starts from the entity model
+    assert finals[2].arguments["settings"]["model_name_or_path"] == finals[1].arguments["folder"]
     assert finals[3].needs == ("final/mre/seed1", "final/mner/seed1")
     assert sum(set(overrides) <= {"negatives"} for overrides in joint_world.ABLATIONS.values()) == 2
     ablations = joint_world.ablation_jobs(options, chosen)
     names = [job.name for job in ablations]
     assert names == [f"ablation/{name}/seed1" for name in joint_world.ABLATIONS if name not in ("no AttnMixup", "KL")]
-    assert ablations[-1].arguments["settings"] == {**finals[1].arguments["settings"], "semantic_loss_weight": 0.0}
+    assert ablations[-1].arguments["settings"] == {**finals[0].arguments["settings"], "semantic_loss_weight": 0.0}
 
 
 def test_pairs_without_a_relation_are_left_out_of_the_loss(monkeypatch):
