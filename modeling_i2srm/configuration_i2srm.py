@@ -83,16 +83,17 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
 
 
 def check_registered(name: str, model_type: str) -> None:
-    """Raise a `ValueError`, which shows what to import, unless transformers knows the model type of an encoder.
+    """Raise a `ValueError`, which shows what to import, unless the model type of a backbone is registered.
 
     Args:
-        name: what the message calls the encoder.
+        name: what the message calls the backbone.
     """
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"{name} has model_type {model_type!r}, which neither transformers nor a module that was imported "
-            "registers; for an encoder of your own, import its module first, e.g. import my_backbone, which calls "
-            f"AutoConfig.register({model_type!r}, MyConfig) and AutoBackbone.register(MyConfig, MyBackbone)"
+            'registers; e.g. vision_config={"model_type": "resnet"}, and for a backbone of your own import its module '
+            f"first: import my_backbone, which calls AutoConfig.register({model_type!r}, MyConfig) and "
+            "AutoBackbone.register(MyConfig, MyBackbone)"
         )
 
 
@@ -353,13 +354,14 @@ class I2SRMConfig(PreTrainedConfig):
         config = default if config is None else config
         if isinstance(config, PreTrainedConfig):
             return config
-        if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        if name == "vision_config" and isinstance(config, dict) and isinstance(config.get("model_type"), str):
+            check_registered(name, config["model_type"])
+        if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
             known = config.get("model_type") if isinstance(config, dict) else config
             raise ValueError(
                 f"{name} needs a configuration or a dict with a known 'model_type', got {known!r}; "
                 f'e.g. {name}={{"model_type": "{default["model_type"]}"}}'
             )
-        check_registered(name, config["model_type"])
         return CONFIG_MAPPING[config["model_type"]](**{k: v for k, v in config.items() if k != "model_type"})
 
     def _check(self):

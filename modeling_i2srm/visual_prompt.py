@@ -37,7 +37,8 @@ def check_feature_maps(feature_maps: Sequence[torch.Tensor], channels: Sequence[
     if [shape[1] if len(shape) == 4 else None for shape in shapes] != list(channels):
         raise ValueError(
             f"the backbone gives feature maps of the shapes {shapes}, expected (pictures, channels, height, width) "
-            f"with the channels {list(channels)}: where channels come last, permute(0, 3, 1, 2) in its forward"
+            f"with the channels {list(channels)}: permute(0, 3, 1, 2) maps whose channels come last in its forward, or "
+            "take a backbone of transformers"
         )
 
 

@@ -25,7 +25,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     >>> model = fold_batch_norm(I2SRMForTokenClassification.from_pretrained("runs/quickstart"))  # doctest: +SKIP
     """
-    # Of a backbone of one's own the order of the parts is not known.
+    # Of a user-defined backbone the order of the parts is not known.
     known = [layer for layer in model.modules() if type(layer).__module__.startswith("transformers.")]
     layers: list[Any] = [
         layer
