@@ -125,7 +125,8 @@ def backbone_config(name_or_path: str) -> PreTrainedConfig:
     """
     if (name := timm_name(name_or_path)) is not None:
         import_timm()
-        return CONFIG_MAPPING["timm_backbone"](backbone=name, out_indices=list(LAST_STAGES))
+        timm_config: Any = CONFIG_MAPPING["timm_backbone"]
+        return timm_config(backbone=name, out_indices=list(LAST_STAGES))
     model_type = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
     if isinstance(model_type, str):
         check_registered("the backbone", model_type)
