@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 import math
 from collections import Counter
+from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -67,6 +69,9 @@ CUSTOM_PIPELINES = {
 }
 
 
+LAST_STAGES = (-4, -3, -2, -1)  # out_indices of a backbone of timm
+
+
 def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     """The names of `count` evenly spaced stages of a backbone, with the last stage and without the stem.
 
@@ -75,6 +80,57 @@ def evenly_spaced_stages(stage_names: list[str], count: int = 4) -> list[str]:
     stages = [name for name in stage_names if name != "stem"]
     count = min(count, len(stages))
     return [stages[(i + 1) * len(stages) // count - 1] for i in range(count)]
+
+
+def check_registered(name: str, model_type: str) -> None:
+    """Raise a `ValueError`, which shows what to import, unless the model type of a backbone is registered.
+
+    Args:
+        name: what the message calls the backbone.
+    """
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"{name} has model_type {model_type!r}, which neither transformers nor a module that was imported "
+            'registers; e.g. vision_config={"model_type": "resnet"}, and for a backbone of your own import its module '
+            f"first: import my_backbone, which calls AutoConfig.register({model_type!r}, MyConfig) and "
+            "AutoBackbone.register(MyConfig, MyBackbone)"
+        )
+
+
+def timm_name(name_or_path: str) -> str | None:
+    """The name in timm of the backbone "timm/NAME", unless that is a folder; of others `None`."""
+    prefix, _, name = str(name_or_path).partition("/")
+    return name if prefix == "timm" and name and not Path(name_or_path).exists() else None
+
+
+def import_timm() -> Any:
+    """The package timm, which imports torchvision; raises an `ImportError` that says what to install."""
+    try:
+        return import_module("timm")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that is built for another torch
+        raise ImportError(
+            f"backbones of timm need timm and a torchvision that fits torch: pip install timm ({error})"
+        ) from error
+
+
+def backbone_config(name_or_path: str) -> PreTrainedConfig:
+    """The configuration of a vision backbone: of transformers, of your own once its module is imported, or of timm.
+
+    Args:
+        name_or_path: local folder or Hub id; "timm/NAME" is NAME of timm.
+
+    Raises:
+        ImportError: timm cannot be imported.
+        ValueError: a model type that nothing registers.
+    """
+    if (name := timm_name(name_or_path)) is not None:
+        import_timm()
+        timm_config: Any = CONFIG_MAPPING["timm_backbone"]
+        return timm_config(backbone=name, out_indices=list(LAST_STAGES))
+    model_type = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
+    if isinstance(model_type, str):
+        check_registered("the backbone", model_type)
+    return AutoConfig.from_pretrained(name_or_path)
 
 
 def check_labels(id2label: object) -> None:
@@ -136,7 +192,8 @@ class I2SRMConfig(PreTrainedConfig):
         text_config: configuration (or its dict, with `model_type`) of the text encoder, one of
             `SUPPORTED_TEXT_MODEL_TYPES`; default a RoBERTa-large.
         vision_config: configuration (or its dict) of any `AutoBackbone`; default a ResNet-50.
-        vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones.
+        vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones,
+            of timm's models the last four, or those of the out_indices in `vision_config`.
         freeze_vision: keep the backbone fixed, in eval mode and without gradients.
         num_objects: object crops per post (M); a post has up to 1 + M pictures.
         prompt_length: prompt slots per picture (P).
@@ -240,10 +297,14 @@ class I2SRMConfig(PreTrainedConfig):
         # Only for remote code: the installed package registers its pipelines, which then need no trust_remote_code.
         self.custom_pipelines = self._pipelines() if __name__.startswith("transformers_modules.") else {}
         self._check()
-        if self.vision_out_features is None and hasattr(self.vision_config, "stage_names"):
-            self.vision_out_features = evenly_spaced_stages(self.vision_config.stage_names)
+        vision: Any = self.vision_config
+        if vision.model_type == "timm_backbone":  # the names of its stages are known only once it is built
+            if vision.out_indices == [-1] and getattr(vision, "stage_names", None) is None:
+                vision.out_indices = list(LAST_STAGES)
+        elif self.vision_out_features is None and hasattr(vision, "stage_names"):
+            self.vision_out_features = evenly_spaced_stages(vision.stage_names)
         if self.vision_out_features is not None:
-            self.vision_config.out_features = self.vision_out_features
+            vision.out_features = self.vision_out_features
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -294,6 +355,8 @@ class I2SRMConfig(PreTrainedConfig):
         config = default if config is None else config
         if isinstance(config, PreTrainedConfig):
             return config
+        if name == "vision_config" and isinstance(config, dict) and isinstance(config.get("model_type"), str):
+            check_registered(name, config["model_type"])
         if not isinstance(config, dict) or config.get("model_type") not in CONFIG_MAPPING:
             known = config.get("model_type") if isinstance(config, dict) else config
             raise ValueError(

@@ -22,7 +22,7 @@ from .pretrained_model import (
     gather_words,
     mean_of_tokens,
 )
-from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, pool_feature_maps
+from .visual_prompt import PrefixCache, VisualPrompt, cache_argument, check_feature_maps, pool_feature_maps
 
 # Pictures x bytes per value of a backbone call on the CPU; with more, its layers do not fit the processor's cache.
 CPU_BYTES = 32
@@ -51,7 +51,8 @@ class I2SRMModel(I2SRMPreTrainedModel):
         if type(vision) not in MODEL_FOR_BACKBONE_MAPPING:
             raise ValueError(
                 f"vision_config is one of {vision.model_type!r}, which is no vision backbone; "
-                'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50")'
+                'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50"), and for one '
+                f"of your own AutoBackbone.register({type(vision).__name__}, MyBackbone)"
             )
         self.vision_encoder = AutoBackbone.from_config(vision)
         channels = self.vision_encoder.channels
@@ -133,6 +134,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
     def _pictures(self, pixels: torch.Tensor) -> torch.Tensor:
         """The features (N, F) of pictures (N, 3, H, W)."""
         maps = self.vision_encoder(pixels.contiguous(memory_format=torch.channels_last)).feature_maps
+        check_feature_maps(maps, self.vision_encoder.channels)
         return torch.cat([pool_feature_maps(maps).flatten(1), maps[-1].mean((2, 3))], dim=1)
 
     def main_picture(self, outputs: I2SRMModelOutput) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_BACKBONE_MAPPING, AutoConfig, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from .checks import check_finite
-from .configuration_i2srm import I2SRMConfig
+from .configuration_i2srm import I2SRMConfig, backbone_config, timm_name
 from .crf import LinearChainCRF
 from .loading import CheckpointError, loading
 from .visual_prompt import FusionLinear
@@ -150,7 +150,8 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         """Build a model from a pretrained text encoder and a pretrained vision backbone; the rest is new.
 
         Args:
-            text_name_or_path, vision_name_or_path: local folder or Hub id. Without a backbone a new one is made from
+            text_name_or_path, vision_name_or_path: local folder or Hub id; "timm/NAME" is the backbone NAME of timm.
+                A backbone of your own is known once its module is imported. Without a backbone a new one is made from
                 `vision_config`; it has to be trained, so give `freeze_vision=False` with it.
             config_overrides: fields of `I2SRMConfig`.
 
@@ -165,7 +166,7 @@ class I2SRMPreTrainedModel(PreTrainedModel):
         """
         if vision_name_or_path is not None:
             with loading("vision backbone", vision_name_or_path):
-                config_overrides["vision_config"] = AutoConfig.from_pretrained(vision_name_or_path)
+                config_overrides["vision_config"] = backbone_config(vision_name_or_path)
         elif config_overrides.get("freeze_vision", True):
             raise ValueError(
                 "a new vision backbone must not be frozen: name a pretrained one, e.g. "
@@ -187,6 +188,9 @@ def _load_into(module: PreTrainedModel, model_class: type[PreTrainedModel], path
     """Load a pretrained checkpoint's weights into a module that was built from its configuration."""
     # Not AutoBackbone: it asks the network even for a local folder.
     with loading(f"weights of a {model_class.__name__}", path):
+        if (name := timm_name(path)) is not None:  # timm loads them itself
+            module.load_state_dict(model_class.from_pretrained(name, config=module.config).state_dict())
+            return
         loaded: Any = model_class.from_pretrained(
             path, config=module.config, dtype=torch.float32, output_loading_info=True
         )

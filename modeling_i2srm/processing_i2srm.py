@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
 from .checks import IGNORE, check_whole_number, check_words, is_listing, label_id
 from .crops import add_crops, check_cropper
 from .graph_rows import read_graph
-from .image_recipes import pil_backed, resnet_image_processor
+from .image_recipes import backbone_image_processor, pil_backed, resnet_image_processor
 from .loading import loading
 from .padding import pad_rows
 from .pictures import is_absent, limit_aspect, load_picture, read_bytes, single_picture
@@ -116,16 +116,14 @@ class I2SRMProcessor(ProcessorMixin):
     ) -> "I2SRMProcessor":
         """Build a processor from the tokenizer of a text encoder and the picture recipe of a vision backbone.
 
-        A backbone without a preprocessor_config.json gets the ResNet recipe: shortest side to 256, centre 224x224,
-        ImageNet mean and standard deviation. With `entity_markers` the tokenizer gets the four markers that relations
+        That is the backbone's preprocessor_config.json or the pretrained_cfg of its configuration, of timm's models
+        theirs, and else, with a warning, the ResNet recipe: shortest side to 256, centre 224x224, ImageNet mean and
+        standard deviation. With `entity_markers` the tokenizer gets the four markers that relations
         need; call `model.resize_token_embeddings(len(processor.tokenizer))` then.
         """
         image_processor = resnet_image_processor()
         if vision_name_or_path is not None:
-            try:
-                image_processor = AutoImageProcessor.from_pretrained(vision_name_or_path, backend="pil")
-            except (OSError, ValueError) as error:
-                logger.warning(f"no picture recipe at {vision_name_or_path!r} ({error}); using the ResNet recipe")
+            image_processor = backbone_image_processor(vision_name_or_path)
         with loading("tokenizer", text_name_or_path):
             tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
         options: dict[str, Any] = overrides

@@ -1,6 +1,7 @@
 """Visual prompts: pictures as keys and values for every text layer (docs/concepts/method.md, sections 1 to 3)."""
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -28,6 +29,17 @@ def pool_feature_maps(feature_maps: list[torch.Tensor]) -> torch.Tensor:
         kernel = (max(height // 2, 1), max(width // 2, 1))
         cells.append(F.avg_pool2d(feature_map, kernel)[..., :2, :2])
     return torch.cat(cells, dim=1)
+
+
+def check_feature_maps(feature_maps: Sequence[torch.Tensor], channels: Sequence[int]) -> None:
+    """Raise a `ValueError` unless a backbone gives one map (N, C, H, W) a stage, with the channels that it names."""
+    shapes = [tuple(feature_map.shape) for feature_map in feature_maps]
+    if [shape[1] if len(shape) == 4 else None for shape in shapes] != list(channels):
+        raise ValueError(
+            f"the backbone gives feature maps of the shapes {shapes}, expected (pictures, channels, height, width) "
+            f"with the channels {list(channels)}: permute(0, 3, 1, 2) maps whose channels come last in its forward, or "
+            "take a backbone of transformers"
+        )
 
 
 class FusionLinear(nn.Linear):
@@ -170,4 +182,4 @@ def cache_argument(text_class: type[nn.Module]) -> str:
     )
 
 
-__all__ = ["FusionLinear", "PrefixCache", "VisualPrompt", "cache_argument", "pool_feature_maps"]
+__all__ = ["FusionLinear", "PrefixCache", "VisualPrompt", "cache_argument", "check_feature_maps", "pool_feature_maps"]

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support.atomic_files import check_writable, placing
 from ..support.batch_norm import fold_batch_norm
-from ..support.digests import add_weights
+from ..support.digests import add_weights, hash_file
 from ..support.faults import RunError
 from ..support.precision import bf16_is_fast
 from ..support.processes import from_first, in_process_group
@@ -273,7 +274,8 @@ def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str)
 
     Returns:
         A dict for JSON: format, dtype, the backbone's class, configuration and digest of its weights, the processor's
-        settings. Features do not depend on the head, the text encoder, the tokenizer and the number of crops.
+        settings; of a class that is not of transformers also the digest of its file. Features do not depend on the
+        head, the text encoder, the tokenizer and the number of crops.
     """
     encoder = model.base_model.vision_encoder
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
@@ -282,10 +284,13 @@ def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str)
     settings = {**processor.to_dict(), "max_aspect": MAX_ASPECT}
     for name in ("auto_map", "max_length", "num_objects", "processor_class", "tokenizer", "word_splitting"):
         settings.pop(name, None)
+    backbone = {"class": type(encoder).__name__, "weights": digest.hexdigest(), "config": config}
+    if not type(encoder).__module__.startswith("transformers."):
+        backbone["code"] = hash_file(Path(inspect.getfile(type(encoder))))
     return {
         "format": FORMAT,
         "dtype": dtype,
-        "backbone": {"class": type(encoder).__name__, "weights": digest.hexdigest(), "config": config},
+        "backbone": backbone,
         "processor": settings,
     }
 

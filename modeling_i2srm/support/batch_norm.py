@@ -25,9 +25,11 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     >>> model = fold_batch_norm(I2SRMForTokenClassification.from_pretrained("runs/quickstart"))  # doctest: +SKIP
     """
+    # Of a user-defined backbone the order of the parts is not known.
+    known = [layer for layer in model.modules() if type(layer).__module__.startswith("transformers.")]
     layers: list[Any] = [
         layer
-        for layer in model.modules()
+        for layer in known
         if isinstance(getattr(layer, "normalization", None), nn.BatchNorm2d)
         and isinstance(getattr(layer, "convolution", None), nn.Conv2d)
     ]
@@ -36,7 +38,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     for layer in layers:
         layer.convolution = fuse_conv_bn_eval(layer.convolution, layer.normalization).requires_grad_(False)
         layer.normalization = nn.Identity()
-    blocks: list[Any] = [layer for layer in model.modules() if hasattr(layer, "shortcut")]
+    blocks: list[Any] = [layer for layer in known if hasattr(layer, "shortcut")]
     for layer in (*layers, *blocks):
         if isinstance(getattr(layer, "activation", None), nn.ReLU):
             layer.activation.inplace = True

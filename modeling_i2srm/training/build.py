@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import DatasetDict
-from transformers import AutoConfig
+from transformers import AutoConfig, BitImageProcessorPil
 
 from ..checks import NO_RELATION, no_relation_labels
 from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
 from ..data.word_splitting import fit_splitting
+from ..image_recipes import recipe_image_processor
 from ..pretrained_model import I2SRMPreTrainedModel
-from ..processing_i2srm import I2SRMProcessor, resnet_image_processor
+from ..processing_i2srm import I2SRMProcessor
 from ..words import MARKERS
 from .arguments import Arguments, config_overrides
 from .tasks import Task
@@ -137,7 +138,7 @@ def model_of_encoders(
     settings = {"max_length": arguments.data.max_length, **num_objects(overrides)}
     processor = I2SRMProcessor.from_encoders(*encoders, **settings)
     if "vision_config" in overrides:
-        processor.image_processor = resnet_image_processor(options.image_size)
+        processor.image_processor = new_image_processor(model.config, options.image_size)
     return with_markers(task, model, processor)
 
 
@@ -160,9 +161,14 @@ def model_from_scratch(
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
     text_config.vocab_size, text_config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
     config = I2SRMConfig(text_config=text_config, **label_maps(data.names), **overrides)
-    image_processor = resnet_image_processor(arguments.model.image_size)
+    image_processor = new_image_processor(config, arguments.model.image_size)
     processor = I2SRMProcessor(image_processor, tokenizer, max_length=max_length, **num_objects(overrides))
     return task.model_class(config), processor
+
+
+def new_image_processor(config: I2SRMConfig, image_size: int) -> BitImageProcessorPil:
+    """The picture recipe of a new backbone: that of its configuration, else that of a ResNet, at this size."""
+    return recipe_image_processor(getattr(config.vision_config, "pretrained_cfg", None) or {}, image_size)
 
 
 def with_markers(

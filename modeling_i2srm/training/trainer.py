@@ -4,6 +4,7 @@ import copy
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from ..support.faults import leave_signals_to_parent
 from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
+from .feature_scale import watching_feature_scale
 from .graph_predictions import pack_labels, predict_graphs
 from .metrics import TagPredictions
 from .name_swapping import swap_names
@@ -295,6 +297,15 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         if eval_dataset is None or not has_length(eval_dataset):
             return None
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def train(self, *args, **kwargs):
+        """As of `Trainer`; warns if the features of the first pictures are too large for the prompts."""
+        head = self.accelerator.unwrap_model(self.model)
+        head = head.get_base_model() if hasattr(head, "get_base_model") else head
+        one = self.is_world_process_zero() and self.args.n_gpu <= 1 and not self.args.torch_compile  # else no hooks
+        watch = one and hasattr(getattr(head, "base_model", None), "visual_prompt")
+        with watching_feature_scale(head) if watch else nullcontext():
+            return super().train(*args, **kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
