@@ -253,7 +253,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
 
     def read_crops(self, post: RawPost, read: dict, counts: Counter) -> list[dict | None]:
         """The crops of a post, from the results of [`read_picture`] by path; `None` where one cannot be read."""
-        return [path and read[path][0] for path in post.crop_files]
+        return [None if path is None else read[path][0] for path in post.crop_files]
 
     def make_report(self, folder: Path) -> dict:
         """Count what the finished Parquet files hold."""

@@ -252,7 +252,7 @@ class Flickr30kEntities(PostsBuilder):
         """Cut the crops of a post from its photo; those of the caption before are used again."""
         if self.config.objects != "released":
             return super().read_crops(post, read, counts)
-        value = post.image_file and read[post.image_file][0]
+        value = None if post.image_file is None else read[post.image_file][0]
         if value is None:
             return [None] * len(post.crops)
         if self.last[0] != post.image:

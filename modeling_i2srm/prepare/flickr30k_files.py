@@ -227,7 +227,7 @@ def read_annotation(path: Path) -> tuple[tuple[int, int], list[tuple[Box, list[s
     """Size, boxes with their entities, and the entities of both flags, of an XML file.
 
     Raises:
-        ValueError, ElementTree.ParseError: as of `read_voc`, or a number that is none.
+        ValueError, ElementTree.ParseError: as of `read_voc`, or an invalid number.
     """
     root = read_voc(path)
     width, height = (int(root.findtext(f"size/{name}") or "0") for name in ("width", "height"))
