@@ -170,7 +170,7 @@ def check_relations(names: object, triples: object) -> None:
     if names is not None:
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"relation_labels={names!r:.200} must be a list of names; {example}")
-        if len(names) < 2 or len(set(names)) < len(names) or not names_no_relation(names[0]):
+        if not names or len(set(names)) < len(names) or not names_no_relation(names[0]):
             raise ValueError(f"relation_labels={names!r:.200} must be distinct, no relation first; {example}")
     if triples is not None:
         for triple in triples if isinstance(triples, (list, tuple)) else [triples]:

@@ -257,10 +257,20 @@ def test_it_starts_from_other_checkpoints(tmp_path, start, parts):
     assert all(math.isfinite(float(parameter.sum())) for parameter in model.parameters())
 
 
+def test_a_model_without_relations_learns_tags_and_regions(inputs):
+    model = joint_model(relation_labels=["None"])
+    inputs["relation_labels"] = torch.full((3, 3, 3), -100)
+    outputs = call(model, inputs)
+    assert outputs.relation_loss == 0 and outputs.region_loss > 0
+    graphs = graph_of(model, inputs)
+    assert any(graph.entities for graph in graphs) and not any(graph.relations for graph in graphs)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"relation_labels": None}, "relation_labels is missing"),
+        ({"relation_labels": []}, "no relation first"),
         ({"relation_labels": ["peer", "None"]}, "no relation first"),
         ({"relation_labels": ["None", "peer", "peer"]}, "distinct"),
         ({"relation_labels": "None"}, "a list of names"),

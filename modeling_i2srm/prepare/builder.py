@@ -38,6 +38,14 @@ NER_TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC",
 SPAN = {"start": datasets.Value("int32"), "end": datasets.Value("int32")}
 PICTURES = {"image": datasets.Image(), "objects": datasets.List(datasets.Image())}
 
+BOXES = datasets.List(  # the column object_boxes
+    {
+        "box": datasets.List(datasets.Value("int32"), length=4),
+        "score": datasets.Value("float32"),
+        "label": datasets.Value("string"),
+    }
+)
+
 
 def mner_features(tag_names: list[str]) -> datasets.Features:
     """Return the columns of a data set for named entity recognition."""
@@ -233,7 +241,7 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
     def _generate_examples(self, posts: list[RawPost], counts: Counter) -> Iterator[tuple[str, dict]]:
         for post, read in read_ahead(posts, self.config.num_proc, self.config.max_pixels):
             self.raw.reasons.update((path, reason) for path, (_, reason) in read.items() if reason)
-            crops = [path and read[path][0] for path in post.crop_files]
+            crops = self.read_crops(post, read, counts)
             row = {
                 **post.columns,
                 "image": post.image_file and read[post.image_file][0],
@@ -242,6 +250,10 @@ class PostsBuilder(datasets.GeneratorBasedBuilder):
             if row.get("regions"):
                 row["regions"] = renumber_regions(row["regions"], crops, counts)
             yield post.columns["id"], row
+
+    def read_crops(self, post: RawPost, read: dict, counts: Counter) -> list[dict | None]:
+        """The crops of a post, from the results of [`read_picture`] by path; `None` where one cannot be read."""
+        return [None if path is None else read[path][0] for path in post.crop_files]
 
     def make_report(self, folder: Path) -> dict:
         """Count what the finished Parquet files hold."""

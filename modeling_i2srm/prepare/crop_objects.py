@@ -45,7 +45,7 @@ from ..support.digests import add_weights, hash_file
 from ..support.faults import Interrupted, run_script, stop_on_sigterm
 from ..support.parquet_rows import ParquetRows
 from ..version import __version__
-from .builder import NO_CROP, check_replaceable, publish
+from .builder import BOXES, NO_CROP, check_replaceable, publish
 from .crop_shards import (
     BOX,
     PICTURE,
@@ -67,13 +67,6 @@ from .report import print_report
 
 logger = logging.getLogger(__name__)
 
-BOXES = datasets.List(
-    {
-        "box": datasets.List(datasets.Value("int32"), length=4),
-        "score": datasets.Value("float32"),
-        "label": datasets.Value("string"),
-    }
-)
 REPLACED = ("objects", "object_boxes", "regions")  # regions are positions in the objects that were there
 ROWS = 32  # in memory at a time, with their pictures
 SHOWN = 20  # posts on the contact sheet

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ from PIL import Image
 
 from ..pictures import PictureError, is_url, load_picture, read_bytes
 from ..support.atomic_files import placing
-from ..support.detectors import Detector, ObjectCrop, ObjectCropper, load_detector
+from ..support.detectors import Detector, ObjectCropper, load_detector
 from ..support.faults import RunError, leave_signals_to_parent
 from ..support.parquet_rows import ParquetRows
 from ..support.picture_paths import locate
+from .picture_files import encode_crop
 
 SHARD = 64  # pictures; a killed run loses at most these, per process
-JPEG, QUALITY = b"\xff\xd8", 95
+JPEG = b"\xff\xd8"
 PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 BOX = pa.struct({"box": pa.list_(pa.int32(), 4), "score": pa.float32(), "label": pa.string()})
 SCHEMA = pa.schema({"key": pa.string(), "reason": pa.string(), "objects": pa.list_(PICTURE), "boxes": pa.list_(BOX)})
@@ -183,7 +183,9 @@ class ShardWorker:
         texts = [looks[place].phrases for place, *_ in pictures] if self.cropper.detector.needs_phrases else None
         crops = self.cropper([picture for _, picture, *_ in pictures], texts)
         for (place, _, name, jpeg), some in zip(pictures, crops, strict=True):
-            detections[place]["objects"] = [encode(crop, f"{name}_{i}", jpeg) for i, crop in enumerate(some)]
+            detections[place]["objects"] = [
+                encode_crop(crop.picture, f"{name}_{i}", jpeg) for i, crop in enumerate(some)
+            ]
             detections[place]["boxes"] = [{"box": list(c.box), "score": c.score, "label": c.label} for c in some]
         return detections
 
@@ -194,16 +196,6 @@ class ShardWorker:
             self.readers = {look.file: ParquetRows(self.work.files[look.file], ("image",))}
         ((_, values),) = self.readers[look.file].read(look.row, look.row + 1)
         return values["image"]
-
-
-def encode(crop: ObjectCrop, name: str, jpeg: bool) -> dict:
-    """Return a crop as a value of an `Image` column: a JPEG if its picture is a JPEG, else a lossless PNG."""
-    file = BytesIO()
-    if jpeg:
-        crop.picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
-    else:
-        crop.picture.save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": f"{name}.{'jpg' if jpeg else 'png'}"}
 
 
 # Processes

@@ -62,7 +62,7 @@ COLUMNS = {
     "tail": "the second entity, likewise",
     "relation": "the relation between head and tail",
     "relations": "the relations between entities: `label`, and `head` and `tail`, positions of entities in the order "
-    "of the words",
+    "of the words; null where they are not annotated",
     "regions": "for each entity, in order, the position of its picture in `objects`; -1 for none, null where it is not "
     "known",
     "entity_boxes": "for each entity, in the order of the words, its boxes in the picture: left, top, right, bottom, "
@@ -70,7 +70,7 @@ COLUMNS = {
     "image": "the picture, its bytes unchanged; null where it is absent or cannot be read",
     "objects": "crops of objects in the picture, in their order",
     "object_boxes": "for each crop its `box` (left, top, right, bottom, in pixels of the upright picture), `score` and "
-    "`label`, the detected class or phrase",
+    "`label`, the detected class or phrase, both null where people drew the box",
 }
 
 
@@ -88,7 +88,7 @@ def write_dataset_card(folder: Path, info: datasets.DatasetInfo, report: dict) -
         pretty_name=info.description.splitlines()[0].split(":")[0],
         license="other",
         task_categories=[task] if {"ner_tags", "relation", "label"} & set(info.features) else None,
-        tags=["multimodal", "social media"],
+        tags=["multimodal", *(["social media"] if "Twitter" in (info.license or "") else [])],
         dataset_info=shown._to_yaml_dict(),
     )
     about = {name: value for name, value in report.items() if isinstance(value, (str, int)) and name != "dataset"}

@@ -169,6 +169,21 @@ class Gmner(PostsBuilder):
         return {**report, "unmatched_boxes": self.unmatched}
 
 
+def read_voc(path: Path) -> ElementTree.Element:
+    """The root of a box file in XML.
+
+    Raises:
+        ValueError: a document type, which no such file has, or more than `LARGEST` bytes.
+        ElementTree.ParseError: not XML.
+    """
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path.stat().st_size} bytes, more than {LARGEST}")
+    text = path.read_text(encoding="utf-8-sig")
+    if "<!" in text:  # entities could grow without bound
+        raise ValueError("a document type, an entity or a comment, which box files do not have")
+    return ElementTree.fromstring(text)
+
+
 def read_boxes(path: Path) -> tuple[list[Box], bool]:
     """Read a box file in the format of Pascal VOC.
 
@@ -177,15 +192,10 @@ def read_boxes(path: Path) -> tuple[list[Box], bool]:
         file says that it is another picture's.
 
     Raises:
-        ValueError: a document type, which no such file has; a box that is empty or not in the picture.
+        ValueError: a box that is empty or not in the picture; as of `read_voc`.
         ElementTree.ParseError: not XML.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path.stat().st_size} bytes, more than {LARGEST}")
-    text = path.read_text(encoding="utf-8-sig")
-    if "<!" in text:  # entities could grow without bound
-        raise ValueError("a document type, an entity or a comment, which box files do not have")
-    root = ElementTree.fromstring(text)
+    root = read_voc(path)
 
     def number(element: ElementTree.Element, name: str) -> float:
         return float(element.findtext(name) or "nan")

@@ -19,6 +19,7 @@ MAX_SCANS = 100  # of a progressive JPEG, each decoded at full size; usual ones 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")  # Pillow would run external programs for some others
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}
+QUALITY = 95  # of crops of JPEGs
 DEPTH = 4  # levels of folders below data_dir that are searched
 LEAST_PICTURES = 0.5  # share of the names that a folder must hold if its path does not name the data set
 CONTENT_HASHED = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".conll", ".bio", ".pth"}
@@ -59,6 +60,16 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[dict | None,
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
         return None, f"{type(error).__name__}: {str(error).replace(str(path.parent), '')[:200]}"
     return value, None
+
+
+def encode_crop(picture: Image.Image, name: str, jpeg: bool) -> dict:
+    """Return a crop as a value of an `Image` column: a JPEG if its picture is a JPEG, else a lossless PNG."""
+    file = io.BytesIO()
+    if jpeg:
+        picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    else:
+        picture.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": f"{name}.{'jpg' if jpeg else 'png'}"}
 
 
 def has_another_format(path: Path) -> bool:

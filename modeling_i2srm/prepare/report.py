@@ -55,8 +55,10 @@ def make_report(raw: "RawData", features: datasets.Features, folder: Path) -> di
             counts[f"{column}s"] = {name: numbers[name] for name in features[column].names}
         if "relations" in features:
             names = features["relations"].feature["label"].names
-            numbers = Counter(names[one["label"]] for row in rows for one in row["relations"])
+            numbers = Counter(names[one["label"]] for row in rows for one in row["relations"] or ())
             counts["relations"] = {name: numbers[name] for name in names}
+            if unknown := sum(row["relations"] is None for row in rows):
+                counts["posts whose relations are not annotated"] = unknown
         counts["pictures"], counts["crops"] = count_pictures(posts, rows)
         irregularities = Counter(raw.irregularities[split])
         irregularities.update(picture_irregularities(posts, rows, raw.pictures[split]))
@@ -124,7 +126,19 @@ def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
 
 def print_report(report: dict) -> None:
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
-    for name in ("dataset", "layout", "edition", "labels", "split", "texts", "image folders", "objects"):
+    names = (
+        "dataset",
+        "layout",
+        "edition",
+        "labels",
+        "split",
+        "texts",
+        "image folders",
+        "objects",
+        "captions",
+        "phrases",
+    )
+    for name in names:
         if name in report:
             value = report[name]
             print(f"{name}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}")

@@ -35,6 +35,7 @@ INTERNAL = {
     "prepare.dataset_card",
     "prepare.download",
     "prepare.exchange",
+    "prepare.flickr30k_files",
     "prepare.known_files",
     "prepare.parquet",
     "prepare.pictograms",
