@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -103,7 +104,7 @@ def timm_name(name_or_path: str) -> str | None:
     return name if prefix == "timm" and name and not Path(name_or_path).exists() else None
 
 
-def import_timm() -> Any:
+def import_timm() -> ModuleType:
     """The package timm, which imports torchvision; raises an `ImportError` that says what to install."""
     try:
         return import_module("timm")

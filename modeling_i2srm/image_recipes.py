@@ -1,10 +1,9 @@
 """Recipes of image processors: that of a ResNet, those of timm, and the PIL twins of those that need torchvision."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import transformers
-from transformers import AutoImageProcessor, BitImageProcessorPil, PreTrainedConfig
+from transformers import AutoImageProcessor, BaseImageProcessor, BitImageProcessorPil, PreTrainedConfig
 from transformers.utils import logging
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -52,7 +51,7 @@ def recipe_image_processor(recipe: Mapping, image_size: int | None = None) -> Bi
     )
 
 
-def backbone_image_processor(name_or_path: str) -> Any:
+def backbone_image_processor(name_or_path: str) -> BaseImageProcessor:
     """The image processor of a backbone: that of its preprocessor_config.json, or the recipe of its configuration.
 
     Args:

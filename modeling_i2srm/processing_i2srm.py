@@ -121,9 +121,8 @@ class I2SRMProcessor(ProcessorMixin):
         standard deviation. With `entity_markers` the tokenizer gets the four markers that relations
         need; call `model.resize_token_embeddings(len(processor.tokenizer))` then.
         """
-        image_processor = resnet_image_processor()
-        if vision_name_or_path is not None:
-            image_processor = backbone_image_processor(vision_name_or_path)
+        path = vision_name_or_path
+        image_processor = resnet_image_processor() if path is None else backbone_image_processor(path)
         with loading("tokenizer", text_name_or_path):
             tokenizer = AutoTokenizer.from_pretrained(text_name_or_path)
         options: dict[str, Any] = overrides

@@ -1,14 +1,15 @@
 """Names of entities that change in training, so that a model reads types from context and picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from ..joint_head import words_of_tokens
 
 
-def swap_names(inputs: Mapping[str, Any], rate: float, label_names: Sequence[str] = ()) -> dict[str, Any]:
+def swap_names(
+    inputs: Mapping[str, torch.Tensor], rate: float, label_names: Sequence[str] = ()
+) -> dict[str, torch.Tensor]:
     """Replace the sub-tokens of some entities of a batch by sub-tokens of the batch's entities, drawn one by one.
 
     A model that sees a name in many posts learns its type by heart, and looks neither at the words around it nor at the
@@ -45,7 +46,7 @@ def swap_names(inputs: Mapping[str, Any], rate: float, label_names: Sequence[str
     return {**inputs, "input_ids": torch.where(replaced, others, ids)}
 
 
-def entities_of_tags(inputs: Mapping[str, Any], label_names: Sequence[str]) -> torch.Tensor:
+def entities_of_tags(inputs: Mapping[str, torch.Tensor], label_names: Sequence[str]) -> torch.Tensor:
     """The number (B, T) of the entity that each sub-token belongs to, from 0; -1 outside of entities."""
     labels, word_mask = inputs["labels"], inputs["word_mask"].bool()
     inside, begins = (

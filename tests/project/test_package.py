@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "matplotlib"]
 EXTRAS += ["onnx", "onnxruntime", "onnxscript"]
 METRICS_NEED = ["datasets", "evaluate"]
-NEED_NO_EXTRA = ["examples/update_checkpoint.py"]
+NEED_NO_EXTRA = ["examples/update_checkpoint.py", "examples/efficientnet_lite.py"]
 SCRIPTS = [
     path.relative_to(ROOT).as_posix()
     for folder in ("dataset_scripts", "examples")
