@@ -75,7 +75,7 @@ def test_a_run_end_to_end(posts, tmp_path, capsys):
     for part in (results["multimodal"], results["pictures_blanked"]):
         assert {*JOINT.main_metrics, "region_accuracy_pointed", "grounded_f1", "quintuple_f1"} <= part.keys()
     shuffled = results["mismatched"]["shuffled:100"]  # no crop is that of the annotation
-    assert {*JOINT.main_metrics} - shuffled.keys() == {"region_accuracy"}
+    assert {*JOINT.main_metrics} <= shuffled.keys() and "region_accuracy_pointed" not in shuffled
     assert results["pictures_blanked"]["region_accuracy_pointed"] == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["test", "multimodal", "pictures", "blanked", "text", "ceiling"] in table
