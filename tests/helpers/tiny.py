@@ -221,7 +221,7 @@ def tiny_pipeline(task: str, tokenizer=None, max_length: int = 64, seed: int = 0
         overrides = {"id2label": dict(enumerate(RELATIONS)), **overrides}
     if task == "joint":
         labels = ["None", *dict.fromkeys(label for _, label, _ in TRIPLES)]
-        overrides = {"relation_labels": labels, "relation_types": TRIPLES, **overrides}
+        overrides = {"relation_labels": labels, "relation_types": TRIPLES, "crop_attention": False, **overrides}
     text = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": max_length}
     classes = {"entities": I2SRMForTokenClassification, "relations": I2SRMForRelationClassification}
     model_class = classes.get(task, I2SRMForJointExtraction)

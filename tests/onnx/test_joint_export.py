@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def joint():
-    return tiny_pipeline("joint")
+    return tiny_pipeline("joint", crop_attention=True)
 
 
 @pytest.fixture(scope="module")
