@@ -73,7 +73,7 @@ class Photo:
 
 @dataclass
 class FlickrFiles:
-    """What the files hold: the photos of each split in the order of their ids as text, problems, counts, warnings."""
+    """The photos of each split, sorted by id as text, with the problems, counts and warnings of the files."""
 
     layout: str
     texts: Path

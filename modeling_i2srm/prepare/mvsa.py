@@ -121,7 +121,7 @@ class Tweet:
 
 @dataclass
 class MvsaConfig(PostsConfig):
-    """How MVSA-Single is read.
+    """The labels, the split and the crops that the rows of MVSA-Single get.
 
     Args:
         labels: "merged", "text" or "photo".
@@ -484,7 +484,7 @@ def count_irregularities(tweets: Sequence[Tweet]) -> Counter:
 
 
 def has_another_script(text: str) -> bool:
-    """Whether a text has a letter that is not Latin."""
+    """Return whether a text contains a letter of another script than Latin."""
     return any(sign.isalpha() and not unicodedata.name(sign, "").startswith("LATIN") for sign in text)
 
 

@@ -126,19 +126,8 @@ def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
 
 def print_report(report: dict) -> None:
     """Print a report: layout and edition, the counts of the splits side by side, problems and warnings."""
-    names = (
-        "dataset",
-        "layout",
-        "edition",
-        "labels",
-        "split",
-        "texts",
-        "image folders",
-        "objects",
-        "captions",
-        "phrases",
-    )
-    for name in names:
+    source = ("dataset", "layout", "edition", "labels", "split", "texts")
+    for name in (*source, "image folders", "objects", "captions", "phrases"):
         if name in report:
             value = report[name]
             print(f"{name}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}")

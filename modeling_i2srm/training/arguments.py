@@ -122,7 +122,7 @@ class SampleArguments:
 
 @dataclass
 class FeatureCacheArguments:
-    """What is kept of pictures: the features of a frozen backbone on disk, or the prepared pictures in memory."""
+    """Where pictures are kept between epochs: features of a frozen backbone on disk, or prepared pictures in memory."""
 
     cache_visual_features: str | None = field(
         default=None,
