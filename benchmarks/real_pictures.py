@@ -78,6 +78,7 @@ COMMON = {
     "do_predict": True,
 }
 MISMATCH = ["shuffled:100", "blanked:100"]
+PARTLY = ["shuffled:25", "shuffled:50", "shuffled:75"]  # of "text and photo" alone
 HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
 FLICKR = ("heads_masked", "invented_names", "whole")
 TEXT, PHOTO, BOTH, LATE = "text", "photo", "text and photo", "late fusion"
@@ -92,9 +93,11 @@ ABLATIONS = {
     "prompt length 1": {"prompt_length": 1},
     "prompt length 8": {"prompt_length": 8},
 }
+# Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
+DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
 RATES = {f"fusion rate {rate:g}": {"fusion_learning_rate": rate} for rate in (3e-5, 2e-4)}
 ABLATED = "heads_masked"
-PARTS = ("headline", "ablations", "rates")
+PARTS = ("headline", "ablations", "rates", "mismatch")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("data"), help="folder of mvsa and flickr_KIND")
@@ -244,7 +247,8 @@ def plan(options: argparse.Namespace) -> list[Job]:
         name = f"{data}/{arm}/seed{seed}"
         task, dataset = ("classification", "mvsa") if data == "mvsa" else ("mner", f"flickr_{data}")
         settings = {**shared, "head_learning_rate": HEAD_RATES[task], "seed": seed, **(changes or {})}
-        settings |= {"use_images": False} if arm == TEXT else {"test_mismatch": MISMATCH}
+        kinds = [*MISMATCH, *(PARTLY if arm in (BOTH, *DISTRUST) else ())]
+        settings |= {"use_images": False} if arm == TEXT else {"test_mismatch": kinds}
         arguments = {"task": task, "late": arm == LATE, "dataset": str(options.data / dataset), "settings": settings}
         arguments |= {"folder": str(work / "models" / name)}
         arguments |= {"no_texts": str(work / "no_texts") if arm == PHOTO else None}
@@ -255,7 +259,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
             for arm in (TEXT, BOTH, *((PHOTO, LATE) if data == "mvsa" else (LATE,) if data == ABLATED else ())):
                 add(data, arm, seed)
     for seed in options.ablation_seeds:
-        for part, variants in (("rates", RATES), ("ablations", ABLATIONS)):
+        for part, variants in (("rates", RATES), ("mismatch", DISTRUST), ("ablations", ABLATIONS)):
             for arm, changes in variants.items() if part in options.parts else ():
                 for data in (ABLATED, "mvsa"):
                     add(data, arm, seed, changes)

@@ -223,6 +223,8 @@ class I2SRMConfig(PreTrainedConfig):
             is a sum over the words of a sentence, that of relations a mean over pairs.
         crop_attention: let sub-tokens and pairs of entities attend to the pictures, beside the prompts (joint model).
         coherent_decoding: choose the types of entities and the relations between them together (joint model).
+        temperatures: what the logits of tags, relations, regions or labels were divided by after training, so that
+            scores are probabilities; the weights hold it already.
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
         attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
 
@@ -283,6 +285,7 @@ class I2SRMConfig(PreTrainedConfig):
     crop_attention: bool = True
     coherent_decoding: bool = True
     entity_type_embeddings: bool = False
+    temperatures: dict[str, float] | None = None
     attn_mixup_pairs: bool = False
     initializer_range: float = 0.02
 

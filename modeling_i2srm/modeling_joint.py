@@ -246,12 +246,12 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
 
     def _region_loss(self, scores: torch.Tensor, labels: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
         """The mean of -log p(region) over the entities of posts with crops whose region is annotated; 0 without any."""
-        targets = self._region_targets(labels, image_mask)
+        targets = self.region_targets(labels, image_mask)
         total = (targets != -100).sum()
         losses = F.cross_entropy(scores.float().flatten(0, 1), targets.flatten(), reduction="sum")
         return self.config.region_loss_weight * losses / total.clamp(min=1)
 
-    def _region_targets(self, labels: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
+    def region_targets(self, labels: torch.Tensor, image_mask: torch.Tensor | None) -> torch.Tensor:
         """The places (B, E) in `region_logits`: M = none, -100 where the crop or every crop of the post is absent."""
         if image_mask is None:
             return torch.full_like(labels, -100)
@@ -280,7 +280,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         if mask is None and pictures is not None:
             mask = torch.ones(pictures.shape[:2], device=counts.device)
         mask = None if pictures is None else mask
-        shown = 0.0 if regions is None else (self._region_targets(regions, mask) != -100).sum()
+        shown = 0.0 if regions is None else (self.region_targets(regions, mask) != -100).sum()
         more = [torch.as_tensor(count, dtype=torch.float, device=counts.device) for count in (relations, shown)]
         return torch.cat([counts, torch.stack(more)])
 
@@ -398,4 +398,4 @@ def pairs_of_entities(labels: torch.Tensor, spans: torch.Tensor | None) -> torch
 # Two heads have one Auto class: a configuration names the one that was saved (`I2SRMConfig.to_dict`).
 I2SRMForJointExtraction.register_for_auto_class("AutoModelForTokenClassification")
 
-__all__ = ["I2SRMForJointExtraction"]
+__all__ = ["I2SRMForJointExtraction", "pairs_of_entities"]

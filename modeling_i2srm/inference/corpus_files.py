@@ -226,8 +226,8 @@ def fingerprint(pipe: PostPipeline) -> str:
     return digest.hexdigest()
 
 
-# Fields of joint models, at their defaults not part of a digest: runs that began before there were such models resume.
-JOINT = {
+# Fields that were added later, at their defaults not part of a digest: runs that began before resume.
+ADDED = {
     name: getattr(I2SRMConfig, name)
     for name in (
         "relation_labels",
@@ -238,6 +238,7 @@ JOINT = {
         "coherent_decoding",
         "entity_type_embeddings",
         "attn_mixup_pairs",
+        "temperatures",
     )
 }
 
@@ -250,7 +251,7 @@ def add_model(digest: Digest, model: torch.nn.Module) -> dict | None:
         return None
     config = settings.to_diff_dict()
     config.pop("transformers_version", None)
-    return {name: value for name, value in config.items() if name not in JOINT or value != JOINT[name]}
+    return {name: value for name, value in config.items() if name not in ADDED or value != ADDED[name]}
 
 
 def cropper_fingerprint(cropper: object) -> str:

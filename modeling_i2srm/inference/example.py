@@ -104,6 +104,7 @@ def without(settings: object, name: str) -> object:
 
 
 if __name__ == "__main__":
-    write_example(*sys.argv[1:], folder=FOLDER)
+    _, run, dataset = sys.argv
+    write_example(run, dataset, FOLDER)
 
 __all__ = ["example_model", "example_posts"]

@@ -153,11 +153,18 @@ class RunArguments:
         default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
+    calibrate: bool = field(
+        default=True,
+        metadata={
+            "help": "After training, turn scores into probabilities with a temperature for each head, fitted on "
+            "validation posts: all of them or, where these also choose the checkpoint, every second one."
+        },
+    )
 
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types"}  # those of the data
+    names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types", "temperatures"}
     config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
     fields: list[tuple] = []
     for f in config_fields:

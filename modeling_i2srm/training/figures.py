@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..support.figure_style import new_figure, styled
+from ..support.figure_style import GREY, new_figure, styled
 
 LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss", "relation_loss", "region_loss")
 
@@ -37,6 +37,25 @@ def draw_curves(log_history: list[dict]) -> Figure:
         if axes.lines:
             axes.legend()
     return figure
+
+
+def draw_reliability(reliability: dict[str, dict], path: str | Path) -> None:
+    """Draw how often answers are right against their scores to a PNG, a panel for each kind of answer.
+
+    Args:
+        reliability: of `summarize_reliability`; without any nothing is drawn.
+    """
+    if not reliability:
+        return
+    with styled():
+        figure, panels = new_figure(4 * len(reliability), 4, columns=len(reliability))
+        for axes, (kind, values) in zip(panels, reliability.items(), strict=True):
+            scores, right, _ = zip(*values["bins"], strict=True)
+            axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="right as often as the score says")
+            axes.plot(scores, right, marker="o", label=f"{values['count']} answers, error {values['ece']:.3f}")
+            axes.set(xlabel="mean score", ylabel="share that is right", title=kind, xlim=(0, 1.02), ylim=(0, 1.02))
+            axes.legend(loc="upper left", fontsize=8)
+        figure.savefig(path)
 
 
 def draw_confusion(
@@ -75,4 +94,4 @@ def draw_matrix(records: list[dict], names: list[str], labels: str, rows: str) -
     return figure
 
 
-__all__ = ["draw_confusion", "draw_training_curves"]
+__all__ = ["draw_confusion", "draw_reliability", "draw_training_curves"]

@@ -1,4 +1,4 @@
-"""Graphs as arrays that a Trainer can gather and pad, and back: what a joint model predicts, and what is annotated."""
+"""Tags and graphs as arrays that a Trainer can gather and pad, and back: what is predicted, and what is annotated."""
 
 from collections.abc import Iterable, Sequence
 from itertools import permutations
@@ -10,6 +10,7 @@ import torch
 from ..checks import IGNORE
 from ..crf import entity_type, entity_types, find_entities
 from ..joint_head import Graph, I2SRMJointOutput, pad_spans
+from ..modeling_i2srm import I2SRMForTokenClassification
 from ..modeling_joint import I2SRMForJointExtraction
 from .metrics import TagPredictions
 
@@ -29,6 +30,39 @@ def pack(rows: Iterable[Sequence[Sequence[float]]], width: int, device: torch.de
 def unpack(row: np.ndarray) -> list[list[float]]:
     """The tuples of a post (N, width), without the padding."""
     return [values for values in row.tolist() if values[0] != IGNORE]
+
+
+@torch.no_grad()
+def predict_tags(model: I2SRMForTokenClassification, logits: torch.Tensor, word_mask: torch.Tensor) -> TagPredictions:
+    """The decoded tags of a batch, the probability of each, and at the first word of each entity that of the entity.
+
+    Args:
+        logits: (B, T, N).
+        word_mask: (B, T), 1 on the first sub-token of each word.
+    """
+    names, decoded = model.config.label_names, model.decode(logits, word_mask)
+    spans = [
+        [(start, row[start:end]) for start, end, _ in find_entities([names[tag] for tag in row])] for row in decoded
+    ]
+    entities = torch.full(word_mask.shape, float(IGNORE), device=logits.device)
+    for i, (row, values) in enumerate(zip(spans, model.span_scores(logits, word_mask, spans), strict=True)):
+        places = word_mask[i].nonzero()[:, 0]
+        for (start, _), value in zip(row, values, strict=True):
+            entities[i, places[start]] = value
+    return TagPredictions((*tag_arrays(model, logits, word_mask, decoded), entities))
+
+
+def tag_arrays(
+    model: I2SRMForTokenClassification, logits: torch.Tensor, word_mask: torch.Tensor, rows: list[list[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tags of the words of each post and their probabilities, both (B, T), -100 where there is not a word."""
+    tags = torch.full(word_mask.shape, IGNORE, device=logits.device)
+    scores = torch.full(word_mask.shape, float(IGNORE), device=logits.device)
+    for i, (row, marginals) in enumerate(zip(rows, model.marginals(logits, word_mask), strict=True)):
+        path = torch.tensor(row, dtype=torch.long, device=logits.device)
+        tags[i, word_mask[i]] = path
+        scores[i, word_mask[i]] = marginals[: len(path)].gather(1, path[:, None])[:, 0]
+    return tags, scores
 
 
 @torch.no_grad()
@@ -52,13 +86,8 @@ def predict_graphs(model: I2SRMForJointExtraction, outputs: I2SRMJointOutput, in
     relation_logits, region_logits = model.score_spans(outputs, word_mask, entity_spans)
     scored = {"entity_spans": entity_spans, "relation_logits": relation_logits, "region_logits": region_logits}
     graphs = model.decode_graphs(I2SRMJointOutput(**{**outputs, **scored}), word_mask)
-    tags = torch.full(word_mask.shape, IGNORE, device=device)
-    scores = torch.full(word_mask.shape, float(IGNORE), device=device)
-    marginals = model.marginals(logits, word_mask)
-    for i, (row, graph) in enumerate(zip(decoded, graphs, strict=True)):
-        path = torch.tensor(with_types(row, graph, names), dtype=torch.long, device=device)
-        tags[i, word_mask[i]] = path
-        scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
+    typed = [with_types(row, graph, names) for row, graph in zip(decoded, graphs, strict=True)]
+    tags, scores = tag_arrays(model, logits, word_mask, typed)
     kinds, relations = entity_types(names), model.config.relation_labels or []
     entities = [
         [(e.start, e.end, kinds.index(e.label), e.score, e.region, e.region_score) for e in graph.entities]
@@ -215,4 +244,4 @@ def relation_of(values: Sequence[float], relation_names: list[str]) -> dict:
     return {"head": int(values[0]), "tail": int(values[1]), "label": relation_names[int(values[2])]}
 
 
-__all__ = ["pack_labels", "predict_graphs", "read_labels", "read_predictions"]
+__all__ = ["pack_labels", "predict_graphs", "predict_tags", "read_labels", "read_predictions"]

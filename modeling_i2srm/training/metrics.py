@@ -18,7 +18,9 @@ ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 class TagPredictions(tuple):
-    """What an `I2SRMTrainer` predicts of words: (tag ids, scores), both (N, T), -100 where there is not a word.
+    """What an `I2SRMTrainer` predicts of words: (tag ids, their scores, scores of the entities), each (N, T).
+
+    Where there is not a word it is -100. The score of an entity stands at its first word, other words have -100.
 
     The tags are decoded already. As an array it is (N, T, labels), 1 at the decoded tag, so that a `compute_metrics`
     which takes logits, with `np.argmax(predictions, axis=2)`, gets the decoded tags too.

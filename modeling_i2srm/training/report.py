@@ -109,6 +109,7 @@ class RunResult:
         pictures: number of posts that have a picture, by split; empty where pictures are not read.
         data: what the report of the data set says about every result, such as warnings.
         records: of predictions.jsonl.
+        reliability: of their scores, by kind of answer, as of `summarize_reliability`.
         skipped_steps: number of steps whose loss or gradients were not finite.
     """
 
@@ -121,6 +122,7 @@ class RunResult:
     pictures: dict[str, int] = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
+    reliability: dict[str, dict] = field(default_factory=dict)
     skipped_steps: int = 0
 
     @property
@@ -250,7 +252,16 @@ def _results(task: Task, result: RunResult) -> str:
         [name.replace("_", " "), *(f"{100 * v[name]:.2f}" if name in v else "-" for v in columns.values())]
         for name in names
     ]
-    return "In per cent.\n\n" + markdown_table(["metric", *columns], rows)
+    tables = ["In per cent.", markdown_table(["metric", *columns], rows)]
+    if result.reliability:
+        header = ["scores on the test split", "answers", "mean score", "right", "expected calibration error"]
+        tables.append(markdown_table(header, [reliability_row(*one) for one in result.reliability.items()]))
+    return "\n\n".join(tables)
+
+
+def reliability_row(kind: str, one: dict) -> list[str]:
+    """How far the scores of a kind of answer can be believed, in per cent."""
+    return [kind, str(one["count"]), *(f"{100 * one[name]:.1f}" for name in ("confidence", "accuracy", "ece"))]
 
 
 def _recipe(
@@ -346,6 +357,9 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
     print(results_table(results, task.main_metrics, task.type_metrics))
     for warning in warnings:
         print(f"WARNING: {warning}")
+    for kind, one in results.get("reliability", {}).items():
+        _, count, score, right, error = reliability_row(kind, one)
+        print(f"scores of {count} {kind}: mean {score} %, right {right} %, calibration error {error} points")
     for record in example_records(records, task.describe):
         print(record)
     print_files(folder)
@@ -389,6 +403,7 @@ def print_files(output_dir: Path) -> None:
         ("training curves", "training_curves.png"),
         ("predictions", "predictions.jsonl"),
         ("confusion", "confusion.png"),
+        ("reliability", "reliability.png"),
         ("results", "results.json"),
     ):
         if (output_dir / name).exists():

@@ -17,6 +17,7 @@ import datasets
 import numpy as np
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     set_seed,
@@ -45,8 +46,9 @@ from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, 
 from ..support.processes import in_process_group
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
+from .calibration import FEWEST, calibrate, summarize_reliability
 from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
-from .figures import draw_training_curves
+from .figures import draw_reliability, draw_training_curves
 from .report import RunResult, describe_run, print_results, write_model_card
 from .tasks import Task
 from .trainer import I2SRMTrainer, I2SRMTrainingArguments, picture_workers
@@ -161,8 +163,9 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     model, processor = build_model(task, arguments, data, checkpoint)
     splits = encode_data(task, arguments, data, processor)
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
-    trainer = make_trainer(task, arguments, data.label_sets, splits, model, processor, cache)
-    skipped = fit(trainer, arguments.output_dir, checkpoint) if training.do_train else 0
+    choosing, held_out = split_validation(arguments, splits.splits.get("validation"))
+    trainer = make_trainer(task, arguments, data.label_sets, splits, choosing, model, processor, cache)
+    skipped = fit(trainer, arguments.output_dir, checkpoint, held_out) if training.do_train else 0
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
     result.skipped_steps = skipped
     publish(task, arguments, trainer, result, time.perf_counter() - started)
@@ -275,13 +278,17 @@ def make_trainer(
     arguments: Arguments,
     label_sets: tuple[list[str], ...],
     data: EncodedData,
+    validation: Dataset | None,
     model: I2SRMPreTrainedModel,
     processor: I2SRMProcessor,
     cache: VisualFeatureCache | None,
 ) -> I2SRMTrainer:
-    """The trainer of a run; it logs how it reads its data and computes its steps."""
+    """The trainer of a run; it logs how it reads its data and computes its steps.
+
+    Args:
+        validation: the posts that are evaluated during training.
+    """
     training, patience = arguments.training, arguments.run.early_stopping_patience
-    validation = data.splits.get("validation")
     trainer = RunTrainer(
         model=model,
         args=training,
@@ -303,8 +310,41 @@ def make_trainer(
     return trainer
 
 
-def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> int:
-    """Train, and save the model, its state and the curves.
+def split_validation(arguments: Arguments, validation: Dataset | None) -> tuple[Dataset | None, Dataset | None]:
+    """The validation posts that are evaluated during training, and those that scores are calibrated on.
+
+    Both are all of them, unless a checkpoint is chosen by validation: then every second post is for the one and the
+    others are for the other. Of fewer than twice `FEWEST` posts all are for the choice.
+    """
+    training = arguments.training
+    if validation is None or not (training.do_train and arguments.run.calibrate):
+        return validation, None
+    if not training.load_best_model_at_end:
+        return validation, validation
+    if len(validation) < 2 * FEWEST:
+        logger.info(f"scores are not calibrated: {len(validation)} validation posts are too few, {2 * FEWEST} needed")
+        return validation, None
+    places = range(len(validation))
+    return validation.select(places[::2]), validation.select(places[1::2])
+
+
+def calibrate_scores(trainer: I2SRMTrainer, rows: Dataset) -> None:
+    """Make the scores of a trained model probabilities, see `calibrate`."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        logger.warning("scores are not calibrated: the parameters are spread over processes")
+        return
+    loader = DataLoader(rows, trainer.args.eval_batch_size, collate_fn=trainer.data_collator)
+    device = trainer.args.device
+    batches = ({name: value.to(device) for name, value in batch.items()} for batch in loader)
+    with trainer.accelerator.autocast():
+        calibrate(trainer.accelerator.unwrap_model(trainer.model), batches)
+
+
+def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_out: Dataset | None = None) -> int:
+    """Train, calibrate, and save the model, its state and the curves.
+
+    Args:
+        held_out: posts to calibrate the scores on.
 
     Returns:
         The number of steps that were skipped since they were not finite.
@@ -318,6 +358,8 @@ def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> int:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.signum:  # in the last step
         raise Interrupted(trainer.interruption.signum)
+    if held_out is not None:
+        calibrate_scores(trainer, held_out)
     trainer.save_model()
     trainer.log_metrics("train", trained.metrics)
     trainer.save_metrics("train", trained.metrics)
@@ -337,7 +379,7 @@ def evaluate(
     """
     result = RunResult(output_dir, truncation=data.truncation, pictures=data.pictures, data=raw.report)
     if "validation" in data.splits:
-        metrics = trainer.evaluate()
+        metrics = trainer.evaluate(longest_first(data.splits["validation"], trainer.args.length_column_name)[0])
         trainer.save_metrics("eval", metrics | result.mark)
         result.validation = without_prefix(metrics, "eval_")
     if "test" not in data.splits:
@@ -348,9 +390,11 @@ def evaluate(
     trainer.save_metrics("test", metrics | result.mark)
     result.test = without_prefix(metrics, "test_")
     result.records = task.prediction_records(split, output, raw.names)
+    result.reliability = summarize_reliability(result.records)
     write_predictions(trainer, result.records, result.output_dir / predictions_name())
     if trainer.is_world_process_zero():
         task.draw(result.records, raw.names, result.output_dir / "confusion.png")
+        draw_reliability(result.reliability, result.output_dir / "reliability.png")
     if blank:
         pictures = [name for name in ("image", "objects", "picture_keys") if name in split.column_names]
         blank = split.remove_columns(pictures).add_column("image", [None] * len(split))
@@ -437,9 +481,10 @@ def run_task(task: Task, arguments: Arguments) -> dict:
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
-        "truncation": {...}, "data": {...}, "skipped_steps": {...}, "seconds": ...}; entries that were not run are left
-        out. Metrics are those of the test split, with those of the validation split under "validation"; "data" is what
-        the data set's report says of its edition and crops; "skipped_steps" counts, for each model that was trained,
+        "reliability": {...}, "truncation": {...}, "data": {...}, "skipped_steps": {...}, "seconds": ...}; entries that
+        were not run are left out. Metrics are those of the test split, with those of the validation split under
+        "validation"; "reliability" is that of the scores of the first model's test predictions; "data" is what the
+        data set's report says of its edition and crops; "skipped_steps" counts, for each model that was trained,
         the steps that were not finite.
 
     Raises:
@@ -460,6 +505,7 @@ def run_task(task: Task, arguments: Arguments) -> dict:
     results: dict = {name: {**run.test, "validation": run.validation} for name, run in done.items()}
     results |= {"pictures_blanked": main.blanked} if main.blanked else {}
     results |= {"mismatched": main.mismatched} if main.mismatched else {}
+    results |= {"reliability": main.reliability} if main.reliability else {}
     results |= {"truncation": main.truncation, **main.mark}
     results["skipped_steps"] = {name: run.skipped_steps for name, run in done.items() if arguments.training.do_train}
     results["seconds"] = round(time.perf_counter() - started, 1)

@@ -155,11 +155,12 @@ class EntityTask(Task):
         return sum(end > kept for _, end, _ in find_entities([names[tag] for tag in row["ner_tags"]]))
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
-        """A dict per post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities.
+        """A dict per post: id, tokens, gold and predicted tags, the score of each predicted tag, and the entities,
+        whose score is the probability that exactly these words are one of this type.
 
         Words beyond the longest length were not seen: they are tagged O with the score `None`.
         """
-        tag_ids, scores = (np.asarray(values) for values in output.predictions)  # (N, T)
+        tag_ids, scores, entity_scores = (np.asarray(values) for values in output.predictions)  # (N, T)
         labels = np.asarray(output.label_ids)
         predicted, _ = tag_sequences(tag_ids, labels, names)
         words = labels != IGNORE
@@ -169,13 +170,14 @@ class EntityTask(Task):
             missing = len(tokens) - len(predicted[i])
             tags = predicted[i] + ["O"] * missing
             tag_scores = [round(float(score), 4) for score in scores[i][words[i]]]
+            span_scores = entity_scores[i][words[i]]
             entities = [
                 {
                     "entity": entity,
                     "word": join_words(tokens[start:end])[0],
                     "start": start,
                     "end": end,
-                    "score": min(tag_scores[start:end]),
+                    "score": round(float(span_scores[start]), 4),
                 }
                 for start, end, entity in find_entities(tags)
             ]

@@ -25,8 +25,7 @@ from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
 from .feature_scale import watching_feature_scale
-from .graph_predictions import pack_labels, predict_graphs
-from .metrics import TagPredictions
+from .graph_predictions import pack_labels, predict_graphs, predict_tags
 from .name_swapping import swap_names
 from .sampling import LengthGroupedSampler, row_lengths
 from .step_guard import JOINT_LOSS_PARTS, LOSS_PARTS, GuardedSteps
@@ -121,9 +120,10 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     The model adds up the task, mixup and KL terms; this trainer logs each of them beside the loss, averaged over the
     same steps and processes, gives the fusion parts and the classifier + CRF their own learning rates, collates with
-    `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, scores), both (N, T) and -100 where there
-    is not a word, aligned with the labels (`TagPredictions`). Of a joint model they hold the graphs, too
-    (`graph_predictions.predict_graphs`), and the labels are tags, entities and relations (`pack_labels`).
+    `I2SRMDataCollator`, and evaluates decoded tags: predictions are (tag ids, their scores, scores of entities), each
+    (N, T) and -100 where there is not a word, aligned with the labels (`TagPredictions`). Of a joint model they hold
+    the graphs, too (`graph_predictions.predict_graphs`), and the labels are tags, entities and relations
+    (`pack_labels`).
 
     Rows are those of the Parquet data, in a data set of any format, a stream, or a list. Labels may be ids or names of
     `model.config.label2id`. On several processes each of them reads a stream and takes its share of the rows.
@@ -433,15 +433,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
             return loss, logits, labels
         word_mask = inputs["word_mask"].bool().to(logits.device)
         check_finite(logits, word_mask, partial(self._texts, inputs))
-        sequences = unwrapped.decode(logits, word_mask)
-        marginals = unwrapped.marginals(logits, word_mask)
-        tags = torch.full(word_mask.shape, -100, device=logits.device)
-        scores = torch.full(word_mask.shape, -100.0, device=logits.device)
-        for i, sequence in enumerate(sequences):
-            path = torch.tensor(sequence, dtype=torch.long, device=logits.device)
-            tags[i, word_mask[i]] = path
-            scores[i, word_mask[i]] = marginals[i, : len(path)].gather(1, path[:, None])[:, 0]
-        return loss, TagPredictions((tags, scores)), labels
+        return loss, predict_tags(unwrapped, logits, word_mask), labels
 
     def _predict_graphs(self, model: torch.nn.Module, inputs: dict, prediction_loss_only: bool) -> tuple:
         """The `prediction_step` of a joint model."""

@@ -35,6 +35,7 @@ VALUES = {
     "region_loss_weight": (1.0, 0.0),
     "crop_attention": (True, False),
     "coherent_decoding": (True, False),
+    "temperatures": (None, {"tags": 1.25}),
     "entity_type_embeddings": (False, True),
     "attn_mixup_pairs": (False, True),
     "initializer_range": (0.02, 0.1),

@@ -100,8 +100,10 @@ def test_prediction_records(named):
     labels = np.array([[-100, 1, 2, -100, 2, 0, -100], [-100, 0, 0, *[-100] * 4], [-100] * 7])
     tags = np.where(labels == -100, -100, np.array([[0, 1, 2, 7, 2, 0, 0], [0, 3, 5, 0, 0, 0, 0], [0] * 7]))
     scores = np.where(labels == -100, -100.0, [[1, 0.9, 0.50004, 1, 0.8, 0.7, 1], [1, 0.6, 0.3, 1, 1, 1, 1], [1] * 7])
+    entities = np.full(labels.shape, -100.0)  # at the first word of each
+    entities[0, 1], entities[1, 1], entities[1, 2] = 0.40004, 0.6, 0.3
     first, second, third = MNER.prediction_records(
-        split, SimpleNamespace(predictions=(tags, scores), label_ids=labels), TAGS
+        split, SimpleNamespace(predictions=(tags, scores, entities), label_ids=labels), TAGS
     )
     assert first == {
         "id": "p1" if named else "0",
@@ -109,7 +111,7 @@ def test_prediction_records(named):
         "gold": gold[0].split(),
         "predicted": ["B-PER", "I-PER", "I-PER", "O", "O"],
         "scores": [0.9, 0.5, 0.8, 0.7, None],
-        "entities": [{"entity": "PER", "word": "Ann van Dyk", "start": 0, "end": 3, "score": 0.5}],
+        "entities": [{"entity": "PER", "word": "Ann van Dyk", "start": 0, "end": 3, "score": 0.4}],
     }
     assert second["id"] == ("p2" if named else "1") and second["predicted"] == ["B-LOC", "B-ORG"]
     assert [(e["entity"], e["word"], e["start"], e["end"], e["score"]) for e in second["entities"]] == [
