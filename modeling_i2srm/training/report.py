@@ -405,6 +405,7 @@ def print_files(output_dir: Path) -> None:
         ("confusion", "confusion.png"),
         ("reliability", "reliability.png"),
         ("results", "results.json"),
+        ("log", "run.log"),
     ):
         if (output_dir / name).exists():
             print(f"{what + ':':18}{output_dir / name}")

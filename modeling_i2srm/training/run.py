@@ -23,6 +23,7 @@ from transformers import (
     set_seed,
 )
 from transformers import logging as transformers_logging
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PredictionOutput
 
 from ..data.collator import I2SRMDataCollator
@@ -49,6 +50,7 @@ from .build import RawData, build_model
 from .calibration import FEWEST, calibrate, summarize_reliability
 from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
 from .figures import draw_reliability, draw_training_curves
+from .progress import ProgressTable
 from .report import RunResult, describe_run, print_results, write_model_card
 from .tasks import Task
 from .trainer import I2SRMTrainer, I2SRMTrainingArguments, picture_workers
@@ -74,7 +76,31 @@ def setup_logging(training_args: I2SRMTrainingArguments) -> None:
     logging.getLogger("modeling_i2srm").setLevel(min(level, logging.INFO) if training_args.should_log else level)
     transformers_logging.set_verbosity(max(level, logging.WARNING))
     transformers_logging.enable_explicit_format()
+    transformers_logging.disable_progress_bar()  # of files that are read and written: one bar is enough
     datasets.utils.logging.set_verbosity(max(level, logging.WARNING))
+
+
+@contextmanager
+def logging_to_file(arguments: Arguments) -> Iterator[None]:
+    """Also append what the main process logs in this block to run.log in the output folder, where it can be made."""
+    folder = arguments.output_dir
+    if not arguments.training.should_save or folder.exists() and not folder.is_dir():
+        yield  # the run itself says what is wrong with the folder
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    except OSError:
+        yield
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package = logging.getLogger("modeling_i2srm")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()
 
 
 def checkpoint_to_resume(training_args: I2SRMTrainingArguments, overwrite: bool) -> str | None:
@@ -304,6 +330,9 @@ def make_trainer(
         compute_metrics=task.compute_metrics(*label_sets),
         callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
     )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(ProgressTable(task.main_metrics, bar=not training.disable_tqdm))
     if trainer.is_world_process_zero():
         for line in describe_run(trainer):
             logger.info(line)
@@ -361,7 +390,6 @@ def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_ou
     if held_out is not None:
         calibrate_scores(trainer, held_out)
     trainer.save_model()
-    trainer.log_metrics("train", trained.metrics)
     trainer.save_metrics("train", trained.metrics)
     trainer.save_state()
     if trainer.is_world_process_zero():
@@ -499,7 +527,7 @@ def run_task(task: Task, arguments: Arguments) -> dict:
         runs["text_only"] = text_only_twin(arguments)
     done = {}
     for name, settings in runs.items():
-        with explaining_faults(settings.output_dir):
+        with explaining_faults(settings.output_dir), logging_to_file(settings):
             done[name] = run_training(task, settings)
     main = next(iter(done.values()))
     results: dict = {name: {**run.test, "validation": run.validation} for name, run in done.items()}

@@ -226,7 +226,7 @@ def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
     script = forked.script(ROOT / "examples/run_mner.py", *words, cwd=tmp_path)
     done = forked.run(script, tmp_path / "printed")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "out/model.safetensors").exists() and "lenient_f1" in done.stdout
+    assert (tmp_path / "out/model.safetensors").exists() and "lenient f1" in done.stdout
 
 
 def test_what_the_data_report_says_stands_beside_every_result(posts, tmp_path, capsys):
