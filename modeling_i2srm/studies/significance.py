@@ -26,12 +26,15 @@ def post_counts(records: Sequence[dict]) -> np.ndarray:
     """Count, for each post, the labels that are predicted and right, predicted, and gold: (posts, 3).
 
     Args:
-        records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently)
-            or relations ("None", or another name of it, is not counted).
+        records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently),
+            relations between head and tail ("None", or another name of it, is not counted), or labels of posts (all
+            are counted, so that the F1 is the accuracy).
     """
     counts = np.zeros((len(records), 3))
-    names = {record[name] for record in records for name in ("gold", "predicted") if isinstance(record[name], str)}
-    none = no_relation_labels(names | set(records[0].get("scores", ()) if names else ()))
+    none: set[str] = set()
+    if records and "head" in records[0]:  # a label of a post may be called negative
+        names = {record[name] for record in records for name in ("gold", "predicted")}
+        none = no_relation_labels(names | set(records[0].get("scores", ())))
     for row, record in zip(counts, records, strict=True):
         gold, predicted = (labels(record[name], none) for name in ("gold", "predicted"))
         row[:] = len(gold & predicted), len(predicted), len(gold)

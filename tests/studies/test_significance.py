@@ -27,6 +27,7 @@ def test_counts_of_relations_give_the_micro_f1_without_none():
     generator = np.random.default_rng(0)
     names = ["None", "peer", "member"]
     records = [{name: names[generator.integers(0, 3)] for name in ("gold", "predicted")} for _ in range(60)]
+    records = [{**record, "head": {"start": 0, "end": 1}} for record in records]
     gold, predicted = [r["gold"] for r in records], [r["predicted"] for r in records]
     expected = relation_f1(gold, predicted, labels=["peer", "member"], average="micro")
     assert f1(post_counts(records).sum(0)) == pytest.approx(expected) and 0 < expected < 1
@@ -35,7 +36,15 @@ def test_counts_of_relations_give_the_micro_f1_without_none():
 
 
 def test_no_label_at_all_is_an_f1_of_zero():
-    assert f1(post_counts([{"gold": "None", "predicted": "None"}]).sum(0)) == 0
+    assert f1(post_counts([{"gold": "None", "predicted": "None", "head": {}}]).sum(0)) == 0
+
+
+@pytest.mark.parametrize("names", [["positive", "neutral", "negative"], ["none", "other"]])
+def test_every_label_of_a_post_counts_whatever_its_name(names):
+    generator = np.random.default_rng(0)
+    records = [{name: names[generator.integers(0, len(names))] for name in ("gold", "predicted")} for _ in range(60)]
+    accuracy = np.mean([record["gold"] == record["predicted"] for record in records])
+    assert f1(post_counts(records).sum(0)) == pytest.approx(accuracy) and 0 < accuracy < 1
 
 
 def test_p_of_few_posts_is_the_share_of_all_ways_to_swap():
