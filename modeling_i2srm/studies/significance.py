@@ -26,9 +26,9 @@ def post_counts(records: Sequence[dict]) -> np.ndarray:
     """Count, for each post, the labels that are predicted and right, predicted, and gold: (posts, 3).
 
     Args:
-        records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted leniently),
-            relations between head and tail ("None", or another name of it, is not counted), or labels of posts (all
-            are counted, so that the F1 is the accuracy).
+        records: lines of predictions.jsonl, in which gold and predicted are lists of tags (entities, counted
+            leniently), relations between head and tail ("None", or another name of it, is not counted), or labels of
+            posts (all are counted, so that the F1 is the accuracy).
     """
     counts = np.zeros((len(records), 3))
     none: set[str] = set()
