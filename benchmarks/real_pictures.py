@@ -18,8 +18,9 @@ encoder has no prompts; the last stage's average, projected to its width, is con
 
 Differences are of the F1 of the entities, or of the accuracy, over all seeds, with the 95 % interval of a bootstrap and
 the p of a randomisation test; both draw whole photos, with all their captions and seeds. The p of a data set are
-corrected by Holm's method. A line for each run is appended to runs.jsonl in --output when it ends; the same command
-resumes. The tables and figures are made of all runs that are there.
+corrected by Holm's method. After matching: the model first learns whether a photo belongs to a caption. A line for
+each run is appended to runs.jsonl in --output when it ends; the same command resumes. The tables and figures are made
+of all runs that are there.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import torch
-from datasets import load_dataset
+from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets, load_dataset
 from torch import nn
 from transformers.utils import can_return_tuple
 
@@ -46,7 +47,12 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 import efficientnet_lite  # noqa: E402, F401  # registers the backbone
 from joint_runs import Job, read_records, run_jobs, start_worker, stop_on_error  # noqa: E402
 
-from modeling_i2srm import I2SRMForSequenceClassification, I2SRMForTokenClassification  # noqa: E402
+from modeling_i2srm import (  # noqa: E402
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+    I2SRMModel,
+    I2SRMProcessor,
+)
 from modeling_i2srm.pretrained_model import I2SRMOutput  # noqa: E402
 from modeling_i2srm.studies.report import read_lines  # noqa: E402
 from modeling_i2srm.studies.run import command_line  # noqa: E402
@@ -96,8 +102,11 @@ ABLATIONS = {
 # Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
 DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
 RATES = {f"fusion rate {rate:g}": {"fusion_learning_rate": rate} for rate in (3e-5, 2e-4)}
+# Start from a model that has learnt whether a photo belongs to a caption, and the same for the text alone.
+MATCHING = "matching"
+PRETRAINED = {f"{arm}, after matching": arm for arm in (BOTH, TEXT)}
 ABLATED = "heads_masked"
-PARTS = ("headline", "ablations", "rates", "mismatch")
+PARTS = ("headline", "ablations", "rates", "mismatch", MATCHING)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("data"), help="folder of mvsa and flickr_KIND")
@@ -201,6 +210,37 @@ def without_texts(dataset: Path, folder: Path) -> Path:
     return folder
 
 
+def matching_posts(dataset: Path, folder: Path) -> Path:
+    """Write the captions of a data set as posts, half of them with the photo of another; return the folder."""
+    if not (folder / "data").exists():
+        for number, (split, rows) in enumerate(load_dataset(str(dataset)).items()):
+            rng = np.random.default_rng(number)
+            order, swapped = np.arange(len(rows)), rng.permutation(len(rows))[: len(rows) // 2]
+            order[swapped] = np.roll(swapped, 1)
+            labels = np.ones(len(rows), dtype=int)
+            labels[swapped] = 0
+            posts = {"id": rows["id"][:], "text": [" ".join(tokens) for tokens in rows["tokens"]], "label": labels}
+            features = {
+                "id": Value("string"),
+                "text": Value("string"),
+                "label": ClassLabel(names=["swapped", "matched"]),
+            }
+            posts = Dataset.from_dict(posts, Features(features))
+            posts = concatenate_datasets([posts, rows.select_columns("image").select(order)], axis=1)
+            (folder / "data").mkdir(parents=True, exist_ok=True)
+            posts.to_parquet(folder / f"data/{split}-00000-of-00001.parquet")
+    return folder
+
+
+def learn_to_match(dataset: str, settings: dict, folder: str, posts: str) -> dict:
+    """Train a model that tells whether a photo belongs to a caption, and keep it without its head in base/."""
+    dataset = str(matching_posts(Path(dataset), Path(posts)))
+    record = run_arm("classification", False, dataset, settings, folder, None, keep=True)
+    I2SRMModel.from_pretrained(folder).save_pretrained(f"{folder}/base")
+    I2SRMProcessor.from_pretrained(folder).save_pretrained(f"{folder}/base")
+    return record
+
+
 def counts_by_photo(path: Path) -> list[list[int]]:
     """The counts of `post_counts`, summed over the captions of each photo, in the order of the file."""
     records = read_lines(path)
@@ -211,13 +251,16 @@ def counts_by_photo(path: Path) -> list[list[int]]:
     return [counts.tolist() for counts in photos.values()]
 
 
-def run_arm(task: str, late: bool, dataset: str, settings: dict, folder: str, no_texts: str | None) -> dict:
-    """Train and score a model; it is deleted.
+def run_arm(
+    task: str, late: bool, dataset: str, settings: dict, folder: str, no_texts: str | None, keep: bool = False
+) -> dict:
+    """Train and score a model.
 
     Args:
         task: "mner" or "classification".
         late: whether it is one of late fusion.
         no_texts: a folder for the data set without its texts, which is then the one that is read.
+        keep: do not delete the model.
     """
     if no_texts:
         dataset = str(without_texts(Path(dataset), Path(no_texts)))
@@ -229,7 +272,8 @@ def run_arm(task: str, late: bool, dataset: str, settings: dict, folder: str, no
     files = {"test": predictions_name()} | {kind: predictions_name(kind) for kind in settings.get("test_mismatch", ())}
     counts = {kind: counts_by_photo(Path(folder) / name) for kind, name in files.items()}
     metrics = results.get("multimodal") or results["text_only"]
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
     return {"settings": settings, "metrics": metrics, "counts": counts, "training_cpu_seconds": seconds}
 
 
@@ -243,16 +287,16 @@ def plan(options: argparse.Namespace) -> list[Job]:
         shared |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
     jobs = []
 
-    def add(data: str, arm: str, seed: int, changes: dict | None = None) -> None:
+    def add(data: str, arm: str, seed: int, changes: dict | None = None, needs: tuple[str, ...] = ()) -> None:
         name = f"{data}/{arm}/seed{seed}"
         task, dataset = ("classification", "mvsa") if data == "mvsa" else ("mner", f"flickr_{data}")
         settings = {**shared, "head_learning_rate": HEAD_RATES[task], "seed": seed, **(changes or {})}
         kinds = [*MISMATCH, *(PARTLY if arm in (BOTH, *DISTRUST) else ())]
-        settings |= {"use_images": False} if arm == TEXT else {"test_mismatch": kinds}
+        settings |= {"use_images": False} if PRETRAINED.get(arm, arm) == TEXT else {"test_mismatch": kinds}
         arguments = {"task": task, "late": arm == LATE, "dataset": str(options.data / dataset), "settings": settings}
         arguments |= {"folder": str(work / "models" / name)}
         arguments |= {"no_texts": str(work / "no_texts") if arm == PHOTO else None}
-        jobs.append(Job(name, run_arm, arguments))
+        jobs.append(Job(name, run_arm, arguments, needs))
 
     for seed in options.seeds if "headline" in options.parts else ():
         for data in ("mvsa", *FLICKR):
@@ -263,6 +307,15 @@ def plan(options: argparse.Namespace) -> list[Job]:
             for arm, changes in variants.items() if part in options.parts else ():
                 for data in (ABLATED, "mvsa"):
                     add(data, arm, seed, changes)
+        if MATCHING in options.parts:
+            name, folder = f"{MATCHING}/captions/seed{seed}", str(work / "models" / MATCHING / f"seed{seed}")
+            settings = {**shared, "head_learning_rate": HEAD_RATES["classification"], "seed": seed}
+            settings["test_mismatch"] = MISMATCH
+            arguments = {"dataset": str(options.data / "flickr_whole"), "settings": settings, "folder": folder}
+            jobs.append(Job(name, learn_to_match, {**arguments, "posts": str(work / MATCHING)}))
+            for arm in PRETRAINED:
+                for data in (ABLATED, "mvsa"):
+                    add(data, arm, seed, {"model_name_or_path": f"{folder}/base"}, (name,))
     return [job for job in jobs if any(part in job.name for part in options.only)]
 
 
