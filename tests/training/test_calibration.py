@@ -138,40 +138,50 @@ def joint_batch() -> dict:
     return {**inputs, "entity_spans": spans, "relation_labels": relations, "region_labels": torch.tensor([[0, -1]] * 4)}
 
 
-def cases() -> dict:
-    """For each head a model, a batch with labels, and the logits by kind of score."""
+def tagger(**settings):
+    return I2SRMForTokenClassification(tiny_config(**settings)), tiny_inputs(batch=4, labels=True), {"tags": "logits"}
+
+
+def posts_with(**labels) -> dict:
+    return {**{name: value for name, value in tiny_inputs(batch=4).items() if name != "word_mask"}, **labels}
+
+
+def relation():
+    head, tail = torch.zeros(2, 4, 9, dtype=torch.long)
+    head[:, 2], tail[:, 4] = 1, 1
+    batch = posts_with(labels=torch.tensor([0, 1, 2, -100]), head_mask=head, tail_mask=tail)
+    return I2SRMForRelationClassification(tiny_config(id2label=dict(enumerate("abc")))), batch, {"relations": "logits"}
+
+
+def post():
+    batch = posts_with(labels=torch.tensor([0, 1, 2, -100]))
+    return I2SRMForSequenceClassification(tiny_config(id2label=dict(enumerate("abc")))), batch, {"labels": "logits"}
+
+
+def joint():
+    config = tiny_config(relation_labels=["None", "peer", "lives_in"], relation_loss_weight=1.0)
+    kinds = {"tags": "logits", "relations": "relation_logits", "regions": "region_logits"}
+    return I2SRMForJointExtraction(config), joint_batch(), kinds
+
+
+# For each head a model, a batch with labels, and the logits by kind of score.
+CASES = {
+    "tagger": tagger,
+    "no CRF": lambda: tagger(use_crf=False),
+    "relation": relation,
+    "post": post,
+    "joint": joint,
+}
+
+
+def case(name: str):
     torch.manual_seed(0)
-    marked = {name: torch.zeros(4, 9, dtype=torch.long) for name in ("head_mask", "tail_mask")}
-    marked["head_mask"][:, 2], marked["tail_mask"][:, 4] = 1, 1
-    plain = {name: value for name, value in tiny_inputs(batch=4).items() if name != "word_mask"}
-    labels = {"labels": torch.tensor([0, 1, 2, -100])}
-    joint = tiny_config(relation_labels=["None", "peer", "lives_in"], relation_loss_weight=1.0)
-    tagger = tiny_config()
-    plain_tagger = tiny_config(use_crf=False)
-    return {
-        "tagger": (I2SRMForTokenClassification(tagger), tiny_inputs(batch=4, labels=True), {"tags": "logits"}),
-        "no CRF": (I2SRMForTokenClassification(plain_tagger), tiny_inputs(batch=4, labels=True), {"tags": "logits"}),
-        "relation": (
-            I2SRMForRelationClassification(tiny_config(id2label=dict(enumerate("abc")))),
-            {**plain, **marked, **labels},
-            {"relations": "logits"},
-        ),
-        "post": (
-            I2SRMForSequenceClassification(tiny_config(id2label=dict(enumerate("abc")))),
-            {**plain, **labels},
-            {"labels": "logits"},
-        ),
-        "joint": (
-            I2SRMForJointExtraction(joint),
-            joint_batch(),
-            {"tags": "logits", "relations": "relation_logits", "regions": "region_logits"},
-        ),
-    }
+    return CASES[name]()
 
 
-@pytest.mark.parametrize("name", ["tagger", "no CRF", "relation", "post", "joint"])
+@pytest.mark.parametrize("name", CASES)
 def test_dividing_weights_divides_the_logits_and_their_likelihood_is_that_of_the_loss(name):
-    model, batch, kinds = cases()[name]
+    model, batch, kinds = case(name)
     model.eval()
     with torch.no_grad():
         before = model(**batch)
@@ -199,7 +209,7 @@ def test_dividing_weights_divides_the_logits_and_their_likelihood_is_that_of_the
 
 
 def test_the_best_tags_stay_and_the_temperature_is_in_the_checkpoint(tmp_path):
-    model, batch, _ = cases()["tagger"]
+    model, batch, _ = case("tagger")
     model.eval()
     tags = model.decode(model(**batch).logits, batch["word_mask"])
     divide_scores(model, {"tags": 3.0})
@@ -210,20 +220,20 @@ def test_the_best_tags_stay_and_the_temperature_is_in_the_checkpoint(tmp_path):
 
 
 def test_a_head_with_few_labels_stays_as_it_is(caplog):
-    model, batch, _ = cases()["joint"]
+    model, batch, _ = case("joint")
     model.train()
     with caplog.at_level("INFO", logger="modeling_i2srm"):
         temperatures = calibrate(model, [batch] * 10)
     assert set(temperatures) == {"tags", "relations", "regions"} and model.training
     assert caplog.text.count("negative log-likelihood") == 3
-    model, batch, _ = cases()["relation"]
+    model, batch, _ = case("relation")
     with caplog.at_level("INFO", logger="modeling_i2srm"):
         assert calibrate(model, [batch]) == {} and model.config.temperatures is None
     assert f"3 labels to fit a temperature on, {FEWEST} needed" in caplog.text
 
 
 def test_temperatures_lower_the_likelihood_of_what_they_are_fitted_on():
-    model, batch, _ = cases()["joint"]
+    model, batch, _ = case("joint")
     divide_scores(model, {"tags": 0.05, "relations": 0.05, "regions": 0.05})  # much too sure
     before = {kind: value(1.0) for kind, (_, value) in collect_likelihoods(model.eval(), [batch] * 10).items()}
     temperatures = calibrate(model, [batch] * 10)
