@@ -14,6 +14,7 @@ from ..support.atomic_files import placing
 from ..support.markdown import markdown_table
 from ..support.precision import bf16_is_fast
 from .arguments import ModelArguments
+from .fusion_movement import rates_of_parts
 from .tasks import Task
 from .trainer import I2SRMTrainer, I2SRMTrainingArguments, reads_pictures
 
@@ -63,6 +64,9 @@ CARDS = {
 CEILINGS = {"lenient_f1": "entity_f1", "strict_f1": "entity_f1"}
 CEILINGS |= {"triple_f1": "triple_f1", "region_accuracy": "region_accuracy"}
 
+RATED_PARTS = {"vision": "the backbone", "fusion": "the fusion parts", "pair": "pairs and regions"}
+RATED_PARTS |= {"head": "classifier and CRF"}
+
 TEMPLATE = """\
 ---
 {metadata}
@@ -110,6 +114,8 @@ class RunResult:
         data: what the report of the data set says about every result, such as warnings.
         records: of predictions.jsonl.
         skipped_steps: number of steps whose loss or gradients were not finite.
+        fusion_movement: how far new visual prompts moved; `None` where it was not measured.
+        rates: learning rate of each part that was trained.
     """
 
     output_dir: Path
@@ -122,6 +128,14 @@ class RunResult:
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
     skipped_steps: int = 0
+    fusion_movement: float | None = None
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def read_training(self, trainer: I2SRMTrainer) -> None:
+        """Take what the log history and the optimizer of a training say; nothing where there was none."""
+        self.skipped_steps, self.rates = len(trainer.skipped_steps), rates_of_parts(trainer.optimizer)
+        measured = (entry.get("fusion_movement") for entry in trainer.state.log_history)
+        self.fusion_movement = next((value for value in measured if value is not None), None)
 
     @property
     def mark(self) -> dict:
@@ -160,7 +174,7 @@ def write_model_card(
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,
-        recipe=_recipe(model_args, training_args, config, seconds),
+        recipe=_recipe(model_args, training_args, config, result.rates, seconds),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     with placing(output_dir / "README.md") as temporary:
@@ -254,7 +268,11 @@ def _results(task: Task, result: RunResult) -> str:
 
 
 def _recipe(
-    model_args: ModelArguments, training_args: I2SRMTrainingArguments, config: I2SRMConfig, seconds: float
+    model_args: ModelArguments,
+    training_args: I2SRMTrainingArguments,
+    config: I2SRMConfig,
+    rates: dict[str, float],
+    seconds: float,
 ) -> str:
     if model_args.model_name_or_path:
         encoders = model_args.model_name_or_path
@@ -263,8 +281,6 @@ def _recipe(
         encoders = f"{' and '.join(kinds)} from scratch"
     else:
         encoders = f"{model_args.text_encoder} and {model_args.vision_encoder}"
-    rates = {part: getattr(training_args, f"{part}_learning_rate") for part in ("fusion", "pair", "head")}
-    rates = {part: training_args.learning_rate if rate is None else rate for part, rate in rates.items()}
     effective = (
         training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
@@ -273,9 +289,7 @@ def _recipe(
         ["epochs", training_args.num_train_epochs],
         ["batch size", f"{effective} ({training_args.world_size} processes)"],
         ["learning rate", training_args.learning_rate],
-        ["learning rate of the fusion parts", rates["fusion"]],
-        *([["learning rate of pairs and regions", rates["pair"]]] if config.relation_labels else []),
-        ["learning rate of classifier and CRF", rates["head"]],
+        *([f"learning rate of {name}", rates[part]] for part, name in RATED_PARTS.items() if part in rates),
         ["warm-up", training_args.warmup_steps],
         ["weight decay", training_args.weight_decay],
         ["seed", training_args.seed],

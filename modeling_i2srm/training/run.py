@@ -162,9 +162,10 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     splits = encode_data(task, arguments, data, processor)
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
     trainer = make_trainer(task, arguments, data.label_sets, splits, model, processor, cache)
-    skipped = fit(trainer, arguments.output_dir, checkpoint) if training.do_train else 0
+    if training.do_train:
+        fit(trainer, arguments.output_dir, checkpoint)
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
-    result.skipped_steps = skipped
+    result.read_training(trainer)
     publish(task, arguments, trainer, result, time.perf_counter() - started)
     return result
 
@@ -303,11 +304,8 @@ def make_trainer(
     return trainer
 
 
-def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> int:
+def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> None:
     """Train, and save the model, its state and the curves.
-
-    Returns:
-        The number of steps that were skipped since they were not finite.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; a checkpoint is saved first.
@@ -324,7 +322,6 @@ def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None) -> int:
     trainer.save_state()
     if trainer.is_world_process_zero():
         draw_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
-    return len(trainer.skipped_steps)
 
 
 def evaluate(
@@ -437,10 +434,11 @@ def run_task(task: Task, arguments: Arguments) -> dict:
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
-        "truncation": {...}, "data": {...}, "skipped_steps": {...}, "seconds": ...}; entries that were not run are left
-        out. Metrics are those of the test split, with those of the validation split under "validation"; "data" is what
-        the data set's report says of its edition and crops; "skipped_steps" counts, for each model that was trained,
-        the steps that were not finite.
+        "truncation": {...}, "data": {...}, "skipped_steps": {...}, "fusion_movement": {...}, "seconds": ...}; entries
+        that were not run are left out. Metrics are those of the test split, with those of the validation split under
+        "validation"; "data" is what the data set's report says of its edition and crops; "skipped_steps" counts, for
+        each model that was trained, the steps that were not finite; "fusion_movement" is how far its new visual prompts
+        moved in the first steps (`modeling_i2srm.training.fusion_movement`).
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with what was saved and how to resume.
@@ -462,6 +460,8 @@ def run_task(task: Task, arguments: Arguments) -> dict:
     results |= {"mismatched": main.mismatched} if main.mismatched else {}
     results |= {"truncation": main.truncation, **main.mark}
     results["skipped_steps"] = {name: run.skipped_steps for name, run in done.items() if arguments.training.do_train}
+    moved = {name: run.fusion_movement for name, run in done.items() if run.fusion_movement is not None}
+    results |= {"fusion_movement": moved} if moved else {}
     results["seconds"] = round(time.perf_counter() - started, 1)
     if arguments.training.should_save:
         main.output_dir.mkdir(parents=True, exist_ok=True)
