@@ -1,6 +1,6 @@
 """Photograph the demo, on a desk and on a phone: docs/figures/demo.png and docs/figures/demo_phone.png.
 
-python docs/figures/draw_demo.py        # with the checkpoints of the quickstarts; needs playwright and Chromium
+python docs/figures/draw_demo.py        # with the checkpoint of the quickstart; needs playwright and Chromium
 """
 
 import io
@@ -31,7 +31,7 @@ def photograph(page: Page, address: str, example: int, path: Path):
 
 
 def main():
-    extractor = Extractor.from_pretrained(*map(quickstart.quickstart_checkpoint, quickstart.COMMANDS))
+    extractor = Extractor.from_pretrained(quickstart.quickstart_checkpoint())
     demo = app.Demo(extractor, app.QUICKSTART).build()
     address = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())[1]
     with sync_playwright() as playwright:

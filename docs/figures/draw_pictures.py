@@ -1,6 +1,6 @@
-"""Draw docs/figures/pictures.png: what pictures add on the data of the quickstarts. Run it with `make figures`.
+"""Draw docs/figures/pictures.png: what pictures add on the data of the quickstart. Run it with `make figures`.
 
-make quickstart-mner quickstart-mre
+make quickstart
 python docs/figures/draw_pictures.py
 """
 
@@ -14,26 +14,23 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = {"visual posts: entities, F1": ("quickstart_mner", "lenient_f1")}
-RUNS["visual posts: relations, micro-F1"] = ("quickstart_mre", "micro_f1")
+METRICS = {"lenient_f1": "made-up posts: entities, F1", "triple_f1": "made-up posts: triples, F1"}
 COLUMNS = {"multimodal": "#0072b2", "pictures_blanked": "#e69f00", "text_only": "#999999"}
 NAMES = ["multimodal", "the same, pictures blanked", "text-only twin"]
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the runs (default %(default)s)")
+    default = ROOT / "runs" / "quickstart" / "results.json"
+    parser.add_argument("--results", type=Path, default=default, help="of the run (default %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("pictures.png"))
     args = parser.parse_args(arguments)
-    files = {title: (args.runs / run / "results.json", metric) for title, (run, metric) in RUNS.items()}
-    if absent := [str(path) for path, _ in files.values() if not path.is_file()]:
-        print(
-            f"{args.output} is not drawn again, as {', '.join(absent)} is missing: make quickstart-mner quickstart-mre"
-        )
+    if not args.results.is_file():
+        print(f"{args.output} is not drawn again, as {args.results} is missing: make quickstart")
         return
-    figure, panels = pyplot.subplots(1, len(files), figsize=(9, 2.4), layout="constrained", sharex=True)
-    for panel, (title, (path, metric)) in zip(panels, files.items(), strict=True):
-        results = json.loads(path.read_text())
+    results = json.loads(args.results.read_text())
+    figure, panels = pyplot.subplots(1, len(METRICS), figsize=(9, 2.4), layout="constrained", sharex=True)
+    for panel, (metric, title) in zip(panels, METRICS.items(), strict=True):
         values = [100 * results[column][metric] for column in COLUMNS]
         panel.barh(NAMES, values, color=list(COLUMNS.values()))
         for place, value in enumerate(values):

@@ -21,6 +21,7 @@ from ..support.faults import Interrupted
 from ..support.processes import from_first, in_process_group
 from ..training.arguments import Arguments, json_to_argv, parse_arguments
 from ..training.checkpoints import find_checkpoints, remove
+from ..training.fusion_movement import NEW_FUSION_RATE
 from ..training.run import run_task, setup_logging
 from ..training.tasks import Task
 from ..version import __version__
@@ -140,6 +141,9 @@ def decisive_settings(task: Task, arguments: Arguments) -> dict:
                 continue
             if field.init and field.name not in INCIDENTAL and value != standard:
                 decisive[field.name] = value
+    new_fusion = not arguments.model.model_name_or_path and arguments.training.fusion_learning_rate is None
+    if new_fusion and arguments.training.learning_rate < NEW_FUSION_RATE:  # a default that was another once
+        decisive["fusion_learning_rate"] = NEW_FUSION_RATE
     if arguments.cache.cache_visual_features is None:
         decisive.pop("visual_cache_dtype", None)
     elif arguments.model.use_images:

@@ -14,6 +14,7 @@ from ..support.atomic_files import placing
 from ..support.markdown import markdown_table
 from ..support.precision import bf16_is_fast
 from .arguments import ModelArguments
+from .fusion_movement import rates_of_parts
 from .tasks import Task
 from .trainer import I2SRMTrainer, I2SRMTrainingArguments, reads_pictures
 
@@ -63,6 +64,9 @@ CARDS = {
 CEILINGS = {"lenient_f1": "entity_f1", "strict_f1": "entity_f1"}
 CEILINGS |= {"triple_f1": "triple_f1", "region_accuracy": "region_accuracy"}
 
+RATED_PARTS = {"vision": "the backbone", "fusion": "the fusion parts", "pair": "pairs and regions"}
+RATED_PARTS |= {"head": "classifier and CRF"}
+
 TEMPLATE = """\
 ---
 {metadata}
@@ -111,6 +115,8 @@ class RunResult:
         records: of predictions.jsonl.
         reliability: of their scores, by kind of answer, as of `summarize_reliability`.
         skipped_steps: number of steps whose loss or gradients were not finite.
+        fusion_movement: how far new visual prompts moved; `None` where it was not measured.
+        rates: learning rate of each part that was trained.
     """
 
     output_dir: Path
@@ -124,6 +130,14 @@ class RunResult:
     records: list[dict] = field(default_factory=list)
     reliability: dict[str, dict] = field(default_factory=dict)
     skipped_steps: int = 0
+    fusion_movement: float | None = None
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def read_training(self, trainer: I2SRMTrainer) -> None:
+        """Take what the log history and the optimizer of a training say; nothing where there was none."""
+        self.skipped_steps, self.rates = len(trainer.skipped_steps), rates_of_parts(trainer.optimizer)
+        measured = (entry.get("fusion_movement") for entry in trainer.state.log_history)
+        self.fusion_movement = next((value for value in measured if value is not None), None)
 
     @property
     def mark(self) -> dict:
@@ -162,7 +176,7 @@ def write_model_card(
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,
-        recipe=_recipe(model_args, training_args, config, seconds),
+        recipe=_recipe(model_args, training_args, config, result.rates, seconds),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     with placing(output_dir / "README.md") as temporary:
@@ -265,7 +279,11 @@ def reliability_row(kind: str, one: dict) -> list[str]:
 
 
 def _recipe(
-    model_args: ModelArguments, training_args: I2SRMTrainingArguments, config: I2SRMConfig, seconds: float
+    model_args: ModelArguments,
+    training_args: I2SRMTrainingArguments,
+    config: I2SRMConfig,
+    rates: dict[str, float],
+    seconds: float,
 ) -> str:
     if model_args.model_name_or_path:
         encoders = model_args.model_name_or_path
@@ -274,8 +292,6 @@ def _recipe(
         encoders = f"{' and '.join(kinds)} from scratch"
     else:
         encoders = f"{model_args.text_encoder} and {model_args.vision_encoder}"
-    rates = {part: getattr(training_args, f"{part}_learning_rate") for part in ("fusion", "pair", "head")}
-    rates = {part: training_args.learning_rate if rate is None else rate for part, rate in rates.items()}
     effective = (
         training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
@@ -284,9 +300,7 @@ def _recipe(
         ["epochs", training_args.num_train_epochs],
         ["batch size", f"{effective} ({training_args.world_size} processes)"],
         ["learning rate", training_args.learning_rate],
-        ["learning rate of the fusion parts", rates["fusion"]],
-        *([["learning rate of pairs and regions", rates["pair"]]] if config.relation_labels else []),
-        ["learning rate of classifier and CRF", rates["head"]],
+        *([f"learning rate of {name}", rates[part]] for part, name in RATED_PARTS.items() if part in rates),
         ["warm-up", training_args.warmup_steps],
         ["weight decay", training_args.weight_decay],
         ["seed", training_args.seed],

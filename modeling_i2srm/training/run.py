@@ -191,9 +191,10 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
     choosing, held_out = split_validation(arguments, splits.splits.get("validation"))
     trainer = make_trainer(task, arguments, data.label_sets, splits, choosing, model, processor, cache)
-    skipped = fit(trainer, arguments.output_dir, checkpoint, held_out) if training.do_train else 0
+    if training.do_train:
+        fit(trainer, arguments.output_dir, checkpoint, held_out)
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
-    result.skipped_steps = skipped
+    result.read_training(trainer)
     publish(task, arguments, trainer, result, time.perf_counter() - started)
     return result
 
@@ -369,14 +370,11 @@ def calibrate_scores(trainer: I2SRMTrainer, rows: Dataset) -> None:
         calibrate(trainer.accelerator.unwrap_model(trainer.model), batches)
 
 
-def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_out: Dataset | None = None) -> int:
+def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_out: Dataset | None = None) -> None:
     """Train, calibrate, and save the model, its state and the curves.
 
     Args:
         held_out: posts to calibrate the scores on.
-
-    Returns:
-        The number of steps that were skipped since they were not finite.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; a checkpoint is saved first.
@@ -394,7 +392,6 @@ def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_ou
     trainer.save_state()
     if trainer.is_world_process_zero():
         draw_training_curves(trainer.state.log_history, output_dir / "training_curves.png")
-    return len(trainer.skipped_steps)
 
 
 def evaluate(
@@ -509,11 +506,12 @@ def run_task(task: Task, arguments: Arguments) -> dict:
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
-        "reliability": {...}, "truncation": {...}, "data": {...}, "skipped_steps": {...}, "seconds": ...}; entries that
-        were not run are left out. Metrics are those of the test split, with those of the validation split under
-        "validation"; "reliability" is that of the scores of the first model's test predictions; "data" is what the
-        data set's report says of its edition and crops; "skipped_steps" counts, for each model that was trained,
-        the steps that were not finite.
+        "reliability": {...}, "truncation": {...}, "data": {...}, "skipped_steps": {...}, "fusion_movement": {...},
+        "seconds": ...}; entries that were not run are left out. Metrics are those of the test split, with those of the
+        validation split under "validation"; "reliability" is that of the scores of the first model's test predictions;
+        "data" is what the data set's report says of its edition and crops; "skipped_steps" counts, for each model that
+        was trained, the steps that were not finite; "fusion_movement" is how far its new visual prompts moved in the
+        first steps (`modeling_i2srm.training.fusion_movement`).
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with what was saved and how to resume.
@@ -536,6 +534,8 @@ def run_task(task: Task, arguments: Arguments) -> dict:
     results |= {"reliability": main.reliability} if main.reliability else {}
     results |= {"truncation": main.truncation, **main.mark}
     results["skipped_steps"] = {name: run.skipped_steps for name, run in done.items() if arguments.training.do_train}
+    moved = {name: run.fusion_movement for name, run in done.items() if run.fusion_movement is not None}
+    results |= {"fusion_movement": moved} if moved else {}
     results["seconds"] = round(time.perf_counter() - started, 1)
     if arguments.training.should_save:
         main.output_dir.mkdir(parents=True, exist_ok=True)

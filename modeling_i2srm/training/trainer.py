@@ -25,6 +25,7 @@ from ..support.processes import loss_shares, without_repeats
 from ..words import MARKERS
 from .checkpoints import WholeCheckpoints
 from .feature_scale import watching_feature_scale
+from .fusion_movement import NEW_FUSION_RATE, FusionMovement, default_fusion_rate
 from .graph_predictions import pack_labels, predict_graphs, predict_tags
 from .name_swapping import swap_names
 from .sampling import LengthGroupedSampler, row_lengths
@@ -44,9 +45,11 @@ MAX_WORKERS = 4  # of a data loader, when their number is chosen by itself
 class I2SRMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with learning rates for the parts of I2SRM, and a data path that is fast by default.
 
-    `learning_rate` is that of the text encoder. Columns are never removed: the collator reads tokens and pictures.
-    Batches are of posts of about one length (train_sampling_strategy "group_by_length"; "random" turns it off), and
-    the pictures are read by worker processes, which stay alive between the epochs.
+    `learning_rate` is that of the text encoder, and the default of the other parts; new fusion parts have at least 5e-4
+    by default, since at the rate of a pretrained encoder a short run ignores the pictures. Columns are never removed:
+    the collator reads tokens and pictures. Batches are of posts of about one length (train_sampling_strategy
+    "group_by_length"; "random" turns it off), and the pictures are read by worker processes, which stay alive between
+    the epochs.
     """
 
     vision_learning_rate: float | None = field(
@@ -54,7 +57,10 @@ class I2SRMTrainingArguments(TrainingArguments):
     )
     fusion_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate of prompts, gates, AttnMixup and semantic projection; default learning_rate."},
+        metadata={
+            "help": "Learning rate of prompts, gates, AttnMixup and semantic projection. Default: new ones have "
+            f"{NEW_FUSION_RATE}, or learning_rate if that is higher; those of an I2SRM checkpoint have learning_rate."
+        },
     )
     head_learning_rate: float | None = field(
         default=None,
@@ -190,11 +196,18 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         self._step_totals: torch.Tensor | None = None  # loss denominators of the batches of a step
         self._choose_workers()
         self.start_guard()
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # their weights are sharded
+            self.add_callback(FusionMovement())
+
+    @property
+    def _head(self) -> Any:
+        """The I2SRM model without the wrappers of accelerate and peft."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _use_label_names(self):
         """Have the collator know the labels of the model; a copy, since another trainer may have it too."""
-        head = self.accelerator.unwrap_model(self.model)
-        head = head.get_base_model() if hasattr(head, "get_base_model") else head
+        head = self._head
         names = [LABEL_COLUMNS[base.__name__] for base in type(head).__mro__ if base.__name__ in LABEL_COLUMNS]
         self._label_column = next(iter(names), None)
         self._label2id = {name: i for i, name in (getattr(head.config, "id2label", None) or {}).items()}
@@ -300,8 +313,7 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
 
     def train(self, *args, **kwargs):
         """As of `Trainer`; warns if the features of the first pictures are too large for the prompts."""
-        head = self.accelerator.unwrap_model(self.model)
-        head = head.get_base_model() if hasattr(head, "get_base_model") else head
+        head = self._head
         one = self.is_world_process_zero() and self.args.n_gpu <= 1 and not self.args.torch_compile  # else no hooks
         watch = one and hasattr(getattr(head, "base_model", None), "visual_prompt")
         with watching_feature_scale(head) if watch else nullcontext():
@@ -408,6 +420,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         rates = {
             part: rate for part in PARTS if (rate := getattr(self.args, f"{part}_learning_rate", None)) is not None
         }
+        if "fusion" not in rates and "fusion" in part_of.values():
+            rates["fusion"] = default_fusion_rate(self._head, self.args.learning_rate)
         groups = []
         for group in optimizer.param_groups:
             for part in PARTS:

@@ -47,6 +47,8 @@ def test_what_decides_on_a_result_makes_another_run_and_nothing_else_does(posts,
     assert keys(copy, **incidental, compare_text_only=True, do_eval=False) == same
     assert keys(posts, mixup_delta=0.7, semantic_loss_weight=1.0, mixup_alpha=1.0) == same  # as by default
     assert keys(posts, "delta", ["0.7"]) == keys(posts, "seeds") == same  # studies share runs
+    slow = [keys(posts, learning_rate=1e-5, fusion_learning_rate=rate) for rate in (None, 5e-4, 1e-5)]
+    assert slow[0] == slow[1] != slow[2]  # the default of new fusion parts
     for other in (
         keys(posts, learning_rate=2e-3),
         keys(posts, seeds=[2]),
