@@ -72,6 +72,10 @@ def build_model(
         fit_splitting(processor, data.splits["train"], arguments.data.word_splitting)
     elif arguments.data.word_splitting is not None:
         processor.word_splitting = arguments.data.word_splitting
+    text_config = model.config.get_text_config()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # else Trainer does it, with a warning
+        if (token := getattr(processor.tokenizer, name)) is not None:
+            setattr(text_config, name, token)
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pictures = arguments.model.use_images

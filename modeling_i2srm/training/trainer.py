@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -428,11 +429,8 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
                 parameters = [p for p in group["params"] if part_of.get(id(p), "text") == part]
                 if parameters:
                     groups.append({**group, "params": parameters, "lr": rates.get(part, group["lr"]), "part": part})
-                    logger.info(
-                        f"{part}: {sum(p.numel() for p in parameters):,} parameters, learning rate {groups[-1]['lr']}, "
-                        f"weight decay {group.get('weight_decay')}"
-                    )
         optimizer.param_groups[:] = groups
+        logger.info(f"learning rates: {describe_rates(groups)}; weight decay {self.args.weight_decay}, not of biases")
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._without_repeats(inputs, keep_shape=True)  # Trainer drops their predictions, not their losses
@@ -469,6 +467,15 @@ class I2SRMTrainer(WholeCheckpoints, GuardedSteps, Trainer):
         if tokenizer is None or "input_ids" not in inputs:
             return None
         return tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
+
+
+def describe_rates(groups: list[dict]) -> str:
+    """The learning rate and the number of parameters of each part, in a line of words."""
+    sizes, rates = Counter[str](), {}
+    for group in groups:
+        sizes[group["part"]] += sum(parameter.numel() for parameter in group["params"])
+        rates[group["part"]] = group["lr"]
+    return ", ".join(f"{part} {rates[part]:g} ({size:,} parameters)" for part, size in sizes.items())
 
 
 def check_encoded(name: str, rows: object, processing_class: object) -> None:

@@ -16,6 +16,7 @@ from modeling_i2srm import (
     I2SRMTrainingArguments,
     mner_compute_metrics,
 )
+from modeling_i2srm.crf import find_entities
 from modeling_i2srm.training.trainer import LOSS_PARTS, free_cores, parameter_part
 from modeling_i2srm.visual_prompt import PrefixCache
 
@@ -171,9 +172,9 @@ def test_predictions_without_finite_logits_name_the_post(tmp_path, task):
 def test_predictions_are_decoded_tags_and_scores_aligned_with_the_labels(tmp_path, eval_batch_size):
     trainer = build_trainer(tmp_path, per_device_eval_batch_size=eval_batch_size)
     output = trainer.predict(rows(7))
-    tags, scores = output.predictions
+    tags, scores, entity_scores = output.predictions
     words = output.label_ids != -100
-    assert tags.shape == scores.shape == output.label_ids.shape
+    assert tags.shape == scores.shape == entity_scores.shape == output.label_ids.shape
     for i, row in enumerate(rows(7)):
         count = len(row["tokens"])
         batch = trainer.data_collator([row])
@@ -185,6 +186,13 @@ def test_predictions_are_decoded_tags_and_scores_aligned_with_the_labels(tmp_pat
         assert tags[i][words[i]].tolist() == expected and len(expected) == count
         path = torch.tensor(expected)[:, None]
         np.testing.assert_allclose(scores[i][words[i]], marginals[:count].gather(1, path)[:, 0], atol=1e-5)
+        names = trainer.model.config.label_names
+        entities = [(start, end) for start, end, _ in find_entities([names[tag] for tag in expected])]
+        spans = [[(start, expected[start:end]) for start, end in entities]]
+        [probabilities] = trainer.model.span_scores(logits, batch["word_mask"], spans)
+        of_words = np.full(count, -100.0)
+        of_words[[start for start, _ in entities]] = probabilities
+        np.testing.assert_allclose(entity_scores[i][words[i]], of_words, atol=1e-5)
     assert (tags[~words] == -100).all()
     assert 0 <= output.metrics["test_lenient_f1"] <= 1
 
