@@ -50,6 +50,9 @@ class I2SRMTrainingArguments(TrainingArguments):
     the pictures are read by worker processes, which stay alive between the epochs.
     """
 
+    output_dir: str | None = field(
+        default=None, metadata={"aliases": ["-o"], "help": "Folder of checkpoints, model and results."}
+    )
     vision_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of a backbone that is not frozen; default learning_rate."}
     )

@@ -34,6 +34,7 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training.arguments import parse_arguments
+from modeling_i2srm.training.presets import take_option
 from modeling_i2srm.training.run import run_task
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
@@ -112,6 +113,8 @@ def command_lines(text: str):
 def script_of(words: list[str]) -> tuple[Path, list[str]] | None:
     """The script that a command starts, and its arguments; another command must be one that is known to be right."""
     program, *rest = words
+    if program == "i2srm":
+        return ROOT / "i2srm_command.py", rest
     if program == "accelerate":
         known = launch_command_parser().parse_args(rest[1:])
         assert rest[0] == "launch" and (known.config_file is None or (ROOT / known.config_file).is_file()), words
@@ -140,6 +143,11 @@ def parse(words: list[str]) -> None:
     if script is None:
         return
     path, arguments = script
+    if words[:2] in (["i2srm", "train"], ["i2srm", "evaluate"]):  # these look at the data first
+        task = words[2] if words[1] == "train" else "joint"
+        given = take_option(words[2 + (words[1] == "train") :], "--num_processes")[1]
+        parse_arguments([*given, "--use_cpu", "true"], task)
+        return
     arguments = [str(ROOT / word) if word.startswith("examples/configs/") else word for word in arguments]
     trainer = dict(vars(I2SRMTrainer))
 
