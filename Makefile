@@ -41,6 +41,10 @@ quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a 
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_joint.py examples/configs/quickstart.json
 
+.PHONY: example-model
+example-model: quickstart  ## put the model of the quickstart into the package, with a few test posts
+	$(BIN)/python -m modeling_i2srm.inference.example runs/quickstart data/visual_posts
+
 .PHONY: quickstart-mner
 quickstart-mner: $(VENV)/.train  ## the same data for entities alone
 	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # at run time `__getattr__` imports these
     from .data.collator import I2SRMDataCollator as I2SRMDataCollator
     from .data.feature_cache import VisualFeatureCache as VisualFeatureCache
     from .data.feature_cache import cache_pictures as cache_pictures
+    from .inference.example import example_model as example_model
+    from .inference.example import example_posts as example_posts
     from .inference.explanation import explain as explain
     from .inference.extraction import Extraction as Extraction
     from .inference.extraction import Extractor as Extractor
@@ -89,6 +91,8 @@ _LAZY = {
     "classification_compute_metrics": ("training.metrics", "train"),
     "draw_post": ("inference.html", None),
     "draw_posts": ("inference.html", None),
+    "example_model": ("inference.example", None),
+    "example_posts": ("inference.example", None),
     "explain": ("inference.explanation", None),
     "mner_compute_metrics": ("training.metrics", "train"),
     "mre_compute_metrics": ("training.metrics", "train"),

@@ -17,6 +17,8 @@ MAX_BYTES = 200_000
 BINARIES = {
     "docs/*.png": (rb"\x89PNG\r\n", 300_000),
     "demo/posts/*.png": (rb"\x89PNG\r\n", 50_000),
+    "modeling_i2srm/inference/example/model/model.safetensors": (rb".{8}\{", 2_700_000),
+    "modeling_i2srm/inference/example/pictures/*.jpg": (rb"\xff\xd8\xff", 10_000),
     "tests/artifacts/*.safetensors": (rb".{8}\{", 400_000),
     "tests/artifacts/*.png": (rb"\x89PNG\r\n", 10_000),
     "tests/artifacts/*.parquet": (rb"PAR1", 200_000),

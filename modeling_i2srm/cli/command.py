@@ -44,6 +44,7 @@ SUBCOMMANDS = {
     "explain": Subcommand("Show what a model looks at in a post.", "cli.explain"),
     "study": Subcommand("Find out what each part of the method adds.", "cli.run_experiments"),
     "export": Subcommand("Write a model as ONNX and compare the answers.", "cli.export_onnx"),
+    "demo": Subcommand("Answer made-up posts with the model of the package.", "cli.demo"),
     "quickstart": Subcommand("Make a data set and train a small model on it (minutes).", "cli.quickstart"),
     "completion": Subcommand("Print the completion of bash or zsh.", names=dict.fromkeys(SHELLS, "")),
 }

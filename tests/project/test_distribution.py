@@ -73,7 +73,7 @@ def i2srm(*words):
 help = [i2srm("--help"), i2srm("train", "--help")]
 light = "modeling_i2srm" not in sys.modules
 explained = i2srm("explain", "--model", sys.argv[1], "--text", sys.argv[2], "--image", sys.argv[3], "-o", "post.html")
-print(json.dumps([help, light, explained, i2srm("train", "joint", "data/mine")]))
+print(json.dumps([help, light, explained, i2srm("train", "joint", "data/mine"), i2srm("demo")]))
 """
 
 IMPORTING = """
@@ -116,9 +116,9 @@ def read_wheel(path: Path) -> dict[str, bytes]:
 
 
 def package_files() -> list[str]:
-    """The code of the package, its presets and pages of help, the marker of its types, and the start of the command."""
-    paths = [path for kind in ("*.py", "*.json", "*.txt") for path in (ROOT / "modeling_i2srm").rglob(kind)]
-    paths += [ROOT / "modeling_i2srm" / "py.typed", ROOT / "i2srm_command.py"]
+    """The files of the package, and the start of its command."""
+    paths = [path for path in (ROOT / "modeling_i2srm").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    paths.append(ROOT / "i2srm_command.py")
     return sorted(path.relative_to(ROOT).as_posix() for path in paths)
 
 
@@ -239,9 +239,10 @@ def test_without_extras_a_checkpoint_answers(site, tmp_path):
         extra = modeling_i2srm._LAZY[name][1]
         assert message.startswith(f"{name} needs ") and message.endswith(f": pip install 'modeling-i2srm[{extra}]'")
 
-    (overview, training), light, explained, refused = run(site, tmp_path, COMMAND, tmp_path / "checkpoint", TEXT, picture)
-    assert light and overview.startswith("i2srm: entities") and "  --preset tiny|small|base|paper" in training
+    pages, light, explained, refused, demo = run(site, tmp_path, COMMAND, tmp_path / "checkpoint", TEXT, picture)
+    assert light and pages[0].startswith("i2srm: entities") and "  --preset tiny|small|base|paper" in pages[1]
     assert "drawn: post.html" in explained and "Traceback" not in explained
+    assert demo.count("  model:  ") == 6 and "drawn: demo.html" in demo
     assert refused.startswith("i2srm train joint: needs ") and "pip install 'modeling-i2srm[train]'" in refused
 
 

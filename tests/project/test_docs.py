@@ -151,7 +151,9 @@ def test_the_reference_leaves_no_module_out():
         if module := re.search(r'run\("([\w.]+)"', path.read_text()):
             assert {path.stem, f"modeling_i2srm.{module[1]}"} & shown, path
     where = (ROOT / "docs/reference/index.md").read_text()
-    listed = {name for name in modules if not name.startswith(("prepare.", "cli.")) and name not in ("version", "__main__")}
+    listed = {
+        name for name in modules if not name.startswith(("prepare.", "cli.")) and name not in ("version", "__main__")
+    }
     assert [name for name in sorted(listed) if not re.search(rf"\b{name.rpartition('.')[2]}\b", where)] == []
 
 

@@ -275,7 +275,7 @@ def test_the_published_recipe_is_read():
     assert (model_args.text_encoder, data_args.max_length) == ("FacebookAI/roberta-large", 80)
     assert (training_args.num_train_epochs, training_args.per_device_train_batch_size) == (25, 16)
     assert (training_args.learning_rate, training_args.warmup_steps) == (3e-5, 0.06)
-    assert (training_args.fusion_learning_rate, training_args.metric_for_best_model) == (2e-4, "micro_f1")
+    assert (training_args.fusion_learning_rate, training_args.metric_for_best_model) == (3e-5, "micro_f1")
     assert not data_args.balance_relations and not data_args.skip_long_pairs
 
 

