@@ -9,7 +9,7 @@ import sys
 
 from transformers import PreTrainedConfig
 
-from ..data.dataset import load_splits
+from ..data.dataset import read_splits
 from ..processing_i2srm import I2SRMProcessor
 from ..support.faults import run_script
 from ..support.options import dict_to_argv, program, read_settings
@@ -36,7 +36,7 @@ def evaluate(argv: list[str]) -> None:
     if not checkpoint or not dataset:
         raise ValueError("a data set and a model are needed, e.g. i2srm evaluate data/mine --model runs/mine")
     task = task_of(checkpoint)
-    splits = load_splits(dataset, ())
+    splits = read_splits(dataset)
     settings = {
         "output_dir": f"{checkpoint}/evaluation",
         "do_train": False,

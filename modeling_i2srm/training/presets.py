@@ -5,7 +5,6 @@ The presets are the files of the folder `presets`. A preset comes before setting
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from datasets import DatasetDict
 from huggingface_hub import constants, model_info, try_to_load_from_cache
 from transformers import PreTrainedConfig
 
-from ..data.dataset import load_splits
+from ..data.dataset import read_splits
 from ..data.picture_columns import count_pictures
 from ..support.options import DataclassParser, dict_to_argv, did_you_mean
 
@@ -115,7 +114,7 @@ def choose(task: str, argv: list[str], parser: DataclassParser, processes: int =
         raise ValueError(f"no data set given; e.g. i2srm train {task} data/mine -o runs/mine")
     output = options.output_dir or f"runs/{Path(options.dataset).name}-{task}"
     refuse_earlier_run(output, options)
-    splits = load_splits(options.dataset, ())
+    splits = read_splits(options.dataset)
     preset, reason = choose_preset(argv, options, parser.names_in(argv))
     rest = take_option(argv, "--preset")[1]
     settings = {"output_dir": output, **fit_to_data(splits, preset, task, options, processes)}
@@ -186,7 +185,7 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
     train = splits.get("train")
     if train is None:
         return settings
-    if not any(name in train.column_names and count_pictures(train) for name in ("image", "objects")):
+    if not count_pictures(train):
         settings["use_images"] = False
     if preset == "tiny":
         settings |= {"vocab_size": 4000, "max_length": 128}
@@ -220,7 +219,7 @@ def describe(options: object, preset: str, reason: str, rows: int, processes: in
     rates = {"encoders": "learning_rate", "fusion": "fusion_learning_rate", "pairs": "pair_learning_rate"}
     rates["tags" if value["pair_learning_rate"] else "head"] = "head_learning_rate"
     said = [f"{part} {value[name]:g}" for part, name in rates.items() if value[name] is not None]
-    device = "GPU" if torch.cuda.is_available() and not value["use_cpu"] else f"CPU, {os.cpu_count()} cores"
+    device = "GPU" if torch.cuda.is_available() and not value["use_cpu"] else "CPU"
     return [
         f"preset {preset} ({reason}): {_read(preset)['about']}. Change: --preset {others}",
         f"encoders: {encoders}",
