@@ -153,7 +153,7 @@ class RunArguments:
     """When a run stops early, and what happens to an earlier one in its folder."""
 
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+        default=None, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
 

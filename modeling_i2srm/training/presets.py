@@ -125,10 +125,10 @@ def choose(task: str, argv: list[str], parser: DataclassParser, processes: int =
 
 def refuse_earlier_run(output: str, options: object) -> None:
     """Raise a `ValueError` where a run would overwrite an earlier one."""
-    earlier = any(Path(output).glob(name) for name in ("results.json", "*.safetensors", "checkpoint-*"))
+    earlier = [path for name in ("results.json", "*.safetensors", "checkpoint-*") for path in Path(output).glob(name)]
     if earlier and not getattr(options, "overwrite", False) and not getattr(options, "resume_from_checkpoint", None):
         raise ValueError(
-            f"{output} holds an earlier run: choose another folder, e.g. -o {output}-2, go on with "
+            f"{output} holds an earlier run: choose another folder, e.g. -o {output}-2, resume it with "
             "--resume_from_checkpoint last, or delete it with --overwrite true"
         )
 
@@ -160,7 +160,7 @@ def choose_preset(argv: list[str], options: object, names: set[str]) -> tuple[st
         if not missing:
             return preset, where
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub does not answer"
-    return "tiny", f"{' and '.join(missing)} not in the Hub cache and {why}; pretrained encoders learn far more"
+    return "tiny", f"{' and '.join(missing)} not in the Hub cache, and {why}"
 
 
 def at_hand(model: str) -> bool:
@@ -182,6 +182,7 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
     settings: dict = {"do_predict": "test" in splits}
     if "validation" not in splits:
         settings |= {"do_eval": False, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+        settings["early_stopping_patience"] = 0
     train = splits.get("train")
     if train is None:
         return settings
@@ -221,7 +222,7 @@ def describe(options: object, preset: str, reason: str, rows: int, processes: in
     said = [f"{part} {value[name]:g}" for part, name in rates.items() if value[name] is not None]
     device = "GPU" if torch.cuda.is_available() and not value["use_cpu"] else "CPU"
     return [
-        f"preset {preset} ({reason}): {_read(preset)['about']}. Change: --preset {others}",
+        f"preset {preset}: {_read(preset)['about']} ({reason}). Change: --preset {others}",
         f"encoders: {encoders}",
         f"training: {rows:,} posts, {epochs:g} epochs in batches of {batch}{stop}. Change: --num_train_epochs, "
         "--per_device_train_batch_size, --early_stopping_patience",

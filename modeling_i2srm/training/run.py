@@ -296,7 +296,7 @@ def make_trainer(
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,
         compute_metrics=task.compute_metrics(*label_sets),
-        callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=patience)] if patience else [],
     )
     if trainer.is_world_process_zero():
         for line in describe_run(trainer):

@@ -9,10 +9,9 @@ import torch.distributed.run as torchrun
 from tiny import tiny_pipeline
 
 from modeling_i2srm.cli import evaluate, train
+from modeling_i2srm.prepare.builder import NER_TAGS
 from modeling_i2srm.training.run import run_script
 from modeling_i2srm.training.tasks import MNER
-
-TYPES = ("PER", "LOC", "ORG", "MISC")
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_another_number_of_processes_is_an_error(posts, tmp_path, capsys):
 
 
 def test_a_checkpoint_is_evaluated_for_its_task(posts, tmp_path, capsys):
-    pipe = tiny_pipeline("entities", id2label=dict(enumerate(["O", *(f"{p}-{t}" for t in TYPES for p in "BI")])))
+    pipe = tiny_pipeline("entities", id2label=dict(enumerate(NER_TAGS)))
     for part in (pipe.model, pipe.processor):
         part.save_pretrained(tmp_path)
     evaluate.main([posts, "--model", str(tmp_path), "--use_cpu", "true", "--disable_tqdm", "true"])

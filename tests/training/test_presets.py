@@ -60,7 +60,10 @@ def test_pretrained_encoders_are_chosen_where_they_are_at_hand(mine, monkeypatch
     monkeypatch.setattr(presets, "at_hand", lambda model: True)
     monkeypatch.setattr(presets.torch.cuda, "is_available", lambda: False)
     arguments, lines = chosen(["--dataset", mine])
-    assert "MiniLM" in arguments.model.text_encoder and lines[0].startswith("preset small (on a CPU)")
+    assert "MiniLM" in arguments.model.text_encoder and lines[0].startswith(
+        "preset small: a pretrained MiniLM and a frozen ResNet-18 (on a CPU). "
+    )
+    assert arguments.run.early_stopping_patience == 0  # there is no validation split
     monkeypatch.setattr(presets.torch.cuda, "is_available", lambda: True)
     assert choose("joint", ["--dataset", mine], make_parser()).argv[:2] == ["--preset", "base"]
     words = ["--dataset", mine, "--use_cpu", "true", "--text_encoder", "a/b"]
