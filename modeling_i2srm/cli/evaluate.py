@@ -36,13 +36,14 @@ def evaluate(argv: list[str]) -> None:
     if not checkpoint or not dataset:
         raise ValueError("a data set and a model are needed, e.g. i2srm evaluate data/mine --model runs/mine")
     task = task_of(checkpoint)
-    splits = read_splits(dataset)
+    splits, processor = read_splits(dataset), I2SRMProcessor.from_pretrained(checkpoint)
+    lengths = (processor.max_length, processor.tokenizer.model_max_length, 512)
     settings = {
         "output_dir": f"{checkpoint}/evaluation",
         "do_train": False,
         "do_eval": "validation" in splits,
         "do_predict": "test" in splits,
-        "max_length": I2SRMProcessor.from_pretrained(checkpoint).max_length,
+        "max_length": min(length for length in lengths if length),
         "per_device_eval_batch_size": 32,
         "report_to": "none",
     }

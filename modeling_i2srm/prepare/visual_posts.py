@@ -250,7 +250,7 @@ def contact_sheet(seed: int, count: int = 240, columns: int = 12) -> Image.Image
 def run(builder_class: type[VisualPosts], description: str, output_dir: str, arguments: list[str] | None) -> None:
     """Make a data set and its contact sheet as the command line says, and print its report."""
     config = builder_class.BUILDER_CONFIG_CLASS
-    parser = OptionParser(f"{builder_class.NAME}.py", description=description.splitlines()[0])
+    parser = OptionParser(f"{Path(output_dir).name}.py", description=description.splitlines()[0])
     parser.add_argument("-o", "--output_dir", type=Path, default=Path(output_dir))
     parser.add_argument("--contact_sheet", type=Path, help="sample of the pictures (default: OUTPUT_DIR.png)")
     parser.add_argument("--seed", type=int, default=config.seed)

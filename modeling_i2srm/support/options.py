@@ -38,7 +38,7 @@ class OptionParser(argparse.ArgumentParser):
     def __init__(self, script: str, **kwargs: Any):
         super().__init__(prog=program(script), **kwargs)
         self._option: argparse.Action | None = None  # that values without an option are for
-        self._required = False
+        self._required, self._argv = False, list[str]()
 
     def take_values(self, option: str) -> None:
         """Take values that follow no option as those of an option, e.g. "--input", which has been added."""
@@ -49,6 +49,7 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments as `ArgumentParser` does."""
+        self._argv = sys.argv[1:] if args is None else list(args)
         parsed, unknown = super().parse_known_args(args, namespace)
         if self._option is not None:
             values, name = parsed.values, self._option.dest
@@ -64,8 +65,9 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         names = list(self._option_string_actions)
-        if message.startswith("unrecognized arguments: "):
-            message += "".join(did_you_mean(name, names) for name in re.findall(r"(?<!\S)--?[^\s=]+", message))
+        if message.startswith(("unrecognized arguments: ", "the following arguments are required: ")):
+            options = [word.partition("=")[0] for word in self._argv if word.startswith("--")]
+            message += "".join(did_you_mean(name, names) for name in options if name not in names)
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             message += did_you_mean(choice[1], re.findall(r"[^\s',]+", choice[2]))
         self.exit(2, f"{self.prog}: {message}\n")

@@ -167,7 +167,8 @@ def _config_arguments() -> type:
         kind: Any = str if f.name.endswith("_config") else f.type
         described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__ or "", re.MULTILINE)
         text = described[1] if described else "see I2SRMConfig"
-        help_text = f"{text} [model default: {f.default}]".replace("%", "%%")
+        default = "" if f.default is None else f" [model default: {f.default}]"
+        help_text = f"{text}{default}".replace("%", "%%")
         fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))
     return dataclasses.make_dataclass("ConfigArguments", fields)
 

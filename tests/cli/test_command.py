@@ -14,6 +14,8 @@ from modeling_i2srm.cli.command import SUBCOMMANDS, completion, main, options_of
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = [(name,) for name, subcommand in SUBCOMMANDS.items() if not subcommand.module]
 PLACES += [(name, choice) for name, subcommand in SUBCOMMANDS.items() for choice in (*subcommand.names, "")]
+WITH_OPTIONS = [tuple(filter(None, place)) for place in PLACES if place[0] not in ("train", "completion")]
+WITH_OPTIONS = [words for words in WITH_OPTIONS if words != ("prepare",)] + [("train", "joint")]
 COMMAND_ONLY = {"--help-all", "--preset", "--config", "--num_processes"}  # no options of the parsers below
 
 
@@ -47,15 +49,12 @@ def test_help_begins_with_an_example_and_fits_a_screen(i2srm):
     assert i2srm()[1] == i2srm("--help")[1] and i2srm("train")[1] == i2srm("train", "-h")[1]
 
 
-@pytest.mark.parametrize("words", [place for place in PLACES if place != ("train",) and "completion" not in place])
+@pytest.mark.parametrize("words", WITH_OPTIONS, ids=" ".join)
 def test_the_options_of_a_page_are_options(i2srm, words):
-    words = [word for word in words if word]
-    if SUBCOMMANDS[words[0]].names and len(words) == 1:
-        return
     status, text, _ = i2srm(*words, "--help-all")
     assert status == 0 and "default: None" not in text
     options = set(re.findall(r"(?<![\w-])--?[a-z][a-z_]*(?:-all)?", page(*words))) - COMMAND_ONLY
-    if words == ["quickstart"]:
+    if words == ("quickstart",):
         options -= {"--row", "--dataset", "--model"}  # of the next command
     assert options and [option for option in sorted(options) if not re.search(rf"{option}\b", text)] == []
 

@@ -13,6 +13,8 @@ from modeling_i2srm.prepare.builder import NER_TAGS
 from modeling_i2srm.training.run import run_script
 from modeling_i2srm.training.tasks import MNER
 
+FEW = ["--disable_tqdm", "true", "--max_predict_samples", "4", "--max_eval_samples", "4"]
+
 
 @pytest.fixture
 def runs(monkeypatch) -> list:
@@ -70,7 +72,7 @@ def test_a_checkpoint_is_evaluated_for_its_task(posts, tmp_path, capsys):
     pipe = tiny_pipeline("entities", id2label=dict(enumerate(NER_TAGS)))
     for part in (pipe.model, pipe.processor):
         part.save_pretrained(tmp_path)
-    evaluate.main([posts, "--model", str(tmp_path), "--use_cpu", "true", "--disable_tqdm", "true"])
+    evaluate.main([posts, "--model", str(tmp_path), "--use_cpu", "true", *FEW])
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert 0 <= results["multimodal"]["lenient_f1"] <= 1 and "validation" in results["multimodal"]
     with pytest.raises(SystemExit):
