@@ -61,7 +61,8 @@ def main() -> None:
         return print(f"i2srm {version('modeling-i2srm')}")
     name, words = words[0], words[1:]
     subcommand = SUBCOMMANDS[checked(name, list(SUBCOMMANDS), "i2srm", "subcommand")]
-    program, module, arguments = f"i2srm {name}", subcommand.module, []
+    program, module = f"i2srm {name}", subcommand.module
+    arguments: list[str] = []
     asks = bool({"-h", "--help"} & set(words))
     if subcommand.names:
         if not words or words[0] in ("-h", "--help", "--help-all"):

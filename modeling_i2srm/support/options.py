@@ -47,7 +47,7 @@ class OptionParser(argparse.ArgumentParser):
         nargs = "*" if self._option.nargs == "+" else "?"
         self.add_argument("values", nargs=nargs, type=self._option.type or str, help=f"as {option}")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args=None, namespace=None):
         """Parse arguments as `ArgumentParser` does."""
         self._argv = sys.argv[1:] if args is None else list(args)
         parsed, unknown = super().parse_known_args(args, namespace)
@@ -73,7 +73,7 @@ class OptionParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def listed(value: Any) -> list:
+def listed(value: object) -> list:
     return value if isinstance(value, list) else [value]
 
 
@@ -96,7 +96,7 @@ class DataclassParser(OptionParser, HfArgumentParser):
         kwargs = {"formatter_class": DefaultsFormatter, "allow_abbrev": False, **kwargs}
         super().__init__(script, dataclass_types=kinds, **kwargs)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args=None, namespace=None):
         """Parse all arguments; unknown ones are an error."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
