@@ -16,7 +16,8 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from modeling_i2srm.studies.run import Run, command_line, plan, read_run, run_study, train
+from modeling_i2srm.studies.run import Run, plan, read_run, run_study, train
+from modeling_i2srm.support.options import dict_to_argv
 from modeling_i2srm.training.tasks import MNER, MRE, TASKS
 
 TEXT = ["full", "no AttnMixup", "attention only", "interpolation only", "plain text encoder"]
@@ -70,7 +71,7 @@ def arguments_of(options: argparse.Namespace, dataset: str, settings: dict) -> l
     own = {"dataset": str(options.data / dataset), "text_encoder": options.text_encoder}
     if options.rows:
         own |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
-    return command_line(COMMON | settings | own | ({"use_cpu": True} if options.use_cpu else {}))
+    return dict_to_argv(COMMON | settings | own | ({"use_cpu": True} if options.use_cpu else {}))
 
 
 def one_run(task_name: str, run: Run, folder: Path) -> dict:

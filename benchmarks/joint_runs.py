@@ -32,8 +32,8 @@ from modeling_i2srm import (
 from modeling_i2srm.checks import NO_RELATION
 from modeling_i2srm.crf import find_entities
 from modeling_i2srm.data.dataset import first_rows, load_splits
-from modeling_i2srm.studies.run import command_line
-from modeling_i2srm.training.arguments import json_to_argv, parse_arguments
+from modeling_i2srm.support.options import dict_to_argv, file_to_argv
+from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.run import run_task
 from modeling_i2srm.training.tasks import TASKS
 from modeling_i2srm.words import EntityPairError
@@ -150,12 +150,12 @@ def train(task: str, config: str | None, settings: dict, folder: str) -> dict:
     Returns:
         The settings, and the metrics of the test and the validation split.
     """
-    argv = [] if config is None else json_to_argv(config)
-    argv += command_line({**settings, "output_dir": folder, "overwrite": True, "report_to": "none"})
+    argv = [] if config is None else file_to_argv(config)
+    argv += dict_to_argv({**settings, "output_dir": folder, "overwrite": True, "report_to": "none"})
     argv += ["--disable_tqdm", "true", "--compare_text_only", "false"]
     cpu = time.process_time()
     with redirect_stdout(io.StringIO()):
-        results = run_task(TASKS[task], parse_arguments(argv))
+        results = run_task(TASKS[task], parse_arguments(argv, task))
     metrics = results["multimodal" if "multimodal" in results else "text_only"]
     blanked = {"pictures_blanked": results["pictures_blanked"]} if "pictures_blanked" in results else {}
     training = {"training_cpu_seconds": round(time.process_time() - cpu, 1), "truncation": results["truncation"]}

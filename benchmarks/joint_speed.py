@@ -40,6 +40,7 @@ from modeling_i2srm.prepare.builder import NER_TAGS  # noqa: E402
 from modeling_i2srm.prepare.mnre import RELATIONS  # noqa: E402
 from modeling_i2srm.processing_i2srm import resnet_image_processor  # noqa: E402
 from modeling_i2srm.support.batch_norm import fold_batch_norm  # noqa: E402
+from modeling_i2srm.training.presets import read_config  # noqa: E402
 
 WORDS = 28
 QUICKSTART = Path(__file__).resolve().parent.parent / "examples/configs/quickstart.json"
@@ -65,7 +66,7 @@ def settings_of(size: str) -> tuple[dict, int]:
     if size == "tiny":
         text, vision = {"model_type": "bert", **TINY}, {"model_type": "resnet", **TINY_VISION}
         return {"text_config": text, "vision_config": vision, "prompt_hidden_size": 20, "num_objects": 1}, 32
-    values = json.loads(QUICKSTART.read_text(encoding="utf-8"))
+    values = read_config(QUICKSTART, "joint")
     names = ("text_config", "vision_config", "prompt_hidden_size", "num_objects")
     return {name: values[name] for name in names}, values["image_size"]
 

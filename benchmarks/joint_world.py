@@ -16,7 +16,6 @@ each run is appended to runs.jsonl in --output when it ends; the same command re
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -47,6 +46,7 @@ from modeling_i2srm import I2SRMConfig, I2SRMForJointExtraction, I2SRMProcessor 
 from modeling_i2srm.checks import IGNORE  # noqa: E402
 from modeling_i2srm.crf import entity_type  # noqa: E402
 from modeling_i2srm.data.dataset import load_splits  # noqa: E402
+from modeling_i2srm.training.presets import read_config  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / "examples/configs"
 FILES = {"joint": "quickstart.json", "mner": "quickstart_mner.json", "mre": "quickstart_mre.json"}
@@ -218,7 +218,7 @@ def ablation_jobs(options: argparse.Namespace, chosen: dict[str, dict]) -> list[
     """The runs of the joint model with a part changed; those that the chosen settings have already are left out."""
     defaults = {name: getattr(I2SRMConfig, name, None) for overrides in ABLATIONS.values() for name in overrides}
     defaults["semantic_loss_weight"] = I2SRMForJointExtraction.default_semantic_loss_weight
-    settings = json.loads((options.configs / FILES["joint"]).read_text(encoding="utf-8"))
+    settings = read_config(options.configs / FILES["joint"], "joint")
     settings = {**defaults, **settings, **chosen["joint"]}
     return [
         model_job(options, f"ablation/{name}/seed{seed}", "joint", {**chosen["joint"], **overrides}, seed, "test")

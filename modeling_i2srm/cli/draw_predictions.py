@@ -12,10 +12,11 @@ from pathlib import Path
 from ..data.dataset import check_picture_paths
 from ..inference.extraction import Extraction
 from ..inference.html import draw_posts
+from ..support.options import OptionParser
 
 PREDICTIONS, PAGE = "predictions.jsonl", "posts.html"
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = OptionParser("draw_predictions.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("output_dir", help="folder of the run")
 parser.add_argument("--dataset", required=True, help="the data set of the run, a Parquet folder or Hub id")
 parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
@@ -75,5 +76,5 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         page = draw_run(args.output_dir, args.dataset, args.count, args.image_dir)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"draw_predictions.py: {error}\n")
+        parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"drawn: {page}")

@@ -15,8 +15,9 @@ from ..inference.explanation import explain
 from ..inference.extraction import Extractor
 from ..inference.html import draw_post
 from ..support.detectors import ObjectCropper, load_detector
+from ..support.options import OptionParser
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = OptionParser("explain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", "--ner", dest="ner", required=True, help="joint checkpoint, or one for entities")
 parser.add_argument("--re", help="checkpoint for relations beside one for entities (default: no other)")
 parser.add_argument("--text", help="text of the post")
@@ -27,7 +28,7 @@ parser.add_argument("--dataset", help="take the post from a data set, a Parquet 
 parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
 parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
 parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
-parser.add_argument("--output", default="explanation.html", help=".html file to write (default %(default)s)")
+parser.add_argument("-o", "--output", default="explanation.html", help=".html file to write (default %(default)s)")
 
 
 def read_post(arguments: argparse.Namespace) -> dict:
@@ -61,5 +62,5 @@ def main(arguments: list[str] | None = None) -> None:
         crops = post["objects"] or explanation.extraction.crops(post["image"])
         draw_post(explanation, post["image"], crops, args.output)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"explain.py: {error}\n")
+        parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"drawn: {args.output}")

@@ -9,10 +9,11 @@ import argparse
 import logging
 
 from ..onnx.export import LOWEST_OPSET, TOLERANCE, export_checkpoint
+from ..support.options import OptionParser
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = OptionParser("export_onnx.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", required=True, help="checkpoint folder or Hub id")
-parser.add_argument("--output", required=True, help="the ONNX file to write")
+parser.add_argument("-o", "--output", required=True, help="the ONNX file to write")
 parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help="ONNX operator set (default %(default)s)")
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         difference = export_checkpoint(args.model, args.output, args.opset)
     except (ValueError, RuntimeError, OSError) as error:
-        parser.exit(2, f"export_onnx.py: {error}\n")
+        parser.exit(2, f"{parser.prog}: {error}\n")
     print(
         f"{args.output}: agrees with torch on present and absent pictures, largest difference of the scores "
         f"{difference:.1e} (allowed {TOLERANCE:.0e})"

@@ -42,24 +42,21 @@ import argparse
 import logging
 import signal
 import sys
-from typing import Any
 
-from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from ..inference.corpus import CorpusArguments, extract_corpus, start_processes
 from ..support.faults import Interrupted, RunError, run_script, stop_on_sigterm
-from ..training.arguments import json_to_argv
+from ..support.options import DataclassParser, program, read_settings
 from ..training.run import end_processes
 
 
 def parse_arguments(argv: list[str]) -> CorpusArguments:
-    """Read the arguments of the command line, which may begin with a JSON file of arguments."""
-    if argv and argv[0].endswith(".json"):
-        argv = json_to_argv(argv[0]) + argv[1:]
-    kind: Any = CorpusArguments
-    parser = HfArgumentParser(kind, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    return parser.parse_args_into_dataclasses(argv)[0]
+    """Read the arguments of the command line and of the settings files that it names."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = DataclassParser("extract.py", [CorpusArguments], description=__doc__, formatter_class=formatter)
+    parser.take_values("--input")
+    return parser.parse_args_into_dataclasses(read_settings(argv))[0]
 
 
 def setup_logging(is_main_process: bool) -> None:
@@ -90,4 +87,4 @@ def extract(argv: list[str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_script(lambda: extract(sys.argv[1:] if argv is None else argv), "extract.py")
+    run_script(lambda: extract(sys.argv[1:] if argv is None else argv), program("extract.py"))

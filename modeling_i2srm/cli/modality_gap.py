@@ -25,6 +25,7 @@ from ..modeling_i2srm import (
 from ..processing_i2srm import I2SRMProcessor
 from ..studies.modality_gap import ModalityGap, draw_modality_gap, modality_gap, untrained
 from ..support.atomic_files import write_json
+from ..support.options import OptionParser
 
 HEADS = (I2SRMForRelationClassification, I2SRMForSequenceClassification, I2SRMForTokenClassification)
 
@@ -41,7 +42,7 @@ COLUMNS = {
     "entropy_picture": "entropy pict",
 }
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = OptionParser("modality_gap.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", nargs="+", required=True, help="checkpoints with a head, folders or Hub ids")
 parser.add_argument("--names", nargs="+", help="their names in the table (default: their folders)")
 parser.add_argument("--dataset", required=True, help="Parquet folder or Hub id, with the columns of the training data")
@@ -115,6 +116,6 @@ def main(argv: list[str] | None = None) -> None:
         draw_modality_gap(gaps, picture)
         write_json(Path(numbers), {name: gap.to_dict() for name, gap in gaps.items()})
     except (ValueError, OSError) as error:
-        parser.exit(2, f"modality_gap.py: {error}\n")
+        parser.exit(2, f"{parser.prog}: {error}\n")
     print(table(gaps))
     print(f"picture: {picture}\nnumbers: {numbers}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..studies.run import run_study
 from ..studies.settings import STUDIES
 from ..support import faults
+from ..support.options import SETTINGS_FILES, OptionParser, program
 from ..training.run import end_processes
 from ..training.tasks import MNER, MRE
 
@@ -27,26 +28,28 @@ TASKS = {"mner": MNER, "mre": MRE}
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the arguments of this script; return them and those of the runs."""
     studies = "\n".join(f"  {name:16}{study.question}" for name, study in STUDIES.items())
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
+        "run_experiments.py",
         description=f"{__doc__}\nstudies:\n{studies}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="run_experiments.py STUDY [settings.json] --task mner|mre [options] [--NAME VALUE ...]",
+        usage="%(prog)s STUDY [settings.json] --task mner|mre [options] [--NAME VALUE ...]",
     )
     parser.add_argument("study", metavar="STUDY", choices=STUDIES, help="one of the studies above")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--settings", nargs="+", help="only these, or other values of the study's argument")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/experiments"), help="folder of all studies")
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path("runs/experiments"), help="folder of all studies")
     parser.add_argument("--keep_models", action="store_true", help="keep the weights of finished runs")
-    settings = [argv.pop(1)] if len(argv) > 1 and argv[1].endswith(".json") else []
+    settings = [argv.pop(1)] if len(argv) > 1 and argv[1].endswith(SETTINGS_FILES) else []
     arguments, rest = parser.parse_known_args(argv)
     return arguments, settings + rest
 
 
 def main() -> None:
     argv = sys.argv[1:]
-    command = shlex.join(["accelerate", "launch", "examples/run_experiments.py", *argv])
+    launched = program("accelerate launch examples/run_experiments.py")
+    command = f"{launched} {shlex.join(argv)}"
     arguments, rest = parse(argv)
 
     def run():
@@ -67,4 +70,4 @@ def main() -> None:
             print(f"runs, table and picture: {folder}")
         end_processes()
 
-    faults.run_script(run, "run_experiments.py")
+    faults.run_script(run, program("run_experiments.py"))

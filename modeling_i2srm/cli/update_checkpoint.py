@@ -12,8 +12,9 @@ settings stay as they are. Download a Hub repository into a folder first.
 import argparse
 
 from ..support.checkpoint_code import update_checkpoint_code
+from ..support.options import OptionParser
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = OptionParser("update_checkpoint.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folder of a checkpoint")
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             done = update_checkpoint_code(folder)
         except (ValueError, OSError) as error:
-            parser.exit(2, f"update_checkpoint.py: {error}\n")
+            parser.exit(2, f"{parser.prog}: {error}\n")
         for name, what in done.items():
             print(f"{folder}: {what} {name}")
         if not done:

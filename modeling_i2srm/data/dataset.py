@@ -54,6 +54,20 @@ class TextTask(Protocol):
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int: ...
 
 
+def read_splits(path: str) -> DatasetDict:
+    """Read a data set as it is; raise `ValueError` where that is not possible."""
+    try:
+        return datasets.load_dataset(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # each reader raises its own kinds
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise ValueError(
+            f"cannot read the data set {path!r}: {reason:.500}; expected a folder of Parquet files that a script of "
+            "dataset_scripts wrote, or a Hub id, e.g. --dataset data/twitter2015"
+        ) from error
+
+
 def load_splits(
     path: str,
     text_columns: tuple[str, ...],
@@ -69,16 +83,7 @@ def load_splits(
         word_splitting: how such a text is split, as of `split_text`.
         other_columns: columns that will do instead of `text_columns`, if they are all there and not all of these.
     """
-    try:
-        splits = datasets.load_dataset(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # each reader raises its own kinds
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise ValueError(
-            f"cannot read the data set {path!r}: {reason:.500}; expected a folder of Parquet files that a script of "
-            "dataset_scripts wrote, or a Hub id, e.g. --dataset data/twitter2015"
-        ) from error
+    splits = read_splits(path)
     for name, split in splits.items():
         if plain_text and "tokens" not in split.column_names and "text" in split.column_names:
             splits[name] = split = with_words(f"{path}: split {name!r}", split, word_splitting)
@@ -407,5 +412,6 @@ __all__ = [
     "longest_first",
     "posts_pieces",
     "read_data_report",
+    "read_splits",
     "train_tokenizer",
 ]

@@ -70,7 +70,9 @@ class CorpusArguments:
     input: list[str] = field(
         metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
     )
-    output: str = field(metadata={"help": "Folder of the results; an unfinished run in it is resumed."})
+    output: str = field(
+        metadata={"aliases": ["-o"], "help": "Folder of the results; an unfinished run in it is resumed."}
+    )
     ner: str = field(
         metadata={"aliases": ["--model"], "help": "A joint model, or one of the entities (folder or Hub id)."}
     )

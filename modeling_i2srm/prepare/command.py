@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..support.options import OptionParser
 from .builder import PostsBuilder, write_parquet
 from .download import DownloadError, RemoteFile, fetch_all
 from .known_files import KNOWN_FILES
@@ -14,12 +15,13 @@ from .report import print_report
 
 def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all scripts have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
     name = builder_class.NAME
+    parser = OptionParser(
+        f"{name}.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data_dir", type=Path, required=True, help="folder that holds the raw files")
-    parser.add_argument("--output_dir", type=Path, default=Path("data") / name, help="default: %(default)s")
+    parser.take_values("--data_dir")
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path("data") / name, help="default: %(default)s")
     parser.add_argument("--image_dir", type=Path, help="folder that holds the pictures, if it is not in data_dir")
     parser.add_argument("--num_proc", type=int, default=1, help="pictures decoded at a time (default: 1)")
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="leave out larger pictures")

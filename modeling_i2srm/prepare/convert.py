@@ -27,6 +27,7 @@ import datasets
 
 from ..pipeline_i2srm import find_entities
 from ..support.atomic_files import replacing
+from ..support.options import OptionParser
 from ..support.parquet_rows import ParquetRows
 from .annotation_tools import to_exchange, to_task
 from .conll import Problem
@@ -179,13 +180,13 @@ def interface(tasks: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = OptionParser(
+        "convert.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--input", type=Path, required=True, help="file, folder of answers, or data set")
     parser.add_argument("--split", default="train", help="of a data set (default: train)")
     parser.add_argument("--to", choices=("conll", "label_studio", "exchange"), required=True, help="the format")
-    parser.add_argument("--output", type=Path, required=True, help="the file to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     parser.add_argument(
         "--as", dest="kind", choices=("predictions", "annotations"), default="predictions", help="in Label Studio"
     )

@@ -43,6 +43,7 @@ from ..support.atomic_files import check_writable, placing, write_json
 from ..support.detectors import OWN, Detector, load_detector, noun_chunks, text_phrases
 from ..support.digests import add_weights, hash_file
 from ..support.faults import Interrupted, run_script, stop_on_sigterm
+from ..support.options import OptionParser, program
 from ..support.parquet_rows import ParquetRows
 from ..version import __version__
 from .builder import BOXES, NO_CROP, check_replaceable, publish
@@ -369,13 +370,13 @@ def crop(args: argparse.Namespace) -> dict:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = OptionParser(
+        "crop_objects.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     parser.add_argument("--dataset", type=Path, required=True, help="folder of Parquet files")
     parser.add_argument("--detector", required=True, help="folder, Hub id, or FILE.py:NAME for one of your own")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--threshold", type=float, help="lowest score (default: 0.3, for zero-shot detectors 0.1)")
     parser.add_argument(
         "--phrases", choices=("rule", "spacy"), default="rule", help="of the text, for zero-shot detectors"
@@ -420,4 +421,4 @@ def run(arguments: list[str] | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_script(lambda: run(arguments), "crop_objects.py")
+    run_script(lambda: run(arguments), program("crop_objects.py"))

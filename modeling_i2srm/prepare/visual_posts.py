@@ -19,7 +19,6 @@ A seed gives the same rows each time; nothing is downloaded. `report.json` has u
 the test posts who know every sentence and all probabilities, and see only the text, only the crops, or both.
 """
 
-import argparse
 import io
 import itertools
 import random
@@ -34,6 +33,7 @@ import datasets
 from PIL import Image, ImageDraw
 
 from ..support.digests import hash_file
+from ..support.options import OptionParser
 from .builder import NER_TAGS, FreshConfig, joint_features, write_parquet
 from .pictograms import PICTOGRAMS, SIZE, cut_objects, draw_picture
 from .visual_readers import find_ceilings
@@ -247,17 +247,17 @@ def contact_sheet(seed: int, count: int = 240, columns: int = 12) -> Image.Image
     return sheet
 
 
-def run(builder_class: type[VisualPosts], description: str, output_dir: str) -> None:
+def run(builder_class: type[VisualPosts], description: str, output_dir: str, arguments: list[str] | None) -> None:
     """Make a data set and its contact sheet as the command line says, and print its report."""
     config = builder_class.BUILDER_CONFIG_CLASS
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--output_dir", type=Path, default=Path(output_dir))
+    parser = OptionParser(f"{Path(output_dir).name}.py", description=description.splitlines()[0])
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path(output_dir))
     parser.add_argument("--contact_sheet", type=Path, help="sample of the pictures (default: OUTPUT_DIR.png)")
     parser.add_argument("--seed", type=int, default=config.seed)
     parser.add_argument("--train", type=int, default=config.train, help="number of training posts")
     parser.add_argument("--validation", type=int, default=config.validation, help="number of validation posts")
     parser.add_argument("--test", type=int, default=config.test, help="number of test posts")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     counts = {"train": args.train, "validation": args.validation, "test": args.test}
     builder = write_parquet(builder_class, args.output_dir, seed=args.seed, **counts)
@@ -270,5 +270,5 @@ def run(builder_class: type[VisualPosts], description: str, output_dir: str) -> 
     print(f"wrote {args.output_dir} and {sheet}")
 
 
-def main() -> None:
-    run(VisualPosts, __doc__, "data/visual_posts")
+def main(arguments: list[str] | None = None) -> None:
+    run(VisualPosts, __doc__, "data/visual_posts", arguments)

@@ -61,5 +61,5 @@ class VisualTopics(VisualPosts):
         return {"dataset": "visual_topics", "seed": self.config.seed, "splits": self.counts}
 
 
-def main() -> None:
-    run(VisualTopics, __doc__, "data/visual_topics")
+def main(arguments: list[str] | None = None) -> None:
+    run(VisualTopics, __doc__, "data/visual_topics", arguments)

@@ -35,6 +35,7 @@ from ..prepare.report import table
 from ..prepare.twitter2015 import Twitter2015
 from ..prepare.twitter2017 import Twitter2017
 from ..support.digests import hash_file
+from ..support.options import OptionParser
 
 BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
 RULE = 3  # a pair of MNRE with this many crops or more is related
@@ -303,8 +304,8 @@ def print_audit(name: str, report: dict) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = OptionParser(
+        "audit.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data_dir", type=Path, help="folder that holds the raw files")

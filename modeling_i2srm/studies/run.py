@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 from ..configuration_i2srm import I2SRMConfig
 from ..support.atomic_files import placing, replacing, write_json
 from ..support.faults import Interrupted
+from ..support.options import dict_to_argv, read_settings
 from ..support.processes import from_first, in_process_group
-from ..training.arguments import Arguments, json_to_argv, parse_arguments
+from ..training.arguments import Arguments, parse_arguments
 from ..training.checkpoints import find_checkpoints, remove
 from ..training.fusion_movement import NEW_FUSION_RATE
 from ..training.run import run_task, setup_logging
@@ -92,30 +93,20 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
     """
     if study not in STUDIES:
         raise ValueError(f"no study {study!r}; they are {', '.join(STUDIES)}")
-    if argv and argv[0].endswith(".json"):
-        argv = json_to_argv(argv[0]) + argv[1:]
+    argv = read_settings(argv)
     runs = []
     for setting in STUDIES[study].choose(names):
         for seed in seeds:
             overrides = {"output_dir": "-", **setting.overrides, **ALWAYS, "seed": seed}
-            words = [*argv, *command_line(overrides)]
+            words = [*argv, *dict_to_argv(overrides)]
             try:
-                decisive = decisive_settings(task, parse_arguments(words))
+                decisive = decisive_settings(task, parse_arguments(words, task.name))
             except ValueError as error:
                 raise ValueError(f"setting {setting.name!r}: {error}") from error
             text = json.dumps(decisive, sort_keys=True, default=str)
             key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
             runs.append(Run(setting, seed, words, decisive, key))
     return runs
-
-
-def command_line(settings: dict) -> list[str]:
-    """Settings as the arguments of a command line."""
-    words = []
-    for name, value in settings.items():
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
-    return words
 
 
 @cache
@@ -201,7 +192,7 @@ def run_study(
         Interrupted: after a signal; the same command resumes the study.
     """
     runs = plan(study, task, argv, seeds, names)
-    first_run = parse_arguments(runs[0].argv)
+    first_run = parse_arguments(runs[0].argv, task.name)
     setup_logging(first_run.training)
     folder = Path(output_dir) / f"{study}-{Path(first_run.data.dataset).name}"
     stored = Path(output_dir) / "cache"
@@ -240,7 +231,7 @@ def write_study(folder: Path, study: str, task: Task, records: list[dict], comma
 
 def train(run: Run, task: Task, folder: Path, keep_models: bool) -> None:
     """Train and evaluate one run, and write run.json at its end."""
-    arguments = parse_arguments(run.argv)
+    arguments = parse_arguments(run.argv, task.name)
     arguments.training.output_dir = str(folder)
     try:
         with redirect_stdout(io.StringIO()):  # the tables and examples of each run

@@ -1,4 +1,4 @@
-"""Arguments of the training scripts: every field from the command line, from a JSON file, or from both."""
+"""Arguments of the training scripts: every field from the command line, from a JSON or YAML file, or from both."""
 
 import dataclasses
 import inspect
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from transformers import HfArgumentParser
-
 from ..configuration_i2srm import I2SRMConfig
 from ..data.mismatch import Mismatch
+from ..support.options import DataclassParser, read_settings
 from ..words import check_splitting
+from .presets import with_preset
 from .trainer import I2SRMTrainingArguments
 
 
@@ -23,7 +23,10 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "An I2SRM checkpoint to start from, instead of the encoders (folder or Hub id)."},
+        metadata={
+            "aliases": ["--model"],
+            "help": "An I2SRM checkpoint to start from, instead of the encoders (folder or Hub id).",
+        },
     )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
@@ -150,7 +153,7 @@ class RunArguments:
     """When a run stops early, and what happens to an earlier one in its folder."""
 
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after this many evaluations without a better metric."}
+        default=None, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
     calibrate: bool = field(
@@ -171,7 +174,8 @@ def _config_arguments() -> type:
         kind: Any = str if f.name.endswith("_config") else f.type
         described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__ or "", re.MULTILINE)
         text = described[1] if described else "see I2SRMConfig"
-        help_text = f"{text} [model default: {f.default}]".replace("%", "%%")
+        default = "" if f.default is None else f" [model default: {f.default}]"
+        help_text = f"{text}{default}".replace("%", "%%")
         fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))
     return dataclasses.make_dataclass("ConfigArguments", fields)
 
@@ -194,24 +198,6 @@ def config_overrides(arguments: object) -> dict:
     return overrides
 
 
-def json_to_argv(path: str) -> list[str]:
-    """The command line that says what a JSON file says."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            settings = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f'{path} holds {settings!r}, expected settings by name, e.g. {{"dataset": "data/my_posts"}}')
-    argv = []
-    for name, value in settings.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        argv += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
-    return argv
-
-
 class Arguments(NamedTuple):
     """All arguments of a training script."""
 
@@ -228,15 +214,52 @@ class Arguments(NamedTuple):
         return Path(self.training.output_dir or "")
 
 
-def parse_arguments(argv: list[str] | None = None) -> Arguments:
-    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0].endswith(".json"):
-        argv = json_to_argv(argv[0]) + argv[1:]
+def make_parser(task: str | None = None) -> DataclassParser:
+    """The parser of the training options."""
     kinds: list[Any] = [ModelArguments, ConfigArguments, DataArguments, SampleArguments, FeatureCacheArguments]
     kinds += [RunArguments, I2SRMTrainingArguments]
-    parser = HfArgumentParser(kinds)
-    return Arguments(*parser.parse_args_into_dataclasses(argv))
+    script = "run_TASK.py" if task is None else f"run_{task}.py"
+    usage = "%(prog)s [DATASET] [--preset tiny|small|base|paper] [--config FILE] [--OPTION VALUE ...]"
+    return DataclassParser(script, kinds, usage=usage)
+
+
+def parse_arguments(argv: list[str] | None = None, task: str | None = None) -> Arguments:
+    """Read the arguments of a script: `script.py [settings.json] [--name value ...]`, the command line wins.
+
+    Args:
+        task: its name, for the options of a preset that differ from task to task.
+
+    Raises:
+        ValueError: values that are not valid, or an option that would be ignored.
+    """
+    argv = with_preset(read_settings(sys.argv[1:] if argv is None else argv, "--dataset"), task)
+    parser = make_parser(task)
+    arguments = Arguments(*parser.parse_args_into_dataclasses(argv))
+    refuse_ignored(arguments, parser.names_in(argv))
+    return arguments
+
+
+def refuse_ignored(arguments: Arguments, names: set[str]) -> None:
+    """Raise a `ValueError` for an option that is given and would be ignored.
+
+    Args:
+        names: of the options that are given.
+    """
+    model = arguments.model
+    if model.model_name_or_path:
+        of_encoders = ("text_encoder", "vision_encoder", "from_scratch", "vocab_size", "image_size")
+        ignored = dict.fromkeys(of_encoders, f"--model_name_or_path {model.model_name_or_path}")
+    elif model.from_scratch:
+        ignored = dict.fromkeys(("text_encoder", "vision_encoder"), "--from_scratch true (which --preset tiny says)")
+    else:
+        ignored = {"vocab_size": "a pretrained text encoder (--from_scratch false)"}
+        if arguments.config.vision_config is None:
+            ignored["image_size"] = "a pretrained backbone (no --vision_config)"
+        else:
+            ignored["vision_encoder"] = "--vision_config"
+    for name, reason in ignored.items():
+        if name in names and getattr(model, name) is not False:
+            raise ValueError(f"--{name} {getattr(model, name)} is ignored with {reason}: leave one of them out")
 
 
 __all__ = [
@@ -247,5 +270,6 @@ __all__ = [
     "RunArguments",
     "SampleArguments",
     "config_overrides",
+    "make_parser",
     "parse_arguments",
 ]

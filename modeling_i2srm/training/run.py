@@ -44,6 +44,7 @@ from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
 from ..support.atomic_files import check_writable, not_writable, replacing, write_json
 from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
+from ..support.options import program
 from ..support.processes import in_process_group
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
@@ -329,7 +330,7 @@ def make_trainer(
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,
         compute_metrics=task.compute_metrics(*label_sets),
-        callbacks=[] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=patience)] if patience else [],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -554,22 +555,30 @@ def text_only_twin(arguments: Arguments) -> Arguments:
     return arguments._replace(model=replace(arguments.model, use_images=False), training=training)
 
 
-def run_script(task: Task, argv: list[str] | None = None, finish: Callable[[Arguments], None] | None = None) -> None:
+def run_script(
+    task: Task,
+    argv: list[str] | None = None,
+    finish: Callable[[Arguments], None] | None = None,
+    processes: int | None = None,
+) -> None:
     """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`).
 
     Args:
         finish: called on the main process after a run with predictions.
+        processes: how many train together; another number is an error.
     """
 
     def run() -> None:
-        arguments = parse_arguments(argv)
+        arguments = parse_arguments(argv, task.name)
+        if processes not in (None, arguments.training.world_size):
+            raise RunError(f"--num_processes {processes}, but {arguments.training.world_size} run together")
         faults.stop_on_sigterm()
         run_task(task, arguments)
         if finish is not None and arguments.training.do_predict and arguments.training.should_save:
             finish(arguments)
         end_processes()
 
-    faults.run_script(run, f"run_{task.name}.py")
+    faults.run_script(run, program(f"run_{task.name}.py"))
 
 
 def end_processes() -> None:

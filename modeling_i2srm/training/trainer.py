@@ -53,6 +53,9 @@ class I2SRMTrainingArguments(TrainingArguments):
     the epochs.
     """
 
+    output_dir: str | None = field(
+        default=None, metadata={"aliases": ["-o"], "help": "Folder of checkpoints, model and results."}
+    )
     vision_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of a backbone that is not frozen; default learning_rate."}
     )

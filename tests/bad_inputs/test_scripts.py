@@ -122,10 +122,14 @@ def test_data_sets(tmp_path, name):
 
 
 SETTINGS = {
-    "unknown": ({"atn_mixup": False}, "--atn_mixup"),
+    "unknown": ({"atn_mixup": False}, "--atn_mixup False; did you mean --attn_mixup?"),
     "heads": ({"attn_mixup_heads": 5}, "attn_mixup_heads=5"),
     "no JSON": ({"text_config": "{"}, "--text_config"),
-    "checkpoint": ({"model_name_or_path": "/no/such", "text_config": None, "vision_config": None}, "no such folder"),
+    "checkpoint": (
+        {"model_name_or_path": "/no/such", "text_config": None, "vision_config": None, "from_scratch": None},
+        "no such folder",
+    ),
+    "ignored": ({"text_encoder": "a/b"}, "--text_encoder a/b is ignored with --from_scratch true"),
     "encoder": (
         {"text_encoder": "/no/such", "vision_encoder": "/no/such", "text_config": None, "vision_config": None}
         | {"from_scratch": None},

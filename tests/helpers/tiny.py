@@ -196,6 +196,9 @@ def run_arguments(dataset, output_dir, **settings) -> list[str]:
         "report_to": "none",
         **settings,
     }
+    if not settings["from_scratch"]:
+        settings["vocab_size"] = None
+        settings["image_size"] = settings["vision_config"] and settings["image_size"]
     given = {name: value for name, value in settings.items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 

@@ -51,6 +51,31 @@ answer = pipeline("multimodal-token-classification", model=sys.argv[1])({"text":
 print(json.dumps([modeling_i2srm.__file__, answer, said]))
 """
 
+COMMAND = """
+import contextlib, io, json, sys
+from importlib.metadata import entry_points
+
+(command,) = entry_points(group="console_scripts", name="i2srm")
+
+
+def i2srm(*words):
+    sys.argv, printed = ["i2srm", *words], io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            command.load()()
+        except SystemExit:
+            pass
+        except ModuleNotFoundError:
+            sys.excepthook(*sys.exc_info())
+    return printed.getvalue()
+
+
+help = [i2srm("--help"), i2srm("train", "--help")]
+light = "modeling_i2srm" not in sys.modules
+explained = i2srm("explain", "--model", sys.argv[1], "--text", sys.argv[2], "--image", sys.argv[3], "-o", "post.html")
+print(json.dumps([help, light, explained, i2srm("train", "joint", "data/mine"), i2srm("demo")]))
+"""
+
 IMPORTING = """
 import importlib, json, pkgutil
 
@@ -91,8 +116,9 @@ def read_wheel(path: Path) -> dict[str, bytes]:
 
 
 def package_files() -> list[str]:
-    """The code of the package, in all of its folders, and the marker of its types."""
-    paths = [*(ROOT / "modeling_i2srm").rglob("*.py"), ROOT / "modeling_i2srm" / "py.typed"]
+    """The files of the package, and the start of its command."""
+    paths = [path for path in (ROOT / "modeling_i2srm").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    paths.append(ROOT / "i2srm_command.py")
     return sorted(path.relative_to(ROOT).as_posix() for path in paths)
 
 
@@ -151,7 +177,7 @@ def run(site: Path, folder: Path, code: str, *arguments) -> list:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-    about = ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt")
+    about = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
     files = read_wheel(wheel)
     assert sorted(files) == sorted([*package_files(), *(f"{NAME}.dist-info/{name}" for name in about)])
     for name in package_files():
@@ -213,11 +239,18 @@ def test_without_extras_a_checkpoint_answers(site, tmp_path):
         extra = modeling_i2srm._LAZY[name][1]
         assert message.startswith(f"{name} needs ") and message.endswith(f": pip install 'modeling-i2srm[{extra}]'")
 
+    pages, light, explained, refused, demo = run(site, tmp_path, COMMAND, tmp_path / "checkpoint", TEXT, picture)
+    assert light and pages[0].startswith("i2srm: entities") and "  --preset tiny|small|base|paper" in pages[1]
+    assert "drawn: post.html" in explained and "Traceback" not in explained
+    assert demo.count("  model:  ") == 6 and "drawn: demo.html" in demo
+    assert refused.startswith("i2srm train joint: needs ") and "pip install 'modeling-i2srm[train]'" in refused
+
 
 @pytest.mark.slow  # imports all packages of the extras in a new process; make dist runs it
 def test_with_its_extras_everything_public_imports(wheel, tmp_path):
     site = install(wheel, tmp_path / "site", "train", "onnx")
     found, modules = run(site, tmp_path, IMPORTING)
     assert found == str(site / "modeling_i2srm/__init__.py")
-    files = {name.removesuffix(".py").removesuffix("/__init__") for name in package_files() if name.endswith(".py")}
+    code = [name for name in package_files() if name.endswith(".py") and "/" in name]
+    files = {name.removesuffix(".py").removesuffix("/__init__") for name in code}
     assert modules == sorted(name.replace("/", ".") for name in files - {"modeling_i2srm"})

@@ -34,12 +34,14 @@ from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.training.arguments import parse_arguments
+from modeling_i2srm.training.presets import take_option
 from modeling_i2srm.training.run import run_task
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts
 LANGUAGES = {"python", "bash", "json", "text", "{include}", "{toctree}", "{eval-rst}"}
+POSTS = ROOT / "docs/tutorials/posts-to-answers.md"
 YOUR_DATA, HUB = ROOT / "docs/tutorials/your-data.md", ROOT / "docs/tutorials/hub.md"
 ELSEWHERE = (HUB, ROOT / "docs/how-to/export.md", ROOT / "docs/how-to/lora.md")  # in the slow tests only
 WITH_PYTHON = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
@@ -112,6 +114,8 @@ def command_lines(text: str):
 def script_of(words: list[str]) -> tuple[Path, list[str]] | None:
     """The script that a command starts, and its arguments; another command must be one that is known to be right."""
     program, *rest = words
+    if program == "i2srm":
+        return ROOT / "i2srm_command.py", rest
     if program == "accelerate":
         known = launch_command_parser().parse_args(rest[1:])
         assert rest[0] == "launch" and (known.config_file is None or (ROOT / known.config_file).is_file()), words
@@ -140,6 +144,11 @@ def parse(words: list[str]) -> None:
     if script is None:
         return
     path, arguments = script
+    if words[:2] in (["i2srm", "train"], ["i2srm", "evaluate"]):  # these look at the data first
+        task = words[2] if words[1] == "train" else "joint"
+        given = take_option(words[2 + (words[1] == "train") :], "--num_processes")[1]
+        parse_arguments([*given, "--use_cpu", "true"], task)
+        return
     arguments = [str(ROOT / word) if word.startswith("examples/configs/") else word for word in arguments]
     trainer = dict(vars(I2SRMTrainer))
 
@@ -272,8 +281,8 @@ def test_commands(page):
 
 
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in ELSEWHERE], ids=name_of)
-def test_pages_on_tiny_models(page, tiny_stage, monkeypatch):
-    monkeypatch.chdir(tiny_stage)
+def test_pages_on_tiny_models(page, tiny_stage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if page == POSTS else tiny_stage)  # two pages make posts of their own
     Walk(run_small if page == YOUR_DATA else parse)(page)
 
 

@@ -4,8 +4,8 @@ import pytest
 from tiny import tiny_config
 
 from modeling_i2srm import I2SRMConfig
-from modeling_i2srm.studies.run import command_line
 from modeling_i2srm.studies.settings import STUDIES
+from modeling_i2srm.support.options import dict_to_argv
 from modeling_i2srm.training.arguments import parse_arguments
 
 CONFIG = {field.name for field in dataclasses.fields(I2SRMConfig)}
@@ -68,7 +68,7 @@ def test_a_study_has_its_settings_once_and_something_to_test_them_against(study)
 @pytest.mark.parametrize("study, setting", SETTINGS)
 def test_every_override_is_an_argument_and_builds_a_model(study, setting):
     given = {"dataset": "-", "output_dir": "-", "use_cpu": True, **setting.overrides}
-    read = {name: value for part in parse_arguments(command_line(given)) for name, value in vars(part).items()}
+    read = {name: value for part in parse_arguments(dict_to_argv(given)) for name, value in vars(part).items()}
     assert {name: read[name] for name in setting.overrides} == setting.overrides
     tiny_config(**{name: value for name, value in setting.overrides.items() if name in CONFIG})
 

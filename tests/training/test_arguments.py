@@ -16,6 +16,7 @@ from modeling_i2srm.training.arguments import (
     config_overrides,
     parse_arguments,
 )
+from modeling_i2srm.training.presets import read_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples" / "configs"
 EVERY_FIELD = {**OTHERS, "text_config": text_config(), "vision_config": RESNET}
@@ -35,7 +36,7 @@ def parse(way: str, folder: Path, **settings):
         values = value if isinstance(value, list) else [value]
         argv += [f"--{name}", *(v if isinstance(v, str) else json.dumps(v) for v in values)]
     if way == "both":
-        file.write_text('{"dataset": "wrong", "num_objects": 77, "seed": 78, "vocab_size": 79}')
+        file.write_text('{"dataset": "wrong", "num_objects": 77, "seed": 78, "max_length": 79}')
         argv.insert(0, str(file))
     return parse_arguments(argv)
 
@@ -69,7 +70,7 @@ def test_every_field_of_the_configuration_can_be_set(tmp_path, way):
 
 @each_way
 def test_fields_of_the_other_arguments(tmp_path, way):
-    settings = {"use_images": False, "vocab_size": 50, "max_train_samples": 7, "overwrite": True, "seed": 3}
+    settings = {"use_images": False, "max_length": 50, "max_train_samples": 7, "overwrite": True, "seed": 3}
     settings |= {"learning_rate": 3e-5, "head_learning_rate": 0.05, "fusion_learning_rate": 0.0, "warmup_steps": 0.01}
     settings |= {"lr_scheduler_kwargs": {"power": 2}, "lr_scheduler_type": "polynomial", "text_encoder": "a b"}
     parsed = parse(way, tmp_path, **settings)
@@ -95,7 +96,7 @@ def test_the_fields_of_the_parts_do_not_clash_and_are_all_explained(capsys):
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
 def test_the_configurations_of_the_examples_are_read(file, tmp_path):
-    settings = json.loads(file.read_text())
+    settings = read_config(file)
     parsed = parse_arguments([str(file), "--output_dir", str(tmp_path), "--use_cpu", "true", "--report_to", "none"])
     others = (part for part in parsed if part is not parsed.config and part is not parsed.training)
     given = config_overrides(parsed.config) | {name: value for part in others for name, value in vars(part).items()}

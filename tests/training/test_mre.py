@@ -270,11 +270,12 @@ def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
 
 
 def test_the_published_recipe_is_read():
-    arguments = parse_arguments([str(ROOT / "examples/configs/mnre.json"), "--use_cpu", "true"])
+    arguments = parse_arguments([str(ROOT / "examples/configs/mnre.json"), "--use_cpu", "true"], "mre")
     model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     assert (model_args.text_encoder, data_args.max_length) == ("FacebookAI/roberta-large", 80)
     assert (training_args.num_train_epochs, training_args.per_device_train_batch_size) == (25, 16)
     assert (training_args.learning_rate, training_args.warmup_steps) == (3e-5, 0.06)
+    assert (training_args.fusion_learning_rate, training_args.metric_for_best_model) == (3e-5, "micro_f1")
     assert not data_args.balance_relations and not data_args.skip_long_pairs
 
 
