@@ -28,6 +28,10 @@ class ModelArguments:
             "help": "An I2SRM checkpoint to start from, instead of the encoders (folder or Hub id).",
         },
     )
+    new_head: bool = field(
+        default=False,
+        metadata={"help": "Take only encoders and prompts of the checkpoint, and a new head for other labels."},
+    )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
     )

@@ -13,6 +13,7 @@ from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
 from ..data.word_splitting import fit_splitting
 from ..image_recipes import recipe_image_processor
+from ..modeling_i2srm import I2SRMModel
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..words import MARKERS
@@ -62,8 +63,11 @@ def build_model(
     if arguments.data.balance_relations and "train" in data.splits:
         labels = task.relation_ids(data.splits["train"])
         overrides["class_weights"] = balanced_weights(labels, len(data.label_sets[-1]))
+    if arguments.model.new_head and not arguments.model.model_name_or_path:
+        raise ValueError("--new_head true is for a checkpoint: add --model_name_or_path FOLDER, or leave it out")
     if arguments.model.model_name_or_path:
-        model, processor = model_of_checkpoint(task, arguments.model.model_name_or_path, data.names, overrides)
+        path, new_head = arguments.model.model_name_or_path, arguments.model.new_head
+        model, processor = model_of_checkpoint(task, path, data.names, overrides, new_head)
     elif arguments.model.from_scratch:
         model, processor = model_from_scratch(task, arguments, data, overrides, checkpoint)
     else:
@@ -99,16 +103,19 @@ def num_objects(overrides: dict) -> dict:
 
 
 def model_of_checkpoint(
-    task: Task, path: str, names: list[str], overrides: dict
+    task: Task, path: str, names: list[str], overrides: dict, new_head: bool = False
 ) -> tuple[I2SRMPreTrainedModel, I2SRMProcessor]:
-    """The model of a checkpoint; of one with another head only `I2SRMModel` is taken."""
+    """The model of a checkpoint; of one with another head, or for a new head, only `I2SRMModel` is taken."""
     if fixed := {"text_config", "vision_config"} & overrides.keys():
         raise ValueError(f"{' and '.join(sorted(fixed))} cannot change with --model_name_or_path {path}: leave out")
     saved = I2SRMConfig.from_pretrained(path)
-    heads, wanted = {*(saved.architectures or [])}, task.model_class.__name__
+    heads, wanted = set() if new_head else {*(saved.architectures or [])}, task.model_class.__name__
     if heads & (TAGGERS if wanted in TAGGERS else {wanted}):
         if known_names(task, saved.label_names) != names:
-            raise ValueError(f"{path} has the labels {saved.label_names}, the data set {names}")
+            raise ValueError(
+                f"{path} has the labels {saved.label_names}, the data set {names}; to train a new head for these on "
+                "the encoders and prompts of the checkpoint: --new_head true"
+            )
     else:
         overrides = overrides | label_maps(names)
     if wanted not in heads:
@@ -116,11 +123,17 @@ def model_of_checkpoint(
     elif saved.relation_labels is not None:
         if saved.relation_labels != overrides["relation_labels"]:
             raise ValueError(
-                f"{path} has the relations {saved.relation_labels}, the data set {overrides['relation_labels']}"
+                f"{path} has the relations {saved.relation_labels}, the data set {overrides['relation_labels']}; to "
+                "train a new head for these on the encoders and prompts of the checkpoint: --new_head true"
             )
         overrides = overrides | {"relation_types": joined_types(saved.relation_types, overrides.get("relation_types"))}
     config = I2SRMConfig.from_pretrained(path, **overrides)
-    model = task.model_class.from_pretrained(path, config=config)
+    if new_head:
+        model = task.model_class(config)
+        model.base_model.load_state_dict(I2SRMModel.from_pretrained(path).state_dict())
+        model.name_or_path = path  # as of a loaded one: its fusion parts are not new
+    else:
+        model = task.model_class.from_pretrained(path, config=config)
     return with_markers(task, model, I2SRMProcessor.from_pretrained(path, **num_objects(overrides)))
 
 

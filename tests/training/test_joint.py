@@ -150,8 +150,13 @@ def test_a_joint_checkpoint_goes_on_and_is_a_start_for_tags(tmp_path):
         model_of_checkpoint(JOINT, path, TAGS, {"relation_labels": ["None", "met"]})
     tags, _ = model_of_checkpoint(MNER, path, TAGS, {})
     torch.testing.assert_close(tags.classifier.weight, model.classifier.weight)
-    with pytest.raises(ValueError, match="has the labels"):
+    with pytest.raises(ValueError, match="has the labels .*--new_head true"):
         model_of_checkpoint(MNER, path, TAGS[:3], {})
+    new, _ = model_of_checkpoint(MNER, path, TAGS[:3], {}, new_head=True)
+    assert new.config.label_names == TAGS[:3] and new.classifier.out_features == 3 and new.name_or_path == str(path)
+    assert new.config.relation_labels is None
+    for name, value in tags.base_model.state_dict().items():
+        assert torch.equal(value, new.base_model.state_dict()[name]), name
 
 
 def weights_after(folder, rows: Dataset, **settings) -> dict:
