@@ -120,6 +120,7 @@ def model_of_checkpoint(
         overrides = overrides | label_maps(names)
     if wanted not in heads:
         overrides = {"class_weights": None, **overrides}  # those of other labels
+        overrides = ({"relation_labels": None, "relation_types": None} if new_head else {}) | overrides
     elif saved.relation_labels is not None:
         if saved.relation_labels != overrides["relation_labels"]:
             raise ValueError(

@@ -382,6 +382,7 @@ def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_ou
     """
     if trainer.args.should_save:
         check_writable(output_dir, "--output_dir", room_for_a_checkpoint(trainer))
+    trainer.accelerator.unwrap_model(trainer.model).config.temperatures = None  # of scores before this training
     with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.signum:  # in the last step
