@@ -65,7 +65,7 @@ quickstart-topics: $(VENV)/.train  ## the like for one label per post
 DEMO ?=
 
 .PHONY: demo
-demo: $(VENV)/.demo  ## open a page to try the model of the quickstart, or another one (DEMO="--model ID --detector ID")
+demo: $(VENV)/.demo  ## open a page to try the model of the package, or another one (DEMO="--model ID --detector ID")
 	$(BIN)/python demo/app.py $(DEMO)
 
 SPACE ?= build/space
@@ -73,7 +73,7 @@ SPACE ?= build/space
 .PHONY: space
 space:  ## put the demo together as a Hugging Face Space, in the folder SPACE (build/space)
 	mkdir -p $(SPACE)
-	cp -r demo/. modeling_i2srm dataset_scripts examples $(SPACE)
+	cp -r demo/. modeling_i2srm $(SPACE)
 	find $(SPACE) -name __pycache__ -prune -exec rm -r {} +
 
 .PHONY: test

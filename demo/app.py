@@ -1,11 +1,11 @@
 """A page that shows the entities and relations of a post, with its picture and without it.
 
-    python demo/app.py                                                          # the checkpoint of the quickstart
+    python demo/app.py                                                          # the model of the package
     python demo/app.py --model USER/JOINT --detector facebook/detr-resnet-50
     python demo/app.py --ner USER/NER --re USER/RE                              # a model of each kind
     I2SRM_MODEL=USER/JOINT python demo/app.py                                   # the same, for a Hugging Face Space
 
-Without a checkpoint the small one of the quickstart is used, and trained first if it is absent.
+Without a checkpoint the small one that comes with the package is used.
 """
 
 import argparse
@@ -20,16 +20,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 
 import gradio as gr
 from PIL import Image
-from quickstart import quickstart_checkpoint
 from view import CSS, Answer, answer, message, render, summary
 
+from modeling_i2srm.inference.example import example_model
 from modeling_i2srm.inference.extraction import Extractor
 from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 from modeling_i2srm.support.detectors import ObjectCropper, load_detector
 
 POSTS = Path(__file__).resolve().parent / "posts"
 MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
-QUICKSTART = "The model of the quickstart knows made-up posts with pictograms, and little else."
+EXAMPLE = "This small model comes with the package. It knows made-up posts with pictograms, and nothing else."
 # On a phone the answer is below the examples, out of sight.
 SHOW_ANSWER = """() => {
     const answer = document.querySelector("#status"), { top } = answer.getBoundingClientRect();
@@ -224,14 +224,12 @@ def main(arguments: list[str] | None = None):
     title = f"Model: {arguments.ner}" + (f" and {arguments.re}." if arguments.re else ".")
     try:
         if arguments.ner is None:
-            arguments.ner, title = quickstart_checkpoint(), QUICKSTART
+            arguments.ner, title = example_model(), EXAMPLE
         extractor = Extractor.from_pretrained(arguments.ner, arguments.re)
         if arguments.detector:
             extractor.cropper = ObjectCropper(load_detector(arguments.detector), num_objects=extractor.num_objects)
-    except (RuntimeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(2, f"app.py: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "app.py: stopped; the same command starts or resumes it\n")
     Demo(extractor, title).build().launch(inbrowser=not arguments.no_browser, **launch_options())
 
 

@@ -1,6 +1,6 @@
 """Photograph the demo, on a desk and on a phone: docs/figures/demo.png and docs/figures/demo_phone.png.
 
-python docs/figures/draw_demo.py        # with the checkpoint of the quickstart; needs playwright and Chromium
+python docs/figures/draw_demo.py        # with the model of the package; needs playwright and Chromium
 """
 
 import io
@@ -11,12 +11,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from modeling_i2srm.inference.example import example_model
 from modeling_i2srm.inference.extraction import Extractor
 
 FIGURES = Path(__file__).resolve().parent
 sys.path.append(str(FIGURES.parents[1] / "demo"))
 import app  # noqa: E402
-import quickstart  # noqa: E402
 
 
 def photograph(page: Page, address: str, example: int, path: Path):
@@ -31,8 +31,8 @@ def photograph(page: Page, address: str, example: int, path: Path):
 
 
 def main():
-    extractor = Extractor.from_pretrained(quickstart.quickstart_checkpoint())
-    demo = app.Demo(extractor, app.QUICKSTART).build()
+    extractor = Extractor.from_pretrained(example_model())
+    demo = app.Demo(extractor, app.EXAMPLE).build()
     address = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())[1]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

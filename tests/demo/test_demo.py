@@ -25,8 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "demo"
 sys.path.append(str(FOLDER))
 
-import quickstart  # noqa: E402
-
 POSTS = json.loads((FOLDER / "posts" / "posts.json").read_text(encoding="utf-8"))
 TEXT = "Kobe lands in Paris"
 
@@ -162,7 +160,7 @@ def test_paths_and_addresses_in_a_text_are_text(app, demo, picture, monkeypatch)
         assert demo.analyse(text, None)[2]["with_picture"]["extraction"]["text"] == text
 
 
-# The example posts, the quickstarts and the Space
+# The example posts and the Space
 
 
 def test_the_example_posts_are_of_the_made_up_data_set():
@@ -179,48 +177,14 @@ def test_the_example_posts_are_of_the_made_up_data_set():
                 assert np.array_equal(image.crop(box), crop)
 
 
-def test_a_missing_quickstart_is_made_as_make_does_it(monkeypatch, tmp_path):
-    recipes = [
-        "make",
-        "VENV=.venv",
-        "--no-print-directory",
-        "-n",
-        "-o",
-        ".venv/.train",
-        "quickstart",
-    ]
-    shown = subprocess.run(recipes, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
-    shown = shown.replace(".venv/bin/accelerate launch", "-m accelerate.commands.launch")
-    wanted = [re.sub(r"HF_HUB_OFFLINE=1 |\.venv/bin/python ", "", line).split() for line in shown.splitlines()]
-    ran = []
-
-    def run(command, cwd, env):
-        ran.append([word for word in command[1:] if word not in quickstart.RESUME])
-        assert cwd == tmp_path and env["PYTHONPATH"].startswith(str(tmp_path)) and env["HF_HUB_OFFLINE"] == "1"
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
-    monkeypatch.setattr(quickstart.subprocess, "run", run)
-    folder = tmp_path / "runs" / "quickstart"
-    assert quickstart.quickstart_checkpoint() == str(folder)
-    assert ran == wanted and len(ran) == 2
-    folder.mkdir(parents=True)
-    (folder / "results.json").touch()
-    quickstart.quickstart_checkpoint()
-    assert len(ran) == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--re", "runs/quickstart_mre"], "--re without --ner"),
         (["--ner", "runs/not-there"], "runs/not-there"),
-        ([], "ended with 2; give a checkpoint of your own"),
     ],
 )
-def test_a_start_that_fails_ends_with_one_message(app, capsys, monkeypatch, tmp_path, arguments, words):
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
-    monkeypatch.setattr(quickstart.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
+def test_a_start_that_fails_ends_with_one_message(app, capsys, arguments, words):
     with pytest.raises(SystemExit) as ended:
         app.main(arguments)
     assert ended.value.code == 2 and words in capsys.readouterr().err
@@ -230,7 +194,7 @@ def test_the_space_installs_what_setup_cfg_says():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
-    wanted = config["options"]["install_requires"].split() + extras["train"].split()
+    wanted = config["options"]["install_requires"].split()
     lines = (FOLDER / "requirements.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == wanted
     card = yaml.safe_load((FOLDER / "README.md").read_text(encoding="utf-8").split("---\n")[1])
@@ -243,12 +207,11 @@ def test_the_space_installs_what_setup_cfg_says():
 def test_a_space_runs_on_its_own(tmp_path):
     subprocess.run(["make", "-s", "space", f"SPACE={tmp_path}"], cwd=ROOT, check=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    code = "import app, modeling_i2srm as m, quickstart as q; print(m.__file__, q.ROOT, app.POSTS)"
+    code = "import app, modeling_i2srm as m; print(m.__file__, m.example_model(), app.POSTS)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split() == [
-        str(tmp_path / "modeling_i2srm" / "__init__.py"), str(tmp_path), str(tmp_path / "posts")
-    ]  # fmt: skip
+    paths = ("modeling_i2srm/__init__.py", "modeling_i2srm/inference/example/model", "posts")
+    assert ran.stdout.split() == [str(tmp_path / path) for path in paths]
 
 
 # The page itself
