@@ -195,11 +195,8 @@ def test_the_medians_of_speed_are_those_of_the_runs():
         runs = [float(run.strip(" *")) for run in runs.split(",")]
         median = float(median.strip("*"))
         assert median == pytest.approx(statistics.median(runs), abs=0.0051) and runs == sorted(runs)
-        medians.append((median, runs[0], runs[-1]))
-    (plain, *least), (fast, *most), _ = medians
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"then {plain:.1f} times as fast as the published recipe on the CPU, in bf16 {fast:.1f} times" in readme
-    assert "of four runs, {:.2f} to {:.2f} and {:.2f} to {:.2f}".format(*least, *most) in readme
+        medians.append(median)
+    plain = medians[0]
     assert f"then {plain:.1f} times as fast" in " ".join((ROOT / "docs/how-to/bigger-encoders.md").read_text().split())
 
 
