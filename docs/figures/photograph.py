@@ -7,11 +7,12 @@ from pathlib import Path
 from PIL import Image
 
 
-def photograph(html: Path, png: Path, width: int = 800):
+def photograph(html: Path, png: Path, width: int = 800, scale: float = 2.0):
     """Save all of a page as a PNG of 256 colours.
 
     Args:
-        width: of the window, in CSS pixels; the picture has twice as many.
+        width: of the window, in CSS pixels.
+        scale: pixels of the picture for each of them.
 
     Raises:
         ModuleNotFoundError: playwright is not installed.
@@ -20,7 +21,7 @@ def photograph(html: Path, png: Path, width: int = 800):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 400}, device_scale_factor=2)
+        page = browser.new_page(viewport={"width": width, "height": 400}, device_scale_factor=scale)
         page.goto(html.resolve().as_uri())
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
         browser.close()
