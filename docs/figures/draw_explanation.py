@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None):
     print(explanation.describe())
     with tempfile.TemporaryDirectory() as folder:
         draw_post(explanation, post["image"], post["objects"], page := Path(folder, "post.html"))
-        photograph(page, args.output, width=1000, scale=1.2)
+        photograph(page, args.output, scale=1.2)
 
 
 if __name__ == "__main__":
