@@ -87,7 +87,7 @@ def take_option(argv: list[str], option: str) -> tuple[str | None, list[str]]:
 
 
 def with_preset(argv: list[str], task: str | None = None) -> list[str]:
-    """Put the options of --preset before the others, but for those of encoders that come from a checkpoint or are new."""
+    """Put the options of --preset before the others, but for those of encoders that others replace."""
     name, rest = take_option(argv, "--preset")
     if name is None:
         return rest
