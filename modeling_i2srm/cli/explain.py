@@ -10,7 +10,6 @@ Prints the explanation and draws the post as an HTML page. A post without crops 
 import argparse
 from pathlib import Path
 
-from ..data.dataset import check_picture_paths
 from ..inference.explanation import explain
 from ..inference.extraction import Extractor
 from ..inference.html import draw_post
@@ -39,7 +38,9 @@ def read_post(arguments: argparse.Namespace) -> dict:
         return {"text": arguments.text, "image": arguments.image, "objects": arguments.objects}
     if arguments.image is not None or arguments.objects is not None:
         raise ValueError("--image and --objects belong to --text; a row of a data set has its own pictures")
-    from datasets import load_dataset
+    from datasets import load_dataset  # of the extra train, which a post of --text does not need
+
+    from ..data.dataset import check_picture_paths
 
     rows = load_dataset(arguments.dataset, split=arguments.split)
     if not 0 <= arguments.row < len(rows):

@@ -87,12 +87,14 @@ def take_option(argv: list[str], option: str) -> tuple[str | None, list[str]]:
 
 
 def with_preset(argv: list[str], task: str | None = None) -> list[str]:
-    """Put the options of --preset before the others; with a checkpoint to start from, all but those of the encoders."""
+    """Put the options of --preset before the others, but for those of encoders that others replace."""
     name, rest = take_option(argv, "--preset")
     if name is None:
         return rest
     options = {word.partition("=")[0].replace("-", "_") for word in rest if word.startswith("--")}
-    dropped = ENCODERS if options & {"__model", "__model_name_or_path"} else ()
+    dropped: tuple[str, ...] = ("vision_encoder",) if "__vision_config" in options else ()
+    if options & {"__model", "__model_name_or_path"}:
+        dropped = ENCODERS
     settings = {key: value for key, value in read_preset(name, task).items() if key not in dropped}
     return [*dict_to_argv(settings), *rest]
 

@@ -56,6 +56,7 @@ import contextlib, io, json, sys
 from importlib.metadata import entry_points
 
 (command,) = entry_points(group="console_scripts", name="i2srm")
+model, text, picture = sys.argv[1:]
 
 
 def i2srm(*words):
@@ -72,7 +73,7 @@ def i2srm(*words):
 
 help = [i2srm("--help"), i2srm("train", "--help")]
 light = "modeling_i2srm" not in sys.modules
-explained = i2srm("explain", "--model", sys.argv[1], "--text", sys.argv[2], "--image", sys.argv[3], "-o", "post.html")
+explained = i2srm("explain", "--model", model, "--text", text, "--image", picture, "-o", "post.html")
 print(json.dumps([help, light, explained, i2srm("train", "joint", "data/mine"), i2srm("demo")]))
 """
 

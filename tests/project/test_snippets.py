@@ -183,7 +183,7 @@ def run_small(words: list[str]) -> None:
         return
     path, arguments = script
     if path.name == "run_mner.py":
-        run_task(MNER, parse_arguments([*arguments, *SMALL.split()]))
+        run_task(MNER, parse_arguments([*arguments, *SMALL.split()], "mner"))
     else:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [str(path), *arguments])

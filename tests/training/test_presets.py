@@ -90,6 +90,12 @@ def test_a_checkpoint_keeps_its_encoders(mine, tmp_path, monkeypatch):
     assert "its rates suit" in lines[0] and lines[1].startswith(f"encoders: those of {tmp_path}")
 
 
+def test_a_new_backbone_replaces_that_of_a_preset():
+    words = ["--preset", "small", "--vision-config", '{"model_type": "resnet"}', "--image_size", "32", "--dataset", "d"]
+    model = parse_arguments([*words, *HERE], "mner").model
+    assert "MiniLM" in model.text_encoder and model.image_size == 32
+
+
 def test_posts_without_pictures_train_on_text(tmp_path):
     (tmp_path / "data").mkdir()
     rows = graph_rows(4, image=[None] * 4, objects=[[]] * 4)
