@@ -219,9 +219,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         For each entity {"entity_group": type, "score": probability under the CRF that exactly these words are such an
         entity, "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}.
         With tokens alone the text is the words as `join_words` joins them. For each word ("none") also "index", and
-        "entity", its tag, in place of "entity_group". Where a cropper has looked also "objects": [{"box": (left, top, right, bottom) in pixels of the
-        upright picture, "score", "label"}, ...], those that the model saw, at most `num_objects`; the crop is
-        `load_picture(post["image"]).crop(box)`.
+        "entity", its tag, in place of "entity_group". Where a cropper has looked also "objects": [{"box": (left, top,
+        right, bottom) in pixels of the upright picture, "score", "label"}, ...], those that the model saw, at most
+        `num_objects`; the crop is `load_picture(post["image"]).crop(box)`.
 
     Raises:
         ValueError: no post, no words, an unknown key or option; logits that are NaN or infinite; `PictureError` (a

@@ -44,7 +44,10 @@ def test_answers_are_the_graphs_of_the_model(joint):
             assert (entity["start"], entity["end"], entity["word"]) == (start, end, text[start:end])
             region = {"index": expected.region, "box": None, "score": pytest.approx(expected.region_score, abs=1e-5)}
             assert entity["region"] == (None if expected.region < 0 else region)
-            assert (entity["entity_group"], entity["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+            assert (entity["entity_group"], entity["score"]) == (
+                expected.label,
+                pytest.approx(expected.score, abs=1e-5),
+            )
         assert_same(answer["relations"], [vars(relation) for relation in graph.relations])
         counts[0] += len(graph.entities)
         counts[1] += sum(entity.region >= 0 for entity in graph.entities)

@@ -9,6 +9,7 @@ what it holds and which rows were bad. A run works on the shards without a recei
     OUTPUT/manifest.json            inputs, models and settings
     OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
     OUTPUT/summary.json             counts and speed (at the end)
+    OUTPUT/inputs/                  inputs of other kinds than JSONL and Parquet, as such
 """
 
 import json
@@ -54,6 +55,7 @@ from .corpus_files import (
     read_manifest,
     receipt_path,
 )
+from .corpus_inputs import prepare_inputs
 from .extraction import Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
@@ -68,7 +70,10 @@ class CorpusArguments:
     """What to extract from, with what, and where to."""
 
     input: list[str] = field(
-        metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
+        metadata={
+            "help": "Files of posts (.jsonl, .parquet, .csv, .tsv, .json, .conll), folders of Parquet files, folders "
+            "of pictures with a text beside each (kobe.jpg, kobe.txt), or data sets of the Hub (hf:owner/posts:test)."
+        }
     )
     output: str = field(metadata={"help": "Folder of the results; an unfinished run in it is resumed."})
     ner: str = field(
@@ -165,7 +170,8 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         check_writable(output, "--output")
         known = None if arguments.overwrite else read_manifest(output)
         format = FORMAT if known is None else known["settings"].get("format")  # a run ends in the format it began in
-        return describe_inputs(arguments.input, size, arguments.ignore, known), format
+        sources = prepare_inputs(arguments.input, output / "inputs")
+        return describe_inputs(sources, size, arguments.ignore, known), format
 
     inputs, format = make_on_main(state, look)
     shards = make_shards(inputs, size)
@@ -364,15 +370,22 @@ class ShardWorker:
             What errors.jsonl says of the row if it is bad, and its post, `None` if it is.
         """
         entry = self.inputs[shard.input]
-        record = {"input": entry["path"], "row": number, "id": f"{entry['name']}-{number}", "reason": None}
+        record = {
+            "input": entry.get("source", entry["path"]),
+            "row": number,
+            "id": f"{entry['name']}-{number}",
+            "reason": None,
+        }
         try:
             if isinstance(values, bytes):
                 values = json.loads(values.decode())
+            if isinstance(values, str) and "source" in entry:
+                raise ValueError(values)  # why a row of another kind of file could not be read
             if not isinstance(values, dict):
                 raise ValueError(f"{values!r:.100} is not a post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             record["id"] = check_id(values.get("id"), record["id"])
-            folder = Path(self.arguments.image_dir or Path(entry["path"]).parent)
+            folder = Path(self.arguments.image_dir or entry.get("folder") or Path(entry["path"]).parent)
             return record, self.load({**values, "id": record["id"]}, folder)
         except BAD_POST as error:
             record["reason"] = explain(error)

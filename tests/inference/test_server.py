@@ -380,7 +380,9 @@ def test_the_command_loads_what_it_is_told(tmp_path, monkeypatch):
     configs = []
     monkeypatch.setattr(serve.Server, "run", lambda self: configs.append(self.config))
     monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
-    serve.main(["--model", str(ARTIFACTS / "ner"), "--re", str(ARTIFACTS / "mre"), "--port", "8123", "--max_batch", "3"])
+    serve.main(
+        ["--model", str(ARTIFACTS / "ner"), "--re", str(ARTIFACTS / "mre"), "--port", "8123", "--max_batch", "3"]
+    )
     [config] = configs
     assert (config.host, config.port) == ("127.0.0.1", 8123)
     with pytest.raises(SystemExit):

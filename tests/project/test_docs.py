@@ -25,6 +25,7 @@ INTERNAL = {
     "data.dataset",
     "data.graphs",
     "inference.corpus_files",
+    "inference.corpus_inputs",
     "prepare.annotation_tools",
     "prepare.builder",
     "prepare.command",
