@@ -9,6 +9,7 @@ what it holds and which rows were bad. A run works on the shards without a recei
     OUTPUT/manifest.json            inputs, models and settings
     OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
     OUTPUT/summary.json             counts and speed (at the end)
+    OUTPUT/answers.parquet          all parts in one file, with output_format="parquet" (at the end)
     OUTPUT/inputs/                  inputs of other kinds than JSONL and Parquet, as such
 """
 
@@ -56,6 +57,7 @@ from .corpus_files import (
     receipt_path,
 )
 from .corpus_inputs import prepare_inputs
+from .corpus_table import TABLE, write_table
 from .extraction import Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
@@ -126,6 +128,10 @@ class CorpusArguments:
         metadata={"help": "Rows of a part: the most that each process loses when a run is interrupted."},
     )
     num_workers: int = field(default=2, metadata={"help": "Threads of each process that read pictures ahead."})
+    output_format: str = field(
+        default="jsonl",
+        metadata={"help": "'parquet' also writes all answers to one file, answers.parquet, once they are complete."},
+    )
     use_cpu: bool = field(default=False, metadata={"help": "Leave GPUs alone."})
     overwrite: bool = field(
         default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to resume one."}
@@ -136,6 +142,8 @@ class CorpusArguments:
         for name, example in (("batch_size", 8), ("shard_size", 1000), ("num_workers", 2)):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} must be 1 or more, e.g. --{name} {example}")
+        if self.output_format not in ("jsonl", "parquet"):
+            raise ValueError(f"--output_format {self.output_format} must be jsonl or parquet")
         check_threshold("threshold", self.threshold)
         check_threshold("relation_threshold", self.relation_threshold)
         check_on_image_error(self.on_image_error)
@@ -200,7 +208,10 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     if not state.is_main_process:
         return {}
     try:
-        return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+        summary = finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+        if arguments.output_format == "parquet":
+            write_table([output / shard.part for shard in shards], output / TABLE, boxes=summary["objects"] > 0)
+        return summary
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
 

@@ -25,6 +25,7 @@ from ..support.digests import Digest, add_weights, hash_file
 from ..version import __version__
 from ..words import SAVED_SPLITTING
 from .corpus_inputs import HUB, READ, Source
+from .corpus_table import TABLE
 from .extraction import Extractor
 
 logger = logging.getLogger(__name__)
@@ -174,7 +175,9 @@ def read_lines(path: Path, shard: Shard) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl)\.[0-9a-f]{8}\.tmp")
+TEMPORARY = re.compile(
+    r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl|answers\.parquet)\.[0-9a-f]{8}\.tmp"
+)
 PART = re.compile(r"part-\d{5,}\.jsonl")
 COUNTS: tuple[str, ...] = (
     "posts",
@@ -320,7 +323,7 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
     parts = [part for part in output.iterdir() if PART.fullmatch(part.name)]
     if overwrite:
         receipts = list((output / "done").glob("part-*.json"))  # first, so that no part counts as done
-        for old in [*receipts, *parts, output / "errors.jsonl", output / "summary.json", path]:
+        for old in [*receipts, *parts, *(output / name for name in ("errors.jsonl", "summary.json", TABLE)), path]:
             old.unlink(missing_ok=True)
     earlier = read_manifest(output)
     advice = "give another --output, or --overwrite true to delete what is there"

@@ -12,6 +12,7 @@ from corpora import arguments, errors, lines, png
 
 from modeling_i2srm.inference.corpus import extract_corpus
 from modeling_i2srm.inference.corpus_inputs import prepare_inputs
+from modeling_i2srm.inference.corpus_table import write_table
 
 TEXTS = ["Kobe lands in Paris", "Swan upping , Tower Bridge", 'so "big" says Amazon']
 
@@ -84,6 +85,26 @@ def test_data_sets_are_read_with_their_pictures(corpus, tmp_path, extractor):
     assert (summary["posts"], summary["posts_without_picture"]) == (2, 1)
     with pytest.raises(ValueError, match=r"hf:owner/none:test cannot be loaded: .*; e\.g\. hf:owner/posts:test"):
         prepare_inputs(["hf:owner/none:test"], tmp_path / "inputs")
+
+
+def test_answers_are_also_one_parquet_file(corpus, tmp_path, extractor):
+    with open(corpus / "posts.jsonl", "a") as file:
+        file.write('{"tokens": ["Kobe", "half\\ud83d"], "image": "none.png"}\n')
+    settings = {"output_format": "parquet", "shard_size": 2, "on_image_error": "warn"}
+    extract_corpus(arguments(corpus / "posts.jsonl", tmp_path / "out", **settings), extractor)
+    rows = pq.read_table(tmp_path / "out/answers.parquet").to_pylist()
+    expected = lines(tmp_path / "out")
+    assert [row["id"] for row in rows] == ["0", "1", "2", "posts-4"]
+    for row, answer in zip(rows, expected, strict=True):
+        kept = [{name: value for name, value in one.items() if value is not None} for one in row["entities"]]
+        assert (kept, row["relations"], row["text"]) == (answer["entities"], answer["relations"], answer.get("text"))
+    assert sum(len(row["relations"]) for row in rows) > 0
+    assert rows[3]["tokens"] == ["Kobe", "half\ufffd"] and rows[3]["image_errors"][0]["picture"] == "image"
+    boxes = [{"box": [1, 2, 3, 4], "score": 0.5, "label": "dog"}]
+    part = tmp_path / "part.jsonl"
+    part.write_text(json.dumps({**expected[0], "objects": boxes}) + "\n")
+    write_table([part], tmp_path / "boxes.parquet", boxes=True)
+    assert pq.read_table(tmp_path / "boxes.parquet")["objects"].to_pylist() == [[{"path": None, **boxes[0]}]]
 
 
 def test_inputs_of_no_known_kind_are_refused(tmp_path, extractor):
