@@ -71,7 +71,7 @@ def write_lines(path: Path, rows: Iterator[object]) -> Path:
 
 
 def read_file(path: Path) -> Iterator[object]:
-    """Yield the rows of a table or a CoNLL file; a row that cannot be read is the reason, which is no post either."""
+    """Yield the rows of a table or a CoNLL file; one that cannot be read becomes the reason, a text."""
     reader, told = FileReader(), 0
     for _, row in reader.read(path, Counter()):
         for problem in reader.problems[told:]:

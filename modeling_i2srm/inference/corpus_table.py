@@ -21,7 +21,7 @@ REASON = pa.struct({"picture": pa.string(), "reason": pa.string()})
 
 
 def write_table(parts: list[Path], path: Path, boxes: bool) -> None:
-    """Write the posts of JSONL parts as one Parquet file, a row group per part; columns are keys of the exchange format.
+    """Write the posts of JSONL parts as one Parquet file, a row group per part, in columns of the exchange format.
 
     Half a character (a lone surrogate), which Parquet cannot hold, becomes U+FFFD; a warning counts the posts.
 
