@@ -38,7 +38,7 @@ def folders(joint, ner, relate, tmp_path_factory) -> dict[str, str]:
 
 
 def check_answer(extraction: Extraction, answer: dict):
-    assert_same(extraction.entities, read_entities(answer["entities"]))
+    assert_same(list(map(asdict, extraction.entities)), list(map(asdict, read_entities(answer["entities"]))))
     assert_same([asdict(relation) for relation in extraction.relations], answer["relations"])
     assert extraction.pairs_left_out == answer.get("pairs_left_out", 0) and extraction.grounded
 
