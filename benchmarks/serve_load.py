@@ -23,6 +23,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -123,9 +125,11 @@ def compare(one: dict, other: dict) -> float:
     return 0.0 if one == other else float("inf")
 
 
-def check(extractor: Extractor, posts: list[dict], answers: dict[str, str], batches: list[list[str]]) -> dict:
-    """Answer the batches again, and each post alone."""
-    wrong, alone = 0, {}
+def check(
+    extractor: Extractor, posts: list[dict], alone: list[dict], answers: dict[str, str], batches: list[list[str]]
+) -> dict:
+    """Answer the batches again, and compare also with the answers to each post alone."""
+    wrong = 0
     for batch in batches:
         sent = [{"id": name, **posts[int(name) % len(posts)]} for name in batch]
         expected = extractor(sent, batch_size=len(sent))
@@ -133,10 +137,8 @@ def check(extractor: Extractor, posts: list[dict], answers: dict[str, str], batc
     missing = len(answers) - len({name for batch in batches for name in batch} & answers.keys())
     differences = []
     for name, answer in answers.items():
-        number = int(name) % len(posts)
-        if number not in alone:
-            alone[number] = json.loads(extractor(posts[number]).to_json())
-        differences.append(compare(json.loads(answer), alone[number]) if answer[0] == "{" else float("inf"))
+        expected = alone[int(name) % len(posts)]
+        differences.append(compare(json.loads(answer), expected) if answer[0] == "{" else float("inf"))
     finite = [one for one in differences if one < 1e-3]
     return {
         "requests": len(answers),
@@ -146,35 +148,47 @@ def check(extractor: Extractor, posts: list[dict], answers: dict[str, str], batc
     }
 
 
-def run(model: str, posts: list[dict], requests: int, clients: int, max_batch: int, extractor: Extractor) -> dict:
-    """One row of the result."""
+@contextmanager
+def server(model: str, max_batch: int) -> Iterator[tuple[int, Callable[[], list[str]]]]:
+    """A server in a process of its own: its port, and a function that reads the batches until now."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "batches.txt")
         command = [sys.executable, __file__, "--serve", str(notes), "--model", model, "--max_batch", str(max_batch)]
         process = subprocess.Popen(command)
         try:
-            while not (notes.exists() and notes.read_text()):
+            while not (notes.exists() and notes.read_text().endswith("\n")):
                 if process.poll() is not None:
                     raise RuntimeError("the server did not start")
                 time.sleep(0.05)
-            port = int(notes.read_text())
-            send(port, posts, 20, 1)  # warms up
-            before = len(notes.read_text().splitlines())
-            answers, latencies, seconds = send(port, posts, requests, clients)
-            batches = [json.loads(line) for line in notes.read_text().splitlines()[before:]]
+            yield int(notes.read_text()), lambda: notes.read_text().splitlines()[1:]
         finally:
             process.terminate()
             process.wait()
-    milliseconds = np.percentile(np.array(latencies) * 1000, [50, 99])
-    return {
-        "clients": clients,
-        "max_batch": max_batch,
-        "posts_per_second": round(requests / seconds, 1),
-        "p50_ms": round(float(milliseconds[0]), 1),
-        "p99_ms": round(float(milliseconds[1]), 1),
-        "posts_per_batch": round(requests / len(batches), 2),
-        **check(extractor, posts, answers, batches),
-    }
+
+
+def measure(model: str, posts: list[dict], share: int, clients: list[int], max_batch: int) -> list[dict]:
+    """Rows of the result, of one server, with answers and batches."""
+    rows = []
+    with server(model, max_batch) as (port, read_batches):
+        send(port, posts, 20, 1)  # warms up
+        for number in clients:
+            before = len(read_batches())
+            answers, latencies, seconds = send(port, posts, share, number)
+            batches = [json.loads(line) for line in read_batches()[before:]]
+            p50, p99 = np.percentile(np.array(latencies) * 1000, [50, 99])
+            rows.append(
+                {
+                    "clients": number,
+                    "max_batch": max_batch,
+                    "posts_per_second": round(share / seconds, 1),
+                    "p50_ms": round(float(p50), 1),
+                    "p99_ms": round(float(p99), 1),
+                    "posts_per_batch": round(share / len(batches), 2),
+                    "answers": answers,
+                    "batches": batches,
+                }
+            )
+    return rows
 
 
 def main() -> None:
@@ -187,12 +201,13 @@ def main() -> None:
     for post in posts[:3]:
         extractor(post)
     started = time.perf_counter()
-    for post in posts:
-        extractor(post)
+    alone = [extractor(post).to_dict() for post in posts]
     rate = round(len(posts) / (time.perf_counter() - started), 1)
-    ways = [(clients, most) for most in arguments.max_batch for clients in arguments.clients]
-    share = arguments.requests // len(ways)
-    rows = [run(arguments.model, posts, share, clients, most, extractor) for clients, most in ways]
+    share = arguments.requests // (len(arguments.max_batch) * len(arguments.clients))
+    rows = []
+    for most in arguments.max_batch:
+        for row in measure(arguments.model, posts, share, arguments.clients, most):
+            rows.append(row | check(extractor, posts, alone, row.pop("answers"), row.pop("batches")))
     print(json.dumps({"extractor_posts_per_second": rate, "server": rows}, indent=1))
     sys.exit(any(row["wrong"] for row in rows))
 

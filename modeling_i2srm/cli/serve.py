@@ -16,6 +16,7 @@ import logging
 import signal
 import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -69,7 +70,7 @@ class ServeArguments(Limits):
 class Server(uvicorn.Server):
     """A server that refuses new requests as soon as a signal stops it, and answers those it has."""
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app: Any = self.config.app
         app.state.service.stop()
         super().handle_exit(sig, frame)

@@ -94,7 +94,8 @@ def describe_inputs(sources: list[Source], shard_size: int, ignore: list[str], k
         ignore: columns that may be there.
         known: the manifest of an earlier run; a file with the size and time it had then is not read again.
     """
-    paths, origins = find_inputs([source.file for source in sources]), {}
+    paths = find_inputs([source.file for source in sources])
+    origins: dict[str, dict] = {}
     for source in sources:
         if source.file != source.name:
             origins[source.file] = {"source": source.name} | ({"folder": source.folder} if source.folder else {})

@@ -35,7 +35,7 @@ def write_table(parts: list[Path], path: Path, boxes: bool) -> None:
     schema, changed = pa.schema(columns), 0
     with placing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:
-            rows = []
+            rows: list[object] = []
             for line in part.read_text(encoding="utf-8").splitlines():
                 row = Extraction.from_dict(json.loads(line)).to_dict()  # a run of version 0.1 has other keys
                 if boxes:

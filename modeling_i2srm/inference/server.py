@@ -17,10 +17,10 @@ stopping.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from queue import Empty, SimpleQueue
 from typing import Annotated, Any, NamedTuple
 
@@ -75,7 +75,7 @@ class Limits:
             raise ValueError(f"--max_wait_ms {self.max_wait_ms} must be from 0 to the timeout, e.g. --max_wait_ms 5")
 
 
-LIMITS = {name: value.default for name, value in Limits.__dataclass_fields__.items()}
+LIMITS = {one.name: one.default for one in fields(Limits)}
 
 
 class Refused(Exception):
@@ -168,7 +168,7 @@ def describe_body() -> dict:
 # Reading requests
 
 
-async def read_chunks(request: Request, most: int) -> AsyncIterator[bytes]:
+async def read_chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     """Yield the body of a request, of at most so many bytes."""
     reason = f"the request has more than {most:,} bytes; send smaller pictures, or raise --max_body_mb"
     if request.headers.get("content-length", "0").isdecimal() and int(request.headers.get("content-length", 0)) > most:
@@ -213,9 +213,9 @@ async def read_request(request: Request, limits: Limits, num_objects: int) -> di
     return post
 
 
-async def read_form(request: Request, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+async def read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> dict[str, Any]:
     """The fields of a form; those that repeat as a list, files as bytes."""
-    parser = MultiPartParser(request.headers, chunks)  # type: ignore[arg-type]  # any asynchronous iterator will do
+    parser = MultiPartParser(request.headers, chunks)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeError) as error:  # KeyError: no boundary
@@ -388,7 +388,8 @@ class Service:
     async def respond(self, request: Request) -> Response:
         """The response to a request for /extract, whatever it holds."""
         started = time.monotonic()
-        headers, status = {}, 500  # unless something else comes of it
+        headers: dict[str, str] = {}
+        status = 500  # unless something else comes of it
         try:
             answer = await self.extract(request)
             status = 200

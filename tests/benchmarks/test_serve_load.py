@@ -19,13 +19,14 @@ def test_wrong_answers_are_counted(joint):
         for batch, names in zip(sent, batches, strict=True)
         for name, answer in zip(names, extractor(batch), strict=True)
     }
-    result = serve_load.check(extractor, posts, answers, batches)
+    alone = [extractor(post).to_dict() for post in posts]
+    result = serve_load.check(extractor, posts, alone, answers, batches)
     assert (result["requests"], result["wrong"], result["other_than_alone"]) == (3, 0, 0)
     assert result["largest_score_difference"] < 1e-5
     close = json.loads(answers["1"])
     close["entities"][0]["score"] += 1e-6
     wrong = {"0": answers["0"], "1": json.dumps(close), "2": "429 {}", "3": "503 {}"}  # the last one in no batch
-    result = serve_load.check(extractor, posts, wrong, batches)
+    result = serve_load.check(extractor, posts, alone, wrong, batches)
     assert (result["requests"], result["wrong"], result["other_than_alone"]) == (4, 3, 2)
     assert result["largest_score_difference"] == pytest.approx(1e-6, rel=0.5)
 
