@@ -89,8 +89,8 @@ def test_data_sets_are_read_with_their_pictures(corpus, tmp_path, extractor):
 
 def test_answers_are_also_one_parquet_file(corpus, tmp_path, extractor):
     with open(corpus / "posts.jsonl", "a") as file:
-        file.write('{"id": "half\\ud83d", "text": "Kobe", "image": "none.png"}\n')
-    settings = {"output_format": "parquet", "shard_size": 2, "on_image_error": "warn"}
+        file.write('{"id": "half\\ud83d", "text": "Kobe", "image": "http://127.0.0.1/none.png"}\n')
+    settings = {"output_format": "parquet", "shard_size": 2}
     extract_corpus(arguments(corpus / "posts.jsonl", tmp_path / "out", **settings), extractor)
     rows = pq.read_table(tmp_path / "out/answers.parquet").to_pylist()
     expected = lines(tmp_path / "out")
@@ -105,15 +105,3 @@ def test_answers_are_also_one_parquet_file(corpus, tmp_path, extractor):
     part.write_text(json.dumps({**expected[0], "objects": boxes}) + "\n")
     write_table([part], tmp_path / "boxes.parquet", boxes=True)
     assert pq.read_table(tmp_path / "boxes.parquet")["objects"].to_pylist() == [[{"path": None, **boxes[0]}]]
-
-
-def test_inputs_of_no_known_kind_are_refused(tmp_path, extractor):
-    (tmp_path / "posts.docx").touch()
-    (tmp_path / "empty").mkdir()
-    for name, reason in {
-        "posts.docx": "must be one of .jsonl",
-        "empty": "nor pictures with texts beside them",
-        "none": "hf:owner/posts:test",
-    }.items():
-        with pytest.raises(ValueError, match=reason):
-            extract_corpus(arguments(tmp_path / name, tmp_path / "out"), extractor)
