@@ -67,7 +67,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
             `MultimodalTokenClassificationPipeline`.
 
     Returns:
-        For each post {"entities": [{"entity": type, "score", "word", "start", "end": character offsets, "region"}],
+        For each post {"entities": [{"entity_group": type, "score", "word", "start", "end": characters, "region"}],
         "relations": [{"head", "tail": places in entities, "label", "score"}]}. "region" is `None` where no object shows
         the entity, else {"index": place in objects, "box": (left, top, right, bottom) of an object that a cropper has
         found, else `None`, "score"}. `Graph` says which probabilities the scores are. "pairs_left_out" says how many
@@ -81,9 +81,9 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
     >>> from transformers import pipeline
     >>> extract = pipeline("multimodal-joint-extraction", model="runs/quickstart")  # doctest: +SKIP
     >>> extract({"text": "Kobe lands in Paris", "image": "kobe.jpg", "objects": ["crop.jpg"]})  # doctest: +SKIP
-    {'entities': [{'entity': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4,
+    {'entities': [{'entity_group': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4,
                    'region': {'index': 0, 'box': None, 'score': 0.99}},
-                  {'entity': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19, 'region': None}],
+                  {'entity_group': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19, 'region': None}],
      'relations': [{'head': 0, 'tail': 1, 'label': 'visits', 'score': 0.9}]}
     """
 
@@ -253,7 +253,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
                 continue
             places[n] = len(entities)
             start, end = post.words[entity.start].start, post.words[entity.end - 1].end
-            answer = {"entity": entity.label, "score": entity.score, "word": post.text[start:end]}
+            answer = {"entity_group": entity.label, "score": entity.score, "word": post.text[start:end]}
             entities.append({**answer, "start": start, "end": end, "region": self.region(entity, post)})
         relations = [
             {"head": places[one.head], "tail": places[one.tail], "label": one.label, "score": one.score}

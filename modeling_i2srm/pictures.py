@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageFile
 from transformers.utils import logging
 
 from .checks import is_missing
-from .remote_pictures import CHUNK_BYTES, AddressError, check_bytes, is_address, read_address, read_all
+from .remote_pictures import CHUNK_BYTES, AddressError, SizeError, check_bytes, is_address, read_address, read_all
 
 logger = logging.get_logger(__name__)
 
@@ -57,11 +57,19 @@ class PictureError(ValueError):
     Args:
         kind: "download" (of an http or https URL), "address" (one that is never read, such as s3:// or a broken data:
             URI), "missing" (no such file), "outside" (of the folder that pictures may be in), or "unreadable".
+
+    `place` is the picture's place in a post, "image" or "objects[0]" ..., if it is of one.
     """
 
     def __init__(self, message: str, kind: str = "unreadable"):
         super().__init__(message)
         self.kind = kind
+        self.place: str | None = None
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the picture has more bytes or pixels than a bound allows."""
+        return isinstance(self.__cause__, SizeError)
 
     @property
     def is_machines_fault(self) -> bool:
@@ -284,7 +292,7 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
             except SyntaxError as error:
                 raise ValueError(f"broken {name} file ({error})") from error
             except Image.DecompressionBombError as error:  # the reader's own check, far over the bound
-                raise ValueError(
+                raise SizeError(
                     f"{error} The bound here is max_pixels={max_pixels}; "
                     "to read it all the same: load_picture(picture, max_pixels=...)"
                 ) from error
@@ -459,7 +467,7 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if pixels == 0:
         raise ValueError(f"it has no pixels ({width} x {height})")
     if pixels > max_pixels:
-        raise ValueError(
+        raise SizeError(
             f"its size of {width} x {height} = {pixels} pixels is over the bound of max_pixels={max_pixels}; "
             f"to read it all the same: load_picture(picture, max_pixels={pixels})"
         )

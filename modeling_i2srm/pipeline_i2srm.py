@@ -196,7 +196,8 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
 
     Args:
         aggregation_strategy: "simple" gives entities. "none" gives each word with its tag. "first", "average" and
-            "max" are as "simple": tags belong to words here, not to sub-tokens.
+            "max" are as "simple": tags belong to words here, not to sub-tokens. Keys are those of transformers' own
+            pipeline: "entity_group" is the type of an entity, "entity" the tag of a word.
         threshold: leave out what has a lower score; default 0.
         return_all_scores: add "scores": of an entity, the score of every type for its words; of a word, of every tag.
         ignore_labels: types, or with "none" tags, that are left out; default ["O"].
@@ -215,12 +216,12 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         batch_size: posts that go through the model together.
 
     Returns:
-        For each entity {"entity": type, "score": probability under the CRF that exactly these words are such an entity,
-        "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}. With
-        tokens alone the text is the words as `join_words` joins them. For each word ("none") also "index", and "entity"
-        is the tag. Where a cropper has looked also "objects": [{"box": (left, top, right, bottom) in pixels of the
-        upright picture, "score", "label"}, ...], those that the model saw, at most `num_objects`; the crop is
-        `load_picture(post["image"]).crop(box)`.
+        For each entity {"entity_group": type, "score": probability under the CRF that exactly these words are such an
+        entity, "word": the text from start to end, "start", "end": character offsets into the text, the end exclusive}.
+        With tokens alone the text is the words as `join_words` joins them. For each word ("none") also "index", and
+        "entity", its tag, in place of "entity_group". Where a cropper has looked also "objects": [{"box": (left, top,
+        right, bottom) in pixels of the upright picture, "score", "label"}, ...], those that the model saw, at most
+        `num_objects`; the crop is `load_picture(post["image"]).crop(box)`.
 
     Raises:
         ValueError: no post, no words, an unknown key or option; logits that are NaN or infinite; `PictureError` (a
@@ -231,8 +232,8 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     >>> from transformers import pipeline
     >>> ner = pipeline("multimodal-token-classification", model="runs/quickstart")  # doctest: +SKIP
     >>> ner({"text": "Kobe lands in Paris", "image": "kobe.jpg"})  # doctest: +SKIP
-    [{'entity': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4},
-     {'entity': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19}]
+    [{'entity_group': 'PER', 'score': 0.98, 'word': 'Kobe', 'start': 0, 'end': 4},
+     {'entity_group': 'LOC', 'score': 0.97, 'word': 'Paris', 'start': 14, 'end': 19}]
     """
 
     keys = ("text", "tokens", "image", "objects")
@@ -322,7 +323,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             post.answers = []
             for start, end, tagged in entities:
                 of_types = {kind: next(scores) for kind in (types if return_all_scores else [tagged])}
-                post.answers.append({"entity": tagged, "score": of_types[tagged], "words": (start, end)})
+                post.answers.append({"entity_group": tagged, "score": of_types[tagged], "words": (start, end)})
                 if return_all_scores:
                     post.answers[-1]["scores"] = of_types
 
@@ -331,8 +332,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
     ):
         post = model_outputs["post"]
         answers = []
+        kind = "entity" if aggregation_strategy == "none" else "entity_group"
         for entity in post.answers:
-            if entity["score"] < threshold or entity["entity"] in ignore_labels:
+            if entity["score"] < threshold or entity[kind] in ignore_labels:
                 continue
             first, last = entity.pop("words")
             start, end = post.words[first].start, post.words[last - 1].end

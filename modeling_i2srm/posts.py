@@ -110,6 +110,7 @@ class Post:
             except PictureError as error:
                 allowed = on_image_error == "warn" or (on_image_error is None and is_url(picture))
                 if not allowed or error.is_machines_fault:
+                    error.place = name
                     raise
                 logger.warning(f"{name}: {error}; the post is read without it")
                 self.image_errors[name] = str(error)

@@ -30,6 +30,10 @@ class AddressError(ValueError):
     """An address that is never read, whenever it is tried."""
 
 
+class SizeError(ValueError):
+    """A picture of more bytes or pixels than a bound allows."""
+
+
 def is_address(picture: object) -> bool:
     """Whether a picture is an address of any scheme, read or not, and not the path of a file.
 
@@ -161,7 +165,7 @@ def read_all(stream: BufferedIOBase, max_bytes: int, deadline: float = float("in
 
 def check_bytes(size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise ValueError(
+        raise SizeError(
             f"its size of {size} bytes (or more) is over the bound of max_bytes={max_bytes}; "
             f"to read it all the same: load_picture(picture, max_bytes={size})"
         )

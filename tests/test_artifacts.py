@@ -37,7 +37,8 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", ["ner", "mre", "classification"])
 def test_a_saved_checkpoint_gives_the_same_answers(folder, name):
     pipe = pipeline(make_artifacts.TASKS[name], model=name, device="cpu")
-    expected = json.loads(Path("answers.json").read_text())[name]
+    text = Path("answers.json").read_text().replace('"entity":', '"entity_group":')  # as pipelines call it since 0.2
+    expected = json.loads(text)[name]
     assert_same(pipe(make_artifacts.posts_of(name, Path("pictures"))), expected)
 
 

@@ -44,7 +44,10 @@ def test_answers_are_the_graphs_of_the_model(joint):
             assert (entity["start"], entity["end"], entity["word"]) == (start, end, text[start:end])
             region = {"index": expected.region, "box": None, "score": pytest.approx(expected.region_score, abs=1e-5)}
             assert entity["region"] == (None if expected.region < 0 else region)
-            assert (entity["entity"], entity["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+            assert (entity["entity_group"], entity["score"]) == (
+                expected.label,
+                pytest.approx(expected.score, abs=1e-5),
+            )
         assert_same(answer["relations"], [vars(relation) for relation in graph.relations])
         counts[0] += len(graph.entities)
         counts[1] += sum(entity.region >= 0 for entity in graph.entities)
@@ -137,7 +140,7 @@ def test_pairs_that_are_not_looked_at_are_counted(joint, monkeypatch, together):
     monkeypatch.setattr(joint_pipeline, "MAX_ENTITIES", together)
     _, _, scores = read(joint, {"text": LONG, **PICTURES})
     answer = joint({"text": LONG, **PICTURES})
-    types = [entity["entity"] for entity in answer["entities"]]
+    types = [entity["entity_group"] for entity in answer["entities"]]
     pairs = list(itertools.permutations(range(len(types)), 2))
     seen = {pair for pair in pairs if scores.seen[pair] and pair[0] // together == pair[1] // together}
     expected = sum((types[head], types[tail]) in ALLOWED for head, tail in pairs if (head, tail) not in seen)

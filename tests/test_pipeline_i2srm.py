@@ -38,7 +38,7 @@ def entities_of(pipe, text, **options):
     spans = [(kind, first, last) for kind, first, last in get_entities([TAGS[tag] for tag in tags])]
     [scores] = pipe.model.span_scores(emissions, mask, [[(first, tags[first : last + 1]) for _, first, last in spans]])
     return [
-        {"entity": kind, "score": score, "word": text[words[first][1] : words[last][2]]}
+        {"entity_group": kind, "score": score, "word": text[words[first][1] : words[last][2]]}
         | {"start": words[first][1], "end": words[last][2]}
         for (kind, first, last), score in zip(spans, scores, strict=True)
     ]
@@ -66,12 +66,12 @@ def test_entities_are_those_of_the_model(options):
             [scores] = pipe.model.span_scores(logits, inputs["word_mask"], asked)
             post = {"text": text, "image": pictures.get("images"), "objects": pictures.get("objects")}
             answer = pipe(post)
-            assert [entity["entity"] for entity in answer] == [kind for kind, _, _ in spans]
+            assert [entity["entity_group"] for entity in answer] == [kind for kind, _, _ in spans]
             places = [(offsets[first][0], offsets[last][1]) for _, first, last in spans]
             assert [(entity["start"], entity["end"]) for entity in answer] == places
             tolerance = 0.02 if options.get("dtype") else 1e-5
             assert [entity["score"] for entity in answer] == pytest.approx(scores, abs=tolerance)
-            assert {tuple(entity) for entity in answer} == {("entity", "score", "word", "start", "end")}
+            assert {tuple(entity) for entity in answer} == {("entity_group", "score", "word", "start", "end")}
             found += len(answer)
     assert found > 20
 
@@ -294,7 +294,7 @@ def test_scores_of_all_types_and_tags(ner):
         emissions, mask = emissions_of(ner, [word for word, _, _ in words])[None], torch.ones(1, len(words))
         starts, ends = ({word[side]: i for i, word in enumerate(words)} for side in (1, 2))
         for entity in entities:
-            assert entity["scores"][entity["entity"]] == entity["score"]
+            assert entity["scores"][entity["entity_group"]] == entity["score"]
             first, length = starts[entity["start"]], ends[entity["end"]] - starts[entity["start"]]
             of_types = [
                 (first, [TAGS.index(f"B-{kind}"), *[TAGS.index(f"I-{kind}")] * length])
@@ -321,8 +321,8 @@ def test_threshold_leaves_out_what_scores_less(ner, strategy):
 
 def test_ignored_labels_are_types_or_tags(ner):
     answer, words = ner(SENTENCES[0]), ner(SENTENCES[0], aggregation_strategy="none")
-    assert {"PER", "ORG"} < {entity["entity"] for entity in answer}
-    kept = [entity for entity in answer if entity["entity"] not in ("PER", "ORG")]
+    assert {"PER", "ORG"} < {entity["entity_group"] for entity in answer}
+    kept = [entity for entity in answer if entity["entity_group"] not in ("PER", "ORG")]
     assert_same(ner(SENTENCES[0], ignore_labels=["PER", "ORG"]), kept)
     kept = [word for word in words if word["entity"] != "B-PER"]
     assert_same(ner(SENTENCES[0], aggregation_strategy="none", ignore_labels=["O", "B-PER"]), kept)

@@ -64,7 +64,7 @@ def test_the_score_is_the_share_of_all_tag_sequences_with_exactly_this_entity(sc
             lengths.append(last - first)
         answer, offsets = pipe(text), split_text(text)
         starts, ends = ({word[side]: i for i, word in enumerate(offsets)} for side in (1, 2))
-        assert [(e["entity"], starts[e["start"]], ends[e["end"]] + 1, e["score"]) for e in answer] == expected
+        assert [(e["entity_group"], starts[e["start"]], ends[e["end"]] + 1, e["score"]) for e in answer] == expected
     assert len(lengths) >= 3 and max(lengths) > 1
 
 
@@ -101,7 +101,7 @@ def test_stray_tags_are_entities_where_decoding_is_free():
     assert len(strays) > 3
     words = split_text(" ".join(SENTENCES))
     answer = pipe(" ".join(SENTENCES), return_all_scores=True)
-    found = {(entity["start"], entity["entity"]): entity for entity in answer}
+    found = {(entity["start"], entity["entity_group"]): entity for entity in answer}
     for first, kind in strays:
         entity = found[words[first][1], kind]
         assert entity["scores"][kind] == entity["score"] > 0

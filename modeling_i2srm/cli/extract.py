@@ -7,7 +7,10 @@
 Arguments come from a JSON file, from the command line, or from both (the command line wins). The same command resumes a
 run that was killed or stopped by a full disk; the results are those of an uninterrupted run.
 
-Inputs are JSONL files with one post per line, Parquet files, or folders of them. Keys of a line, or columns:
+Inputs are files of posts: JSONL with one post per line, Parquet, CSV, TSV, JSON or CoNLL; folders of Parquet files;
+folders of pictures with a text beside each (kobe.jpg, kobe.txt); data sets of the Hub (hf:owner/posts:test, without
+:test all splits). JSONL and Parquet are read as a stream; others are written to OUTPUT/inputs first. Keys of a line, or
+columns:
 
   text      the text of the post. Or:
   tokens    its words, a list
@@ -33,6 +36,7 @@ Results, in the folder of --output:
                           none, and region_score), relations (head and tail by position in entities, label, score),
                           image and objects (paths as they were given; with --detector its detections: box in pixels
                           of the upright picture, score, label), image_errors, pairs_left_out
+  answers.parquet         all of them in one file, with --output_format parquet
   errors.jsonl            rows that are not posts or cannot be read: input, row, id, reason
   summary.json            counts of all parts, and posts per second
   manifest.json, done/    the state from which a run is resumed
@@ -63,7 +67,7 @@ def setup_logging(is_main_process: bool) -> None:
     """Log decisions in the main process only, and no pictures that fail: the results list and count them."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("modeling_i2srm").setLevel(logging.INFO if is_main_process else logging.WARNING)
-    logging.getLogger("modeling_i2srm.pipeline_i2srm").setLevel(logging.ERROR)
+    logging.getLogger("modeling_i2srm.posts").setLevel(logging.ERROR)
     logging.getLogger("transformers.pipelines.base").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
 

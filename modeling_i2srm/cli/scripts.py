@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
+SERVE = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")  # of the extra serve; others are of train
 print_traceback = sys.excepthook
 
 
@@ -27,5 +28,6 @@ def report(kind: type[BaseException], error: BaseException, traceback: Traceback
     if not isinstance(missing, ModuleNotFoundError):
         return print_traceback(kind, error, traceback)
     name = (missing.name or "").partition(".")[0]
-    what = f"needs {name}: pip install 'modeling-i2srm[train]', in a clone pip install '.[train]'"
+    extra = "serve" if name in SERVE else "train"
+    what = f"needs {name}: pip install 'modeling-i2srm[{extra}]', in a clone pip install '.[{extra}]'"
     print(f"{Path(sys.argv[0]).name}: {what if name else missing}", file=sys.stderr)

@@ -9,6 +9,8 @@ what it holds and which rows were bad. A run works on the shards without a recei
     OUTPUT/manifest.json            inputs, models and settings
     OUTPUT/errors.jsonl             the bad rows of all shards, in order, with reasons (at the end)
     OUTPUT/summary.json             counts and speed (at the end)
+    OUTPUT/answers.parquet          all parts in one file, with output_format="parquet" (at the end)
+    OUTPUT/inputs/                  inputs of other kinds than JSONL and Parquet, as such
 """
 
 import json
@@ -54,6 +56,8 @@ from .corpus_files import (
     read_manifest,
     receipt_path,
 )
+from .corpus_inputs import prepare_inputs
+from .corpus_table import TABLE, write_table
 from .extraction import Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
@@ -68,7 +72,10 @@ class CorpusArguments:
     """What to extract from, with what, and where to."""
 
     input: list[str] = field(
-        metadata={"help": "JSONL files (.jsonl, .ndjson), Parquet files, or folders of Parquet files."}
+        metadata={
+            "help": "Files of posts (.jsonl, .parquet, .csv, .tsv, .json, .conll), folders of Parquet files, folders "
+            "of pictures with a text beside each (kobe.jpg, kobe.txt), or data sets of the Hub (hf:owner/posts:test)."
+        }
     )
     output: str = field(
         metadata={"aliases": ["-o"], "help": "Folder of the results; an unfinished run in it is resumed."}
@@ -123,6 +130,10 @@ class CorpusArguments:
         metadata={"help": "Rows of a part: the most that each process loses when a run is interrupted."},
     )
     num_workers: int = field(default=2, metadata={"help": "Threads of each process that read pictures ahead."})
+    output_format: str = field(
+        default="jsonl",
+        metadata={"help": "'parquet' also writes all answers to one file, answers.parquet, once they are complete."},
+    )
     use_cpu: bool = field(default=False, metadata={"help": "Leave GPUs alone."})
     overwrite: bool = field(
         default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to resume one."}
@@ -133,6 +144,8 @@ class CorpusArguments:
         for name, example in (("batch_size", 8), ("shard_size", 1000), ("num_workers", 2)):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} must be 1 or more, e.g. --{name} {example}")
+        if self.output_format not in ("jsonl", "parquet"):
+            raise ValueError(f"--output_format {self.output_format} must be jsonl or parquet")
         check_threshold("threshold", self.threshold)
         check_threshold("relation_threshold", self.relation_threshold)
         check_on_image_error(self.on_image_error)
@@ -167,7 +180,8 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         check_writable(output, "--output")
         known = None if arguments.overwrite else read_manifest(output)
         format = FORMAT if known is None else known["settings"].get("format")  # a run ends in the format it began in
-        return describe_inputs(arguments.input, size, arguments.ignore, known), format
+        sources = prepare_inputs(arguments.input, output / "inputs")
+        return describe_inputs(sources, size, arguments.ignore, known), format
 
     inputs, format = make_on_main(state, look)
     shards = make_shards(inputs, size)
@@ -196,7 +210,10 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     if not state.is_main_process:
         return {}
     try:
-        return finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+        summary = finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+        if arguments.output_format == "parquet":
+            write_table([output / shard.part for shard in shards], output / TABLE, boxes=summary["objects"] > 0)
+        return summary
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
 
@@ -366,15 +383,22 @@ class ShardWorker:
             What errors.jsonl says of the row if it is bad, and its post, `None` if it is.
         """
         entry = self.inputs[shard.input]
-        record = {"input": entry["path"], "row": number, "id": f"{entry['name']}-{number}", "reason": None}
+        record = {
+            "input": entry.get("source", entry["path"]),
+            "row": number,
+            "id": f"{entry['name']}-{number}",
+            "reason": None,
+        }
         try:
             if isinstance(values, bytes):
                 values = json.loads(values.decode())
+            if isinstance(values, str) and "source" in entry:
+                raise ValueError(values)  # why a row of another kind of file could not be read
             if not isinstance(values, dict):
                 raise ValueError(f"{values!r:.100} is not a post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             record["id"] = check_id(values.get("id"), record["id"])
-            folder = Path(self.arguments.image_dir or Path(entry["path"]).parent)
+            folder = Path(self.arguments.image_dir or entry.get("folder") or Path(entry["path"]).parent)
             return record, self.load({**values, "id": record["id"]}, folder)
         except BAD_POST as error:
             record["reason"] = explain(error)

@@ -24,6 +24,8 @@ from ..support.atomic_files import replacing, write_json
 from ..support.digests import Digest, add_weights, hash_file
 from ..version import __version__
 from ..words import SAVED_SPLITTING
+from .corpus_inputs import HUB, READ, Source
+from .corpus_table import TABLE
 from .extraction import Extractor
 
 logger = logging.getLogger(__name__)
@@ -52,12 +54,16 @@ def find_inputs(names: list[str]) -> list[Path]:
         if path.is_dir():
             files = sorted(path.rglob(f"*{PARQUET}"))
             if not files:
-                raise ValueError(f"{path} holds no Parquet files; JSONL files are given one by one: {path}/*.jsonl")
+                raise ValueError(
+                    f"{path} holds neither Parquet files nor pictures with texts beside them (kobe.jpg, kobe.txt); "
+                    f"other files are given one by one: {path}/*.jsonl"
+                )
             paths += files
         elif not path.is_file():
-            raise ValueError(f"{path} is neither a file nor a folder")
+            raise ValueError(f"{path} is neither a file nor a folder; a data set of the Hub: {HUB}owner/posts:test")
         elif path.suffix.lower() not in (*JSON_LINES, PARQUET):
-            raise ValueError(f"{path} is neither {', '.join(JSON_LINES)} nor {PARQUET}; a line of JSONL: {EXAMPLE}")
+            kinds = ", ".join((*JSON_LINES, PARQUET, *READ))
+            raise ValueError(f"{path} must be one of {kinds}; a line of JSONL: {EXAMPLE}")
         else:
             paths.append(path)
     if repeated := [str(path) for path, count in Counter(map(os.path.realpath, paths)).items() if count > 1]:
@@ -78,15 +84,21 @@ def name_inputs(paths: list[Path]) -> list[str]:
     return names
 
 
-def describe_inputs(names: list[str], shard_size: int, ignore: list[str], known: dict | None = None) -> list[dict]:
+def describe_inputs(sources: list[Source], shard_size: int, ignore: list[str], known: dict | None = None) -> list[dict]:
     """Name, path, size, sha256 and rows of each input and, of JSONL, the byte at which each shard starts.
 
+    Of one that was written from another kind also `source`, what the user called it, and the `folder` of its pictures.
+
     Args:
-        names: of files, or of folders of Parquet files.
+        sources: of JSONL and Parquet files, and folders of Parquet files.
         ignore: columns that may be there.
         known: the manifest of an earlier run; a file with the size and time it had then is not read again.
     """
-    paths = find_inputs(names)
+    paths = find_inputs([source.file for source in sources])
+    origins: dict[str, dict] = {}
+    for source in sources:
+        if source.file != source.name:
+            origins[source.file] = {"source": source.name} | ({"folder": source.folder} if source.folder else {})
     earlier = {}
     if known is not None and known["settings"].get("shard_size") == shard_size:
         earlier = {entry["name"]: entry for entry in known["inputs"]}
@@ -94,6 +106,7 @@ def describe_inputs(names: list[str], shard_size: int, ignore: list[str], known:
     for path, name in zip(paths, name_inputs(paths), strict=True):
         stat = path.stat()
         entry = {"name": name, "path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        entry |= origins.get(str(path), {})
         before = earlier.get(name, {})
         if all(before.get(key) == entry[key] for key in ("size", "mtime_ns")):
             inputs.append({**before, **entry})
@@ -163,7 +176,9 @@ def read_lines(path: Path, shard: Shard) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-TEMPORARY = re.compile(r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl)\.[0-9a-f]{8}\.tmp")
+TEMPORARY = re.compile(
+    r"\.(part-\d{5,}\.jsonl?|(manifest|summary)\.json|errors\.jsonl|answers\.parquet)\.[0-9a-f]{8}\.tmp"
+)
 PART = re.compile(r"part-\d{5,}\.jsonl")
 COUNTS: tuple[str, ...] = (
     "posts",
@@ -310,7 +325,7 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
     parts = [part for part in output.iterdir() if PART.fullmatch(part.name)]
     if overwrite:
         receipts = list((output / "done").glob("part-*.json"))  # first, so that no part counts as done
-        for old in [*receipts, *parts, output / "errors.jsonl", output / "summary.json", path]:
+        for old in [*receipts, *parts, *(output / name for name in ("errors.jsonl", "summary.json", TABLE)), path]:
             old.unlink(missing_ok=True)
     earlier = read_manifest(output)
     advice = "give another --output, or --overwrite true to delete what is there"

@@ -6,9 +6,9 @@ import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -74,6 +74,17 @@ class Relation:
     score: float
 
 
+class Triple(NamedTuple):
+    """A relation with the texts and types of its entities, and its score; the first three are the triple itself."""
+
+    head: str
+    relation: str
+    tail: str
+    head_type: str
+    tail_type: str
+    score: float
+
+
 @dataclass(frozen=True)
 class FoundObject:
     """A crop that a cropper found and a model saw: its box (left, top, right, bottom) in pixels of the upright picture,
@@ -104,10 +115,10 @@ class Extraction:
     >>> extraction = Extraction(
     ...     "Kobe lands in Paris",
     ...     [Entity("PER", 0.98, "Kobe", 0, 4), Entity("LOC", 0.97, "Paris", 14, 19)],
-    ...     [Relation(0, 1, "/per/loc/place_of_residence", 0.8)],
+    ...     [Relation(0, 1, "visits", 0.8)],
     ... )
     >>> extraction.to_triples()
-    [('Kobe', '/per/loc/place_of_residence', 'Paris')]
+    [Triple(head='Kobe', relation='visits', tail='Paris', head_type='PER', tail_type='LOC', score=0.8)]
     >>> Extraction.from_dict(extraction.to_dict()) == extraction
     True
     """
@@ -192,9 +203,13 @@ class Extraction:
             text, entities, relations, objects=found, tokens=tokens, crop_files=files, grounded=grounded, **values
         )
 
-    def to_triples(self) -> list[tuple[str, str, str]]:
-        """The relations as (text of the head, relation, text of the tail)."""
-        return [(self.entities[r.head].word, r.label, self.entities[r.tail].word) for r in self.relations]
+    def to_triples(self) -> list[Triple]:
+        """The relations with the texts and types of their entities."""
+        triples = []
+        for relation in self.relations:
+            head, tail = self.entities[relation.head], self.entities[relation.tail]
+            triples.append(Triple(head.word, relation.label, tail.word, head.entity, tail.entity, relation.score))
+        return triples
 
     def crops(self, picture: object, **options: object) -> list[Image.Image]:
         """The crops of `objects`, cut again from the picture of the post.
@@ -239,7 +254,7 @@ class Extractor:
     Example:
 
     >>> extractor = Extractor.from_pretrained("runs/quickstart")  # doctest: +SKIP
-    >>> extractor({"text": "Kobe lands in Paris", "image": "kobe.jpg"}).to_triples()  # doctest: +SKIP
+    >>> [triple[:3] for triple in extractor("Kobe lands in Paris").to_triples()]  # doctest: +SKIP
     [('Kobe', '/per/loc/place_of_residence', 'Paris')]
     >>> extractor = Extractor.from_pretrained("runs/quickstart_mner", "runs/quickstart_mre")  # doctest: +SKIP
     """
@@ -447,12 +462,17 @@ class Extractor:
 
 
 def read_entities(answers: list[dict]) -> list[Entity]:
-    """The entities of a post from the answers of a pipeline, which may also say what its pictures were."""
-    names = [part.name for part in fields(Entity) if part.name != "region"]
-    regions = [answer.get("region") for answer in answers]
+    """The entities of a post from the answers of a pipeline, which may also say what its pictures were.
+
+    The code that an older checkpoint carries says `entity` for `entity_group`.
+    """
     return [
-        Entity(**{name: answer[name] for name in names}, region=None if region is None else Region(**region))
-        for answer, region in zip(answers, regions, strict=True)
+        Entity(
+            answer.get("entity_group", answer.get("entity")),
+            **{name: answer[name] for name in ("score", "word", "start", "end")},
+            region=None if answer.get("region") is None else Region(**answer["region"]),
+        )
+        for answer in answers
     ]
 
 
@@ -539,4 +559,4 @@ def load_head(
     return model
 
 
-__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation"]
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation", "Triple"]

@@ -74,7 +74,7 @@ def test_two_models_answer_every_allowed_pair(tmp_path, monkeypatch):
     pipe = tiny_pipeline("entities")
     entities = joint_runs.entity_graphs(save(tmp_path / "ner", pipe.model, pipe.processor), posts, "cpu", False)
     answers = pipe([{"tokens": post.tokens} for post in posts], aggregation_strategy="simple")
-    assert [[one["entity"] for one in answer] for answer in answers] == [
+    assert [[one["entity_group"] for one in answer] for answer in answers] == [
         [kind for *_, kind in graph.entities] for graph in entities
     ]
     pipe = tiny_pipeline("relations", id2label=dict(enumerate(RELATIONS)))

@@ -232,15 +232,15 @@ def test_paths_stay_in_the_folder_of_the_pictures(tmp_path, extractor):
 
 def test_inputs_that_are_missing_or_of_no_known_kind(tmp_path, models):
     path = write_jsonl(tmp_path / "in", 2)
-    (tmp_path / "posts.csv").write_text("text\nKobe\n")
+    (tmp_path / "posts.docx").touch()
     (tmp_path / "bad.parquet").write_text("text")
     (tmp_path / "empty.jsonl").write_text("")
     pq.write_table(pa.table({"text": ["a"], "lang": ["en"], "user": ["b"]}), tmp_path / "more.parquet")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "less.parquet")
     for given, expected in (
-        ([tmp_path / "none.jsonl"], "none.jsonl is neither a file nor a folder"),
-        ([tmp_path / "posts.csv"], "posts.csv is neither .jsonl, .ndjson nor .parquet"),
-        ([tmp_path / "in"], "holds no Parquet files; JSONL files are given one by one"),
+        ([tmp_path / "none.jsonl"], "none.jsonl is neither a file nor a folder; .* hf:owner/posts:test"),
+        ([tmp_path / "posts.docx"], "posts.docx must be one of .jsonl, .ndjson, .parquet"),
+        ([tmp_path / "in"], "holds neither Parquet files nor pictures with texts .*; other files are given one by one"),
         ([path, tmp_path / "in" / ".." / "in" / "posts.jsonl"], "named twice"),
         ([tmp_path / "bad.parquet"], "bad.parquet is not a Parquet file"),
         ([tmp_path / "more.parquet"], "unknown columns 'lang', 'user'.*--ignore lang user"),

@@ -164,10 +164,10 @@ def test_without_a_picture_is_the_answer_to_the_post_without_it(pictures):
                 assert answer.score == max(answer.scores.values()) == answer.scores[answer.entity]
                 overlapping = [e for (a, b), e in answers.items() if a < entity.end and entity.start < b]
                 assert [(e.entity, e.start, e.end) for e in answer.instead] == [
-                    (e["entity"], e["start"], e["end"]) for e in overlapping
+                    (e["entity_group"], e["start"], e["end"]) for e in overlapping
                 ]
             else:
-                assert (answer.entity, answer.instead) == (expected["entity"], [])
+                assert (answer.entity, answer.instead) == (expected["entity_group"], [])
                 assert answer.score == pytest.approx(expected["score"], abs=1e-5)
                 assert answer.scores == pytest.approx(expected["scores"], abs=1e-5)
             most = max(most, abs(answer.scores[entity.entity] - entity.score))
@@ -204,7 +204,7 @@ def test_the_answer_is_that_of_the_pipeline_and_the_attention_is_put_back(before
     for post in ({"text": TEXT, "image": IMAGE, "objects": CROPS}, TEXT, {"text": LONG, "image": IMAGE}):
         expected, found = ner(post), explain(ner, post).extraction.entities
         assert [(e.entity, e.word, e.start, e.end) for e in found] == [
-            (e["entity"], e["word"], e["start"], e["end"]) for e in expected
+            (e["entity_group"], e["word"], e["start"], e["end"]) for e in expected
         ]
         assert [e.score for e in found] == pytest.approx([e["score"] for e in expected], abs=1e-5)
         assert ner.model.config._attn_implementation == before
@@ -269,7 +269,7 @@ def test_a_long_post_is_read_in_the_window_that_owns_the_first_word():
         assert why.attention["text"] == pytest.approx(expected, abs=1e-6)
     assert len(used) > 2
     for name in ("image", "all"):
-        answers = {(e["start"], e["end"]): e["entity"] for e in ner(without(post, name))}
+        answers = {(e["start"], e["end"]): e["entity_group"] for e in ner(without(post, name))}
         for entity, why in zip(explanation.extraction.entities, explanation.entities, strict=True):
             [answer] = [answer for answer in why.without if answer.picture == name]
             assert answer.found == ((entity.start, entity.end) in answers)
@@ -318,14 +318,14 @@ def test_what_the_extractor_or_the_pipeline_leaves_out_is_left_out():
     middle = scores[len(scores) // 2]
     left = [entity["word"] for entity in ner(TEXT, threshold=middle)]
     assert 0 < len(left) < len(scores)
-    kind = ner(TEXT)[0]["entity"]
+    kind = ner(TEXT)[0]["entity_group"]
     pipe = MultimodalTokenClassificationPipeline(model=ner.model, processor=ner.processor, threshold=middle)
     ignoring = MultimodalTokenClassificationPipeline(model=ner.model, processor=ner.processor, ignore_labels=[kind])
     for extractor in (Extractor(ner, threshold=middle), pipe):
         explanation = explain(extractor, {"text": TEXT})
         assert [entity.word for entity in explanation.extraction.entities] == left
         assert len(explanation.entities) == len(left)
-    others = [entity["word"] for entity in ner(TEXT) if entity["entity"] != kind]
+    others = [entity["word"] for entity in ner(TEXT) if entity["entity_group"] != kind]
     assert [entity.word for entity in explain(ignoring, TEXT).extraction.entities] == others != []
 
 

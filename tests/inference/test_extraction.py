@@ -490,7 +490,10 @@ def test_extractions_as_plain_data():
         "pairs_left_out": 2,
         "objects": [{"box": (1, 2, 30, 40), "score": 0.9, "label": "dog"}],
     }
-    assert EXTRACTION.to_triples() == [("Paris", "birth", "Kobe"), ("Kobe", "/per/loc/place_of_residence", "Paris")]
+    first, second = EXTRACTION.to_triples()
+    assert first == ("Paris", "birth", "Kobe", "LOC", "PER", 0.7)
+    assert second == ("Kobe", "/per/loc/place_of_residence", "Paris", "PER", "LOC", 0.8)
+    assert (first.head, first.relation, first.tail_type, first.score) == ("Paris", "birth", "PER", 0.7)
     assert Extraction("", [], []).to_triples() == []
 
 
@@ -509,7 +512,7 @@ def test_what_is_found_can_be_written(extractor):
         triples = found.to_triples()
         assert len(triples) == len(found.relations)
         words = {entity.word for entity in found.entities}
-        assert all(head in words and label in TYPED and tail in words for head, label, tail in triples)
+        assert all(one.head in words and one.relation in TYPED and one.tail in words for one in triples)
 
 
 # Loading

@@ -217,7 +217,7 @@ def test_an_installed_wheel_says_what_it_is(site, tmp_path):
     assert once["Name"] == "modeling-i2srm" and once["License-Expression"] == "Apache-2.0"
     assert once["Requires-Python"] == ">=3.11" and once["License-File"] == "LICENSE"
     extras = sorted(value for name, value in fields if name == "Provides-Extra")
-    assert extras == ["demo", "dev", "docs", "onnx", "phrases", "train"]
+    assert extras == ["demo", "dev", "docs", "onnx", "phrases", "serve", "train"]
     pythons = [value.rpartition(" ")[2] for name, value in fields if "Python :: 3." in value and name == "Classifier"]
     assert pythons == ["3.11", "3.12", "3.13"]
 
@@ -249,7 +249,7 @@ def test_without_extras_a_checkpoint_answers(site, tmp_path):
 
 @pytest.mark.slow  # imports all packages of the extras in a new process; make dist runs it
 def test_with_its_extras_everything_public_imports(wheel, tmp_path):
-    site = install(wheel, tmp_path / "site", "train", "onnx")
+    site = install(wheel, tmp_path / "site", "train", "onnx", "serve")
     found, modules = run(site, tmp_path, IMPORTING)
     assert found == str(site / "modeling_i2srm/__init__.py")
     code = [name for name in package_files() if name.endswith(".py") and "/" in name]

@@ -25,6 +25,8 @@ INTERNAL = {
     "data.dataset",
     "data.graphs",
     "inference.corpus_files",
+    "inference.corpus_inputs",
+    "inference.corpus_table",
     "prepare.annotation_tools",
     "prepare.builder",
     "prepare.command",

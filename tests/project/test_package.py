@@ -10,6 +10,7 @@ from modeling_i2srm.cli import scripts
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = ["datasets", "accelerate", "evaluate", "seqeval", "sklearn", "scipy", "pyarrow", "matplotlib"]
 EXTRAS += ["onnx", "onnxruntime", "onnxscript"]
+EXTRAS += ["fastapi", "uvicorn", "prometheus_client"]
 METRICS_NEED = ["datasets", "evaluate"]
 NEED_NO_EXTRA = ["examples/update_checkpoint.py", "examples/efficientnet_lite.py"]
 SCRIPTS = [
@@ -81,7 +82,7 @@ def test_training_parts_name_the_extra_that_is_missing(outcomes):
 def test_scripts_name_the_extra_that_is_missing(outcomes, script):
     code, _, errors = outcomes[0][script]
     assert code == 1 and len(lines := errors.splitlines()) == 1, errors
-    extra = "onnx" if script == "examples/export_onnx.py" else "train"
+    extra = {"examples/export_onnx.py": "onnx", "examples/serve.py": "serve"}.get(script, "train")
     assert lines[0].startswith(f"{Path(script).name}: ") and f"pip install 'modeling-i2srm[{extra}]'" in lines[0]
     assert any(f" needs {name}: " in lines[0] for name in EXTRAS)
 
