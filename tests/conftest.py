@@ -32,6 +32,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("I2SRM_DATA_DIR", ROOT.parent / "shared" / "data"))
 
 
+# Files that take longest come first: each of the two processes of `make test` has one file at a time, and the last one
+# is to be short.
+LONG_FILES = ["test_joint_export", "test_export", "test_processes", "test_remote_code", "test_run", "test_checkpoints"]
+LONG_FILES += ["test_mnre", "test_dataset", "test_feature_cache", "test_disks", "test_package", "test_hub_server"]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
+
+
 def pytest_collection_finish():
     """Leave what is imported out of every later collection of garbage: trainings start one, and it takes a while."""
     gc.collect()

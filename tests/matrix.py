@@ -67,7 +67,7 @@ def run_tests(python: Path, tests: list[str]) -> str:
     """Run pytest, show what it prints, and return its closing line after the tests that failed."""
     # Only the environment of the cell, whatever that of the caller is.
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests]
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *tests]
     failed, last = [], "no output"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:

@@ -33,6 +33,7 @@ class Task(ABC):
     Args:
         name: e.g. "mner"; used in file names and the model card.
         model_class: the model with its head.
+        encoder: the method of the processor that encodes a row.
         text_columns: the columns that `encode` reads; also the columns that a data set must have.
         other_columns: columns that will do instead; `convert_labels` makes the others of them.
         main_metrics: metrics shown first in the table and in the model card.
@@ -44,6 +45,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     model_class: ClassVar[type[I2SRMPreTrainedModel]]
+    encoder: ClassVar[str]
     text_columns: ClassVar[tuple[str, ...]]
     other_columns: ClassVar[tuple[str, ...]] = ()
     main_metrics: ClassVar[tuple[str, ...]]
@@ -76,6 +78,9 @@ class Task(ABC):
         raise ValueError(f"the task {self.name} has no relations")
 
     @abstractmethod
+    def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
+        """What the method `encoder` takes after the words of a row; names are those of the tags."""
+
     def encode(
         self,
         processor: I2SRMProcessor,
@@ -91,6 +96,8 @@ class Task(ABC):
             pieces: the sub-tokens of the words, where they are known.
             names: of the tags, which a joint task needs.
         """
+        labels = self.labels_of(row, names)
+        return getattr(processor, self.encoder)(row["tokens"], *labels, max_length=max_length, pieces=pieces)
 
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
         """The number of labels that truncation cuts off with the last words."""
@@ -113,6 +120,7 @@ class EntityTask(Task):
 
     name = "mner"
     model_class = I2SRMForTokenClassification
+    encoder = "encode_tokens"
     text_columns: ClassVar[tuple[str, ...]] = ("tokens", "ner_tags")
     main_metrics: ClassVar[tuple[str, ...]] = ("lenient_f1", "strict_f1")
     type_metrics = ("lenient_f1", "strict_f1")
@@ -139,15 +147,8 @@ class EntityTask(Task):
             )
         return list(label.names)
 
-    def encode(
-        self,
-        processor: I2SRMProcessor,
-        row: dict,
-        max_length: int,
-        pieces: list | None = None,
-        names: list[str] | None = None,
-    ) -> dict:
-        return processor.encode_tokens(row["tokens"], row["ner_tags"], max_length=max_length, pieces=pieces)
+    def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
+        return (row["ner_tags"],)
 
     def lost_labels(self, row: dict, words_lost: int, names: list[str]) -> int:
         """Gold entities that truncation cuts off, whole or in part (B- or a change of type starts one)."""
@@ -204,6 +205,7 @@ class JointTask(EntityTask):
 
     name = "joint"
     model_class = I2SRMForJointExtraction
+    encoder = "encode_graph"
     text_columns = ("tokens", "ner_tags", "relations")
     main_metrics = ("lenient_f1", "strict_f1", "triple_f1", "region_accuracy")
     type_metrics = ("strict_f1", "triple_f1")
@@ -225,17 +227,9 @@ class JointTask(EntityTask):
     def relation_ids(self, split: Dataset) -> list[int]:
         return pair_labels(split)
 
-    def encode(
-        self,
-        processor: I2SRMProcessor,
-        row: dict,
-        max_length: int,
-        pieces: list | None = None,
-        names: list[str] | None = None,
-    ) -> dict:
+    def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
         label2id = None if names is None else {name: i for i, name in enumerate(names)}
-        graph = row["ner_tags"], row["relations"], row.get("regions")
-        return processor.encode_graph(row["tokens"], *graph, label2id, max_length=max_length, pieces=pieces)
+        return row["ner_tags"], row["relations"], row.get("regions"), label2id
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
         """A dict per post in the exchange format: id, tokens, and the entities and relations that are predicted, with
@@ -287,6 +281,7 @@ class RelationTask(Task):
 
     name = "mre"
     model_class = I2SRMForRelationClassification
+    encoder = "encode_pair"
     text_columns = ("tokens", "head", "tail", "relation")
     other_columns = ("tokens", "ner_tags", "relations")
     main_metrics = ("micro_f1", "micro_precision", "micro_recall", "macro_f1", "accuracy")
@@ -330,16 +325,8 @@ class RelationTask(Task):
             logger.warning(f"{dataset}: the relation {none[0]!r} is no relation; the model calls it {NO_RELATION!r}")
         return [NO_RELATION if name == none[0] else name for name in label.names]
 
-    def encode(
-        self,
-        processor: I2SRMProcessor,
-        row: dict,
-        max_length: int,
-        pieces: list | None = None,
-        names: list[str] | None = None,
-    ) -> dict:
-        labels = row["head"], row["tail"], row["relation"]
-        return processor.encode_pair(row["tokens"], *labels, max_length=max_length, pieces=pieces)
+    def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
+        return row["head"], row["tail"], row["relation"]
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
         """A dict per pair: id, tokens, head, tail, gold and predicted relation, its score, and all scores."""
@@ -361,6 +348,7 @@ class ClassificationTask(Task):
 
     name = "classification"
     model_class = I2SRMForSequenceClassification
+    encoder = "encode_post"
     text_columns = ("tokens", "label")
     main_metrics = ("macro_f1", "accuracy")
     type_metrics = ("f1",)
@@ -379,15 +367,8 @@ class ClassificationTask(Task):
             raise ValueError(f"{dataset}: the labels are {label.names}, expected two or more")
         return list(label.names)
 
-    def encode(
-        self,
-        processor: I2SRMProcessor,
-        row: dict,
-        max_length: int,
-        pieces: list | None = None,
-        names: list[str] | None = None,
-    ) -> dict:
-        return processor.encode_post(row["tokens"], row["label"], max_length=max_length, pieces=pieces)
+    def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
+        return (row["label"],)
 
     def prediction_records(self, split: Dataset, output: PredictionOutput, names: list[str]) -> list[dict]:
         """A dict per post: id, tokens, gold and predicted label, its score, and the score of each label."""

@@ -28,8 +28,6 @@ from modeling_i2srm import (
 )
 from modeling_i2srm.data import feature_cache as cached_pictures
 from modeling_i2srm.pictures import PictureError
-from modeling_i2srm.prepare.builder import write_parquet
-from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 from modeling_i2srm.support.precision import bf16_is_fast
 from modeling_i2srm.training.arguments import parse_arguments
@@ -465,17 +463,10 @@ def test_where_bfloat16_is_fast(monkeypatch):
 # The scripts
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("data")
-    write_parquet(VisualPosts, folder / "posts", train=24, validation=8, test=10)
-    return {"mner": str(folder / "posts"), "mre": str(folder / "posts")}
-
-
 def train(task, data, output_dir, **settings) -> tuple[dict, list, list]:
     """Results, predictions and the history of losses."""
-    defaults = {"num_train_epochs": 2, "logging_steps": 1, "freeze_vision": True, "save_strategy": "no"}
-    arguments = run_arguments(data[task.name], output_dir, **{**defaults, **settings})
+    defaults = {"num_train_epochs": 1, "logging_steps": 1, "freeze_vision": True, "save_strategy": "no"}
+    arguments = run_arguments(data, output_dir, **{**defaults, **settings})
     results = run_task(task, parse_arguments(arguments))
     records = [json.loads(line) for line in (output_dir / "predictions.jsonl").read_text().splitlines()]
     history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
@@ -483,12 +474,12 @@ def train(task, data, output_dir, **settings) -> tuple[dict, list, list]:
 
 
 @pytest.mark.parametrize("task", [MNER, pytest.param(MRE, marks=pytest.mark.slow)], ids=lambda task: task.name)
-def test_a_run_with_the_cache_is_the_run_without_it(data, tmp_path, computed, task):
+def test_a_run_with_the_cache_is_the_run_without_it(posts, tmp_path, computed, task):
     settings = {"cache_visual_features": tmp_path / "cache", "visual_cache_dtype": "float32"}
-    expected, predicted, losses = train(task, data, tmp_path / "without")
-    results, records, cached_losses = train(task, data, tmp_path / "with", **settings)
+    expected, predicted, losses = train(task, posts, tmp_path / "without")
+    results, records, cached_losses = train(task, posts, tmp_path / "with", **settings)
     assert len(computed) == 1 and cached_losses == pytest.approx(losses, abs=1e-5)
-    again, same_records, same_losses = train(task, data, tmp_path / "again", **settings)
+    again, same_records, same_losses = train(task, posts, tmp_path / "again", **settings)
     assert len(computed) == 1 and same_losses == cached_losses and same_records == records
     labels = [[record.get("predicted") or record.get("relation") for record in run] for run in (records, predicted)]
     assert labels[0] == labels[1]
@@ -498,29 +489,29 @@ def test_a_run_with_the_cache_is_the_run_without_it(data, tmp_path, computed, ta
                 assert results[name][metric] == pytest.approx(value, abs=1e-5), metric
 
 
-def test_a_text_only_run_leaves_the_cache_alone(data, tmp_path):
-    train(MNER, data, tmp_path / "out", use_images=False, cache_visual_features=tmp_path / "cache", num_train_epochs=1)
+def test_a_text_only_run_leaves_the_cache_alone(posts, tmp_path):
+    train(MNER, posts, tmp_path / "out", use_images=False, cache_visual_features=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_run_that_trains_the_backbone_is_refused(data, tmp_path):
+def test_a_run_that_trains_the_backbone_is_refused(posts, tmp_path):
     with pytest.raises(ValueError, match="--freeze_vision true, or leave --cache_visual_features out"):
-        train(MNER, data, tmp_path / "out", freeze_vision=False, cache_visual_features=tmp_path / "cache")
+        train(MNER, posts, tmp_path / "out", freeze_vision=False, cache_visual_features=tmp_path / "cache")
 
 
-def test_a_resumed_run_takes_the_features_of_its_checkpoint(data, tmp_path, computed):
+def test_a_resumed_run_takes_the_features_of_its_checkpoint(posts, tmp_path, computed):
     settings = {"cache_visual_features": tmp_path / "cache", "save_strategy": "epoch"}
-    train(MNER, data, tmp_path / "out", **settings)
-    train(MNER, data, tmp_path / "out", **settings, num_train_epochs=3, resume_from_checkpoint="last", seed=5)
+    train(MNER, posts, tmp_path / "out", **settings)
+    train(MNER, posts, tmp_path / "out", **settings, num_train_epochs=2, resume_from_checkpoint="last", seed=5)
     assert len(computed) == 1 and len(list((tmp_path / "cache").iterdir())) == 1
 
 
 @pytest.mark.slow
-def test_the_script_shares_the_work_under_torchrun(data, tmp_path):
+def test_the_script_shares_the_work_under_torchrun(posts, tmp_path):
     settings = {"freeze_vision": True, "cache_visual_features": tmp_path / "cache", "num_train_epochs": 1}
     for processes, found in ((2, "0 found, 87 computed"), (1, "87 found, 0 computed")):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
         command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(ROOT / "examples" / "run_mner.py")]
-        command += run_arguments(data["mner"], tmp_path / str(processes), **settings)
+        command += run_arguments(posts, tmp_path / str(processes), **settings)
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=ROOT)
         assert done.returncode == 0 and found in done.stderr, done.stderr[-2000:]

@@ -35,7 +35,7 @@ def published(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path / "published"))
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     files = {}
     for split, text in TEXTS.items():
         path = tmp_path / "published" / f"{split}.txt"

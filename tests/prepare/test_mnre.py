@@ -1,6 +1,7 @@
 """The MNRE script: every row is kept unchanged, spans and relations, too, and it warns of the released crops."""
 
 import ast
+import functools
 import json
 import re
 from collections import Counter
@@ -415,8 +416,16 @@ REAL = {
     "test": (1614, 974, 156, 110, 99, 74, 5, 14),
 }
 COUNTED = ("None", "/per/per/peer", "/per/org/member_of", "/loc/loc/contain", "/per/misc/present_in")
+READ_ROWS = functools.cache(read_rows)
 
 
+@pytest.fixture
+def read_once(monkeypatch):
+    """The real files are read in the first test that takes this only: it takes seconds."""
+    monkeypatch.setattr("modeling_i2srm.prepare.mnre.read_rows", READ_ROWS)
+
+
+@pytest.mark.usefixtures("read_once")
 def test_real_files(shared_data, tmp_path):
     report = run(shared_data, tmp_path / "out")
     assert report["edition"] == EDITION and report["unparsed_lines"] == []
@@ -430,14 +439,15 @@ def test_real_files(shared_data, tmp_path):
         assert sum(counts["relations"].values()) == counts["posts"]
 
         lines = (shared_data / f"RE_data/txt/ours_{short}.txt").read_bytes().decode().splitlines()
-        raw = [ast.literal_eval(line) for line in lines]
         rows = load(tmp_path / "out", tmp_path / "cache", split).select_columns(["tokens", "head", "tail", "relation"])
-        assert rows["tokens"][:] == [row["token"] for row in raw]
-        assert counts["tokens"] == sum(len(row["token"]) for row in raw)
-        for column, key in (("head", "h"), ("tail", "t")):
-            assert [[span["start"], span["end"]] for span in rows[column]] == [row[key]["pos"] for row in raw]
-        assert [RELATIONS[relation] for relation in rows["relation"]] == [row["relation"] for row in raw]
-        names |= {row["img_id"] for row in raw}
+        columns = (rows["tokens"][:], rows["head"][:], rows["tail"][:], rows["relation"][:], lines)
+        for tokens, head, tail, relation, line in zip(*columns, strict=True):  # a line is what Python prints of a dict
+            assert line.startswith(f"{{'token': {tokens!r}, 'h': {{'name': ")
+            assert f", 'pos': [{head['start']}, {head['end']}]}}, 't': {{'name': " in line
+            start, _, picture = line.rpartition(f", 'pos': [{tail['start']}, {tail['end']}]}}, 'img_id': ")
+            assert start and line.endswith(f"', 'relation': {RELATIONS[relation]!r}}}")
+            names.add(picture.partition("', ")[0])
+        assert counts["tokens"] == sum(map(len, columns[0]))
     assert len(names) == 9201
     stored = [row["image"] for row in read_stored(tmp_path / "out") if row["image"]]
     folder = shared_data / "RE_data/img_org/train"
@@ -449,6 +459,7 @@ def test_real_files(shared_data, tmp_path):
     assert once < path.stat().st_size < once + 1_000_000
 
 
+@pytest.mark.usefixtures("read_once")
 def test_posts_and_released_crops_of_the_real_files(shared_data, tmp_path):
     """The numbers of posts, entities and relations; and the crops, which give the label away."""
     raw = read_raw(shared_data, tmp_path / "cache", objects="released")

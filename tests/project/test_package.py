@@ -25,31 +25,41 @@ SCRIPTS = [
 Outcomes = dict[str, tuple[int, str, str]]
 
 
-def run_without(missing: list[str], commands: list[list[str]], folder: Path) -> Outcomes:
+def run_without(missing: list[list[str]], commands: list[list[list[str]]], folder: Path) -> list[Outcomes]:
     """Run scripts where some packages are not installed; exit status, output and errors by script.
 
     Each script runs in a fork of a process that has imported what all of them import, and nothing that knows the
     missing packages: a fork of this one that forgets this package and all that are installed but a few.
+
+    Args:
+        missing: the packages that are missing, for one list of commands after the other. All are among the first ones.
     """
 
     def run_all():
         # The others are slow to import again, or cannot be, and know of no missing package that would be there.
         forked.forget("torch", "numpy", "scipy", "sympy", "PIL", "regex", "pyarrow", "pandas", "datasets")
-        sys.modules.update(dict.fromkeys(missing))
-        import modeling_i2srm.pipeline_i2srm  # noqa: F401
+        installed = {name: sys.modules[name] for name in missing[0] if name in sys.modules}
+        for case, (names, scripts_of_case) in enumerate(zip(missing, commands, strict=True)):
+            for name in missing[0]:
+                sys.modules.pop(name, None)
+            sys.modules.update(installed | dict.fromkeys(names))
+            import modeling_i2srm.pipeline_i2srm  # noqa: F401
 
-        for number, (script, *arguments) in enumerate(commands):
-            done = forked.run(forked.script(ROOT / script, *arguments), folder / str(number))
-            (folder / f"{number}.code").write_text(str(done.returncode))
+            for number, (script, *arguments) in enumerate(scripts_of_case):
+                done = forked.run(forked.script(ROOT / script, *arguments), folder / f"{case}-{number}")
+                (folder / f"{case}-{number}.code").write_text(str(done.returncode))
 
     done = forked.run(run_all, folder / "all")
     assert done.returncode == 0, done.stderr
 
-    def read(number: int) -> tuple[int, str, str]:
+    def read(number: str) -> tuple[int, str, str]:
         status, output, errors = ((folder / f"{number}.{what}").read_text() for what in ("code", "out", "err"))
         return int(status), output, errors
 
-    return {script: read(number) for number, (script, *_) in enumerate(commands)}
+    return [
+        {script: read(f"{case}-{number}") for number, (script, *_) in enumerate(scripts_of_case)}
+        for case, scripts_of_case in enumerate(commands)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +74,7 @@ def outcomes(tmp_path_factory) -> list[Outcomes]:
     commands = [[script, *arguments.get(script, ())] for script in SCRIPTS]
     commands += [[script, "--help"] for script in NEED_NO_EXTRA]
     metrics = [[str(folder / f"without_{name}.py")] for name in METRICS_NEED]
-    return [
-        run_without(EXTRAS, commands, tmp_path_factory.mktemp("extras")),
-        run_without(["accelerate"], [["examples/run_mner.py"], *metrics], tmp_path_factory.mktemp("accelerate")),
-    ]
+    return run_without([EXTRAS, ["accelerate"]], [commands, [["examples/run_mner.py"], *metrics]], folder)
 
 
 def test_training_parts_name_the_extra_that_is_missing(outcomes):

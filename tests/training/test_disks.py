@@ -42,7 +42,7 @@ def remount(folder: Path, options: str):
 
 
 CACHED = {"freeze_vision": True, "visual_cache_dtype": "float32", "eval_strategy": "no"}
-CACHED |= {"load_best_model_at_end": False, "overwrite": True}
+CACHED |= {"load_best_model_at_end": False, "overwrite": True, "num_train_epochs": 1, "save_strategy": "no"}
 
 
 def test_training_is_refused_at_the_start_where_nothing_can_be_written(posts, disk, monkeypatch):

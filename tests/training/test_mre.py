@@ -1,6 +1,9 @@
 """The relation task of the training scripts: labels, encoding, what does not fit, predictions, and a run end to end."""
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -172,9 +175,17 @@ def test_balanced_weights():
     assert sum(weights[label] for label in [0, 0, 0, 1, 1, 3]) == pytest.approx(6)
 
 
-def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
-    out = tmp_path / "out"
-    results = run(posts, out, compare_text_only=True, balance_relations=True)
+@pytest.fixture(scope="module")
+def trained(posts, tmp_path_factory) -> tuple[Path, dict, str]:
+    """The folder of a run, its results, and what it prints."""
+    out, printed = tmp_path_factory.mktemp("trained") / "out", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        results = run(posts, out, compare_text_only=True, balance_relations=True)
+    return out, results, printed.getvalue()
+
+
+def test_a_run_leaves_everything_a_user_needs(trained):
+    out, results, printed = trained
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
     for name in ("multimodal", "pictures_blanked", "text_only"):
         assert {"micro_f1", "macro_f1", "accuracy"} <= set(results[name])
@@ -185,7 +196,6 @@ def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
         "labels_lost": 0,
         "pairs_skipped": 0,
     }
-    printed = capsys.readouterr().out
     assert "micro_f1" in printed and str(out / "confusion.png") in printed
 
     records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
@@ -212,19 +222,16 @@ def test_a_run_leaves_everything_a_user_needs(posts, tmp_path, capsys):
 def test_a_run_resumed_ends_like_one_that_was_not(posts, tmp_path):
     steps = {"num_train_epochs": 2, "save_strategy": "epoch", "logging_steps": 1}
     whole = run(posts, tmp_path / "whole", **steps)
-    run(posts, tmp_path / "parts", **steps)
-    for path in (tmp_path / "parts").glob("checkpoint-6"):
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "checkpoint-6")
     again = run(posts, tmp_path / "parts", **steps, resume_from_checkpoint="last")
     assert again["multimodal"]["loss"] == whole["multimodal"]["loss"]
 
 
-def test_a_run_starts_from_a_checkpoint_of_the_other_task(posts, tmp_path):
-    run(posts, tmp_path / "pairs", do_predict=False)
+def test_a_run_starts_from_a_checkpoint_of_the_other_task(posts, trained, tmp_path):
+    pairs = trained[0]
     changes = {
-        "model_name_or_path": tmp_path / "pairs",
+        "model_name_or_path": pairs,
         "from_scratch": None,
         "text_config": None,
         "vision_config": None,
@@ -232,10 +239,10 @@ def test_a_run_starts_from_a_checkpoint_of_the_other_task(posts, tmp_path):
     results = run(posts, tmp_path / "again", **changes)
     assert results["multimodal"]["accuracy"] >= 0
 
-    model = I2SRMForTokenClassification.from_pretrained(tmp_path / "pairs", num_labels=5)
+    model = I2SRMForTokenClassification.from_pretrained(pairs, num_labels=5)
     before = model.model.text_encoder.embeddings.word_embeddings.weight.detach().clone()
     model.save_pretrained(tmp_path / "tags")
-    processor = AutoProcessor.from_pretrained(tmp_path / "pairs")
+    processor = AutoProcessor.from_pretrained(pairs)
     processor.save_pretrained(tmp_path / "tags")
     changes["model_name_or_path"] = tmp_path / "tags"
     run(posts, tmp_path / "from-tags", **changes, do_train=False, do_eval=False)

@@ -96,31 +96,28 @@ def test_resuming_gives_the_identical_result(posts, tmp_path, every):
     assert histories[0] == histories[1]
 
 
-def test_the_same_seed_gives_the_same_result_and_another_does_not(posts, tmp_path):
-    losses = [
-        run(posts, tmp_path / str(i), seed=seed, num_train_epochs=1, do_eval=False, **AT_THE_END)["multimodal"]["loss"]
-        for i, seed in enumerate((1, 1, 2))
-    ]
-    assert losses[0] == losses[1] != losses[2]
-
-
 def without_times(metrics: dict) -> dict:
     return {name: value for name, value in metrics.items() if not name.endswith(("_per_second", "runtime", "_time"))}
 
 
-def test_the_number_of_workers_does_not_change_the_result(posts, tmp_path):
-    one, other = (
-        run(posts, tmp_path / str(workers), dataloader_num_workers=workers, **AT_THE_END) for workers in (0, -1)
-    )
+@pytest.fixture(scope="module")
+def trained(posts, tmp_path_factory) -> Path:
+    """The folder of a run that is evaluated at its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(posts, folder, **AT_THE_END)
+    return folder
+
+
+def test_the_number_of_workers_does_not_change_the_result(posts, trained, tmp_path):
+    one = json.loads((trained / "results.json").read_text())
+    other = run(posts, tmp_path, dataloader_num_workers=-1, **AT_THE_END)
     for part in ("multimodal", "pictures_blanked"):
         validations = [result[part].pop("validation", {}) for result in (one, other)]
         assert without_times(one[part]) == without_times(other[part])
         assert without_times(validations[0]) == without_times(validations[1])
 
 
-def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(posts, tmp_path, monkeypatch):
-    trained = tmp_path / "trained"
-    run(posts, trained, do_eval=False, do_predict=False, **AT_THE_END)
+def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(posts, trained, tmp_path, monkeypatch):
     again = {"model_name_or_path": trained, "from_scratch": False, "do_train": False, "per_device_eval_batch_size": 5}
     again |= {"text_config": None, "vision_config": None, "load_best_model_at_end": False, "eval_strategy": "no"}
     seen, predict = [], I2SRMTrainer.predict
@@ -150,12 +147,14 @@ def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(post
             assert found == expected
 
 
-def test_an_earlier_run_is_not_mixed_up(posts, tmp_path):
-    run(posts, tmp_path, num_train_epochs=1)
+def test_an_earlier_run_is_not_mixed_up_and_the_seed_decides_the_result(posts, tmp_path):
+    settings = {"num_train_epochs": 1, "eval_strategy": "no", "load_best_model_at_end": False, "do_eval": False}
+    first = run(posts, tmp_path, **settings, seed=1)
     with pytest.raises(ValueError, match="--resume_from_checkpoint last.*--overwrite true"):
-        run(posts, tmp_path, num_train_epochs=1)
-    run(posts, tmp_path, num_train_epochs=1, overwrite=True, seed=3)
+        run(posts, tmp_path, **settings, seed=1)
+    same, other = (run(posts, tmp_path, **settings, overwrite=True, seed=seed) for seed in (1, 2))
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+    assert first["multimodal"]["loss"] == same["multimodal"]["loss"] != other["multimodal"]["loss"]
 
 
 def test_early_stopping_and_limits(posts, tmp_path):
@@ -177,13 +176,12 @@ def test_truncation_is_reported_and_predictions_stay_whole(posts, tmp_path, capl
     assert sum(score is None for record in records for score in record["scores"]) == lost["words_lost"]
 
 
-def test_going_on_from_a_checkpoint(posts, tmp_path):
-    run(posts, tmp_path / "first", num_train_epochs=1, **AT_THE_END)
-    go_on = {"model_name_or_path": tmp_path / "first", "from_scratch": False, "do_train": False}
+def test_going_on_from_a_checkpoint(posts, trained, tmp_path):
+    go_on = {"model_name_or_path": trained, "from_scratch": False, "do_train": False}
     with pytest.raises(ValueError, match="text_config and vision_config cannot change"):
         run(posts, tmp_path / "again", **go_on)
     again = run(posts, tmp_path / "again", **go_on, text_config=None, vision_config=None)
-    first = json.loads((tmp_path / "first" / "results.json").read_text())
+    first = json.loads((trained / "results.json").read_text())
     assert again["multimodal"]["lenient_f1"] == first["multimodal"]["lenient_f1"]
     assert again["multimodal"]["loss"] == pytest.approx(first["multimodal"]["loss"], rel=1e-4)
     fewer = run(posts, tmp_path / "fewer", **go_on, text_config=None, vision_config=None, num_objects=1)
@@ -193,11 +191,6 @@ def test_going_on_from_a_checkpoint(posts, tmp_path):
 def test_a_new_text_encoder_and_a_pretrained_one_exclude_each_other(posts, tmp_path):
     with pytest.raises(ValueError, match="--text_config is that of a new text encoder.*--from_scratch true"):
         run(posts, tmp_path, from_scratch=False)
-
-
-def test_text_only_run_ignores_pictures(posts, tmp_path):
-    results = run(posts, tmp_path, use_images=False, num_train_epochs=1, **AT_THE_END)
-    assert "text_only" in results and "multimodal" not in results and "pictures_blanked" not in results
 
 
 def test_wrong_column_and_label_names_are_explained(posts, tmp_path):
@@ -252,10 +245,12 @@ def test_weights_of_relations_are_refused_for_entities(posts, tmp_path):
 
 
 @pytest.mark.parametrize("use_images", [True, False])
-def test_the_log_says_what_is_on(posts, tmp_path, caplog, use_images):
-    settings = {"num_train_epochs": 1, "dataloader_num_workers": None, "use_images": use_images, "do_predict": False}
+def test_the_log_says_what_is_on_and_a_text_only_run_ignores_pictures(posts, tmp_path, caplog, use_images):
+    settings = {"num_train_epochs": 1, "dataloader_num_workers": None, "use_images": use_images, **AT_THE_END}
     with caplog.at_level("INFO"):
-        run(posts, tmp_path, **settings)
+        results = run(posts, tmp_path, **settings, do_predict=not use_images)
+    if not use_images:
+        assert "text_only" in results and "multimodal" not in results and "pictures_blanked" not in results
     for words in (
         "pictures: backbone trained; features computed in every step; decoded by 1 worker processes, ",
         "large JPEGs at a part of their size (reduced_decode=2), memory not pinned",
@@ -276,7 +271,7 @@ def test_bf16_trains_and_evaluates_under_autocast_on_the_cpu(posts, tmp_path, mo
         return forward(self, **inputs)
 
     monkeypatch.setattr(I2SRMForTokenClassification, "forward", watched)
-    results = run(posts, tmp_path, bf16=True)
+    results = run(posts, tmp_path, bf16=True, num_train_epochs=1, **AT_THE_END)
     assert seen == {(True, True, torch.bfloat16), (False, True, torch.bfloat16)}
     weights = load_file(tmp_path / "model.safetensors")
     weights = [weight for weight in weights.values() if weight.is_floating_point()]

@@ -104,10 +104,10 @@ def test_a_step_that_is_skipped_leaves_the_weights_as_they_are(posts, tmp_path, 
     assert all(torch.equal(one[name], two[name]) for name in one if not name.endswith(running))
 
 
-def test_float16_autocast_gives_the_result_of_float32(posts, tmp_path):
-    run(posts, tmp_path)
-    model = I2SRMForTokenClassification.from_pretrained(Path(tmp_path)).train()
+def test_float16_autocast_gives_the_result_of_float32():
+    model = I2SRMForTokenClassification.from_pretrained(Path(__file__).parents[1] / "artifacts" / "ner").train()
     inputs = tiny_inputs(labels=True)
+    inputs["input_ids"].clamp_(max=model.config.text_config.vocab_size - 1)
     inputs["pixel_values"] = torch.randn(3, 4, 3, 32, 32)
     found = []
     for enabled in (False, True):

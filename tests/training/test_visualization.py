@@ -45,11 +45,18 @@ def test_the_curves_are_those_of_the_log(tmp_path, lines):
     assert lines["strict f1"] == [(2, pytest.approx(100 / 3)), (3, 50.0)]
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> np.ndarray:
+    """The picture of a log without any entry."""
+    path = tmp_path_factory.mktemp("empty") / "empty.png"
+    draw_training_curves([], path)
+    return pixels(path)
+
+
 @pytest.mark.parametrize("history", [HISTORY, LOSS, SCORES, HISTORY[:1]])
-def test_the_picture_shows_more_than_empty_axes(tmp_path, history):
-    draw_training_curves([], tmp_path / "empty.png")
+def test_the_picture_shows_more_than_empty_axes(tmp_path, empty, history):
     draw_training_curves(history, str(tmp_path / "curves.png"))
-    empty, drawn = pixels(tmp_path / "empty.png"), pixels(tmp_path / "curves.png")
+    drawn = pixels(tmp_path / "curves.png")
     assert drawn.shape == (480, 1080, 3) == empty.shape
     # Axes are black and grey; the colours are those of the curves and the legend.
     colourful = [(np.ptp(image.astype(int), axis=-1) > 60).sum() for image in (empty, drawn)]
