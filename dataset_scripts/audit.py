@@ -9,4 +9,4 @@
 from modeling_i2srm.cli.scripts import run
 
 if __name__ == "__main__":
-    run("studies.audit")
+    run("cli.audit")

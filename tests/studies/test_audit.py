@@ -9,21 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
+from modeling_i2srm.cli.audit import main
 from modeling_i2srm.prepare import mnre, posts
 from modeling_i2srm.studies.audit import (
     auc,
     audit,
     audit_crops,
     crops_of_relation,
-    main,
-    near_text,
-    overlaps,
     read_folder,
     read_raw,
     scores,
     within_pictures,
     word_features,
 )
+from modeling_i2srm.studies.audit_duplicates import near_text, overlaps
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
