@@ -1,15 +1,7 @@
 """Measures leaks of a data set: labels that show in the pictures' files and crops, posts that are in two splits.
 
-    python dataset_scripts/audit.py --data_dir RAW
-    python dataset_scripts/audit.py --parquet data/mnre data/my_posts --output audit.json
-    python dataset_scripts/audit.py --parquet data/visual_posts --predictions runs/quickstart/predictions.jsonl
-
-It ends with a verdict for each question: red, yellow or green, and a sentence. --output writes all figures, and a page
-of the same name that ends in .html.
-
-Of the raw files it needs only the texts and the index of the released crops (`*_dict.pth`), not the crops and pictures.
-Of a folder of Parquet files it reads the columns that the data set scripts write, those that there are.
-docs/how-to/audit.md explains the answers; docs/concepts/leak.md has the results for MNRE and the Twitter data sets.
+`audit` takes what `read_raw` or `read_folder` read. docs/concepts/leak.md has the results for MNRE and the Twitter data
+sets.
 """
 
 import math

@@ -51,8 +51,9 @@ def judge_cues(tellings: Sequence[Telling], crops: Mapping[str, Mapping[str, dic
         tail = "tell" if cue == TOGETHER or "names" in cue else "tells"
         sentence = f"{alone} {tail} {best.label} from others with AUC {decimals(best.auc)} (p = {best.p:.3f})"
         if level == GREEN:
-            largest = f"an AUC of {decimals(best.auc)} at most; .5 is chance"
-            yield Verdict(GREEN, cue, f"{alone} {tail} next to nothing about the labels: {largest}.")
+            yield Verdict(
+                GREEN, cue, f"{alone} {tail} little about the labels: AUC {decimals(best.auc)} (.5 is chance)."
+            )
         elif level == YELLOW:
             more = "part of what a model gains with pictures may come from it: report this figure beside the gain"
             yield Verdict(YELLOW, cue, f"{sentence}: {more}.")
