@@ -18,7 +18,7 @@ from ..checks import NO_RELATION
 from ..prepare.conll import count_entities
 from ..prepare.mnre import RELATIONS
 from .audit_baselines import audit_baselines
-from .audit_cues import PERMUTATIONS, audit_cues
+from .audit_cues import CROP_CUES, CUES, PERMUTATIONS, audit_cues
 from .audit_data import Split, read_folder, read_raw
 from .audit_duplicates import audit_overlap
 from .audit_verdicts import judge
@@ -170,9 +170,9 @@ def audit(splits: dict[str, Split], words: bool = False, permutations: int = PER
         permutations: of the test of each cue.
 
     Returns:
-        JSON-ready: verdicts (level, subject, sentence), cues, baselines, crops (of each label, the crop counts),
-        overlap (of each two splits) and pictures (of each split: rows, those with a picture, files that cannot be
-        read).
+        JSON-ready: verdicts (level, subject, sentence), cues, "not measured" (cues that are absent, do not vary or have
+        too few rows), baselines, crops (of each label, the crop counts), overlap (of each two splits) and pictures (of
+        each split: rows, those with a picture, files that cannot be read).
     """
     first = next(iter(splits.values()))
     crops = {label: audit_crops(splits, label, words) for label in labels_of(first.rows) if first.counts is not None}
@@ -189,6 +189,7 @@ def audit(splits: dict[str, Split], words: bool = False, permutations: int = PER
     return {
         "verdicts": [verdict._asdict() for verdict in judge(tellings, baselines, overlap, crops)],
         "cues": [telling._asdict() for telling in tellings],
+        "not measured": sorted({*CUES, *CROP_CUES} - {telling.cue for telling in tellings}),
         "baselines": [{**baseline._asdict(), "percent": baseline.percent} for baseline in baselines],
         "crops": crops,
         "overlap": overlap,

@@ -55,6 +55,8 @@ def section(name: str, report: dict) -> list[str]:
     body = [f"<h2>{escape(name)}</h2>", f"<p>{light(worst)} {escape(SUMMARY[worst])}</p>"]
     for one in verdicts:
         body.append(f'<div class="verdict">{light(one["level"])}<div>{escape(one["sentence"])}</div></div>')
+    if missing := not_measured(report):
+        body.append(note(missing))
     body += cue_table(report.get("cues", []))
     body += baseline_table(report.get("baselines", []))
     body += overlap_table(report.get("overlap", {}))
@@ -158,7 +160,13 @@ def traffic_lights(name: str, report: dict) -> str:
     """The verdicts as lines of text."""
     lines = [f"{name}: {worst_level(report['verdicts'])}"]
     lines += [f"  {one['level']:6}  {one['sentence']}" for one in report["verdicts"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [not_measured(report)])])
+
+
+def not_measured(report: dict) -> str:
+    """The cues of a report that could not be measured, as a sentence; empty if there are none."""
+    cues = report.get("not measured")
+    return f"Not measured, since absent, the same everywhere or of too few rows: {', '.join(cues)}." if cues else ""
 
 
 __all__ = ["traffic_lights", "worst_level", "write_audit"]
