@@ -30,7 +30,7 @@ MOST_LABELS = 12
 BINS = 8
 MOST_WORDS = 30  # of file names
 FOLDS = 5
-TOGETHER = "all of these together"
+TOGETHER = "all but the file names together"
 GENERAL = ("related pairs", "posts with an entity", "posts with a relation")  # labels that are measured first
 ABSENT = np.nan
 
@@ -310,8 +310,9 @@ def measure_cues(
         (columns, present), (others, shown) = encoder.encode(units), encoder.encode(test or [])
         alone = columns[present]
         if len(alone) and (alone != alone[0]).any():
-            everything.append(columns)
-            everything_test.append(others)
+            if read not in NAMES:  # no model sees them
+                everything.append(columns)
+                everything_test.append(others)
             tellings += tell(name, labels, alone, answers[present], others[shown], test_answers[shown], permutations)
     if len(everything) > 1:
         together = np.hstack(everything), answers, np.hstack(everything_test), test_answers

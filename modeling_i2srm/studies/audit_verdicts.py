@@ -51,14 +51,17 @@ def judge_cues(tellings: Sequence[Telling], crops: Mapping[str, Mapping[str, dic
         tail = "tell" if cue == TOGETHER or "names" in cue else "tells"
         sentence = f"{alone} {tail} {best.label} from others with AUC {decimals(best.auc)} (p = {best.p:.3f})"
         if level == GREEN:
-            yield Verdict(
-                GREEN, cue, f"{alone} {tail} little about the labels: AUC {decimals(best.auc)} (.5 is chance)."
-            )
+            little = f"little about the labels: AUC {decimals(best.auc)}, where .5 is chance"
+            yield Verdict(GREEN, cue, f"{alone} {tail} {little}.")
+        elif "file name" in cue and cue != TOGETHER:
+            more = "models see no file names, so this spoils no score, but nothing may be made from them or their order"
+            yield Verdict(YELLOW, cue, f"{sentence}: {more}.")
         elif level == YELLOW:
             more = "part of what a model gains with pictures may come from it: report this figure beside the gain"
             yield Verdict(YELLOW, cue, f"{sentence}: {more}.")
         else:
-            more = "scores of models that see it say nothing about what the pictures show"
+            seen = "see these crops" if "crop" in cue else "see it" if cue != TOGETHER else "see them"
+            more = f"scores of models that {seen} say nothing about what the pictures show"
             yield Verdict(RED, cue, f"{sentence}: {more}{same_picture(cue, crops)}.")
 
 
@@ -96,7 +99,7 @@ def judge_overlap(overlap: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Ite
         )
         if rows:
             sentence += f"; {agreeing:,} of them have all its labels"
-        more = "" if level == GREEN else ": a model that remembers is rewarded; split anew, keeping them together"
+        more = "" if level == GREEN else ": a model that remembers is rewarded; report scores without these rows, too"
         yield Verdict(level, f"rows of {second} in {first}", f"{sentence}{more}.")
 
 

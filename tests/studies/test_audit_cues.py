@@ -11,7 +11,7 @@ from PIL import Image
 from modeling_i2srm.cli.audit import main
 from modeling_i2srm.studies.audit import audit
 from modeling_i2srm.studies.audit_baselines import audit_baselines
-from modeling_i2srm.studies.audit_cues import areas, audit_cues, bin_edges, correlations, labels_of_row
+from modeling_i2srm.studies.audit_cues import TOGETHER, areas, audit_cues, bin_edges, correlations, labels_of_row
 from modeling_i2srm.studies.audit_data import Picture, Split, read_folder
 from modeling_i2srm.studies.audit_duplicates import audit_overlap
 from modeling_i2srm.studies.audit_verdicts import decimals, judge
@@ -42,25 +42,26 @@ def make_splits(leak: str | None = None) -> dict[str, Split]:
 
 
 @pytest.mark.parametrize(
-    ("leak", "cue"),
+    ("leak", "cue", "level"),
     [
-        ("counts", "the number of crops"),
-        ("names", "the file name of the picture"),
-        ("sizes", "the size of the crops"),
-        (None, None),
+        ("counts", "the number of crops", "red"),
+        ("names", "the file name of the picture", "yellow"),  # which no model sees
+        ("sizes", "the size of the crops", "red"),
+        (None, None, "green"),
     ],
 )
-def test_a_planted_leak_is_red_and_the_rest_green(leak, cue):
+def test_a_planted_leak_is_named_and_the_rest_is_green(leak, cue, level):
     tellings = audit_cues(make_splits(leak), PERMUTATIONS)
     verdicts = judge(tellings, [], {}, {})
-    red = {verdict.subject for verdict in verdicts if verdict.level == "red"}
-    assert red == ({cue, "all of these together"} if cue else set())
-    assert {verdict.level for verdict in verdicts if verdict.subject not in red} == {"green"}
+    levels = {verdict.subject: verdict.level for verdict in verdicts if verdict.level != "green"}
+    assert levels == ({"red": {cue: level, TOGETHER: level}, "yellow": {cue: level}, "green": {}}[level])
+    red = set(levels)
     for telling in tellings:
         if telling.cue in red and telling.label == "related pairs":
             assert telling.auc > 0.95 and telling.p < 0.05 and telling.test_auc > 0.95 and telling.rows == 240
     if cue:
-        assert verdicts[0].sentence.startswith(f"{cue[0].upper()}{cue[1:]} alone tells related pairs from others")
+        (sentence,) = [verdict.sentence for verdict in verdicts if verdict.subject == cue]
+        assert sentence.startswith(f"{cue[0].upper()}{cue[1:]} alone tells related pairs from others with AUC")
 
 
 def test_rows_that_share_a_picture_count_once():
