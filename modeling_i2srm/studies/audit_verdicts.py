@@ -51,7 +51,8 @@ def judge_cues(tellings: Sequence[Telling], crops: Mapping[str, Mapping[str, dic
         tail = "tell" if cue == TOGETHER or "names" in cue else "tells"
         sentence = f"{alone} {tail} {best.label} from others with AUC {decimals(best.auc)} (p = {best.p:.3f})"
         if level == GREEN:
-            little = f"little about the labels: AUC {decimals(best.auc)}, where .5 is chance"
+            best = max(mine, key=lambda telling: telling.auc)
+            little = f"little about the labels: AUC {decimals(best.auc)} at most (p = {best.p:.3f}), where .5 is chance"
             yield Verdict(GREEN, cue, f"{alone} {tail} {little}.")
         elif "file name" in cue and cue != TOGETHER:
             more = "models see no file names, so this spoils no score, but nothing may be made from them or their order"
