@@ -125,7 +125,7 @@ def crop_names(unit: Unit) -> list[str]:
     return [*names[:1], *names[-1:]]
 
 
-CUES: dict[str, Callable[[Unit], Values] | Callable[[Unit], list[str]]] = {
+CUES: dict[str, Callable] = {
     "the presence of a picture": lambda unit: [float(has_picture(unit))],
     "the number of crops": crop_count,
     "the size of the crops": crop_sizes,
@@ -135,7 +135,7 @@ CUES: dict[str, Callable[[Unit], Values] | Callable[[Unit], list[str]]] = {
     "the size and format of the picture's file": file_size,
     "the file name of the picture": image_name,
 }
-CROP_CUES: dict[str, Callable[[Unit], Values] | Callable[[Unit], list[str]]] = {
+CROP_CUES: dict[str, Callable] = {
     "the place of a crop in the list": lambda unit: [float(unit.place), float(unit.place == unit.among - 1)],
     "the size of a crop": crop_sizes,
     "the position of a crop": crop_places,
@@ -163,7 +163,7 @@ def labels_of_row(row: dict) -> set[str]:
 
 def row_units(split: Split) -> list[Unit]:
     """The rows of a split."""
-    crops = split.crops or [None] * len(split.rows)
+    crops: Sequence[list[Picture] | None] = split.crops or [None] * len(split.rows)
     return [
         Unit(image, mine, labels_of_row(row)) for image, mine, row in zip(split.images, crops, split.rows, strict=True)
     ]
@@ -190,7 +190,8 @@ def one_a_picture(units: list[Unit], generator: np.random.Generator) -> list[Uni
         key = image and (image.digest or image.name)
         if key is None or key not in seen:
             chosen.append(units[place])
-            seen |= {key} - {None}
+            if key is not None:
+                seen.add(key)
     return chosen[:MOST_ROWS]
 
 
@@ -201,7 +202,8 @@ class Encoder:
     """
 
     def __init__(self, read: Callable, units: list[Unit]):
-        self.read, self.words = read, []
+        self.read = read
+        self.words: list[str] = []
         if read in NAMES:
             counts = Counter(word for unit in units for word in words_of(read(unit)))
             self.words = [word for word, n in counts.most_common(MOST_WORDS) if LEAST_LABELS <= n < len(units)]
@@ -284,13 +286,13 @@ def cross_validate(columns: np.ndarray, answers: np.ndarray, permutations: int) 
 
 
 def measure_cues(
-    units: list[Unit], test: list[Unit] | None, cues: dict[str, Callable], permutations: int = PERMUTATIONS
+    units: list[Unit], test: list[Unit], cues: dict[str, Callable], permutations: int = PERMUTATIONS
 ) -> list[Telling]:
     """How well each cue tells each label, alone and together.
 
     Args:
         units: for the cross-validation, of different pictures.
-        test: a split to predict with what is learnt from all of them.
+        test: units of another split, predicted with what is learnt from all of these; may be empty.
         cues: name -> what it reads of a unit.
         permutations: of the test.
     """
@@ -302,12 +304,13 @@ def measure_cues(
     if not labels:
         return []
     answers = truth(units, labels)
-    test_answers = truth(test or [], labels)
-    everything, everything_test = [], []
+    test_answers = truth(test, labels)
+    everything: list[np.ndarray] = []
+    everything_test: list[np.ndarray] = []
     tellings: list[Telling] = []
     for name, read in cues.items():
         encoder = Encoder(read, units)
-        (columns, present), (others, shown) = encoder.encode(units), encoder.encode(test or [])
+        (columns, present), (others, shown) = encoder.encode(units), encoder.encode(test)
         alone = columns[present]
         if len(alone) and (alone != alone[0]).any():
             if read not in NAMES:  # no model sees them
@@ -346,7 +349,9 @@ def tell(
         model = Ridge(alpha=1.0).fit(columns, answers[:, kept].astype(float))
         others = areas(model.predict(test_columns).reshape(len(test_columns), -1), test_answers[:, kept])
     return [
-        Telling(cue, labels[k], len(answers), int(yes[k]), *map(rounded, (auc, p)), None if np.isnan(x) else rounded(x))
+        Telling(
+            cue, labels[k], len(answers), int(yes[k]), rounded(auc), rounded(p), None if np.isnan(x) else rounded(x)
+        )
         for k, auc, p, x in zip(kept, measured, ps, others, strict=True)
     ]
 
@@ -366,8 +371,8 @@ def audit_cues(splits: dict[str, Split], permutations: int = PERMUTATIONS) -> li
     rows = one_a_picture(row_units(splits[name]), generator)
     crops = one_a_picture(crop_units(splits[name], generator), generator)
     return [
-        *measure_cues(rows, test and row_units(test), CUES, permutations),
-        *measure_cues(crops, test and crop_units(test, generator), CROP_CUES, permutations),
+        *measure_cues(rows, row_units(test) if test else [], CUES, permutations),
+        *measure_cues(crops, crop_units(test, generator) if test else [], CROP_CUES, permutations),
     ]
 
 

@@ -17,11 +17,12 @@ from transformers import PreTrainedConfig
 
 from ..checks import NO_RELATION
 from ..crf import find_entities
+from ..processing_i2srm import I2SRMProcessor
 from ..training.arguments import parse_arguments
 from ..training.run import predictions_name, run_training
 from ..training.tasks import TASKS, Task
 from .audit_cues import CUES, PERMUTATIONS, TOGETHER, Telling, Unit, labels_of_row, measure_cues, one_a_picture
-from .audit_data import Split
+from .audit_data import Picture, Split
 from .audit_duplicates import words_of
 from .audit_verdicts import GREEN, LEVELS, RED, RED_AUC, SIGNIFICANT, YELLOW, YELLOW_AUC, Verdict, decimals, level_of
 from .significance import adjusted, compare, f1, post_counts
@@ -31,6 +32,7 @@ MISMATCHES = {"shuffled": "shuffled:100", "blanked": "blanked:100", "grey": "gre
 TWIN_FOLDER = "text_only"
 EXAMPLE = '{"id": "7", "tokens": ["Kobe", "lands"], "entities": [{"start": 0, "end": 1, "label": "PER"}]}'
 P = 0.05  # of the comparisons
+LONGEST = 512  # sub-tokens of a post, or fewer where the model reads no more
 
 
 class Condition(NamedTuple):
@@ -187,13 +189,13 @@ def capital(name: str) -> str:
 
 def follow_cues(answers: Mapping[str, dict], split: Split, permutations: int = PERMUTATIONS) -> list[Telling]:
     """How well each cue tells what is answered, of the posts of the split that have an answer."""
-    crops = split.crops or [None] * len(split.rows)
+    crops: Sequence[list[Picture] | None] = split.crops or [None] * len(split.rows)
     units = [
         Unit(image, mine, labels_of_row(as_row(answers[str(row.get("id"))])))
         for image, mine, row in zip(split.images, crops, split.rows, strict=True)
         if str(row.get("id")) in answers
     ]
-    return measure_cues(one_a_picture(units, np.random.default_rng(0)), None, CUES, permutations)
+    return measure_cues(one_a_picture(units, np.random.default_rng(0)), [], CUES, permutations)
 
 
 def as_row(record: Mapping) -> dict:
@@ -291,6 +293,7 @@ def predict(
     words = ["--model_name_or_path", str(folder), "--dataset", str(dataset), "--output_dir", str(output)]
     words += ["--do_predict", "true", "--report_to", "none", "--disable_tqdm", "true"]
     words += ["--use_images", "true" if mismatches else "false"]
+    words += ["--max_length", str(min(I2SRMProcessor.from_pretrained(folder).tokenizer.model_max_length, LONGEST))]
     words += ["--max_predict_samples", str(max_posts)] if max_posts else []
     words += ["--test_mismatch", *mismatches] if mismatches else []
     run_training(task, parse_arguments(words))

@@ -156,6 +156,8 @@ def test_mnre(tmp_path, capsys):
         "texts": {"distinct": 2, "rows of the second": 2},
         "texts but for capitals, URLs and @names": {"distinct": 2, "rows of the second": 2},
         "pictures of the same name": {"distinct": 0, "rows of the second": 0},
+        "similar texts": {"distinct": 0, "rows of the second": 0},
+        "rows with any of these": {"rows of the second": 2, "with its labels": 2, "of": 7},
     }
 
 
