@@ -20,12 +20,12 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from transformers import HfArgumentParser
 
 from ..inference.extraction import Extractor
 from ..inference.server import Limits, make_app
 from ..support.detectors import ObjectCropper, load_detector
 from ..support.faults import RunError, run_script
+from ..support.options import DataclassParser, program, read_settings
 
 
 @dataclass(kw_only=True)
@@ -87,9 +87,9 @@ def load_extractor(arguments: ServeArguments) -> Extractor:
 
 
 def serve(argv: list[str]) -> None:
-    kind: Any = ServeArguments
-    parser = HfArgumentParser(kind, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments = parser.parse_args_into_dataclasses(argv)[0]
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = DataclassParser("serve.py", [ServeArguments], description=__doc__, formatter_class=formatter)
+    arguments = parser.parse_args_into_dataclasses(read_settings(argv))[0]
     logging.getLogger("transformers.pipelines.base").setLevel(logging.ERROR)  # advice for loops over posts
     logging.getLogger("modeling_i2srm.posts").setLevel(logging.ERROR)  # pictures that fail: answers name them
     app = make_app(load_extractor(arguments), arguments)
@@ -110,4 +110,4 @@ def serve(argv: list[str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_script(lambda: serve(sys.argv[1:] if argv is None else argv), "serve.py")
+    run_script(lambda: serve(sys.argv[1:] if argv is None else argv), program("serve.py"))

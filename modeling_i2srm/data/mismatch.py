@@ -1,6 +1,7 @@
-"""Exchanges, removes or adds noise to the pictures of posts, to measure how far wrong pictures mislead a model."""
+"""Exchanges, removes, greys out or blurs with noise the pictures of posts, to measure how far they mislead a model."""
 
 import io
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 from ..checks import IGNORE
 from ..pictures import PictureError, load_picture
 
-KINDS = ("shuffled", "blanked", "noised")
+KINDS = ("shuffled", "blanked", "noised", "grey")
 PICTURE_COLUMNS = ("image", "objects")
 NOISE = 64  # standard deviation, in levels of 0 to 255
+GREY_SIDE, GREY_LEVEL = 64, 128
 NOISY_SIDE = 256  # larger pictures are reduced to this side first, so that resizing does not average the noise away
 
 
@@ -20,8 +22,9 @@ class Mismatch(NamedTuple):
     """A change of the pictures of some posts.
 
     Args:
-        kind: "shuffled" (the chosen posts exchange their pictures and crops), "blanked" (they lose them) or "noised"
-            (Gaussian noise with a standard deviation of 64 of 255 levels is added to each pixel and channel).
+        kind: "shuffled" (the chosen posts exchange their pictures and crops), "blanked" (they lose them), "noised"
+            (Gaussian noise with a standard deviation of 64 of 255 levels is added to each pixel and channel) or "grey"
+            (each picture and crop becomes the same grey square, so that only their number is left).
         percent: of the posts that have a picture or crop, 0 to 100.
 
     Example:
@@ -71,7 +74,7 @@ def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
         order[chosen] = np.roll(chosen, 1)  # the pictures of the next one in a random order: no post keeps its own
         pictures = pictures.select(order)
     else:
-        wanted, change = set(chosen.tolist()), blank if mismatch.kind == "blanked" else noise
+        wanted, change = set(chosen.tolist()), CHANGES[mismatch.kind]
 
         def changed(row: dict, place: int) -> dict:
             return change(row, np.random.default_rng((seed, place))) if place in wanted else row
@@ -98,6 +101,23 @@ def blank(row: dict, _generator: np.random.Generator) -> dict:
     return {name: [] if name == "objects" else None for name in row}
 
 
+def grey_out(row: dict, _generator: np.random.Generator) -> dict:
+    square = grey_square()
+    changed = dict(row)
+    if row.get("image") is not None:
+        changed["image"] = square
+    if row.get("objects"):
+        changed["objects"] = [square for _ in row["objects"]]
+    return changed
+
+
+@cache
+def grey_square() -> dict:
+    buffer = io.BytesIO()
+    Image.new("RGB", (GREY_SIDE, GREY_SIDE), (GREY_LEVEL,) * 3).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
 def noise(row: dict, generator: np.random.Generator) -> dict:
     changed = dict(row)
     if "image" in row:
@@ -121,5 +141,7 @@ def noisy(picture: object, generator: np.random.Generator) -> object:
     Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
+
+CHANGES = {"blanked": blank, "noised": noise, "grey": grey_out}
 
 __all__ = ["KINDS", "Mismatch", "mismatch_pictures"]

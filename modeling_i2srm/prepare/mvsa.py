@@ -390,7 +390,12 @@ def hash_photo(path: Path | None, max_pixels: int = MAX_PIXELS) -> np.ndarray | 
     if value is None:
         return None
     with Image.open(io.BytesIO(value["bytes"])) as image:
-        grey = np.asarray(image.convert("L").resize((17, 16)))
+        return difference_hash(image)
+
+
+def difference_hash(image: Image.Image) -> np.ndarray:
+    """Return whether each of 17 x 16 grey pixels of a picture is darker than its right neighbour (256,)."""
+    grey = np.asarray(image.convert("L").resize((17, 16)))
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 

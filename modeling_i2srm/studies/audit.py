@@ -1,102 +1,36 @@
-"""Measures leaks of a data set: crop counts that depend on the labels, posts that are in two splits.
+"""Measures leaks of a data set: labels that show in the pictures' files and crops, posts that are in two splits.
 
-    python dataset_scripts/audit.py --data_dir RAW
-    python dataset_scripts/audit.py --parquet data/mnre data/my_posts --output audit.json
-
-Of the raw files it needs only the texts and the index of the released crops (`*_dict.pth`), not the crops and pictures.
-In a folder that a data set script wrote it counts the crops in the column `objects`. docs/concepts/leak.md has the
-results for MNRE and the Twitter data sets, and explains them.
+`audit` takes what `read_raw` or `read_folder` read. docs/concepts/leak.md has the results for MNRE and the Twitter data
+sets.
 """
 
-import argparse
-import json
 import math
-import re
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 from typing import Any
 
-import datasets
 from scipy.stats import spearmanr
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ..checks import NO_RELATION, no_relation_labels
+from ..checks import NO_RELATION
 from ..prepare.conll import count_entities
-from ..prepare.mnre import RELATIONS, Mnre
-from ..prepare.parquet import read_columns
-from ..prepare.report import table
-from ..prepare.twitter2015 import Twitter2015
-from ..prepare.twitter2017 import Twitter2017
-from ..support.digests import hash_file
-from ..support.options import OptionParser
+from ..prepare.mnre import RELATIONS
+from .audit_baselines import audit_baselines
+from .audit_cues import CROP_CUES, CUES, PERMUTATIONS, audit_cues
+from .audit_data import Split, read_folder, read_raw
+from .audit_duplicates import audit_overlap
+from .audit_verdicts import judge
 
-BUILDERS = {builder.NAME: builder for builder in (Mnre, Twitter2015, Twitter2017)}
 RULE = 3  # a pair of MNRE with this many crops or more is related
 NEGATIVE = (False, NO_RELATION)
-READ = ("tokens", "ner_tags", "head", "tail", "relation", "image", "objects")
-LEAVES = {"image": "image.path", "objects": "objects.list.element.path"}
 
 
-@dataclass
-class Split:
-    """The rows of a split, the names of their pictures, and their numbers of crops."""
-
-    rows: list[dict]  # tokens, and ner_tags as texts or relation with head and tail
-    pictures: list[str | None]
-    counts: list[int] | None  # None without an index of crops
-    files: list[Path] = field(default_factory=list)  # the existing pictures
-
-    @property
-    def crop_counts(self) -> list[int]:
-        assert self.counts is not None  # `audit` asks only where there is an index
-        return self.counts
-
-
-def read_raw(name: str, data_dir: str | Path) -> dict[str, Split]:
-    """Read the raw texts of a data set and the index of its released crops, if it exists."""
-    with TemporaryDirectory() as cache:
-        config = {"cache_dir": cache, "data_dir": str(data_dir)}
-        try:
-            raw, indexed = BUILDERS[name](objects="released", **config).read_raw(), True
-        except FileNotFoundError:  # if the texts are missing, the next line raises it again
-            raw, indexed = BUILDERS[name](**config).read_raw(), False
-    splits = {}
-    for split, posts in raw.splits.items():
-        if not posts:
-            raise ValueError(f"{name}: the {split} split has no readable posts")
-        rows, pictures = [post.columns for post in posts], [post.image for post in posts]
-        files = sorted({post.image_file for post in posts if post.image_file})
-        splits[split] = Split(rows, pictures, [len(post.crops) for post in posts] if indexed else None, files)
-    return splits
-
-
-def read_folder(folder: Path) -> dict[str, Split]:
-    """Read the Parquet files that a data set script wrote, without the pictures."""
-    if not (folder / "dataset_info.json").is_file():
-        raise FileNotFoundError(f"{folder}: no dataset_info.json; give a folder that a data set script wrote")
-    info = datasets.DatasetInfo.from_directory(str(folder))
-    splits = {}
-    for split in info.splits:
-        rows = read_columns(folder / "data", split, [LEAVES.get(name, name) for name in info.features if name in READ])
-        if not rows:
-            raise FileNotFoundError(f"{folder}: no rows in data/{split}-*.parquet")
-        names = info.features["relation"].names if "relation" in info.features else []
-        none = no_relation_labels(names)
-        for row in rows:
-            if "relation" in row:
-                row["relation"] = NO_RELATION if names[row["relation"]] in none else names[row["relation"]]
-            if "ner_tags" in row:
-                row["ner_tags"] = [info.features["ner_tags"].feature.names[tag] for tag in row["ner_tags"]]
-        pictures = [row["image"] and row["image"]["path"] for row in rows]
-        splits[split] = Split(rows, pictures, [len(row["objects"]) for row in rows])
-    return splits
+def counts_of(data: Split) -> list[int]:
+    """The crop counts of a split that has an index of crops."""
+    assert data.counts is not None  # `audit` asks only where there is an index
+    return data.counts
 
 
 def labels_of(rows: list[dict]) -> dict[str, list[bool]]:
@@ -150,21 +84,6 @@ def crops_of_relation(relation: str) -> int:
     return 2 + sum(type != "misc" for type in relation.split("/")[1:3])
 
 
-def overlaps(items: Mapping[str, Sequence[Hashable]]) -> dict[str, dict[str, int]]:
-    """Count, for each two splits, the distinct items in both (without None) and the rows of the second with one."""
-    counts = {}
-    for a, b in combinations(items, 2):
-        shared = set(items[a]) & set(items[b]) - {None}
-        counts[f"{a}/{b}"] = {"distinct": len(shared), "rows of the second": sum(item in shared for item in items[b])}
-    return counts
-
-
-def near_text(tokens: list[str]) -> str:
-    """Normalize a text for comparison: ignore capitals, URLs and names after an @."""
-    text = re.sub(r"https?\s*:\s*/\s*/\s*\S+", "<url>", " ".join(tokens).lower())
-    return re.sub(r"@\s*\w+", "<name>", text)
-
-
 def word_features(row: dict) -> dict[str, float]:
     """Return the words of a row; for a pair also those in, between and next to its entities, order and distance."""
     words = [word.lower() for word in row["tokens"]]
@@ -188,7 +107,7 @@ def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: 
     features: dict[str, list[dict[str, float]]] = {}
     for split, data in splits.items():
         features[split] = [word_features(row) if words else {} for row in data.rows]
-        for row, count in zip(features[split], data.crop_counts, strict=True):
+        for row, count in zip(features[split], counts_of(data), strict=True):
             row |= {"crops": count, f"crops: {count}": 1} if crops else {}
     vectorizer = DictVectorizer().fit(features["train"])
     matrices = {split: vectorizer.transform(rows) for split, rows in features.items()}
@@ -204,34 +123,31 @@ def fit(splits: dict[str, Split], targets: dict[str, list], words: bool, crops: 
 def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> dict[str, dict]:
     """Measure, for each split, how well the crop counts (and with `words` the words) predict a label of `labels_of`."""
     results: dict[str, dict] = {}
-    numbers = sorted({count for data in splits.values() for count in data.crop_counts})
+    numbers = sorted({count for data in splits.values() for count in counts_of(data)})
     labels = {split: labels_of(data.rows)[label] for split, data in splits.items()}
     for split, data in splits.items():
-        answers, pairs = labels[split], Counter(zip(data.crop_counts, labels[split], strict=True))
+        answers, pairs = labels[split], Counter(zip(counts_of(data), labels[split], strict=True))
         entry = results[split] = dict[str, Any](rows=len(answers))
         entry |= {f"rows with crops: {n}": {"no": pairs[n, False], "yes": pairs[n, True]} for n in numbers}
-        entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in data.crop_counts], answers)
+        entry[f"rule of {RULE} or more crops"] = scores([count >= RULE for count in counts_of(data)], answers)
         entry["rule of always yes"] = scores([True] * len(answers), answers)
-        entry["crop count as it is"] = auc(data.crop_counts, answers)
-        if "image" in data.rows[0]:
-            seen = [
-                pair
-                for pair, row in zip(zip(data.crop_counts, answers, strict=True), data.rows, strict=True)
-                if row["image"]
-            ]
+        entry["crop count as it is"] = auc(counts_of(data), answers)
+        if None in data.images:
+            pairs_of_rows = zip(counts_of(data), answers, strict=True)
+            seen = [pair for pair, image in zip(pairs_of_rows, data.images, strict=True) if image]
             area = auc([count for count, _ in seen], [answer for _, answer in seen])
             entry["crop count where there is a picture"] = {"rows": len(seen), **area}
         if label == "related":
-            entry["pictures of rows with both answers"] = within_pictures(data.crop_counts, answers, data.pictures)
+            entry["pictures of rows with both answers"] = within_pictures(counts_of(data), answers, data.pictures)
             relations = [row["relation"] for row in data.rows]
             if set(relations) <= set(RELATIONS):
                 expected = map(crops_of_relation, relations)
-                told = sum(count == number for count, number in zip(data.crop_counts, expected, strict=True))
+                told = sum(count == number for count, number in zip(counts_of(data), expected, strict=True))
                 entry["rows with 2 crops + 1 for each type but misc"] = told
         else:
             entities = [count_entities(row["ner_tags"])[1].total() for row in data.rows]
-            varied = len(set(data.crop_counts)) > 1 and len(set(entities)) > 1
-            rho = round(float(spearmanr(data.crop_counts, entities)[0]), 4) if varied else None
+            varied = len(set(counts_of(data))) > 1 and len(set(entities)) > 1
+            rho = round(float(spearmanr(counts_of(data), entities)[0]), 4) if varied else None
             entry["Spearman of crop count and number of entities"] = rho
     if len(set(labels.get("train", []))) == 2:
         targets = {label: labels}
@@ -245,29 +161,40 @@ def audit_crops(splits: dict[str, Split], label: str, words: bool = False) -> di
     return results
 
 
-def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
-    """Count what two splits have in common: equal texts, similar texts, pictures of equal names and equal contents."""
-    texts = {split: [row["tokens"] for row in data.rows] for split, data in splits.items()}
-    compared: dict[str, Mapping[str, Sequence[Hashable]]] = {
-        "texts": {split: [tuple(tokens) for tokens in rows] for split, rows in texts.items()},
-        "texts but for capitals, URLs and @names": {s: [near_text(tokens) for tokens in r] for s, r in texts.items()},
-        "pictures of the same name": {split: data.pictures for split, data in splits.items()},
-    }
-    if number := sum(len(data.files) for data in splits.values()):
-        files = {split: [hash_file(path) for path in data.files] for split, data in splits.items()}
-        compared[f"pictures of the same content ({number} files)"] = files
-    results: defaultdict[str, dict] = defaultdict(dict)
-    for name, items in compared.items():
-        for pair, entry in overlaps(items).items():
-            results[pair][name] = entry
-    return dict(results)
+def audit(splits: dict[str, Split], words: bool = False, permutations: int = PERMUTATIONS) -> dict:
+    """Run all audits that the columns of a data set allow.
 
+    Args:
+        splits: of `read_raw` or `read_folder`.
+        words: also fit models of the words to compare crop counts with.
+        permutations: of the test of each cue.
 
-def audit(splits: dict[str, Split], words: bool = False) -> dict:
-    """Run all audits that the columns of a data set allow."""
+    Returns:
+        JSON-ready: verdicts (level, subject, sentence), cues, "not measured" (cues that are absent, do not vary or have
+        too few rows), baselines, crops (of each label, the crop counts), overlap (of each two splits) and pictures (of
+        each split: rows, those with a picture, files that cannot be read).
+    """
     first = next(iter(splits.values()))
     crops = {label: audit_crops(splits, label, words) for label in labels_of(first.rows) if first.counts is not None}
-    return {"crops": crops, "overlap": audit_overlap(splits)}
+    tellings, baselines, overlap = audit_cues(splits, permutations), audit_baselines(splits), audit_overlap(splits)
+    pictures = {
+        split: {
+            "rows": len(data.rows),
+            "with a picture": sum(image is not None for image in data.images),
+            "with a readable picture": sum(image is not None and image.width is not None for image in data.images),
+            "files that cannot be read": data.unreadable,
+        }
+        for split, data in splits.items()
+    }
+    return {
+        "verdicts": [verdict._asdict() for verdict in judge(tellings, baselines, overlap, crops)],
+        "cues": [telling._asdict() for telling in tellings],
+        "not measured": sorted({*CUES, *CROP_CUES} - {telling.cue for telling in tellings}),
+        "baselines": [{**baseline._asdict(), "percent": baseline.percent} for baseline in baselines],
+        "crops": crops,
+        "overlap": overlap,
+        "pictures": pictures,
+    }
 
 
 def verdict(columns: dict[str, dict]) -> str:
@@ -288,51 +215,4 @@ def verdict(columns: dict[str, dict]) -> str:
     return f"FOUND: {what}, also among rows that share a picture"
 
 
-def print_audit(name: str, report: dict) -> None:
-    """Print the measurements as tables."""
-    tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
-    if not tables:
-        print(f"\n{name}: crop counts are not audited, as there is no index of crops (*_dict.pth), or no label")
-    for title, columns in (tables | {"what two splits share": report["overlap"]}).items():
-        lines: dict[str, dict[str, str]] = {top: {} for top in columns}
-        for top, key, value in ((top, *item) for top, entry in columns.items() for item in entry.items()):
-            cells = value if isinstance(value, dict) else {"": value}
-            lines[top][f"{key}  {' / '.join(cells)}"] = " / ".join("-" if v is None else str(v) for v in cells.values())
-        print(f"\n{name}: {title}\n{table(lines) if lines else 'there is one split only'}")
-        if title in tables:
-            print(verdict(columns))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = OptionParser(
-        "audit.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data_dir", type=Path, help="folder that holds the raw files")
-    source.add_argument("--parquet", type=Path, nargs="+", help="folders that data set scripts wrote")
-    parser.add_argument("--dataset", nargs="+", choices=BUILDERS, help="default: those found in data_dir")
-    parser.add_argument("--words", action="store_true", help="also fit models of the words (a minute for MNRE)")
-    parser.add_argument("--output", type=Path, help="JSON file for the measurements")
-    args = parser.parse_args(arguments)
-    if args.dataset and args.parquet:
-        parser.error("--dataset needs --data_dir")
-    data_sets = {}
-    try:
-        for folder in args.parquet or []:
-            data_sets[str(folder)] = read_folder(folder)
-        for name in (args.dataset or BUILDERS) if args.data_dir else []:
-            try:
-                data_sets[name] = read_raw(name, args.data_dir)
-            except FileNotFoundError as error:
-                if args.dataset:
-                    raise
-                print(f"left out: {error}", file=sys.stderr)
-        if not data_sets:
-            raise FileNotFoundError(f"no data set in {args.data_dir}")
-        reports = {name: audit(splits, args.words) for name, splits in data_sets.items()}
-        for name, report in reports.items():
-            print_audit(name, report)
-        if args.output:
-            args.output.write_text(json.dumps(reports, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+__all__ = ["audit", "audit_crops", "labels_of", "read_folder", "read_raw", "scores", "verdict"]

@@ -112,7 +112,7 @@ class SampleArguments:
     train_mismatch: str | None = field(
         default=None,
         metadata={
-            "help": "Train with wrong pictures in some posts, as KIND:PERCENT; kinds: shuffled, blanked, noised."
+            "help": "Train with wrong pictures in some posts, as KIND:PERCENT; kinds: shuffled, blanked, noised, grey."
         },
     )
     test_mismatch: list[str] | None = field(

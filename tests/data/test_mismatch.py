@@ -36,7 +36,7 @@ def test_what_is_no_mismatch_is_refused_by_name(text):
         Mismatch.parse(text)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "blanked", "noised"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("percent", [0, 50, 100])
 def test_as_many_posts_as_asked_for_have_other_pictures(split, kind, percent):
     changed = mismatch_pictures(split, Mismatch(kind, percent), seed=1)
@@ -77,6 +77,14 @@ def test_noise_is_as_strong_as_said_and_the_same_each_time(split):
     assert np.std(np.concatenate(differences)) == pytest.approx(64, rel=0.1)
     assert mismatch_pictures(split, Mismatch("noised", 100), seed=1)[0] == changed[0]
     assert mismatch_pictures(split, Mismatch("noised", 100), seed=2)[0] != changed[0]
+
+
+def test_grey_squares_tell_the_number_of_pictures_and_nothing_else(split):
+    changed = mismatch_pictures(split, Mismatch("grey", 100), seed=1)
+    pictures = [row["image"]["bytes"] for row in changed if row["image"]]
+    pictures += [crop["bytes"] for row in changed for crop in row["objects"]]
+    assert len(set(pictures)) == 1 and len(pictures) == 2 * (POSTS - len(BARE))
+    assert np.unique(np.asarray(Image.open(io.BytesIO(pictures[0])))).tolist() == [128]
 
 
 def test_a_broken_picture_and_a_split_without_pictures_stay_as_they_are(split):

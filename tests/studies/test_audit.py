@@ -9,21 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
+from modeling_i2srm.cli.audit import main
 from modeling_i2srm.prepare import mnre, posts
 from modeling_i2srm.studies.audit import (
     auc,
     audit,
     audit_crops,
     crops_of_relation,
-    main,
-    near_text,
-    overlaps,
     read_folder,
     read_raw,
     scores,
     within_pictures,
     word_features,
 )
+from modeling_i2srm.studies.audit_duplicates import near_text, overlaps
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -157,6 +156,8 @@ def test_mnre(tmp_path, capsys):
         "texts": {"distinct": 2, "rows of the second": 2},
         "texts but for capitals, URLs and @names": {"distinct": 2, "rows of the second": 2},
         "pictures of the same name": {"distinct": 0, "rows of the second": 0},
+        "similar texts": {"distinct": 0, "rows of the second": 0},
+        "rows with any of these": {"rows of the second": 2, "with its labels": 2, "of": 7},
     }
 
 
