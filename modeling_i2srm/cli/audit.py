@@ -105,9 +105,9 @@ def main(argv: list[str] | None = None) -> None:
         test = next(iter(data_sets.values())).get("test")
         if (args.predictions or args.model) and test is None:
             raise ValueError(f"{args.parquet[0]}: no test split, whose rows --predictions and --model answer")
-        if args.predictions:
+        if args.predictions and test is not None:
             reports[str(args.predictions[0])] = audit_predictions(args.predictions, test)
-        if args.model:
+        if args.model and test is not None:
             reports[str(args.model)] = audit_model(args.model, args.parquet[0], test, args.max_posts)
         for name, report in reports.items():
             print(f"\n{traffic_lights(name, report)}")

@@ -29,7 +29,7 @@ class Subcommand(NamedTuple):
     argument: bool = False
 
 
-DATA_SETS = ("posts", "twitter2015", "twitter2017", "mnre", "gmner", "mvsa", "flickr30k_entities")
+DATA_SETS: tuple[str, ...] = ("posts", "twitter2015", "twitter2017", "mnre", "gmner", "mvsa", "flickr30k_entities")
 DATA_SETS += ("visual_posts", "visual_topics", "crop_objects", "convert")
 TASKS = ("mner", "mre", "joint", "classification")
 SHELLS = ("bash", "zsh")

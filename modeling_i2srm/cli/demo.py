@@ -8,6 +8,7 @@ try other posts.
 """
 
 import argparse
+from typing import cast
 
 from ..inference.example import example_model, example_posts
 from ..inference.extraction import Extraction, Extractor
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         posts = example_posts()
-        answers = Extractor.from_pretrained(args.model or example_model())([unlabelled(post) for post in posts])
+        extractor = Extractor.from_pretrained(args.model or example_model())
+        answers = cast(list[Extraction], extractor([unlabelled(post) for post in posts]))
         gold = [Extraction.from_dict({**post, "objects": None}) for post in posts]
         for post, answer, right in zip(posts, answers, gold, strict=True):
             print(f"{' '.join(post['tokens'])}\n  model:  {triples(answer)}\n  people: {triples(right)}")

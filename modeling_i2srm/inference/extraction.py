@@ -468,7 +468,7 @@ def read_entities(answers: list[dict]) -> list[Entity]:
     """
     return [
         Entity(
-            answer.get("entity_group", answer.get("entity")),
+            answer["entity_group"] if "entity_group" in answer else answer["entity"],
             **{name: answer[name] for name in ("score", "word", "start", "end")},
             region=None if answer.get("region") is None else Region(**answer["region"]),
         )

@@ -92,7 +92,7 @@ Text = Annotated[str, Field(description="of the post; offsets of the answer are 
 Words = Annotated[list[str], Field(description="the words of the post; offsets of the answer are words, end exclusive")]
 Address = Annotated[str, Field(description="an http or https URL of a public address, or a data: URI")]
 PASSED = Field(default=None, description="of an answer or of a data set; not read")
-NEEDED = {"anyOf": [{"required": ["text"]}, {"required": ["tokens"]}]}
+NEEDED: dict[str, Any] = {"anyOf": [{"required": ["text"]}, {"required": ["tokens"]}]}
 
 
 class PostForm(BaseModel):
@@ -160,7 +160,7 @@ class Refusal(BaseModel):
 
 def describe_body() -> dict:
     """The request body of /extract, for the OpenAPI page."""
-    kinds = {"application/json": PostBody, "multipart/form-data": PostForm}
+    kinds: dict[str, type[BaseModel]] = {"application/json": PostBody, "multipart/form-data": PostForm}
     content = {name: {"schema": kind.model_json_schema()} for name, kind in kinds.items()}
     return {"requestBody": {"required": True, "content": content}}
 

@@ -163,7 +163,8 @@ def labels_of_row(row: dict) -> set[str]:
 
 def row_units(split: Split) -> list[Unit]:
     """The rows of a split."""
-    crops: Sequence[list[Picture] | None] = split.crops or [None] * len(split.rows)
+    absent: list[list[Picture] | None] = [None] * len(split.rows)
+    crops: Sequence[list[Picture] | None] = split.crops or absent
     return [
         Unit(image, mine, labels_of_row(row)) for image, mine, row in zip(split.images, crops, split.rows, strict=True)
     ]

@@ -215,8 +215,8 @@ def name_labels(row: dict, features: Mapping) -> dict:
         names = names_of(features["ner_tags"].feature, "ner_tags")
         row["ner_tags"] = [names[tag] for tag in row["ner_tags"]]
     if "label" in row:
-        names = getattr(features["label"], "names", None)
-        row["label"] = names[row["label"]] if names and row["label"] is not None else str(row["label"])
+        labels = getattr(features["label"], "names", None)
+        row["label"] = labels[row["label"]] if labels and row["label"] is not None else str(row["label"])
     if row.get("relations"):
         label = features["relations"].feature["label"]
         row["relations"] = [{**one, "label": relation_name(label, one["label"])} for one in row["relations"]]

@@ -189,7 +189,8 @@ def capital(name: str) -> str:
 
 def follow_cues(answers: Mapping[str, dict], split: Split, permutations: int = PERMUTATIONS) -> list[Telling]:
     """How well each cue tells what is answered, of the posts of the split that have an answer."""
-    crops: Sequence[list[Picture] | None] = split.crops or [None] * len(split.rows)
+    absent: list[list[Picture] | None] = [None] * len(split.rows)
+    crops: Sequence[list[Picture] | None] = split.crops or absent
     units = [
         Unit(image, mine, labels_of_row(as_row(answers[str(row.get("id"))])))
         for image, mine, row in zip(split.images, crops, split.rows, strict=True)

@@ -20,8 +20,17 @@ from ..support.options import DataclassParser, dict_to_argv, did_you_mean
 PRESETS = ("tiny", "small", "base", "paper")
 BEST_METRICS = {"mner": "lenient_f1", "mre": "micro_f1", "joint": "triple_f1", "classification": "macro_f1"}
 # The options that say what a model is made of, which a checkpoint knows already.
-ENCODERS = ("text_encoder", "vision_encoder", "from_scratch", "text_config", "vision_config", "vocab_size")
-ENCODERS += ("image_size", "prompt_hidden_size", "num_objects")
+ENCODERS = (
+    "text_encoder",
+    "vision_encoder",
+    "from_scratch",
+    "text_config",
+    "vision_config",
+    "vocab_size",
+    "image_size",
+    "prompt_hidden_size",
+    "num_objects",
+)
 SMALL_BATCH, FEWEST_STEPS, MOST_EPOCHS = 8, 300, 100  # of few posts
 TIMEOUT = 5.0  # seconds to ask the Hub whether it has a model
 
