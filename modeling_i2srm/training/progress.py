@@ -1,4 +1,4 @@
-"""Shows a training run while it goes on: one progress bar, and a line of a table for each evaluation."""
+"""Shows a training run while it runs: one progress bar, and a line of a table for each evaluation."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class ProgressTable(ProgressCallback):
 
     A line has the epoch, the step, the training loss since the line before, its parts that are not 0, and the main
     metrics in per cent; the best evaluation so far is marked. Without evaluations there is a line for each epoch. All
-    numbers, those of single labels too, stand in trainer_state.json and the files of metrics.
+    numbers, those of single labels too, are in trainer_state.json and the files of metrics.
 
     Args:
         metrics: names of the metrics to show, without prefix.
