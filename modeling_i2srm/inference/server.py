@@ -229,7 +229,7 @@ async def read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> di
     return values
 
 
-def check(validate: Callable[[Any], BaseModel], values: object) -> dict:
+def check(validate: Callable[..., BaseModel], values: object) -> dict:
     """The keys of a post that an `Extractor` takes; raises `Refused` for one that is at fault, and names it."""
     try:
         post = validate(values).model_dump(include={"id", "text", "tokens", "image", "objects"}, exclude_none=True)

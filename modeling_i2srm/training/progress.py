@@ -1,7 +1,5 @@
 """Shows a training run while it runs: one progress bar, and a line of a table for each evaluation."""
 
-from typing import Any
-
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
@@ -32,7 +30,7 @@ class ProgressTable(ProgressCallback):
         self.training = False
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if self.bar:
             super().on_train_begin(args, state, control, **kwargs)
@@ -40,13 +38,15 @@ class ProgressTable(ProgressCallback):
         self.sums, self.steps, self.logged = {}, 0, state.global_step
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self.training = False
         if self.training_bar is not None:
             super().on_train_end(args, state, control, **kwargs)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.training_bar is not None:
             super().on_step_end(args, state, control, **kwargs)
 
@@ -55,8 +55,8 @@ class ProgressTable(ProgressCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        eval_dataloader: Any = None,
-        **kwargs: Any,
+        eval_dataloader: object = None,
+        **kwargs: object,
     ) -> None:
         if self.bar and not self.training:  # beside the bar of the training there is no second one
             super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
@@ -66,8 +66,8 @@ class ProgressTable(ProgressCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
     ) -> None:
         if logs is None or "loss" not in logs:
             return
@@ -85,14 +85,14 @@ class ProgressTable(ProgressCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().on_evaluate(args, state, control, **kwargs)
         if self.training:
             self.write(args, state, metrics or {})
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if getattr(args.eval_strategy, "value", args.eval_strategy) == "no" and self.steps:
             self.write(args, state, {})

@@ -14,7 +14,7 @@ from tiny import RELATIONS, SENTENCES, Corners, assert_same, noise, tiny_pipelin
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
-from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation
+from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation, read_entities
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.words import EntityPairError, join_words
 
@@ -93,7 +93,7 @@ def test_entities_and_relations_are_those_of_the_pipelines(request, ner, kind, p
         post = {"text": text, **pictures}
         found = extractor(post)
         assert found.text == text and found.id is None and found.image_errors == {}
-        entities = [Entity(**entity) for entity in ner(post)]
+        entities = read_entities(ner(post))
         assert_same([vars(entity) for entity in found.entities], [vars(entity) for entity in entities])
         expected, left_out = relations_of(relate, post, entities, labels)
         assert_same([vars(relation) for relation in found.relations], [vars(relation) for relation in expected])

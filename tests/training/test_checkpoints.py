@@ -125,7 +125,7 @@ def test_a_run_whose_best_model_is_damaged_is_resumed_from_before_it(posts, whol
 def test_without_the_best_model_a_run_is_resumed_from_its_last_checkpoint(posts, whole, tmp_path):
     out = copy_with_best(whole, tmp_path / "out")
     shutil.rmtree(out / "checkpoint-4")
-    run(posts, out, resume_from_checkpoint="last", load_best_model_at_end=False)
+    run(posts, out, resume_from_checkpoint="last", load_best_model_at_end=False, calibrate=False)
     last, model = (load_file(folder / "model.safetensors") for folder in (out / "checkpoint-6", out))
     assert all(torch.equal(weight, model[name]) for name, weight in last.items())
 

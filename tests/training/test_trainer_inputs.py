@@ -221,7 +221,7 @@ def test_metrics_of_the_example_of_transformers_get_the_decoded_tags(build, tagg
     assert seen["predictions"] == expected
     assert seen["labels"] == [[TAGS[tag] for tag in row["ner_tags"]] for row in rows(7)]
     assert "test_lenient_f1" in output.metrics
-    tags, scores = output.predictions
+    tags, scores, _ = output.predictions
     assert (np.argmax(output.predictions, axis=2) == tags.clip(min=0)).all() and tags.shape == scores.shape
     assert (np.asarray(output.predictions).argmax(-1) == output.predictions.argmax(-1)).all()
     with pytest.raises(ValueError, match=r"argmax over axis 1.*np.argmax\(predictions, axis=2\)"):
