@@ -207,7 +207,9 @@ def test_the_audit_finds_nothing(tmp_path, detectors):
     assert found["train"]["pictures of rows with both answers"] == {"number": 30, "fully told": 0, "AUC": 0.5}
     assert "crop count where there is a picture" not in found["train"]  # every row has one
     assert verdict(found).startswith("nothing found")
-    splits["train"].counts = [2 + (row["relation"] != "None") for row in splits["train"].rows]  # as if released
+    split = splits["train"]
+    crop_of = split.images[0]
+    split.crops = [[crop_of] * (2 + (row["relation"] != "None")) for row in split.rows]  # as if released
     assert "FOUND: the crop count goes with the answer (train), also among" in verdict(audit_crops(splits, "related"))
 
 
