@@ -83,7 +83,14 @@ COMMON = {
     "do_eval": True,
     "do_predict": True,
 }
-MISMATCH = ["shuffled:100", "blanked:100"]
+TITLES = {
+    "mvsa": "MVSA-Single: accuracy of the sentiment of a tweet",
+    "heads_masked": "Flickr30k Entities, last words of phrases masked: F1 of typed phrases",
+    "invented_names": "Flickr30k Entities, phrases replaced by invented names: F1 of typed phrases",
+    "whole": "Flickr30k Entities: F1 of typed phrases",
+}
+PHOTOS = {"shuffled:100": "with exchanged photos", "blanked:100": "without photos"}
+MISMATCH = list(PHOTOS)
 PARTLY = ["shuffled:25", "shuffled:50", "shuffled:75"]  # of "text and photo" alone
 HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
 FLICKR = ("heads_masked", "invented_names", "whole")
@@ -354,7 +361,7 @@ def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[t
         seeds = sorted(arms.get(one, {}).keys() & arms.get(other, {}).keys())
         if seeds:
             sides = [scores([arms[arm][seed] for seed in seeds], k) for arm, k in ((one, one_kind), (other, kind))]
-            title = f"{one} - {other}" if kind == "test" else f"{one} - the same, {kind}"
+            title = f"{one} - {other}" if kind == "test" else f"{one} - the same {PHOTOS[kind]}"
             pairs.append((title, len(seeds), compare(*sides)))
     return rows, [(*pair, p) for pair, p in zip(pairs, holm([pair[2].p for pair in pairs]), strict=True)]
 
@@ -381,8 +388,8 @@ def draw(data: str, differences: list[tuple[str, int, Comparison, float]], path:
         axes.axvline(0, color="black", linewidth=1)
         axes.set_yticks(range(len(differences)), [title for title, *_ in differences])
         axes.set_ylim(len(differences) - 0.5, -0.7)
-        axes.set_xlabel("difference in points; line: 95 % interval; grey: not significant after Holm's correction")
-        axes.set_title(data)
+        axes.set_xlabel("difference in points, with its 95 % interval (grey: not significant)")
+        axes.set_title(TITLES[data], loc="left")
         figure.savefig(path)
 
 
