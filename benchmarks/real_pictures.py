@@ -55,9 +55,9 @@ from modeling_i2srm import (  # noqa: E402
 )
 from modeling_i2srm.pretrained_model import I2SRMOutput  # noqa: E402
 from modeling_i2srm.studies.report import read_lines  # noqa: E402
-from modeling_i2srm.studies.run import command_line  # noqa: E402
 from modeling_i2srm.studies.significance import Comparison, compare, f1, post_counts  # noqa: E402
 from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
+from modeling_i2srm.support.options import dict_to_argv  # noqa: E402
 from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
 from modeling_i2srm.training.run import predictions_name, run_task  # noqa: E402
 from modeling_i2srm.training.tasks import ClassificationTask, EntityTask, Task  # noqa: E402
@@ -271,10 +271,10 @@ def run_arm(
     """
     if no_texts:
         dataset = str(without_texts(Path(dataset), Path(no_texts)))
-    argv = command_line({**settings, "dataset": dataset, "output_dir": folder, "overwrite": True})
+    argv = dict_to_argv({**settings, "dataset": dataset, "output_dir": folder, "overwrite": True})
     start = time.process_time()
     with redirect_stdout(io.StringIO()):
-        results = run_task(TASKS[task, late], parse_arguments(argv))
+        results = run_task(TASKS[task, late], parse_arguments(argv, task))
     seconds = round(time.process_time() - start, 1)
     files = {"test": predictions_name()} | {kind: predictions_name(kind) for kind in settings.get("test_mismatch", ())}
     counts = {kind: counts_by_photo(Path(folder) / name) for kind, name in files.items()}
@@ -299,6 +299,8 @@ def plan(options: argparse.Namespace) -> list[Job]:
         task, dataset = ("classification", "mvsa") if data == "mvsa" else ("mner", f"flickr_{data}")
         settings = {**shared, "head_learning_rate": HEAD_RATES[task], "seed": seed, **(changes or {})}
         kinds = [*MISMATCH, *(PARTLY if arm in (BOTH, *DISTRUST) else ())]
+        if arm in PRETRAINED:  # the checkpoint has them
+            settings |= dict.fromkeys(("text_encoder", "vision_encoder", "num_objects"))
         settings |= {"use_images": False} if PRETRAINED.get(arm, arm) == TEXT else {"test_mismatch": kinds}
         arguments = {"task": task, "late": arm == LATE, "dataset": str(options.data / dataset), "settings": settings}
         arguments |= {"folder": str(work / "models" / name)}
