@@ -123,7 +123,10 @@ def predict_gold(model: I2SRMForJointExtraction, outputs: I2SRMJointOutput, inpu
     places = region_logits.argmax(-1).tolist()
     for i, row in enumerate(outputs["entity_spans"].tolist()):
         words = inputs["labels"][i][inputs["word_mask"][i].bool()].tolist()
-        kinds = [entity_type(names[words[start]]) for start, _ in row if start >= 0]
+        tags = [words[start] for start, _ in row if start >= 0]
+        if IGNORE in tags:  # a row that fills up the last batch of several processes; its predictions are dropped
+            continue
+        kinds = [entity_type(names[tag]) for tag in tags]
         for head, tail in permutations(range(len(kinds)), 2):
             of_pair = scores[i, head, tail]
             ids = [

@@ -19,11 +19,11 @@ from modeling_i2srm import (
     I2SRMTrainer,
     I2SRMTrainingArguments,
 )
-from modeling_i2srm.support.processes import loss_shares
+from modeling_i2srm.support.processes import loss_shares, without_repeats
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.build import build_model, model_of_checkpoint
 from modeling_i2srm.training.graph_metrics import joint_compute_metrics
-from modeling_i2srm.training.graph_predictions import read_labels, read_predictions
+from modeling_i2srm.training.graph_predictions import predict_graphs, read_labels, read_predictions
 from modeling_i2srm.training.run import encode_data, prepare_data, run_task
 from modeling_i2srm.training.step_guard import JOINT_LOSS_PARTS
 from modeling_i2srm.training.tasks import JOINT, MNER, MRE
@@ -56,6 +56,21 @@ def build_trainer(folder, model=None, rows=None, **settings) -> I2SRMTrainer:
         processing_class=tiny_processor(),
         compute_metrics=joint_compute_metrics(TAGS, RELATIONS),
     )
+
+
+def test_rows_that_fill_up_the_batch_of_a_process_are_predicted_and_counted_nowhere(tmp_path):
+    trainer = build_trainer(tmp_path)
+    whole = trainer.data_collator([trainer.eval_dataset[place] for place in range(3)])
+    assert "entity_spans" in whole
+    padded = without_repeats(whole, 2, 0, keep_shape=True)  # the third row is a repeated one
+    with torch.no_grad():
+        outputs = [trainer.model.eval()(**batch) for batch in (whole, padded)]
+    predictions, others = (
+        predict_graphs(trainer.model, output, batch) for output, batch in zip(outputs, (whole, padded), strict=True)
+    )
+    for one, other in zip(predictions, others, strict=True):
+        width = min(one.shape[1], other.shape[1])
+        assert torch.equal(one[:2, :width], other[:2, :width]) and len(other) == 3
 
 
 def test_a_run_end_to_end(posts, tmp_path, capsys):
