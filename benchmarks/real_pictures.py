@@ -1,4 +1,4 @@
-"""What real photos add: MVSA-Single and Flickr30k Entities, with MiniLM and a frozen EfficientNet-Lite0.
+"""Measure what real photos add, on MVSA-Single and Flickr30k Entities, with MiniLM and a frozen EfficientNet-Lite0.
 
     python dataset_scripts/mvsa.py --data_dir RAW/mvsa_single --output_dir data/mvsa
     for kind in whole heads_masked invented_names; do

@@ -68,7 +68,7 @@ class PictureError(ValueError):
 
     @property
     def is_too_large(self) -> bool:
-        """Whether the picture has more bytes or pixels than a bound allows."""
+        """Whether the picture exceeds the limit of bytes or pixels."""
         return isinstance(self.__cause__, SizeError)
 
     @property

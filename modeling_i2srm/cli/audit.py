@@ -31,7 +31,7 @@ def print_audit(name: str, report: dict) -> None:
     """Print the crop counts and what splits share as tables, and the verdicts."""
     tables = {f"is a row {label}, by its number of crops?": columns for label, columns in report["crops"].items()}
     if not tables:
-        print(f"\n{name}: crop counts are not audited, as there is no index of crops (*_dict.pth), or no label")
+        print(f"\n{name}: crop counts are not audited: no index of crops (*_dict.pth), or no label")
     for title, columns in (tables | {"what two splits share": report["overlap"]}).items():
         lines: dict[str, dict[str, str]] = {top: {} for top in columns}
         for top, key, value in ((top, *item) for top, entry in columns.items() for item in entry.items()):

@@ -45,7 +45,7 @@ RETRY_AFTER = "1"  # seconds
 
 @dataclass(kw_only=True)
 class Limits:
-    """What a server accepts, and how it puts posts together."""
+    """The limits of a server, and how it batches posts."""
 
     max_batch: int = field(
         default=8, metadata={"help": "Most posts that go through the models together; 1: each post alone."}
@@ -252,7 +252,7 @@ def check(validate: Callable[..., BaseModel], values: object) -> dict:
 
 
 def refuse(error: Exception, post: dict, example: str) -> Refused:
-    """What the error of an `Extractor` means for the client; raises it again where the post is not to blame.
+    """Turn an error of an `Extractor` into a refusal; raise it again where it is not the fault of the post.
 
     Args:
         example: the call of a pipeline that messages show, in place of which the client sees a body.
@@ -349,7 +349,7 @@ class BatchWorker:
 
 
 class Metrics:
-    """What /metrics shows, of one server."""
+    """The counters and times of a server, for /metrics."""
 
     def __init__(self, count_open: Callable[[], int]):
         self.registry = CollectorRegistry()
@@ -467,7 +467,7 @@ def make_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.get("/health", responses={503: {"description": "The server is stopping"}})
     async def health() -> JSONResponse:
-        """Whether the server takes posts."""
+        """Report whether the server accepts posts."""
         stopping = app.state.service.stopping
         return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 

@@ -36,7 +36,7 @@ ABSENT = np.nan
 
 
 class Telling(NamedTuple):
-    """How well a cue tells a label.
+    """How well a cue predicts a label.
 
     Args:
         cue: one of `CUES` or `CROP_CUES`, or `TOGETHER`.
@@ -57,7 +57,7 @@ class Telling(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What is labelled: a row, with its crops, or one crop of a row, with its place among `among` crops."""
+    """A unit with labels: a row with its crops, or one crop of a row and its place among `among` crops."""
 
     image: Picture | None
     crops: list[Picture] | None
@@ -289,7 +289,7 @@ def cross_validate(columns: np.ndarray, answers: np.ndarray, permutations: int) 
 def measure_cues(
     units: list[Unit], test: list[Unit], cues: dict[str, Callable], permutations: int = PERMUTATIONS
 ) -> list[Telling]:
-    """How well each cue tells each label, alone and together.
+    """Measure how well each cue predicts each label, alone and together.
 
     Args:
         units: for the cross-validation, of different pictures.
@@ -339,7 +339,7 @@ def tell(
     test_answers: np.ndarray,
     permutations: int,
 ) -> list[Telling]:
-    """How well the columns of a cue tell each label; labels of too few of these rows are left out."""
+    """Measure how well the columns of a cue predict each label; labels of too few rows are left out."""
     yes = answers.sum(0)
     kept = np.flatnonzero((yes >= LEAST_LABELS) & (len(answers) - yes >= LEAST_LABELS))[:MOST_LABELS]
     if len(answers) < LEAST_ROWS or not len(kept):

@@ -2,8 +2,8 @@
 
 New prompts are random. At the rate of a pretrained text encoder they stay so in a short run, and the model learns to do
 without its pictures: `NEW_FUSION_RATE` is the default rate of new parts. The movement is ||W - W0|| / ||W0|| over all
-weights of the prompts after 200 steps at the full rate. `SMALLEST_MOVEMENT` is more than 3e-5 gives, for narrow prompts
-and for those of the published width, and less than 5e-4 gives (docs/measured/results.md).
+weights of the prompts after 200 steps at the full rate. `SMALLEST_MOVEMENT` separates 3e-5 from 5e-4 for narrow
+prompts. For prompts of the published width only 100 steps at 3e-5 are measured (docs/measured/results.md).
 """
 
 import logging

@@ -364,7 +364,8 @@ def calibrate_scores(trainer: I2SRMTrainer, rows: Dataset) -> None:
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         logger.warning("scores are not calibrated: the parameters are spread over processes")
         return
-    loader = DataLoader(rows, trainer.args.eval_batch_size, collate_fn=trainer.data_collator)
+    workers = max(trainer.args.dataloader_num_workers, 0)
+    loader = DataLoader(rows, trainer.args.eval_batch_size, collate_fn=trainer.data_collator, num_workers=workers)
     device = trainer.args.device
     batches = ({name: value.to(device) for name, value in batch.items()} for batch in loader)
     with trainer.accelerator.autocast():
