@@ -1,11 +1,14 @@
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
-from modeling_i2srm.attn_mixup import AttnMixup
+from modeling_i2srm.attn_mixup import AttnMixup, joint_batch, same_draws
 
 D, W, LAM = 8, 5, 0.3
 BATCHES = [1, 2, 3, 5, 8, 16]
@@ -165,7 +168,13 @@ def test_padding_is_not_attended_to_and_nothing_is_nan(batch):
 
 def test_attention_alone_scores_every_row():
     rows = build(interpolation=False)(torch.randn(3, D), torch.arange(3))
-    assert rows.unmixed_labels.tolist() == [0, 1, 2, 0, 1, 2] and len(rows.mixed) == 0
+    assert rows.unmixed_labels.tolist() == [0, 1, 2, 0, 1, 2] and len(rows.mixed) == 0 and rows.lam == 1.0
+
+
+def test_one_process_keeps_its_batch_and_its_draws():
+    hidden, labels, permutation = torch.randn(2, D), torch.tensor([0, -100]), torch.tensor([1, 0])
+    assert joint_batch(hidden, labels) == (hidden, labels)
+    assert same_draws(LAM, permutation, hidden.device) == (LAM, permutation)
 
 
 def test_interpolation_alone_mixes_the_batch_itself():
@@ -215,6 +224,96 @@ def test_lam_follows_the_beta_distribution():
 def test_vectors_and_labels_must_fit(hidden, labels):
     with pytest.raises(ValueError, match="attn_mixup"):
         build()(torch.zeros(hidden), torch.zeros(labels, dtype=torch.long))
+
+
+@pytest.fixture
+def as_processes(monkeypatch):
+    """Call a function in threads that stand for the processes of torch.distributed; their results in order."""
+
+    def call(function, arguments):
+        count, barrier, local, sent = (
+            len(arguments),
+            threading.Barrier(len(arguments), timeout=20),
+            threading.local(),
+            {},
+        )
+
+        def exchange(tensor):
+            sent[local.rank] = tensor.clone()
+            barrier.wait()
+            tensors = [sent[rank] for rank in range(count)]
+            barrier.wait()
+            assert len({(tensor.shape, tensor.dtype) for tensor in tensors}) == 1, "all_gather needs equal shapes"
+            return tensors
+
+        def all_gather(tensors, tensor):
+            for target, source in zip(tensors, exchange(tensor), strict=True):
+                target.copy_(source)
+
+        def work(rank):
+            local.rank = rank
+            return function(*arguments[rank])
+
+        monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(distributed, "get_world_size", lambda: count)
+        monkeypatch.setattr(distributed, "get_rank", lambda: local.rank)
+        monkeypatch.setattr(distributed, "all_gather", all_gather)
+        monkeypatch.setattr(distributed, "broadcast", lambda tensor, src: tensor.copy_(exchange(tensor)[src]))
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(work, range(count)))
+
+    return call
+
+
+RAGGED = {  # labels of the rows of each process
+    "vectors": [[2, -100, 0], [1], [-100]],
+    "no vectors in one": [[2, 1], []],
+    "words": [[[2, -100], [-100, -100], [-100, 1]], [[-100, 0, 1, -100]]],
+    "words of the last alone": [[[-100, -100, -100]], [[0], [1]]],
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_every_process_gets_the_labelled_rows_of_all_and_the_gradient_of_one(as_processes, name):
+    labels = [torch.tensor(rows, dtype=torch.long) for rows in RAGGED[name]]
+    hidden = [torch.randn(*rows.shape, D, requires_grad=True) for rows in labels]
+    width = max(rows.shape[1] for rows in labels) if labels[0].dim() > 1 else None
+
+    def widen(tensor, value):  # to the longest sentence of all processes
+        if width is None:
+            return tensor
+        padding = torch.full((len(tensor), width - tensor.shape[1], *tensor.shape[2:]), value)
+        return torch.cat([tensor, padding], dim=1)
+
+    together = [(widen(h, 0.0), widen(y, -100)) for h, y in zip(hidden, labels, strict=True)]
+    rows, targets = (torch.cat(parts) for parts in zip(*together, strict=True))
+    keep = [bool((row != -100).any()) for row in targets]
+    rows, targets = rows[keep], targets[keep]
+    weights = torch.randn_like(rows)
+    gradients = torch.autograd.grad((rows * weights).sum(), hidden)
+
+    def work(own, own_labels):
+        joint, joint_labels = joint_batch(own, own_labels)
+        loss = (joint * weights).sum()
+        return joint.detach(), joint_labels, torch.autograd.grad(loss, own)[0] if loss.requires_grad else None
+
+    results = as_processes(work, list(zip(hidden, labels, strict=True)))
+    for (joint, joint_labels, gradient), expected in zip(results, gradients, strict=True):
+        torch.testing.assert_close(joint, rows.detach())
+        assert joint_labels.tolist() == targets.tolist()
+        torch.testing.assert_close(gradient, len(labels) * expected)
+
+
+def test_rows_without_any_label_stay_with_their_process(as_processes):
+    batches = [(torch.randn(size, D), torch.full((size,), -100)) for size in (2, 1)]
+    for (hidden, labels), (rows, targets) in zip(batches, as_processes(joint_batch, batches), strict=True):
+        assert rows is hidden and targets is labels
+
+
+def test_the_draws_of_the_first_process_are_used_by_all(as_processes):
+    draws = [(0.25, torch.tensor([1, 0, 2]), torch.device("cpu")), (0.5, torch.tensor([0, 1, 2]), torch.device("cpu"))]
+    for lam, permutation in as_processes(same_draws, draws):
+        assert lam == 0.25 and permutation.tolist() == [1, 0, 2] and permutation.dtype == torch.long
 
 
 @pytest.mark.slow  # two minutes
