@@ -230,7 +230,7 @@ class CropAttention(nn.Module):
 
 def attend(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The softmax of scores (B, ..., N) over the places where a mask (B, N) is 1."""
-    mask = mask.view(len(mask), *[1] * (scores.dim() - 2), mask.shape[-1])
+    mask = mask.view(mask.shape[0], *[1] * (scores.dim() - 2), mask.shape[-1])  # len() would fix the size in an export
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
 
 

@@ -141,7 +141,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         """The keys of the pictures of a call, as of `JointHead.picture_keys`."""
         hidden, pictures = outputs.last_hidden_state, (outputs.visual_features, outputs.image_mask)
         assert hidden is not None
-        return self.joint_head.picture_keys(*pictures, len(hidden), self.config.num_objects)
+        return self.joint_head.picture_keys(*pictures, hidden.shape[0], self.config.num_objects)
 
     def attend_to_pictures(
         self, outputs: I2SRMModelOutput, pictures: tuple[torch.Tensor, torch.Tensor]

@@ -1,7 +1,7 @@
 """The learning rate of new fusion parts, and how far their visual prompts move in the first steps of a training.
 
-New prompts are random. At the rate of a pretrained text encoder they stay so in a short run, and the model learns to do
-without its pictures: `NEW_FUSION_RATE` is the default rate of new parts. The movement is ||W - W0|| / ||W0|| over all
+New prompts are random. At the rate of a pretrained text encoder they hardly move in some hundred steps, and the model
+uses less of its pictures (docs/measured/real-photos.md): `NEW_FUSION_RATE` is the default of new parts. The movement is ||W - W0|| / ||W0|| over all
 weights of the prompts after 200 steps at the full rate. `SMALLEST_MOVEMENT` separates 3e-5 from 5e-4 for narrow
 prompts. For prompts of the published width only 100 steps at 3e-5 are measured (docs/measured/results.md).
 """
@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
 
-NEW_FUSION_RATE = 5e-4  # at the published 3e-5 a short run ignores its pictures; 2e-4 to 1e-3 learns to look
+NEW_FUSION_RATE = 5e-4  # the published 3e-5 moves them little in a short run
 STEPS = 200  # after the warm-up
 FEWEST_STEPS = 50  # of a shorter run, at whose end the movement is measured
 SMALLEST_MOVEMENT = 0.04

@@ -10,21 +10,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_rows import rows
-from two_processes import CASES, evaluate_stream, main, train
+from two_processes import CASES, SLOW, evaluate_stream, main, train
 
 from modeling_i2srm.support.processes import loss_shares, without_repeats
 from modeling_i2srm.training.step_guard import JOINT_LOSS_PARTS, LOSS_PARTS
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(request, tmp_path_factory) -> Path:
+    """Where two processes have put what they trained: the cases of the tests that are selected."""
     folder = tmp_path_factory.mktemp("two_processes")
-    for done in forked.run_together(partial(main, folder), folder / "printed"):
+    tests = [item for item in request.session.items if item.name.startswith("test_two_processes_train_and_predict")]
+    names = [item.callspec.params["name"] for item in tests]
+    for done in forked.run_together(partial(main, folder, names), folder / "printed"):
         assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+)
 def test_two_processes_train_and_predict_as_one(folder, tmp_path, name):
     weights, log, predictions, loss = train(name, tmp_path, processes=1)
     for rank in (0, 1):

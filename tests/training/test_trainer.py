@@ -320,7 +320,7 @@ def test_workers_get_the_cores_on_which_nothing_is_trained(device, threads, core
 
 def test_learns_a_small_data_set_by_heart(tmp_path):
     trainer = build_trainer(
-        tmp_path, num_train_epochs=40, learning_rate=3e-3, head_learning_rate=2e-2, logging_steps=200
+        tmp_path, num_train_epochs=12, learning_rate=5e-3, head_learning_rate=4e-2, logging_steps=200
     )
     trainer.train()
     assert trainer.evaluate(rows())["eval_lenient_f1"] == 1.0
