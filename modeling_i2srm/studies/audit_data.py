@@ -149,7 +149,7 @@ def read_image(post: RawPost, reader: Reader) -> Picture | None:
 
 
 def read_folder(folder: Path) -> dict[str, Split]:
-    """Read the Parquet files of a data set: those that a data set script wrote, or SPLIT-*.parquet of any other.
+    """Read the Parquet files of a data set: those that a data set script wrote, or `SPLIT-*.parquet`.
 
     Main pictures are decoded for their hash; of crops the header is read.
 
