@@ -140,8 +140,9 @@ docs: $(VENV)/.docs  ## build the documentation into site/, with every warning a
 	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
 .PHONY: records
-records: $(VENV)/.dev  ## write the tables of the documentation from the records of measurements in benchmarks/records
+records: $(VENV)/.dev  ## write the tables of the documentation: measurements from benchmarks/records, options from the parsers
 	$(BIN)/python benchmarks/records.py write
+	$(BIN)/python docs/write_options.py
 
 REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 

@@ -47,20 +47,18 @@ RETRY_AFTER = "1"  # seconds
 class Limits:
     """The limits of a server, and how it batches posts."""
 
-    max_batch: int = field(
-        default=8, metadata={"help": "Most posts that go through the models together; 1: each post alone."}
-    )
+    max_batch: int = field(default=8, metadata={"help": "Most posts per batch; 1 answers each post alone."})
     max_wait_ms: float = field(
         default=5.0,
-        metadata={"help": "Milliseconds that a post waits for others whose pictures are being read, not for more."},
+        metadata={"help": "Longest time in milliseconds that a post waits for others whose pictures are being read."},
     )
-    max_queue: int = field(default=64, metadata={"help": "Most posts without an answer; further ones get 429."})
-    timeout: float = field(default=30.0, metadata={"help": "Seconds for a request as a whole; then it gets 503."})
+    max_queue: int = field(default=64, metadata={"help": "Most posts that wait for an answer; others get status 429."})
+    timeout: float = field(default=30.0, metadata={"help": "Seconds per request; then it gets status 503."})
     max_body_mb: float = field(
-        default=20.0, metadata={"help": "Megabytes of a request, pictures included; a larger one gets 413."}
+        default=20.0, metadata={"help": "Most megabytes per request, pictures included; a larger one gets status 413."}
     )
     max_characters: int = field(
-        default=10_000, metadata={"help": "Characters of a text, or of all tokens; a longer one gets 422."}
+        default=10_000, metadata={"help": "Most characters per text, or of all tokens; a longer one gets status 422."}
     )
     num_workers: int = field(default=4, metadata={"help": "Threads that read pictures."})
 

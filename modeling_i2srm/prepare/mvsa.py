@@ -506,11 +506,16 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="none|DIR",
         help="crops: none (default), or DIR/NAME/* for picture NAME.jpg",
     )
-    parser.add_argument("--labels", choices=KINDS, default="merged", help="whose label (default: %(default)s)")
+    parser.add_argument(
+        "--labels",
+        choices=KINDS,
+        default="merged",
+        help="label of the text, of the photo, or of both merged (default: %(default)s)",
+    )
     parser.add_argument(
         "--split",
         choices=SPLIT_BY,
-        help="computed without near-duplicates across splits, or as the files state it (default: file, else group)",
+        help="splits that keep near-duplicates together, or take those of the files (default: file, else group)",
     )
     args = parser.parse_args(arguments)
     if args.push_to_hub and not args.private:

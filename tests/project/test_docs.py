@@ -1,6 +1,9 @@
 """The documentation: links and the files it names exist, no public name is left out of the reference, and it builds."""
 
+import dataclasses
+import inspect
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -13,6 +16,9 @@ import pytest
 from pages import FENCE, PAGES, ROOT, name_of
 
 from benchmarks.records import read_records, resolve_values
+from modeling_i2srm import I2SRMConfig
+from modeling_i2srm.inference.server import Limits
+from modeling_i2srm.training.arguments import parse_arguments
 
 VALUES = resolve_values(read_records())
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -204,6 +210,32 @@ def test_the_medians_of_speed_are_those_of_the_runs():
         medians.append(median)
     plain = medians[0]
     assert f"then {plain:.1f} times as fast" in " ".join((ROOT / "docs/how-to/bigger-encoders.md").read_text().split())
+
+
+@pytest.fixture(scope="module")
+def options() -> dict:
+    """The script that writes the page of all options, as its names."""
+    return runpy.run_path(str(ROOT / "docs/write_options.py"))
+
+
+def test_the_page_of_options_is_that_of_the_parsers(options):
+    page = ROOT / "docs/reference/options.md"
+    assert page.read_text(encoding="utf-8") == options["build_page"](), "run make records"
+    assert "|  |" not in page.read_text(encoding="utf-8")  # an option without help
+
+
+def test_values_outside_of_their_ranges_are_refused(options):
+    shown = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+    limits = {field.name for field in dataclasses.fields(Limits)}
+    for name, (text, wrong) in options["RANGES"].items():
+        assert re.search(rf"^\| `--{name}` .*\| {re.escape(text)} \|", shown, re.MULTILINE), name
+        with pytest.raises(ValueError, match=f"{name}|{wrong}"):
+            if name in limits:
+                Limits(**{name: wrong})
+            elif name in inspect.get_annotations(I2SRMConfig):
+                I2SRMConfig(**{name: wrong})
+            else:
+                parse_arguments(["--dataset", "data", "--use_cpu", "true", f"--{name}", str(wrong)])
 
 
 class Fetched(HTMLParser):
