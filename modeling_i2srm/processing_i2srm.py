@@ -271,7 +271,7 @@ class I2SRMProcessor(ProcessorMixin):
         if isinstance(limit, bool) or not isinstance(limit, int):
             raise ValueError(f"max_length={limit!r} must be a number of sub-tokens, e.g. max_length=128")
         if not 3 <= limit <= own:
-            raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
+            raise ValueError(f"max_length={limit} must be between 3 and the tokenizer's limit, {own}")
         return limit
 
     def encode_row(
@@ -426,7 +426,7 @@ class I2SRMProcessor(ProcessorMixin):
         if not tokens:
             raise ValueError('a post without words; e.g. processor.encode_windows(["Kobe", "lands", "in", "Paris"])')
         if not 0 <= stride < room:
-            raise ValueError(f"stride={stride} must lie between 0 and {room - 1}, e.g. stride={room // 4}")
+            raise ValueError(f"stride={stride} must be between 0 and {room - 1}, e.g. stride={room // 4}")
         pieces = self.sub_tokens(tokens)
         lengths = [len(ids) for ids in pieces]
         if cut := [token for token, length in zip(tokens, lengths, strict=True) if length > room]:

@@ -413,7 +413,7 @@ class ShardWorker:
         if unknown := [name for name in values if name not in (*KEYS, *COLUMNS)]:
             raise ValueError(
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
-                f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
+                f"To ignore them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
             )
         errors, faults = {}, []
 

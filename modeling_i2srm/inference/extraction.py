@@ -275,7 +275,7 @@ class Extractor:
         check_cropper(cropper)
         if isinstance(ner, MultimodalJointExtractionPipeline) and re is not None:
             raise ValueError(
-                "the first pipeline finds relations too, and a second one is of no use: Extractor(joint), or "
+                "the first pipeline finds relations, too: leave out the second one, Extractor(joint), or give "
                 'Extractor(pipeline("multimodal-token-classification", ...), re)'
             )
         self.ner, self.re, self.on_image_error = ner, re, on_image_error

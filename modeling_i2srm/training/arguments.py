@@ -134,7 +134,7 @@ class SampleArguments:
         for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
             Mismatch.parse(text)
         if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
-            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
+            raise ValueError(f"--train_fraction {self.train_fraction} must be above 0 and at most 1, e.g. 0.1")
 
 
 @dataclass

@@ -120,7 +120,7 @@ class I2SRMTrainingArguments(TrainingArguments):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.name_swapping <= 1:
-            raise ValueError(f"--name_swapping {self.name_swapping} must lie from 0 to 1, e.g. 0.3")
+            raise ValueError(f"--name_swapping {self.name_swapping} must be from 0 to 1, e.g. 0.3")
         if is_deepspeed_zero3_enabled():  # it shards the CRF, which decodes outside of forward
             raise ValueError(
                 "DeepSpeed ZeRO-3 is not supported; FSDP shards parameters too: accelerate launch --config_file "
