@@ -517,7 +517,7 @@ class I2SRMForSequenceClassification(VectorClassifier):
     "regression", float labels) are refused: their losses are not those of AttnMixup's equations.
 
     Raises:
-        ValueError: another `problem_type`, fewer than two labels, or class weights that are not one a label.
+        ValueError: another `problem_type`, fewer than two labels, or class weights that are not one per label.
 
     Example:
 

@@ -499,7 +499,7 @@ class I2SRMProcessor(ProcessorMixin):
         return row
 
     def sub_tokens(self, tokens: list[str]) -> list[list[int]]:
-        """The ids of each word's sub-tokens, at least one a word."""
+        """The ids of each word's sub-tokens, at least one per word."""
         if not tokens:
             return []
         # Lone surrogates cannot be encoded; they count as unknown characters.
@@ -511,7 +511,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     @cached_property
     def _reserved_ids(self) -> frozenset[int]:
-        """Ids that no word may have. Some tokenizers find special tokens in words all the same: unigram, slow BERT."""
+        """Ids that no word may have. Some tokenizers find special tokens inside of words: unigram, slow BERT."""
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:

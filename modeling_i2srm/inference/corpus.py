@@ -1,4 +1,4 @@
-"""Whole corpora: the entities and relations of files of posts, on any number of processes, however often interrupted.
+"""Process a corpus: the entities and relations of files of posts, on any number of processes, resumable.
 
 The rows of the inputs are cut into shards of fixed length. A shard is read, extracted and written by one process, to a
 part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with

@@ -356,7 +356,7 @@ class Metrics:
         self.seconds = Histogram("request_seconds", "Seconds from a request to its answer.", **shared)
         self.batches = Histogram("batch_posts", "Posts that go through the models together.", buckets=BATCHES, **shared)
         self.pictures = Counter("pictures_failed", "Pictures that posts were read without.", **shared)
-        self.pairs = Counter("pairs_left_out", "Pairs of entities that were not looked at.", **shared)
+        self.pairs = Counter("pairs_left_out", "Pairs of entities that were left out.", **shared)
         Gauge("open_requests", "Requests without an answer yet.", **shared).set_function(count_open)
 
 
@@ -387,7 +387,7 @@ class Service:
         """The response to a request for /extract, whatever it holds."""
         started = time.monotonic()
         headers: dict[str, str] = {}
-        status = 500  # unless something else comes of it
+        status = 500  # unless it changes below
         try:
             answer = await self.extract(request)
             status = 200

@@ -45,7 +45,7 @@ def read_rows(path: Path, split: str, problems: list[Problem], counts: Counter[s
     """Yield the posts of an input, each with its file and its line there.
 
     Args:
-        problems, counts: lines that cannot be read, and oddities of the files, are added.
+        problems, counts: lines that cannot be read, and irregularities of the files, are added.
 
     Raises:
         ValueError: an input of another kind.

@@ -160,7 +160,7 @@ def detect(work: Work, looks: list[Look], detector: Detector, processes: int) ->
     shards = dict(cut_shards(looks))
     left = {number: some for number, some in shards.items() if not work.path(number).is_file()}
     logger.info(
-        f"{len(looks)} distinct pictures to look at, {len(shards) - len(left)} of {len(shards)} shards are done"
+        f"{len(looks)} distinct pictures to process, {len(shards) - len(left)} of {len(shards)} shards are done"
     )
     seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     with tqdm(total=sum(map(len, left.values())), unit=" pictures", mininterval=seconds) as bar:
@@ -250,7 +250,7 @@ def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, lis
         **report,
         "dataset": name,
         "objects": method,
-        "distinct pictures looked at": len(every),
+        "distinct pictures processed": len(every),
         "distinct pictures without an object": sum(not one["boxes"] and one["reason"] is None for one in every),
         "distinct pictures that cannot be read": sum(one["reason"] is not None for one in every),
         "splits": splits,

@@ -382,7 +382,7 @@ def find_texts(photos: list[Photo]) -> dict[str, set[str]]:
 
 
 def count_irregularities(photos: list[Photo], texts: dict[str, set[str]]) -> Counter[str]:
-    """Count the oddities of the captions and boxes of a split; `texts` are those of train."""
+    """Count the irregularities of the captions and boxes of a split; `texts` are those of train."""
     counts: Counter[str] = Counter()
     for photo in photos:
         types: dict[str, set[str]] = {}

@@ -28,7 +28,7 @@ bits of a difference hash (17 x 16 grey pixels). posts.py joins equal files, too
 no similar photos, and draws the split of a group.
 
 The original texts are GB18030; one that is valid UTF-8 and not ASCII is read as that, and named. In them @name becomes
-@user and white space one space. report.json counts the oddities over all posts, also those left out; nothing else is
+@user and white space one space. report.json counts the irregularities over all posts, also those left out; nothing else is
 changed.
 """
 
@@ -471,7 +471,7 @@ def describe(tweets: Sequence[Tweet], keys: Sequence[Hashable | None]) -> dict[s
 
 
 def count_irregularities(tweets: Sequence[Tweet]) -> Counter:
-    """Count the oddities of the texts of a split."""
+    """Count the irregularities of the texts of a split."""
     texts = [tweet.text for tweet in tweets]
     words = [len(find_words(text)) for text in texts]
     counts = {

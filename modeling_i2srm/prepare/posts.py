@@ -266,7 +266,7 @@ class Posts(PostsBuilder):
         self.files = {split: self.files[split] for split in self.rows}
 
     def make_features(self) -> datasets.Features:
-        """Return the columns that the files have; tags and relations are those that occur."""
+        """Return the columns that the files have; tags and relations are collected from the data."""
         rows = [row for rows in self.rows.values() for row in rows]
         features = {"id": datasets.Value("string"), "tokens": datasets.List(datasets.Value("string"))}
         if "ner_tags" in self.labels:

@@ -110,7 +110,7 @@ def make_posts(
     Args:
         split: "train", "validation" or "test".
         count: The number of posts.
-        seed: The same rows come of the same seed.
+        seed: The same seed gives the same rows.
         shares: The kinds of posts and the probability of each.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Reads data sets for the audit: their labels, and what the files of their pictures tell without being looked at."""
+"""Reads data sets for the audit: their labels, and what the files of their pictures tell without their content."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares o
 
 
 class Picture(NamedTuple):
-    """What the file of a picture or crop tells; `None` is not known, e.g. since the file is not at hand.
+    """What the file of a picture or crop tells; `None` is not known, e.g. because the file is absent.
 
     Args:
         name: of the file.

@@ -18,7 +18,7 @@ class JointMetric:
 
     It has `compute` as an `evaluate.Metric` has; only it takes graphs as dicts, not through Arrow.
 
-    A graph is a dict of tags (BIO names, one a word), entities (dicts of start and end in words, label, region) and
+    A graph is a dict of tags (BIO names, one per word), entities (dicts of start and end in words, label, region) and
     relations (dicts of head and tail, positions of entities, and label; only pairs that are related). Among the gold
     graphs relations is `None` where they are not annotated, and region is `None` where that is not. Predicted graphs
     have none of these `None`.

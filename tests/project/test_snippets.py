@@ -206,7 +206,7 @@ def run_really(words: list[str]) -> str | None:
 
 
 def check_json(example: Example):
-    """JSON is one value, or one a line."""
+    """JSON is one value, or one per line."""
     try:
         json.loads(str(example.parsed))
     except json.JSONDecodeError:
