@@ -28,8 +28,8 @@ bits of a difference hash (17 x 16 grey pixels). posts.py joins equal files, too
 no similar photos, and draws the split of a group.
 
 The original texts are GB18030; one that is valid UTF-8 and not ASCII is read as that, and named. In them @name becomes
-@user and white space one space. report.json counts the irregularities over all posts, also those left out; nothing else is
-changed.
+@user and white space one space. Nothing else is changed. report.json counts the irregularities over all posts, also
+those left out.
 """
 
 import hashlib
