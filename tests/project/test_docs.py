@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import re
 import runpy
 import statistics
@@ -16,7 +17,7 @@ import pytest
 from pages import FENCE, PAGES, ROOT, name_of
 
 from benchmarks.records import read_records, resolve_values
-from modeling_i2srm import I2SRMConfig
+from modeling_i2srm import I2SRMConfig, __version__
 from modeling_i2srm.inference.server import Limits
 from modeling_i2srm.training.arguments import parse_arguments
 
@@ -264,6 +265,11 @@ def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
         assert [address for address in fetched.addresses if "//" in address] == [], page
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(url\(|@import\s+)['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+    index = json.loads(re.search(r"\((.*)\)", (tmp_path / "searchindex.js").read_text(encoding="utf-8"), re.DOTALL)[1])
+    assert {index["docnames"][i] for i in index["terms"]["calibr"]} >= {"how-to/answers", "reference/options"}
+    model = re.sub(r"<[^>]+>|\s+", "", (tmp_path / "reference/model.html").read_text(encoding="utf-8"))
+    assert f"<title>modeling_i2srm {__version__}</title>" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "from_encoders(text_name_or_path:str,vision_name_or_path:str|None=None," in model
     method = (tmp_path / "concepts/method.html").read_text(encoding="utf-8")
     assert method.count("<math") > 30 and "\\lambda" not in method
     assert 'href="../reference/extraction.html"' in method.replace("'", '"')
