@@ -57,7 +57,7 @@ quickstart-mre: quickstart-mner  ## the same data for relations between two enti
 		examples/run_mre.py examples/configs/quickstart_mre.json
 
 .PHONY: quickstart-topics
-quickstart-topics: $(VENV)/.train  ## the like for one label per post
+quickstart-topics: $(VENV)/.train  ## the same for one label per post (topics)
 	$(BIN)/python dataset_scripts/visual_topics.py --output_dir data/visual_topics
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
 		examples/run_classification.py examples/configs/quickstart_topics.json
@@ -93,7 +93,7 @@ test-common: $(VENV)/.dev  ## run transformers' own common model tests on our mo
 	$(BIN)/python tests/common/run.py
 
 .PHONY: test-matrix
-test-matrix:  ## run the tests on every Python at hand, with the lowest, locked and latest versions (TESTS: for pytest)
+test-matrix:  ## run the tests on every installed Python, with the lowest, locked and latest versions (TESTS: for pytest)
 	$(PYTHON) tests/matrix.py -- $(TESTS)
 
 .PHONY: test-latest
@@ -140,8 +140,9 @@ docs: $(VENV)/.docs  ## build the documentation into site/, with every warning a
 	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
 .PHONY: records
-records: $(VENV)/.dev  ## write the tables of the documentation from the records of measurements in benchmarks/records
+records: $(VENV)/.dev  ## write the tables of the documentation: measurements from benchmarks/records, options from the parsers
 	$(BIN)/python benchmarks/records.py write
+	$(BIN)/python docs/write_options.py
 
 REAL_DATA = $(or $(I2SRM_DATA_DIR),../shared/data)
 

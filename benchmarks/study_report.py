@@ -41,9 +41,9 @@ REAL = {
 OPENING = """\
 # Report
 
-Written by `make report`, which runs what is below and writes every figure and every sentence with one: a reduced set of
-the studies of `examples/run_experiments.py`, on few posts and with small encoders, for two cores and half an hour. It
-shows which effects are large enough to be seen at this size; it ranks no methods.
+`make report` runs these studies and writes this page: a reduced set of the studies of `examples/run_experiments.py`, on
+few posts and with small encoders, for two cores and half an hour. It shows which effects are visible at this size. It
+does not rank methods.
 
 * **Made-up data.** Most labels of the visual posts can only be read off the picture. The text encoder
   starts from random weights, the same in every run; the backbone is that of the quickstart, frozen, which was trained
@@ -179,9 +179,9 @@ def findings(rows: list[dict]) -> list[str]:
             f"{row['setting']} ({100 * row['difference']:+.1f})" for row in certain if sign * row["difference"] > 0
         ]
         if named:
-            lines.append(f"{word} than the full model beyond the sample of test posts: {', '.join(named)}.")
+            lines.append(f"{word} than the full model, significantly: {', '.join(named)}.")
     if same := [row["setting"] for row in tested if row["adjusted_p"] >= 0.05]:
-        lines.append(f"No difference from the full model that the test would tell from chance: {', '.join(same)}.")
+        lines.append(f"Not significantly different from the full model: {', '.join(same)}.")
     return lines
 
 

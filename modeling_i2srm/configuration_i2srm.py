@@ -190,12 +190,12 @@ class I2SRMConfig(PreTrainedConfig):
     Sections and equation numbers are those of docs/concepts/method.md; the method is I2SRM (arXiv 2310.06326).
 
     Args:
-        text_config: configuration (or its dict, with `model_type`) of the text encoder, one of
+        text_config: configuration of the text encoder, or its dict with `model_type`, one of
             `SUPPORTED_TEXT_MODEL_TYPES`; default a RoBERTa-large.
-        vision_config: configuration (or its dict) of any `AutoBackbone`; default a ResNet-50.
+        vision_config: configuration of any `AutoBackbone`, or its dict; default a ResNet-50.
         vision_out_features: names of the backbone stages whose feature maps are used; default four evenly spaced ones,
-            of timm's models the last four, or those of the out_indices in `vision_config`.
-        freeze_vision: keep the backbone fixed, in eval mode and without gradients.
+            for timm the last four, or those of the out_indices in `vision_config`.
+        freeze_vision: do not train the backbone: eval mode, no gradients.
         num_objects: object crops per post (M); a post has up to 1 + M pictures.
         prompt_length: prompt slots per picture (P).
         prompt_hidden_size: width of the prompt projector.
@@ -209,24 +209,24 @@ class I2SRMConfig(PreTrainedConfig):
         attn_mixup_gather: apply AttnMixup to the samples of all training processes; else each process mixes its own.
         mixup_alpha: parameter of Beta(alpha, alpha) from which the interpolation weight is drawn.
         mixup_delta: share of the original and attended rows that enter the pool for mixing.
-        mixup_ratio: share of the unmixed rows that are scored; 1 - ratio of the mixed rows are.
-        classifier_dropout: dropout before the classifier; default the text encoder's hidden dropout.
+        mixup_ratio: share of the unmixed rows that are scored; of the mixed rows it is 1 - ratio.
+        classifier_dropout: dropout before the classifier; default that of the text encoder.
         use_crf: linear-chain CRF over the words (token classification); else cross-entropy.
         constrained_decoding: never decode an invalid BIO sequence (token classification with BIO label names).
         class_weights: weight of each label in the cross-entropy (relations, labels of posts, and tags with
-            `use_crf=False`); default all 1. The loss of a CRF has none, and refuses them. Of a joint model the weight
-            of each relation.
+            `use_crf=False`); default all 1. A CRF refuses them. In a joint model they are the weights of the relations.
         relation_labels: names of the relations of a joint model, "None" first.
         relation_types: [head type, relation, tail type] of each triple that a joint model may give, those of its
             training data; `None` allows all.
-        relation_loss_weight, region_loss_weight: weights of these parts of the loss of a joint model. The loss of tags
-            is a sum over the words of a sentence, that of relations a mean over pairs.
+        relation_loss_weight, region_loss_weight: weight of this part of the loss (joint model). The loss of tags is a
+            sum over the words of a sentence, that of relations a mean over pairs, that of regions one over entities.
         crop_attention: let sub-tokens and pairs of entities attend to the pictures, beside the prompts (joint model).
         coherent_decoding: choose the types of entities and the relations between them together (joint model).
         temperatures: what the logits of tags, relations, regions or labels were divided by after training, so that
             scores are probabilities; the weights hold it already.
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
         attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
+        initializer_range: standard deviation of new weights outside of the fusion parts and the CRF.
 
     Raises:
         ValueError: a text encoder that cannot take visual prompts, or a field out of its range.

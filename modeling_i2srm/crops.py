@@ -38,7 +38,7 @@ def check_cropper(cropper: object) -> None:
 
 
 def add_crops(posts: list[Post], cropper: Callable) -> None:
-    """Let a cropper find the objects of the posts whose picture is at hand at full size, all of them in one call.
+    """Let a cropper find the objects of the posts whose picture is available at full size, all of them in one call.
 
     Raises:
         ValueError: as of `find_crops`.

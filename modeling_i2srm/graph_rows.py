@@ -20,7 +20,7 @@ def names_of_tags(ner_tags: Sequence[int | str], label2id: Mapping[str, int] | N
     names = {i: name for name, i in (label2id or {}).items()}
     if label2id is None and not all(isinstance(tag, str) for tag in ner_tags):
         raise ValueError(
-            "ner_tags are ids, and without label2id it is not known which of them are entities; e.g. "
+            "ner_tags are ids: give label2id, which says which of them are entities, e.g. "
             "label2id=model.config.label2id"
         )
     ids = [tag if isinstance(tag, str) else label_id(tag, label2id) for tag in ner_tags]

@@ -38,7 +38,7 @@ def recipe_image_processor(recipe: Mapping, image_size: int | None = None) -> Bi
     known = mode in ("center", "squash") and name in FILTERS
     if not known or channels != 3 or height != width or not 0 < share <= 1:
         raise ValueError(
-            f"pretrained_cfg is not a picture recipe that can be followed: {dict(recipe)!r:.400}; e.g. pretrained_cfg="
+            f"pretrained_cfg is not a valid picture recipe: {dict(recipe)!r:.400}; e.g. pretrained_cfg="
             '{"input_size": [3, 224, 224], "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"}'
         )
     side = int(height / share)

@@ -50,7 +50,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
         vision._attn_implementation = None
         if type(vision) not in MODEL_FOR_BACKBONE_MAPPING:
             raise ValueError(
-                f"vision_config is one of {vision.model_type!r}, which is no vision backbone; "
+                f"vision_config has model_type {vision.model_type!r}, which is not a vision backbone; "
                 'e.g. vision_config={"model_type": "resnet"} or from_encoders(..., "microsoft/resnet-50"), and for one '
                 f"of your own AutoBackbone.register({type(vision).__name__}, MyBackbone)"
             )
@@ -517,7 +517,7 @@ class I2SRMForSequenceClassification(VectorClassifier):
     "regression", float labels) are refused: their losses are not those of AttnMixup's equations.
 
     Raises:
-        ValueError: another `problem_type`, fewer than two labels, or class weights that are not one a label.
+        ValueError: another `problem_type`, fewer than two labels, or class weights that are not one per label.
 
     Example:
 
@@ -566,7 +566,7 @@ class I2SRMForSequenceClassification(VectorClassifier):
         """
         if labels is not None and (labels.dim() != 1 or labels.is_floating_point()):
             raise ValueError(
-                f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id a post, (B,) integers, "
+                f"labels of shape {tuple(labels.shape)} and {labels.dtype}: expected one id per post, (B,) integers, "
                 "e.g. labels=torch.tensor([1, 0])"
             )
         self.warn_without_words(word_mask, labels, "multimodal-text-classification")

@@ -8,7 +8,7 @@ GRAPH_COLUMNS = ("entity_spans", "relation_labels", "region_labels")
 
 
 def pad_rows(rows: list[dict], pad_token_id: int, pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:
-    """Pad rows as `I2SRMProcessor.pad` says; numbers called num_... are left out."""
+    """Pad rows as `I2SRMProcessor.pad` says; entries whose names begin with `num_` are left out."""
     if not rows:
         raise ValueError('no rows to pad; e.g. processor.pad([processor.encode_tokens(["Kobe", "lands"])])')
     if pad_to_multiple_of is not None:

@@ -293,8 +293,8 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
                 raise ValueError(f"broken {name} file ({error})") from error
             except Image.DecompressionBombError as error:  # the reader's own check, far over the bound
                 raise SizeError(
-                    f"{error} The bound here is max_pixels={max_pixels}; "
-                    "to read it all the same: load_picture(picture, max_pixels=...)"
+                    f"{error} The limit here is max_pixels={max_pixels}; "
+                    "to read it anyway: load_picture(picture, max_pixels=...)"
                 ) from error
             if name == "JPEG":
                 _check_jpeg(image, data)
@@ -468,8 +468,8 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ValueError(f"it has no pixels ({width} x {height})")
     if pixels > max_pixels:
         raise SizeError(
-            f"its size of {width} x {height} = {pixels} pixels is over the bound of max_pixels={max_pixels}; "
-            f"to read it all the same: load_picture(picture, max_pixels={pixels})"
+            f"its size of {width} x {height} = {pixels} pixels exceeds max_pixels={max_pixels}; "
+            f"to read it anyway: load_picture(picture, max_pixels={pixels})"
         )
 
 

@@ -520,7 +520,7 @@ def options(**values: object) -> dict[str, object]:
 
 def check_threshold(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
+        raise ValueError(f"{name}={value!r} must be between 0 and 1, e.g. {name}=0.5")
 
 
 def check_sub_tokens(**values: object) -> None:

@@ -305,7 +305,7 @@ def word_offsets(posts: list[Post], first_words: list[int], truncated: list[int]
 
 
 def one_per_post(values: object, name: str, count: int, single: bool) -> list:
-    """The values of an argument as a list of one a post; of one that is `None`, a `None` each.
+    """The values of an argument as a list with one per post; `None` becomes a list of `None`.
 
     Args:
         name: of the argument, for the message.

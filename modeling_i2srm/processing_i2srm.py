@@ -271,7 +271,7 @@ class I2SRMProcessor(ProcessorMixin):
         if isinstance(limit, bool) or not isinstance(limit, int):
             raise ValueError(f"max_length={limit!r} must be a number of sub-tokens, e.g. max_length=128")
         if not 3 <= limit <= own:
-            raise ValueError(f"max_length={limit} must lie between 3 and the tokenizer's limit, {own}")
+            raise ValueError(f"max_length={limit} must be between 3 and the tokenizer's limit, {own}")
         return limit
 
     def encode_row(
@@ -426,7 +426,7 @@ class I2SRMProcessor(ProcessorMixin):
         if not tokens:
             raise ValueError('a post without words; e.g. processor.encode_windows(["Kobe", "lands", "in", "Paris"])')
         if not 0 <= stride < room:
-            raise ValueError(f"stride={stride} must lie between 0 and {room - 1}, e.g. stride={room // 4}")
+            raise ValueError(f"stride={stride} must be between 0 and {room - 1}, e.g. stride={room // 4}")
         pieces = self.sub_tokens(tokens)
         lengths = [len(ids) for ids in pieces]
         if cut := [token for token, length in zip(tokens, lengths, strict=True) if length > room]:
@@ -499,7 +499,7 @@ class I2SRMProcessor(ProcessorMixin):
         return row
 
     def sub_tokens(self, tokens: list[str]) -> list[list[int]]:
-        """The ids of each word's sub-tokens, at least one a word."""
+        """The ids of each word's sub-tokens, at least one per word."""
         if not tokens:
             return []
         # Lone surrogates cannot be encoded; they count as unknown characters.
@@ -511,7 +511,7 @@ class I2SRMProcessor(ProcessorMixin):
 
     @cached_property
     def _reserved_ids(self) -> frozenset[int]:
-        """Ids that no word may have. Some tokenizers find special tokens in words all the same: unigram, slow BERT."""
+        """Ids that no word may have. Some tokenizers find special tokens inside of words: unigram, slow BERT."""
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
 
     def pad(self, rows: list[dict], pad_to_multiple_of: int | None = None) -> dict[str, torch.Tensor]:

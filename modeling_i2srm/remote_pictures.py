@@ -166,8 +166,8 @@ def read_all(stream: BufferedIOBase, max_bytes: int, deadline: float = float("in
 def check_bytes(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise SizeError(
-            f"its size of {size} bytes (or more) is over the bound of max_bytes={max_bytes}; "
-            f"to read it all the same: load_picture(picture, max_bytes={size})"
+            f"its size of {size} bytes (or more) exceeds max_bytes={max_bytes}; "
+            f"to read it anyway: load_picture(picture, max_bytes={size})"
         )
 
 
@@ -304,7 +304,6 @@ def _look_up(host: str | None, port: int | None, deadline: float, allowed: bool)
         raise addresses
     if not allowed and not all(is_public(address[0]) for *_, address in addresses):
         raise ValueError(
-            f"{host!r} is, or leads to, an address that is not public, and such are not read from unless one says so: "
-            "allow_private_addresses=True"
+            f"{host!r} has an address that is not public, which is refused; to allow it: allow_private_addresses=True"
         )
     return addresses

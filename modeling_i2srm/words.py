@@ -279,7 +279,7 @@ def mark_pair(
     equal ones the head. Overlapping ones keep their own starts and ends.
 
     Args:
-        pieces: sub-tokens of each word, at least one a word.
+        pieces: sub-tokens of each word, at least one per word.
         head, tail: words of the entities, the end exclusive.
         markers: ids of `MARKERS`.
         room: most sub-tokens, markers included.

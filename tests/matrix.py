@@ -1,4 +1,4 @@
-"""Run the tests on every supported Python at hand, with the lowest, the locked and the latest versions.
+"""Run the tests on every supported Python that is installed, with the lowest, the locked and the latest versions.
 
     make test-matrix                                                   # the whole suite in every cell
     make test-matrix TESTS="tests/training/test_trainer.py -k resume"           # other arguments of pytest

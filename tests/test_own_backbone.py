@@ -133,7 +133,9 @@ def test_a_configuration_without_a_backbone_is_refused(monkeypatch):
     class Headless(efficientnet_lite.EfficientNetLiteConfig):
         model_type = "headless"
 
-    with pytest.raises(ValueError, match=r"'headless', which is no vision backbone.*register\(Headless, MyBackbone\)"):
+    with pytest.raises(
+        ValueError, match=r"'headless', which is not a vision backbone.*register\(Headless, MyBackbone\)"
+    ):
         I2SRMModel(tiny_config(vision_config=Headless()))
 
 

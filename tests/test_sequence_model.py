@@ -101,7 +101,7 @@ def test_every_parameter_but_a_frozen_backbone_gets_a_gradient():
 
 @pytest.mark.parametrize("labels", [torch.rand(3, 5), torch.rand(3), torch.zeros(3, 5).long()])
 def test_other_labels_are_explained(labels):
-    with pytest.raises(ValueError, match=r"expected one id a post, \(B,\) integers"):
+    with pytest.raises(ValueError, match=r"expected one id per post, \(B,\) integers"):
         build()(**{**post_inputs(), "labels": labels})
 
 

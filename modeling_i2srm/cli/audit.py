@@ -48,11 +48,16 @@ def make_parser() -> OptionParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data_dir", type=Path, help="folder that holds the raw files")
-    source.add_argument("--parquet", type=Path, nargs="+", help="folders of Parquet files, one a data set")
-    parser.add_argument("--dataset", nargs="+", choices=BUILDERS, help="default: those that data_dir holds")
+    source.add_argument("--parquet", type=Path, nargs="+", help="folders of Parquet files, one per data set")
+    parser.add_argument(
+        "--dataset", nargs="+", choices=BUILDERS, help="which data sets of --data_dir (default: all that it holds)"
+    )
     parser.add_argument("--words", action="store_true", help="also fit models of the words (a minute for MNRE)")
     parser.add_argument(
-        "--permutations", type=int, default=PERMUTATIONS, help="of the test of each cue (default %(default)s)"
+        "--permutations",
+        type=int,
+        default=PERMUTATIONS,
+        help="permutations of the test of each cue (default %(default)s)",
     )
     parser.add_argument(
         "--predictions",
@@ -63,10 +68,16 @@ def make_parser() -> OptionParser:
         "exchange format; more files, e.g. of the same model without pictures, are compared with the first",
     )
     parser.add_argument(
-        "--model", type=Path, help="folder of a model: it predicts the test split of the one folder of --parquet"
+        "--model",
+        type=Path,
+        help="folder of a model to audit: it predicts the test split of the one folder of --parquet",
     )
-    parser.add_argument("--max_posts", type=int, help="of the test split, with --model (default: all)")
-    parser.add_argument("-o", "--output", type=Path, help="JSON file for the measurements; its page ends in .html")
+    parser.add_argument(
+        "--max_posts", type=int, help="with --model: predict only this many posts of the test split (default: all)"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="JSON file to write; a page is written beside it, with the ending .html"
+    )
     return parser
 
 

@@ -16,7 +16,7 @@ from ..inference.html import draw_posts
 from ..support.options import OptionParser
 
 parser = OptionParser("demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", help="another joint checkpoint, folder or Hub id")
+parser.add_argument("--model", help="another joint model, folder or Hub id")
 parser.add_argument("-o", "--output", default="demo.html", help="the page to draw (default %(default)s)")
 
 

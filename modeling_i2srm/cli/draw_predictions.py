@@ -20,7 +20,7 @@ parser = OptionParser("draw_predictions.py", description=__doc__, formatter_clas
 parser.add_argument("output_dir", help="folder of the run")
 parser.add_argument("--dataset", required=True, help="the data set of the run, a Parquet folder or Hub id")
 parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
-parser.add_argument("--count", type=int, default=20, help="posts, evenly spaced (default %(default)s)")
+parser.add_argument("--count", type=int, default=20, help="number of posts, evenly spaced (default %(default)s)")
 
 
 def draw_run(output_dir: str | Path, dataset: str, count: int = 20, image_dir: str | None = None) -> Path:

@@ -17,17 +17,17 @@ from ..support.detectors import ObjectCropper, load_detector
 from ..support.options import OptionParser
 
 parser = OptionParser("explain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", "--ner", dest="ner", required=True, help="joint checkpoint, or one for entities")
-parser.add_argument("--re", help="checkpoint for relations beside one for entities (default: no other)")
+parser.add_argument("--model", "--ner", dest="ner", required=True, help="a joint model, or one for entities")
+parser.add_argument("--re", help="a model for relations, if --model is one for entities")
 parser.add_argument("--text", help="text of the post")
-parser.add_argument("--image", help="its picture, a path or URL")
+parser.add_argument("--image", help="picture of the post, a path or URL")
 parser.add_argument("--objects", nargs="*", help="crops of the picture, paths or URLs")
-parser.add_argument("--detector", help="detector that makes crops if the post has none, a folder or Hub id")
+parser.add_argument("--detector", help="a detector (folder or Hub id) that makes crops if the post has none")
 parser.add_argument("--dataset", help="take the post from a data set, a Parquet folder or Hub id, instead of --text")
-parser.add_argument("--split", default="test", help="of the data set (default %(default)s)")
-parser.add_argument("--row", type=int, default=0, help="of the split, from 0 (default %(default)s)")
+parser.add_argument("--split", default="test", help="split of the data set (default %(default)s)")
+parser.add_argument("--row", type=int, default=0, help="row of the split, counted from 0 (default %(default)s)")
 parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
-parser.add_argument("-o", "--output", default="explanation.html", help=".html file to write (default %(default)s)")
+parser.add_argument("-o", "--output", default="explanation.html", help="HTML page to write (default %(default)s)")
 
 
 def read_post(arguments: argparse.Namespace) -> dict:

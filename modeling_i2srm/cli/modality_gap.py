@@ -46,7 +46,7 @@ parser = OptionParser("modality_gap.py", description=__doc__, formatter_class=ar
 parser.add_argument("--model", nargs="+", required=True, help="checkpoints with a head, folders or Hub ids")
 parser.add_argument("--names", nargs="+", help="their names in the table (default: their folders)")
 parser.add_argument("--dataset", required=True, help="Parquet folder or Hub id, with the columns of the training data")
-parser.add_argument("--split", default="test", help="default: %(default)s")
+parser.add_argument("--split", default="test", help="split of the data set (default: %(default)s)")
 parser.add_argument("--image_dir", help="folder of pictures that are paths in the data set (default: the data set's)")
 parser.add_argument("--output", default="modality_gap", help="path of the files to write, without their endings")
 parser.add_argument(
@@ -55,9 +55,9 @@ parser.add_argument(
 parser.add_argument("--text_encoder", help="pretrained text encoder that the first model started from")
 parser.add_argument("--vision_encoder", help="pretrained vision backbone that the first model started from")
 parser.add_argument("--no_untrained", action="store_true", help="leave out the untrained model")
-parser.add_argument("--max_posts", type=int, help="the first rows of the split only")
-parser.add_argument("--batch_size", type=int, default=32, help="default: %(default)s")
-parser.add_argument("--seed", type=int, default=0, help="of new parameters and of the folds (default %(default)s)")
+parser.add_argument("--max_posts", type=int, help="use only this many rows of the split")
+parser.add_argument("--batch_size", type=int, default=32, help="posts per batch (default: %(default)s)")
+parser.add_argument("--seed", type=int, default=0, help="seed of new parameters and of the folds (default %(default)s)")
 
 
 def load(name: str) -> tuple:

@@ -36,10 +36,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         usage="%(prog)s STUDY [settings.json] --task mner|mre [options] [--NAME VALUE ...]",
     )
     parser.add_argument("study", metavar="STUDY", choices=STUDIES, help="one of the studies above")
-    parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--settings", nargs="+", help="only these, or other values of the study's argument")
-    parser.add_argument("-o", "--output_dir", type=Path, default=Path("runs/experiments"), help="folder of all studies")
+    parser.add_argument("--task", choices=TASKS, required=True, help="entities (mner) or relations (mre)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="train each setting with each of these")
+    parser.add_argument(
+        "--settings", nargs="+", help="run only these settings, or give other values of the study's argument"
+    )
+    parser.add_argument(
+        "-o", "--output_dir", type=Path, default=Path("runs/experiments"), help="the folder of all studies"
+    )
     parser.add_argument("--keep_models", action="store_true", help="keep the weights of finished runs")
     settings = [argv.pop(1)] if len(argv) > 1 and argv[1].endswith(SETTINGS_FILES) else []
     arguments, rest = parser.parse_known_args(argv)

@@ -33,14 +33,14 @@ class ServeArguments(Limits):
     """Which models answer, and where."""
 
     ner: str = field(
-        metadata={"aliases": ["--model"], "help": "A joint model, or one of the entities (folder or Hub id)."}
+        metadata={"aliases": ["--model"], "help": "A joint model, or one for entities (folder or Hub id)."}
     )
     re: str | None = field(
         default=None,
-        metadata={"help": "The model of the relations; without one only a joint model looks for relations."},
+        metadata={"help": "A model for relations, if the other is one for entities."},
     )
     host: str = field(
-        default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 lets other machines in, without a login."}
+        default="127.0.0.1", metadata={"help": "Address to listen on. 0.0.0.0 lets other machines in, without a login."}
     )
     port: int = field(default=8000, metadata={"help": "Port to listen on."})
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
@@ -48,22 +48,24 @@ class ServeArguments(Limits):
     detector: str | None = field(
         default=None,
         metadata={
-            "help": "A detector (folder or Hub id) that makes crops of posts with a picture and without objects."
+            "help": "A detector (folder or Hub id) that makes crops for posts that have a picture and no objects."
         },
     )
     on_image_error: str | None = field(
         default=None,
         metadata={
-            "help": "What becomes of a post whose picture cannot be read: 'warn' reads it without, 'raise' refuses it. "
-            "Default: it is read without where a download failed, refused where the picture is broken."
+            "help": "Posts with a picture that cannot be read: 'warn' reads them without it, 'raise' refuses them. "
+            "Default: warn for failed downloads, raise for broken pictures."
         },
     )
     allow_private_addresses: bool = field(
         default=False,
-        metadata={"help": "Download pictures also from this machine and the networks around it, not only public ones."},
+        metadata={
+            "help": "Also download pictures from this machine and private networks, not only from public addresses."
+        },
     )
     device: str | None = field(
-        default=None, metadata={"help": "Where the models run, e.g. cuda:0; default: a GPU, if any."}
+        default=None, metadata={"help": "Where the models run, e.g. cuda:0. Default: a GPU, if any."}
     )
 
 

@@ -70,7 +70,7 @@ def count_processes(number: str | None) -> int:
 
 
 def launch(task: str, argv: list[str], processes: int) -> None:
-    """Train in several processes of this machine, one a GPU, else on the CPU, where `accelerate launch` starts one.
+    """Train in several processes of this machine, one per GPU, else on the CPU, where `accelerate launch` starts one.
 
     Raises:
         ValueError: more processes than GPUs.

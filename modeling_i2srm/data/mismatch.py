@@ -47,7 +47,9 @@ class Mismatch(NamedTuple):
         except ValueError:
             share = -1.0
         if kind not in KINDS or not 0 <= share <= 100:
-            raise ValueError(f"{text!r} is not KIND:PERCENT with KIND of {', '.join(KINDS)}, e.g. shuffled:50")
+            raise ValueError(
+                f"{text!r} must be KIND:PERCENT, where KIND is one of {', '.join(KINDS)}, e.g. shuffled:50"
+            )
         return cls(kind, share)
 
     def __str__(self) -> str:

@@ -281,7 +281,7 @@ def describe_mixture(runs: TagRuns, scheme: TagScheme, part: str) -> str:
     other = next((other for other in ALL if other != scheme and not other.count_faults(tags)), None)
     if right is None or other is None:
         hint = f" ({tags[0]} names no type: write {tags[0]}-TYPE)" if tags[0] in ("B", "I") else ""
-        return f"the tags fit no scheme that is known: {shown}{hint}"
+        return f"the tags fit no known scheme: {shown}{hint}"
     first = f"{' '.join(right[0])!a:.80} in {right[1]}"
     return f"the tags are a mixture of {scheme} and {other}: {first} is {scheme}, {shown} is {other}"
 

@@ -24,11 +24,11 @@ QUOTES = ('"', "``", "''")  # the first of a post opens, the next one closes ...
 
 @dataclass(frozen=True)
 class SplittingChoice:
-    """The splitting that gives back most tokens of a data set.
+    """The splitting that restores most tokens of a data set.
 
     Args:
         splitting: its name, one of `SPLITTINGS`.
-        shares: by splitting, the share of the tokens that it gives back; empty for a data set without tokens.
+        shares: by splitting, the share of the tokens that it restores; empty for a data set without tokens.
     """
 
     splitting: str
@@ -40,7 +40,7 @@ class SplittingChoice:
             f"{name} {100 * share:.1f} %" for name, share in self.shares.items() if name != self.splitting
         )
         return (
-            f"in use, raw text is split into words as word_splitting={self.splitting!r} says, which gives back "
+            f"the model will split raw text with word_splitting={self.splitting!r}, which restores "
             f"{100 * self.shares[self.splitting]:.1f} % of the training tokens ({others}); it is saved with the "
             "processor, and --word_splitting overrides it"
         )
@@ -49,12 +49,12 @@ class SplittingChoice:
 def choose_splitting(
     posts: Iterable[list[str]], texts: Iterable[str] | None = None, preferred: str = DEFAULT_SPLITTING
 ) -> SplittingChoice:
-    """Choose the splitting of raw text that gives back most tokens of a data set.
+    """Choose the splitting of raw text that restores most tokens of a data set.
 
     Args:
         posts: the tokens of each post.
         texts: the text of each post; default the text that `write_text` makes of the tokens.
-        preferred: is chosen unless another one gives back 1 % of the tokens more.
+        preferred: is chosen unless another one restores 1 % of the tokens more.
 
     >>> choose_splitting([["(Halcyon),", "twice"], ["Kobe!"]]).splitting
     'spaces'
@@ -110,7 +110,7 @@ def write_text(tokens: list[str]) -> tuple[str, set[tuple[int, int]]]:
 
 
 def fit_splitting(processor: I2SRMProcessor, split: Dataset, wanted: str | None = None) -> None:
-    """Set the word_splitting of a processor to the one that gives back the tokens of a training split, and say so.
+    """Set the word_splitting of a processor to the one that restores the tokens of a training split, and say so.
 
     Args:
         split: with a column tokens; a column text is used where it is there.
@@ -126,8 +126,8 @@ def fit_splitting(processor: I2SRMProcessor, split: Dataset, wanted: str | None 
     logger.info(choice.describe())
     if choice.shares[choice.splitting] < ENOUGH:
         logger.warning(
-            f"word_splitting={choice.splitting!r} gives back only {100 * choice.shares[choice.splitting]:.0f} % of the "
-            "training tokens: in use, give posts as tokens that are made as these were, e.g. "
+            f"word_splitting={choice.splitting!r} restores only {100 * choice.shares[choice.splitting]:.0f} % of the "
+            "training tokens: give posts as tokens made in the same way, e.g. "
             'pipe({"text": text, "tokens": tokens})'
         )
 

@@ -1,4 +1,4 @@
-"""Whole corpora: the entities and relations of files of posts, on any number of processes, however often interrupted.
+"""Process a corpus: the entities and relations of files of posts, on any number of processes, resumable.
 
 The rows of the inputs are cut into shards of fixed length. A shard is read, extracted and written by one process, to a
 part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with
@@ -78,63 +78,65 @@ class CorpusArguments:
         }
     )
     output: str = field(
-        metadata={"aliases": ["-o"], "help": "Folder of the results; an unfinished run in it is resumed."}
+        metadata={"aliases": ["-o"], "help": "Folder of the results. An unfinished run in it is resumed."}
     )
     ner: str = field(
-        metadata={"aliases": ["--model"], "help": "A joint model, or one of the entities (folder or Hub id)."}
+        metadata={"aliases": ["--model"], "help": "A joint model, or one for entities (folder or Hub id)."}
     )
     re: str | None = field(
         default=None,
-        metadata={"help": "The model of the relations; without one only a joint model looks for relations."},
+        metadata={"help": "A model for relations, if the other is one for entities."},
     )
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
     relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
     detector: str | None = field(
         default=None,
         metadata={
-            "help": "A detector (folder or Hub id; DETR, YOLOS, Grounding DINO ...): posts with a picture and without "
-            "crops of their own get the crops of what it finds."
+            "help": "A detector (folder or Hub id; DETR, YOLOS, Grounding DINO ...). It makes crops for posts with "
+            "a picture and without crops."
         },
     )
     detector_threshold: float | None = field(
         default=None,
-        metadata={"help": "Leave out objects with a lower score; default 0.3, for zero-shot detectors 0.1."},
+        metadata={"help": "Leave out objects with a lower score. Default: 0.3, for zero-shot detectors 0.1."},
     )
     max_objects: int | None = field(
-        default=None, metadata={"help": "Most objects of a post; default, and most, what the models see."}
+        default=None, metadata={"help": "Most objects per post. Default, and at most: as many as the models read."}
     )
     on_image_error: str | None = field(
         default=None,
         metadata={
-            "help": "What becomes of a post whose picture cannot be read: 'warn' reads it without, 'raise' lists it as "
-            "an error. Default: it is read without where a download failed, an error where a file cannot be read."
+            "help": "Posts with a picture that cannot be read: 'warn' reads them without it, 'raise' lists them as "
+            "errors. Default: warn for failed downloads, raise for unreadable files."
         },
     )
     image_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder that paths of pictures are relative to and must not lead out of; / allows every absolute "
-            "path. Default: the folder of each input."
+            "help": "Folder that picture paths are relative to and must stay in; / allows any absolute path. Default: "
+            "the folder of each input."
         },
     )
     allow_private_addresses: bool = field(
         default=False,
-        metadata={"help": "Download pictures also from this machine and the networks around it, not only public ones."},
+        metadata={
+            "help": "Also download pictures from this machine and private networks, not only from public addresses."
+        },
     )
     ignore: list[str] = field(
-        default_factory=list, metadata={"help": "Columns or keys to pass over; others that are unknown are errors."}
+        default_factory=list, metadata={"help": "Columns or keys to ignore. Other unknown ones are errors."}
     )
     batch_size: int = field(default=8, metadata={"help": "Posts that go through the models together."})
     shard_size: int = field(
         default=1000,
-        metadata={"help": "Rows of a part: the most that each process loses when a run is interrupted."},
+        metadata={"help": "Rows per output file, and the most that a process repeats after an interruption."},
     )
-    num_workers: int = field(default=2, metadata={"help": "Threads of each process that read pictures ahead."})
+    num_workers: int = field(default=2, metadata={"help": "Threads per process that read pictures in advance."})
     output_format: str = field(
         default="jsonl",
-        metadata={"help": "'parquet' also writes all answers to one file, answers.parquet, once they are complete."},
+        metadata={"help": "'parquet' also writes all answers to one file, answers.parquet, when they are complete."},
     )
-    use_cpu: bool = field(default=False, metadata={"help": "Leave GPUs alone."})
+    use_cpu: bool = field(default=False, metadata={"help": "Do not use GPUs."})
     overwrite: bool = field(
         default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to resume one."}
     )
@@ -411,7 +413,7 @@ class ShardWorker:
         if unknown := [name for name in values if name not in (*KEYS, *COLUMNS)]:
             raise ValueError(
                 f"unknown keys {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}, e.g. {EXAMPLE}. "
-                f"To pass over them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
+                f"To ignore them: --ignore {' '.join([*self.arguments.ignore, *unknown])}"
             )
         errors, faults = {}, []
 

@@ -56,7 +56,7 @@ def find_inputs(names: list[str]) -> list[Path]:
             if not files:
                 raise ValueError(
                     f"{path} holds neither Parquet files nor pictures with texts beside them (kobe.jpg, kobe.txt); "
-                    f"other files are given one by one: {path}/*.jsonl"
+                    f"name other files one by one: {path}/*.jsonl"
                 )
             paths += files
         elif not path.is_file():
@@ -141,7 +141,7 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
     if unknown := [name for name in names if name not in (*KEYS, *COLUMNS, *ignore)]:
         raise ValueError(
             f"{path}: unknown columns {', '.join(map(repr, unknown))}; posts have {', '.join(KEYS)}. "
-            f"To pass over them: --ignore {' '.join([*ignore, *unknown])}"
+            f"To ignore them: --ignore {' '.join([*ignore, *unknown])}"
         )
     if not {"text", "tokens"} & set(names):
         raise ValueError(f"{path} has neither a column text nor tokens, only {', '.join(map(repr, names))}")

@@ -62,7 +62,7 @@ def prepare_inputs(names: list[str], folder: Path) -> list[Source]:
 
 
 def write_lines(path: Path, rows: Iterator[object]) -> Path:
-    """Write values as JSON, one a line, in ASCII."""
+    """Write values as JSON, one per line, in ASCII."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         for row in rows:

@@ -248,7 +248,7 @@ class Extractor:
         threshold: leave out entities with a lower score, and their relations.
         relation_threshold: leave out relations with a lower score.
         on_image_error, allow_private_addresses: as for the pipelines.
-        cropper: finds the objects of posts that have a picture and no objects, once a post, for both models; default
+        cropper: finds the objects of posts that have a picture and no objects, once per post, for both models; default
             that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
 
     Example:
@@ -275,7 +275,7 @@ class Extractor:
         check_cropper(cropper)
         if isinstance(ner, MultimodalJointExtractionPipeline) and re is not None:
             raise ValueError(
-                "the first pipeline finds relations too, and a second one is of no use: Extractor(joint), or "
+                "the first pipeline finds relations, too: leave out the second one, Extractor(joint), or give "
                 'Extractor(pipeline("multimodal-token-classification", ...), re)'
             )
         self.ner, self.re, self.on_image_error = ner, re, on_image_error

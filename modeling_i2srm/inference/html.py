@@ -287,7 +287,7 @@ def highlight(entity: Entity, colour: str) -> str:
 def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> str:
     """A picture, in the main one the boxes of the crops, with the entities that it shows and each one's attention."""
     main = shown.name == "image"
-    content = '<p class="absent">not at hand</p>'
+    content = '<p class="absent">not available</p>'
     if shown.picture is not None:
         boxes = boxes if main else ()
         alt = f"{shown.caption} of the post" + (", with boxes around its crops" if boxes else "")

@@ -47,20 +47,18 @@ RETRY_AFTER = "1"  # seconds
 class Limits:
     """The limits of a server, and how it batches posts."""
 
-    max_batch: int = field(
-        default=8, metadata={"help": "Most posts that go through the models together; 1: each post alone."}
-    )
+    max_batch: int = field(default=8, metadata={"help": "Most posts per batch; 1 answers each post alone."})
     max_wait_ms: float = field(
         default=5.0,
-        metadata={"help": "Milliseconds that a post waits for others whose pictures are being read, not for more."},
+        metadata={"help": "Longest time in milliseconds that a post waits for others whose pictures are being read."},
     )
-    max_queue: int = field(default=64, metadata={"help": "Most posts without an answer; further ones get 429."})
-    timeout: float = field(default=30.0, metadata={"help": "Seconds for a request as a whole; then it gets 503."})
+    max_queue: int = field(default=64, metadata={"help": "Most posts that wait for an answer; others get status 429."})
+    timeout: float = field(default=30.0, metadata={"help": "Seconds per request; then it gets status 503."})
     max_body_mb: float = field(
-        default=20.0, metadata={"help": "Megabytes of a request, pictures included; a larger one gets 413."}
+        default=20.0, metadata={"help": "Most megabytes per request, pictures included; a larger one gets status 413."}
     )
     max_characters: int = field(
-        default=10_000, metadata={"help": "Characters of a text, or of all tokens; a longer one gets 422."}
+        default=10_000, metadata={"help": "Most characters per text, or of all tokens; a longer one gets status 422."}
     )
     num_workers: int = field(default=4, metadata={"help": "Threads that read pictures."})
 
@@ -358,7 +356,7 @@ class Metrics:
         self.seconds = Histogram("request_seconds", "Seconds from a request to its answer.", **shared)
         self.batches = Histogram("batch_posts", "Posts that go through the models together.", buckets=BATCHES, **shared)
         self.pictures = Counter("pictures_failed", "Pictures that posts were read without.", **shared)
-        self.pairs = Counter("pairs_left_out", "Pairs of entities that were not looked at.", **shared)
+        self.pairs = Counter("pairs_left_out", "Pairs of entities that were left out.", **shared)
         Gauge("open_requests", "Requests without an answer yet.", **shared).set_function(count_open)
 
 
@@ -389,7 +387,7 @@ class Service:
         """The response to a request for /extract, whatever it holds."""
         started = time.monotonic()
         headers: dict[str, str] = {}
-        status = 500  # unless something else comes of it
+        status = 500  # unless it changes below
         try:
             answer = await self.extract(request)
             status = 200

@@ -123,7 +123,7 @@ class RawData:
     Args:
         splits: The posts of each split.
         problems: Raw lines that could not be read.
-        irregularities: The counts of oddities, for each split.
+        irregularities: The counts of irregularities, for each split.
         pictures: The picture folder of each split.
         about: Entries of the report about the data as a whole: layout, edition, checksums, warnings.
         reasons: Why existing files cannot be used; filled while they are read.

@@ -21,7 +21,7 @@ def make_parser(builder_class: type[PostsBuilder], description: str) -> argparse
     )
     parser.add_argument("--data_dir", type=Path, required=True, help="folder that holds the raw files")
     parser.take_values("--data_dir")
-    parser.add_argument("-o", "--output_dir", type=Path, default=Path("data") / name, help="default: %(default)s")
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path("data") / name, help="the data set to write")
     parser.add_argument("--image_dir", type=Path, help="folder that holds the pictures, if it is not in data_dir")
     parser.add_argument("--num_proc", type=int, default=1, help="pictures decoded at a time (default: 1)")
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="leave out larger pictures")

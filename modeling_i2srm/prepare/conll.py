@@ -43,7 +43,7 @@ class ConllPost:
 
 @dataclass
 class ConllFile:
-    """The contents of a file: its posts, the lines that could not be read, the counts of oddities, and notes."""
+    """The contents of a file: its posts, the lines that could not be read, the counts of irregularities, and notes."""
 
     posts: list[ConllPost]
     problems: list[Problem]

@@ -41,7 +41,7 @@ def read_conll_columns(path: str | Path, encoding: str | None = None, tag_column
     """Read the posts of a file of two or more columns; words and tags stay as they are.
 
     The word is in the first column and its tag in the last, except in the cases that `choose_columns` knows. Columns
-    are parted by tabs, in lines without a tab by spaces. A line of white space ends a post. Comments, `-DOCSTART-`
+    are separated by tabs, in lines without a tab by spaces. A line of white space ends a post. Comments, `-DOCSTART-`
     lines, a first column of word numbers, and the multiword tokens and empty nodes of CoNLL-U are left out. A post with
     a line that cannot be read or has another number of columns than most lines is left out and listed.
 

@@ -45,7 +45,7 @@ def read_rows(path: Path, split: str, problems: list[Problem], counts: Counter[s
     """Yield the posts of an input, each with its file and its line there.
 
     Args:
-        problems, counts: lines that cannot be read, and oddities of the files, are added.
+        problems, counts: lines that cannot be read, and irregularities of the files, are added.
 
     Raises:
         ValueError: an input of another kind.
@@ -183,14 +183,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser = OptionParser(
         "convert.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--input", type=Path, required=True, help="file, folder of answers, or data set")
-    parser.add_argument("--split", default="train", help="of a data set (default: train)")
-    parser.add_argument("--to", choices=("conll", "label_studio", "exchange"), required=True, help="the format")
+    parser.add_argument("--input", type=Path, required=True, help="posts: a file, a folder of answers, or a data set")
+    parser.add_argument(
+        "--split", default="train", help="the split to convert, if the input is a data set (default: train)"
+    )
+    parser.add_argument(
+        "--to", choices=("conll", "label_studio", "exchange"), required=True, help="the format to write"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     parser.add_argument(
-        "--as", dest="kind", choices=("predictions", "annotations"), default="predictions", help="in Label Studio"
+        "--as",
+        dest="kind",
+        choices=("predictions", "annotations"),
+        default="predictions",
+        help="what entities become in Label Studio",
     )
-    parser.add_argument("--overlaps", choices=("refuse", "longest"), default="refuse", help="in CoNLL, as of posts.py")
+    parser.add_argument(
+        "--overlaps",
+        choices=("refuse", "longest"),
+        default="refuse",
+        help="overlapping entities, in CoNLL: leave the post out and list it, or keep the longest",
+    )
     args = parser.parse_args(arguments)
     counts: Counter[str] = Counter()
     texts: list[str] = []

@@ -160,7 +160,7 @@ def detect(work: Work, looks: list[Look], detector: Detector, processes: int) ->
     shards = dict(cut_shards(looks))
     left = {number: some for number, some in shards.items() if not work.path(number).is_file()}
     logger.info(
-        f"{len(looks)} distinct pictures to look at, {len(shards) - len(left)} of {len(shards)} shards are done"
+        f"{len(looks)} distinct pictures to process, {len(shards) - len(left)} of {len(shards)} shards are done"
     )
     seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
     with tqdm(total=sum(map(len, left.values())), unit=" pictures", mininterval=seconds) as bar:
@@ -250,7 +250,7 @@ def make_report(dataset: Dataset, name: str, manifest: dict, rows: dict[str, lis
         **report,
         "dataset": name,
         "objects": method,
-        "distinct pictures looked at": len(every),
+        "distinct pictures processed": len(every),
         "distinct pictures without an object": sum(not one["boxes"] and one["reason"] is None for one in every),
         "distinct pictures that cannot be read": sum(one["reason"] is not None for one in every),
         "splits": splits,
@@ -323,6 +323,8 @@ def crop(args: argparse.Namespace) -> dict:
         )
     check_replaceable(output)
     check_writable(output.parent, "--output", needed=sum(path.stat().st_size for path in dataset.files))
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    args.device = args.device or str(here)
     detector = load_detector(args.detector, args.threshold, args.device)
     phrases = None
     if detector.needs_phrases:
@@ -373,15 +375,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OptionParser(
         "crop_objects.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of Parquet files")
-    parser.add_argument("--detector", required=True, help="folder, Hub id, or FILE.py:NAME for one of your own")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--threshold", type=float, help="lowest score (default: 0.3, for zero-shot detectors 0.1)")
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set, a folder of Parquet files")
+    parser.add_argument("--detector", required=True, help="a detector: folder, Hub id, or FILE.py:NAME for your own")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the data set to write")
     parser.add_argument(
-        "--phrases", choices=("rule", "spacy"), default="rule", help="of the text, for zero-shot detectors"
+        "--threshold",
+        type=float,
+        help="leave out objects with a lower score (default: 0.3, for zero-shot detectors 0.1)",
     )
-    parser.add_argument("--spacy_model", default="en_core_web_sm", help="default: %(default)s")
+    parser.add_argument(
+        "--phrases",
+        choices=("rule", "spacy"),
+        default="rule",
+        help="how phrases are taken from the text, for zero-shot detectors",
+    )
+    parser.add_argument(
+        "--spacy_model", default="en_core_web_sm", help="the model for --phrases spacy (default: %(default)s)"
+    )
     parser.add_argument("--num_objects", type=int, default=3, help="most crops per picture (default: 3)")
     parser.add_argument(
         "--max_overlap", type=float, default=0.5, help="highest intersection over union of two crops (default: 0.5)"
@@ -392,9 +402,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch_size", type=int, default=8, help="pictures per batch of the detector (default: 8)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes with a detector each (default: 1)")
-    parser.add_argument("--threads", type=int, help="of each process (default: the cores, shared out)")
-    parser.add_argument("--device", default=str(here), help="where the detector runs (default: %(default)s)")
-    parser.add_argument("--contact_sheet", type=Path, help="HTML page of 20 posts (default: OUTPUT.html)")
+    parser.add_argument("--threads", type=int, help="threads per process (default: the cores divided by the processes)")
+    parser.add_argument("--device", help="where the detector runs, e.g. cuda:0 (default: a GPU, if any)")
+    parser.add_argument("--contact_sheet", type=Path, help="HTML page of 20 posts to write (default: OUTPUT.html)")
     parser.add_argument("--overwrite", action="store_true", help="start again instead of resuming")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="also put the result on the Hub")
     parser.add_argument("--private", action="store_true", help="make the data set on the Hub a private one")

@@ -382,7 +382,7 @@ def find_texts(photos: list[Photo]) -> dict[str, set[str]]:
 
 
 def count_irregularities(photos: list[Photo], texts: dict[str, set[str]]) -> Counter[str]:
-    """Count the oddities of the captions and boxes of a split; `texts` are those of train."""
+    """Count the irregularities of the captions and boxes of a split; `texts` are those of train."""
     counts: Counter[str] = Counter()
     for photo in photos:
         types: dict[str, set[str]] = {}
@@ -406,15 +406,20 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="released|none|DIR",
         help="crops: the annotated boxes (default), none, or DIR/NAME/* for photo NAME.jpg",
     )
-    parser.add_argument("--max_objects", type=int, help="the most crops of a photo (default: all)")
+    parser.add_argument("--max_objects", type=int, help="most crops per photo (default: all)")
     parser.add_argument(
         "--captions",
         choices=CAPTIONS,
         default="all",
-        help="all five of a photo (default), one at random, or one in train and all in validation and test",
+        help="all five captions of a photo (default), one drawn at random, or one in train and all elsewhere",
     )
-    parser.add_argument("--phrases", choices=PHRASES, default="whole", help="see above (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the captions and names that are drawn (default: 0)")
+    parser.add_argument(
+        "--phrases",
+        choices=PHRASES,
+        default="whole",
+        help="entities as they are, with their last word masked, or as invented names (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the captions and names (default: 0)")
     args = parser.parse_args(arguments)
     options = {name: getattr(args, name) for name in ("objects", "max_objects", "captions", "phrases", "seed")}
     finish(parser, Flickr30kEntities, args, **options)

@@ -297,7 +297,7 @@ def check_row(row: object) -> None:
 
 
 def count_irregularities(rows: list[dict]) -> dict[str, int]:
-    """Count the oddities of the spans of a split."""
+    """Count the irregularities of the spans of a split."""
     counts: Counter[str] = Counter()
     for row in rows:
         (head_start, head_end), (tail_start, tail_end) = row["h"]["pos"], row["t"]["pos"]

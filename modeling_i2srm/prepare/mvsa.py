@@ -28,8 +28,8 @@ bits of a difference hash (17 x 16 grey pixels). posts.py joins equal files, too
 no similar photos, and draws the split of a group.
 
 The original texts are GB18030; one that is valid UTF-8 and not ASCII is read as that, and named. In them @name becomes
-@user and white space one space. report.json counts the oddities over all posts, also those left out; nothing else is
-changed.
+@user and white space one space. Nothing else is changed. report.json counts the irregularities over all posts, also
+those left out.
 """
 
 import hashlib
@@ -471,7 +471,7 @@ def describe(tweets: Sequence[Tweet], keys: Sequence[Hashable | None]) -> dict[s
 
 
 def count_irregularities(tweets: Sequence[Tweet]) -> Counter:
-    """Count the oddities of the texts of a split."""
+    """Count the irregularities of the texts of a split."""
     texts = [tweet.text for tweet in tweets]
     words = [len(find_words(text)) for text in texts]
     counts = {
@@ -506,11 +506,16 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="none|DIR",
         help="crops: none (default), or DIR/NAME/* for picture NAME.jpg",
     )
-    parser.add_argument("--labels", choices=KINDS, default="merged", help="whose label (default: %(default)s)")
+    parser.add_argument(
+        "--labels",
+        choices=KINDS,
+        default="merged",
+        help="label of the text, of the photo, or of both merged (default: %(default)s)",
+    )
     parser.add_argument(
         "--split",
         choices=SPLIT_BY,
-        help="computed without near-duplicates across splits, or as the files state it (default: file, else group)",
+        help="splits that keep near-duplicates together, or take those of the files (default: file, else group)",
     )
     args = parser.parse_args(arguments)
     if args.push_to_hub and not args.private:

@@ -134,7 +134,7 @@ def name_labels(feature: object, value: object) -> object:
 
 
 def read_json(path: Path, text: str, problems: list[Problem]) -> Iterator[tuple[int, dict]]:
-    """Yield the objects of a file with their first lines: one a line, an array, or objects over several lines."""
+    """Yield the objects of a file with their first lines: one per line, an array, or objects over several lines."""
     lines = split_lines(text)
     start = text if text.lstrip()[:1] == "[" else next(filter(str.strip, lines), "")
     if re.match(r"\s*\[\s*(\{|\[\s*\"|\]\s*$)|\s*\{\s*$", start):  # also of spaCy's pairs [text, {...}]
@@ -208,7 +208,7 @@ def read_table(
     irregularities = Counter() if irregularities is None else irregularities
     delimiter, text = find_delimiter(path, text)
     if delimiter != ("," if path.suffix.lower() == ".csv" else "\t"):
-        irregularities[f"tables whose cells are parted by {DELIMITERS.get(delimiter, ascii(delimiter))}"] += 1
+        irregularities[f"tables whose cells are separated by {DELIMITERS.get(delimiter, ascii(delimiter))}"] += 1
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = None
     while True:

@@ -266,7 +266,7 @@ class Posts(PostsBuilder):
         self.files = {split: self.files[split] for split in self.rows}
 
     def make_features(self) -> datasets.Features:
-        """Return the columns that the files have; tags and relations are those that occur."""
+        """Return the columns that the files have; tags and relations are collected from the data."""
         rows = [row for rows in self.rows.values() for row in rows]
         features = {"id": datasets.Value("string"), "tokens": datasets.List(datasets.Value("string"))}
         if "ner_tags" in self.labels:
@@ -320,33 +320,35 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="column|none|DIR",
         help="crops: those of the column objects (default), none, or DIR/NAME/* for picture NAME.jpg",
     )
-    parser.add_argument("--encoding", help="encoding of the files, e.g. cp1252 (default: UTF-8, or UTF-16 if certain)")
-    parser.add_argument("--tag_scheme", choices=SCHEMES, help="scheme of the tags (default: it is recognised)")
+    parser.add_argument(
+        "--encoding", help="encoding of the files, e.g. cp1252 (default: UTF-8, or UTF-16 if recognised)"
+    )
+    parser.add_argument("--tag_scheme", choices=SCHEMES, help="scheme of the tags (default: recognised from the files)")
     parser.add_argument("--tag_column", type=int, metavar="N", help="column of the tags in CoNLL files, from 1")
     parser.add_argument(
         "--split_sizes",
         type=float,
         nargs=3,
         metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="shares by which splits without a file are cut from train (default for a single file: 0.8 0.1 0.1)",
+        help="shares of train, validation and test for splits without a file (default for a single file: 0.8 0.1 0.1)",
     )
-    parser.add_argument("--split_seed", type=int, default=0, help="seed of the cut (default: 0)")
+    parser.add_argument("--split_seed", type=int, default=0, help="seed of these splits (default: 0)")
     parser.add_argument(
         "--task",
         choices=("mner", "mre"),
         default="mner",
-        help="rows of posts with entities: with tags (default), or one for each pair of entities",
+        help="for posts with entities: one row per post with tags (default), or one row per pair of entities",
     )
     parser.add_argument(
         "--overlaps",
         choices=("refuse", "longest"),
         default="refuse",
-        help="entities that overlap: list the row as wrong (default), or keep the longest",
+        help="overlapping entities: list the row as invalid (default), or keep the longest",
     )
     parser.add_argument(
         "--none_label",
         metavar="NAME",
-        help="the label for no relation, if it has another name than None, no_relation, NA, Other ...",
+        help="the label for no relation, unless it is one of None, no_relation, NA, Other ...",
     )
     args = parser.parse_args(arguments)
     names = ["objects", "encoding", "tag_scheme", "tag_column", "split_sizes", "split_seed"]

@@ -93,7 +93,7 @@ def count_pictures(posts: list, rows: list[dict]) -> tuple[dict, dict]:
 
 
 def picture_irregularities(posts: list, rows: list[dict], folder: PictureFolder) -> dict[str, int]:
-    """Count the oddities of the pictures of a split."""
+    """Count the irregularities of the pictures of a split."""
     shared = Counter(post.image for post in posts if post.image is not None)
     files = {post.image_file for post, row in zip(posts, rows, strict=True) if row["image"] is not None}
     return {
@@ -108,9 +108,9 @@ def unused_pictures(split: str, posts: list, rows: list[dict], folder: PictureFo
     unused = {}
     for post, row in zip(posts, rows, strict=True):
         if row["image"] is None and post.image_file:
-            unused[post.image] = reasons.get(post.image_file, "gone before it was read")
+            unused[post.image] = reasons.get(post.image_file, "removed before it was read")
         elif row["image"] is None and (others := folder.other_names(post.image)):
-            unused[post.image] = f"not there under this name, but as {', '.join(others[:3])}"
+            unused[post.image] = f"absent under this name, found as {', '.join(others[:3])}"
         crops = zip(post.crops, post.crop_files, strict=True)
         unused |= {name: reasons[path] for name, path in crops if path in reasons}
     return [{"split": split, "file": name, "reason": reason} for name, reason in unused.items()]
@@ -142,7 +142,7 @@ def print_report(report: dict) -> None:
                 print(f"  and {len(report[key]) - NAMED} more, see report.json")
     if absent := report.get("absent_pictures", {}).get("total"):
         first = ", ".join(entry["file"] for entry in report["absent_pictures"]["first"][:3])
-        print(f"pictures that are not there: {absent}, e.g. {first}; see report.json")
+        print(f"absent pictures: {absent}, e.g. {first}; see report.json")
     for warning in report["warnings"]:
         print(f"WARNING: {warning}")
 

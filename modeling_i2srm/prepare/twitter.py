@@ -140,7 +140,7 @@ class TwitterBuilder(PostsBuilder):
 
 
 def count_irregularities(posts: list[ConllPost]) -> dict[str, int]:
-    """Count the oddities of the tokens and tags of a split."""
+    """Count the irregularities of the tokens and tags of a split."""
     tokens = [token for post in posts for token in post.tokens]
     orphans = 0
     for post in posts:

@@ -110,7 +110,7 @@ def make_posts(
     Args:
         split: "train", "validation" or "test".
         count: The number of posts.
-        seed: The same rows come of the same seed.
+        seed: The same seed gives the same rows.
         shares: The kinds of posts and the probability of each.
 
     Yields:
@@ -251,9 +251,9 @@ def run(builder_class: type[VisualPosts], description: str, output_dir: str, arg
     """Make a data set and its contact sheet as the command line says, and print its report."""
     config = builder_class.BUILDER_CONFIG_CLASS
     parser = OptionParser(f"{Path(output_dir).name}.py", description=description.splitlines()[0])
-    parser.add_argument("-o", "--output_dir", type=Path, default=Path(output_dir))
-    parser.add_argument("--contact_sheet", type=Path, help="sample of the pictures (default: OUTPUT_DIR.png)")
-    parser.add_argument("--seed", type=int, default=config.seed)
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path(output_dir), help="the data set to write")
+    parser.add_argument("--contact_sheet", type=Path, help="picture of a sample to write (default: OUTPUT_DIR.png)")
+    parser.add_argument("--seed", type=int, default=config.seed, help="seed of the posts")
     parser.add_argument("--train", type=int, default=config.train, help="number of training posts")
     parser.add_argument("--validation", type=int, default=config.validation, help="number of validation posts")
     parser.add_argument("--test", type=int, default=config.test, help="number of test posts")

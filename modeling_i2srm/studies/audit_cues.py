@@ -1,4 +1,4 @@
-"""Measures what pictures and crops tell about the labels without being looked at: by number, size, place and name.
+"""Measures what pictures and crops tell about the labels without their content: by number, size, place and name.
 
 Each cue is a few numbers of a row (`CUES`), cut into bins. A ridge regression on the bins predicts whether a row has a
 label, in five-fold cross-validation on rows of the training split, one for each picture; the AUC of its predictions is

@@ -1,4 +1,4 @@
-"""Reads data sets for the audit: their labels, and what the files of their pictures tell without being looked at."""
+"""Reads data sets for the audit: their labels, and what the files of their pictures tell without their content."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares o
 
 
 class Picture(NamedTuple):
-    """What the file of a picture or crop tells; `None` is not known, e.g. since the file is not at hand.
+    """What the file of a picture or crop tells; `None` is not known, e.g. because the file is absent.
 
     Args:
         name: of the file.
@@ -149,7 +149,7 @@ def read_image(post: RawPost, reader: Reader) -> Picture | None:
 
 
 def read_folder(folder: Path) -> dict[str, Split]:
-    """Read the Parquet files of a data set: those that a data set script wrote, or SPLIT-*.parquet of any other.
+    """Read the Parquet files of a data set: those that a data set script wrote, or `SPLIT-*.parquet`.
 
     Main pictures are decoded for their hash; of crops the header is read.
 

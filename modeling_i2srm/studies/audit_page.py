@@ -166,7 +166,7 @@ def traffic_lights(name: str, report: dict) -> str:
 def not_measured(report: dict) -> str:
     """The cues of a report that could not be measured, as a sentence; empty if there are none."""
     cues = report.get("not measured")
-    return f"Not measured, since absent, the same everywhere or of too few rows: {', '.join(cues)}." if cues else ""
+    return f"Not measured (absent, always the same, or too few rows): {', '.join(cues)}." if cues else ""
 
 
 __all__ = ["traffic_lights", "worst_level", "write_audit"]

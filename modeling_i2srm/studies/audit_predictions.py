@@ -78,7 +78,7 @@ def read_answers(path: Path, split: Split | None = None) -> dict[str, dict]:
                 raise ValueError(f"{path}, line {number}: the id {id!r} occurs twice; give each post once")
             answers[id] = record if "gold" in record else {**record, "gold": gold_of(record, gold.get(id), path)}
     if not answers:
-        raise ValueError(f"{path}: no answers; give one line of JSON a post, e.g. {EXAMPLE}")
+        raise ValueError(f"{path}: no answers; give one line of JSON per post, e.g. {EXAMPLE}")
     return answers
 
 

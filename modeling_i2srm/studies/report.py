@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTE = """\
-Differences are in points, with the 95 % interval of a paired bootstrap over the test posts; p is that of an approximate
-randomisation test on the predictions, adjusted (Benjamini and Hochberg) for the number of settings; * where below 0.05.
-Both take the models as they are and say nothing about other seeds, for which see the standard deviations."""
+Differences are in points, with the 95 % interval of a paired bootstrap over the test posts. p is that of an approximate
+randomisation test on the predictions, adjusted (Benjamini and Hochberg) for the number of settings; * marks p below
+0.05. Both describe these models and the choice of test posts. The standard deviations describe the choice of seeds."""
 
 
 def summarize(records: list[dict], task: Task) -> list[dict]:

@@ -145,7 +145,7 @@ class PhraseDetector:
         if not self._warned and (longest := max(lengths)) > tokenizer.model_max_length:
             self._warned = True  # once: a corpus may have many
             logger.warning(
-                f"{longest} tokens of phrases are cut to the {tokenizer.model_max_length} that are read (said "
+                f"{longest} tokens of phrases are truncated to {tokenizer.model_max_length} (this warning is shown "
                 f"once): {text!r:.200}"
             )
         return self.processor(images=picture, text=text, return_tensors="pt", truncation=True)

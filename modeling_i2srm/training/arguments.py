@@ -30,7 +30,9 @@ class ModelArguments:
     )
     new_head: bool = field(
         default=False,
-        metadata={"help": "Take only encoders and prompts of the checkpoint, and a new head for other labels."},
+        metadata={
+            "help": "Take only the encoders and prompts of the checkpoint, and train a new head for other labels."
+        },
     )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Pretrained text encoder (folder or Hub id)."}
@@ -40,15 +42,17 @@ class ModelArguments:
     )
     from_scratch: bool = field(
         default=False,
-        metadata={"help": "Build both encoders from --text_config and --vision_config; the tokenizer is trained too."},
+        metadata={"help": "Build both encoders from --text_config and --vision_config, and train a tokenizer."},
     )
-    vocab_size: int = field(default=4000, metadata={"help": "Largest vocabulary of a tokenizer that is trained."})
+    vocab_size: int = field(
+        default=4000, metadata={"help": "Largest vocabulary of a tokenizer that is trained (--from_scratch)."}
+    )
     image_size: int = field(
-        default=224, metadata={"help": "Side of the pictures, with a new backbone (--vision_config)."}
+        default=224, metadata={"help": "Side of the pictures in pixels, for a new backbone (--vision_config)."}
     )
-    use_images: bool = field(default=True, metadata={"help": "Read the pictures; false trains a text-only twin."})
+    use_images: bool = field(default=True, metadata={"help": "Read the pictures; false trains on the text alone."})
     compare_text_only: bool = field(
-        default=False, metadata={"help": "Also train the same model without pictures and put both in the table."}
+        default=False, metadata={"help": "Also train the same model without pictures, and show both in the table."}
     )
 
 
@@ -60,8 +64,8 @@ class DataArguments:
     image_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder in which picture paths of the data set may point, / for any. Default: the folder of the "
-            "data set and the caches of downloads. Pictures that are stored as bytes have no path."
+            "help": "Folder that picture paths of the data set must be in; / allows any. Default: the folder of the "
+            "data set and the caches of downloads. Pictures stored as bytes have no path."
         },
     )
     max_length: int = field(
@@ -70,25 +74,25 @@ class DataArguments:
     skip_long_pairs: bool = field(
         default=False,
         metadata={
-            "help": "Leave out, and count, entity pairs that do not fit into max_length; else they are an error."
+            "help": "Leave out and count entity pairs that do not fit into max_length; otherwise they are an error."
         },
     )
     none_label: str | None = field(
         default=None,
-        metadata={"help": "The label for no relation, if its name is not None, no_relation, NA, N/A, null or Other."},
+        metadata={"help": "The label for no relation, unless it is None, no_relation, NA, N/A, null or Other."},
     )
     word_splitting: str | None = field(
         default=None,
         metadata={
-            "help": "How raw text is split into words in use: spaces, words, multilingual, hashtags_apart or "
-            "signs_apart. Default: as gives back most of the training tokens. A column text without tokens is split so."
+            "help": "How raw text is split into words: spaces, words, multilingual, hashtags_apart or signs_apart. "
+            "Default: the splitting that restores most of the training tokens."
         },
     )
     balance_relations: bool = field(
         default=False,
         metadata={
-            "help": "Weight the relations by their inverse frequency in the training data, of a joint model among all "
-            "ordered pairs of entities."
+            "help": "Weight relations by their inverse frequency in the training data (in a joint model: among all "
+            "ordered pairs of entities)."
         },
     )
 
@@ -103,28 +107,34 @@ class DataArguments:
 class SampleArguments:
     """Which rows of the splits are used, and whether some get wrong pictures."""
 
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
-    train_fraction: float | None = field(
-        default=None, metadata={"help": "Train on this share of these rows, drawn with the seed, e.g. 0.1."}
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on this many rows only, the first ones."}
     )
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on the first rows only."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Predict the first rows only."})
+    train_fraction: float | None = field(
+        default=None, metadata={"help": "Train on this share of the rows, drawn with the seed, e.g. 0.1."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate on this many rows only, the first ones."}
+    )
+    max_predict_samples: int | None = field(
+        default=None, metadata={"help": "Predict this many rows only, the first ones."}
+    )
     train_mismatch: str | None = field(
         default=None,
         metadata={
-            "help": "Train with wrong pictures in some posts, as KIND:PERCENT; kinds: shuffled, blanked, noised, grey."
+            "help": "Give this share of the training posts a wrong picture: shuffled, blanked, noised or grey:PERCENT."
         },
     )
     test_mismatch: list[str] | None = field(
         default=None,
-        metadata={"help": "Predict the test split with wrong pictures, too, e.g. shuffled:50 shuffled:100 noised:100."},
+        metadata={"help": "Also predict the test split with wrong pictures, e.g. shuffled:50 shuffled:100 noised:100."},
     )
 
     def __post_init__(self):
         for text in (*([self.train_mismatch] if self.train_mismatch else []), *(self.test_mismatch or [])):
             Mismatch.parse(text)
         if self.train_fraction is not None and not 0 < self.train_fraction <= 1:
-            raise ValueError(f"--train_fraction {self.train_fraction} must lie above 0 and at most at 1, e.g. 0.1")
+            raise ValueError(f"--train_fraction {self.train_fraction} must be above 0 and at most 1, e.g. 0.1")
 
 
 @dataclass
@@ -133,17 +143,19 @@ class FeatureCacheArguments:
 
     cache_visual_features: str | None = field(
         default=None,
-        metadata={"help": "Folder for the features of a frozen backbone: each picture is computed once, for all runs."},
+        metadata={"help": "Folder for the features of a frozen backbone: each picture is computed once for all runs."},
     )
     visual_cache_dtype: Literal["bfloat16", "float16", "float32"] = field(
         default="bfloat16",
-        metadata={"help": "How they are stored; bfloat16 is the fastest, float32 exact and twice as large."},
+        metadata={
+            "help": "Number format of these features; bfloat16 is the fastest, float32 is exact and twice as large."
+        },
     )
     picture_memory: int = field(
         default=0,
         metadata={
-            "help": "Megabytes in which prepared pictures are kept for later epochs, in each process that reads "
-            "pictures. Worth it where all of them fit; of a frozen backbone --cache_visual_features keeps the features."
+            "help": "Megabytes of memory for prepared pictures, per process that reads pictures, so that later epochs "
+            "reuse them. It pays if all of them fit. For a frozen backbone use --cache_visual_features."
         },
     )
 
@@ -159,12 +171,14 @@ class RunArguments:
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
     )
-    overwrite: bool = field(default=False, metadata={"help": "Delete the checkpoints of an earlier run first."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Delete the checkpoints of an earlier run in this folder first."}
+    )
     calibrate: bool = field(
         default=True,
         metadata={
-            "help": "After training, turn scores into probabilities with a temperature for each head, fitted on "
-            "validation posts: all of them or, where these also choose the checkpoint, every second one."
+            "help": "After training, fit a temperature per head on validation posts, so that scores are probabilities. "
+            "If validation also chooses the checkpoint, every second post is used for this."
         },
     )
 
@@ -173,11 +187,11 @@ def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
     names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types", "temperatures"}
     config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
-    fields: list[tuple] = []
+    about, fields = inspect.getdoc(I2SRMConfig) or "", list[tuple]()
     for f in config_fields:
         kind: Any = str if f.name.endswith("_config") else f.type
-        described = re.search(rf"^\s+(?:\w+, )?{f.name}(?:, \w+)*: (.+)$", I2SRMConfig.__doc__ or "", re.MULTILINE)
-        text = described[1] if described else "see I2SRMConfig"
+        described = re.search(rf"^    (?:\w+, )?{f.name}(?:, \w+)*: (.+(?:\n {{8}}.+)*)$", about, re.MULTILINE)
+        text = " ".join(described[1].split()) if described else "see I2SRMConfig"
         default = "" if f.default is None else f" [model default: {f.default}]"
         help_text = f"{text}{default}".replace("%", "%%")
         fields.append((f.name, kind | None, field(default=None, metadata={"help": help_text})))

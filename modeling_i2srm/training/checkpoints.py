@@ -205,7 +205,7 @@ def install_model(staged: Path, folder: Path) -> None:
 class MovedBestModel(TrainerCallback):
     """Takes the best model beside the checkpoint that a run is resumed from.
 
-    The run may have been moved; the state then names a folder that is gone, or another run's.
+    The run may have been moved; the state then names a folder that does not exist, or another run's.
     """
 
     def __init__(self, resumed_from: str | os.PathLike | None):
@@ -263,7 +263,7 @@ class WholeCheckpoints(Trainer):
 
     # No public hook; read in transformers 5.24: on_train_end comes after the best model was loaded.
     def _load_best_model(self):
-        """As Trainer's, which would keep the last model where the best one is gone."""
+        """As Trainer's, which would keep the last model where the best one is missing."""
         if damage := find_damage(best := str(self.state.best_model_checkpoint)):
             raise RunError(
                 f"the best model {best} cannot be loaded: {damage}. {WITHOUT_BEST.capitalize()}, with "
@@ -335,7 +335,7 @@ class WholeCheckpoints(Trainer):
 
 
 def tell_sampler(loader: object, epoch: int) -> None:
-    """Tell the sampler of a loader the epoch, however often it is wrapped.
+    """Tell the sampler of a loader the epoch, also if the loader is wrapped several times.
 
     Where several processes resume within an epoch, accelerate wraps it once more than its `set_epoch` expects, and the
     rows would come in the order of the first epoch.

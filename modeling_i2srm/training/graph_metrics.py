@@ -18,28 +18,27 @@ class JointMetric:
 
     It has `compute` as an `evaluate.Metric` has; only it takes graphs as dicts, not through Arrow.
 
-    A graph is a dict of tags (BIO names, one a word), entities (dicts of start and end in words, label, region) and
+    A graph is a dict of tags (BIO names, one per word), entities (dicts of start and end in words, label, region) and
     relations (dicts of head and tail, positions of entities, and label; only pairs that are related). Among the gold
     graphs relations is `None` where they are not annotated, and region is `None` where that is not. Predicted graphs
     have none of these `None`.
 
-    Args of `compute`:
-        predictions, references: a graph a post.
-        on_gold: what is predicted of the gold entities of each post, a dict of relations, typed_relations and regions
-            (one a gold entity). Relations are the best ones of a pair; typed relations the best ones among those that
-            the gold types allow.
+    `compute` takes predictions and references, one graph per post, and `on_gold`: for each post a dict of what is
+    predicted for its gold entities. The keys are relations (the best label of each pair), typed_relations (the best
+    label that the gold types allow) and regions (one per gold entity).
 
-    Returns of `compute`: a flat dict of values between 0 and 1. Each F1 has its precision and recall beside it, e.g.
-    triple_precision. What the data do not have annotated is left out.
-        lenient_f1, strict_f1, and those of each type: as of `MNERMetric`.
-        triple_f1: spans and types of both entities, and the label; of each label as triple_f1_LABEL, with the number of
-            gold triples triple_support_LABEL.
-        untyped_triple_f1: spans of both entities, and the label.
-        relation_f1: head, tail and label between gold entities, without their types; typed_relation_f1: with them.
-        region_accuracy: the share of the gold entities with an annotated region whose region is right;
-            region_accuracy_pointed: of those that an object shows.
-        grounded_f1: span, type and region of entities, "no region" being one, too (as in GMNER).
-        quintuple_f1: spans, types and regions of both entities, and the label.
+    It returns a flat dict of values between 0 and 1. Each F1 has its precision and recall, e.g. triple_precision.
+    Scores of labels that the data does not have are left out:
+
+    - lenient_f1, strict_f1, and those of each type: as of `MNERMetric`;
+    - triple_f1: spans and types of both entities, and the label. Each label has triple_f1_LABEL, and
+      triple_support_LABEL, the number of its gold triples;
+    - untyped_triple_f1: spans of both entities, and the label;
+    - relation_f1: head, tail and label between gold entities, without their types; typed_relation_f1: with them;
+    - region_accuracy: the share of right regions among the gold entities with an annotated region;
+      region_accuracy_pointed: the same among those that an object shows;
+    - grounded_f1: span, type and region of entities, where "no region" is a region, too (as in GMNER);
+    - quintuple_f1: spans, types and regions of both entities, and the label.
 
     Relations are scored in the posts where they are annotated; grounded entities and quintuples in those where each
     gold entity has its region annotated.

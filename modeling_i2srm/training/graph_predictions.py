@@ -169,7 +169,7 @@ def read_predictions(predictions: Iterable[np.ndarray], names: list[str], relati
     """The predicted graph of each post from the arrays of `predict_graphs`.
 
     Returns:
-        Dicts with tags (names, one a word), entities (start, end, label, score, region, region_score) and relations
+        Dicts with tags (names, one per word), entities (start, end, label, score, region, region_score) and relations
         (head, tail, label, score); and on_gold with relations, typed_relations and regions of the annotated entities.
     """
     kinds = entity_types(names)
@@ -213,7 +213,7 @@ def read_labels(
         predictions: of the same posts; their tags say where words are.
 
     Returns:
-        Dicts with tags (names, one a word, `None` without one), entities (start, end, label, region, `None` where not
+        Dicts with tags (names, one per word, `None` without one), entities (start, end, label, region, `None` where not
         annotated) and relations (head, tail, label), `None` where not annotated.
     """
     tags, entities, relations = (np.asarray(values) for values in labels)

@@ -12,7 +12,7 @@ def swap_names(
 ) -> dict[str, torch.Tensor]:
     """Replace the sub-tokens of some entities of a batch by sub-tokens of the batch's entities, drawn one by one.
 
-    A model that sees a name in many posts learns its type by heart, and looks neither at the words around it nor at the
+    A model that sees a name in many posts memorises its type, and looks neither at the words around it nor at the
     picture. Labels and lengths stay as they are.
 
     Args:

@@ -307,7 +307,7 @@ def _recipe(
         ["AttnMixup", config.attn_mixup],
         *([["share of names swapped", training_args.name_swapping]] if training_args.name_swapping else []),
         ["object crops", config.num_objects],
-        ["seconds, all told", round(seconds)],
+        ["seconds in total", round(seconds)],
     ]
     return markdown_table(["setting", "value"], rows)
 
@@ -319,7 +319,7 @@ def describe_run(trainer: I2SRMTrainer) -> list[str]:
     return [
         f"pictures: {describe_pictures(trainer)}",
         "text: padded to the longest of the batch; "
-        + ("batches of posts of about one length" if sampling == "group_by_length" else f"order {sampling}")
+        + ("batches of posts of similar length" if sampling == "group_by_length" else f"order {sampling}")
         + (f"; {100 * args.name_swapping:g} % of the names are swapped in training" if args.name_swapping else ""),
         f"step: optimizer {getattr(args.optim, 'value', args.optim)}; {describe_precision(args)}; "
         f"{args.device.type} with {torch.get_num_threads()} threads in this process",

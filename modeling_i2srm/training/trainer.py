@@ -47,8 +47,8 @@ class I2SRMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with learning rates for the parts of I2SRM, and a data path that is fast by default.
 
     `learning_rate` is that of the text encoder, and the default of the other parts; new fusion parts have at least 5e-4
-    by default, since at the rate of a pretrained encoder a short run ignores the pictures. Columns are never removed:
-    the collator reads tokens and pictures. Batches are of posts of about one length (train_sampling_strategy
+    by default, since at the rate of a pretrained encoder a short run ignores the pictures. Columns are never removed,
+    since the collator reads tokens and pictures. Batches hold posts of similar length (train_sampling_strategy
     "group_by_length"; "random" turns it off), and the pictures are read by worker processes, which stay alive between
     the epochs.
     """
@@ -57,7 +57,7 @@ class I2SRMTrainingArguments(TrainingArguments):
         default=None, metadata={"aliases": ["-o"], "help": "Folder of checkpoints, model and results."}
     )
     vision_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of a backbone that is not frozen; default learning_rate."}
+        default=None, metadata={"help": "Learning rate of the backbone, if it is not frozen; default learning_rate."}
     )
     fusion_learning_rate: float | None = field(
         default=None,
@@ -77,15 +77,17 @@ class I2SRMTrainingArguments(TrainingArguments):
     name_swapping: float = field(
         default=0.0,
         metadata={
-            "help": "Share of the entities that get sub-tokens of other entities in training, so that types are read "
-            "from context and picture and names are not learnt by heart; e.g. 0.3."
+            "help": "Share of the entities whose sub-tokens are replaced by those of other entities in training, e.g. "
+            "0.3. The model then reads types from context and picture instead of memorising names."
         },
     )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: the collator needs them."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: the collator needs all columns."}
+    )
     train_sampling_strategy: str = field(
         default="group_by_length",
         metadata={
-            "help": "Order of training: 'group_by_length' (posts of about one length in a batch), 'random', "
+            "help": "Order of the training posts: 'group_by_length' (similar lengths in a batch), 'random', "
             "'sequential', or 'batch_rebalance'.",
             "choices": ["random", "sequential", "group_by_length", "batch_rebalance"],
         },
@@ -93,31 +95,32 @@ class I2SRMTrainingArguments(TrainingArguments):
     dataloader_num_workers: int = field(
         default=-1,
         metadata={
-            "help": f"Processes that make the batches; 0 is the process itself, -1 one a core (at most {MAX_WORKERS}) "
-            "on which nothing is trained, if pictures are read on Linux, else 0."
+            "help": f"Worker processes that load batches. 0: none. -1: one per idle core, at most {MAX_WORKERS}, if "
+            "pictures are read on Linux, else none."
         },
     )
     dataloader_persistent_workers: bool = field(
-        default=True, metadata={"help": "Keep the workers, if there are any, between epochs."}
+        default=True, metadata={"help": "Keep the worker processes between epochs."}
     )
     skip_non_finite_steps: int = field(
         default=0,
         metadata={
-            "help": "Leave out up to this many steps whose loss or gradients are not finite, and count them; by "
-            "default the first one ends the run, with the rows of its batch."
+            "help": "Skip and count up to this many steps whose loss or gradients are not finite. By default the first "
+            "one stops the run and names the rows of its batch."
         },
     )
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Hide losses that are not finite in the log; the trainer looks for itself."}
+        default=False,
+        metadata={"help": "Hide losses that are not finite in the log. The trainer checks them either way."},
     )
     restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "Go on counting towards --early_stopping_patience when a run is resumed."}
+        default=True, metadata={"help": "Keep the count of --early_stopping_patience when a run is resumed."}
     )
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.name_swapping <= 1:
-            raise ValueError(f"--name_swapping {self.name_swapping} must lie from 0 to 1, e.g. 0.3")
+            raise ValueError(f"--name_swapping {self.name_swapping} must be from 0 to 1, e.g. 0.3")
         if is_deepspeed_zero3_enabled():  # it shards the CRF, which decodes outside of forward
             raise ValueError(
                 "DeepSpeed ZeRO-3 is not supported; FSDP shards parameters too: accelerate launch --config_file "

@@ -43,7 +43,7 @@ from modeling_i2srm.loading import CheckpointError
         ({"id2label": {0: "O", 2: "B-PER"}}, "ids 0 to 1"),
         ({"id2label": {0: "O", 1: "O"}}, "'O' more than once"),
         ({"id2label": {0: "O", 1: None}}, "None"),
-        ({"vision_config": text_config()}, "'bert', which is no vision backbone"),
+        ({"vision_config": text_config()}, "'bert', which is not a vision backbone"),
     ],
     ids=lambda value: repr(value)[:40],
 )

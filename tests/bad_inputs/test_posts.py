@@ -52,7 +52,7 @@ each_door = pytest.mark.parametrize("door", ["processor", "entities", "relations
 
 
 NONE_OF = "one of JPEG, PNG"
-TOO_LARGE = "50000 x 50000 = 2500000000 pixels is over the bound of max_pixels"
+TOO_LARGE = "50000 x 50000 = 2500000000 pixels exceeds max_pixels"
 REASONS = {
     "truncated.jpg": "cannot load picture",
     "truncated.png": "truncated",

@@ -91,8 +91,8 @@ def test_a_few_i_tags_without_b_stay():
         (["B-PER", "b-per"], r"mixture of BIO and BIO with lower-case prefixes"),
         (["B-PER", "B_LOC"], r"mixture of BIO and BIO with underscores"),
         (["B-PER O B-LOC", "W-X S-X"], r"mixture of BIO and BMEWO"),
-        (["B I O"], r"fit no scheme that is known: 'B' in line 1 \(B names no type: write B-TYPE\)"),
-        (["0 0 -"], r"fit no scheme that is known: '0' in line 1"),
+        (["B I O"], r"fit no known scheme: 'B' in line 1 \(B names no type: write B-TYPE\)"),
+        (["0 0 -"], r"fit no known scheme: '0' in line 1"),
     ],
 )
 def test_a_mixture_is_refused_with_both_places(posts, message):

@@ -109,7 +109,7 @@ def test_a_wanted_splitting_is_taken_and_words_of_a_segmenter_are_warned_of(capl
     assert processor.word_splitting == "words"
     fit_splitting(processor, Dataset.from_dict({"tokens": [["中国", "国家", "主席", "访问", "美国"]] * 3}))
     assert processor.word_splitting == "words"
-    assert "gives back only 0 % of the training tokens: in use, give posts as tokens" in caplog.text
+    assert "restores only 0 % of the training tokens: give posts as tokens" in caplog.text
 
 
 def test_a_processor_that_was_saved_without_a_splitting_splits_as_it_did(tmp_path):

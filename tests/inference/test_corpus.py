@@ -240,7 +240,7 @@ def test_inputs_that_are_missing_or_of_no_known_kind(tmp_path, models):
     for given, expected in (
         ([tmp_path / "none.jsonl"], "none.jsonl is neither a file nor a folder; .* hf:owner/posts:test"),
         ([tmp_path / "posts.docx"], "posts.docx must be one of .jsonl, .ndjson, .parquet"),
-        ([tmp_path / "in"], "holds neither Parquet files nor pictures with texts .*; other files are given one by one"),
+        ([tmp_path / "in"], "holds neither Parquet files nor pictures with texts .*; name other files one by one"),
         ([path, tmp_path / "in" / ".." / "in" / "posts.jsonl"], "named twice"),
         ([tmp_path / "bad.parquet"], "bad.parquet is not a Parquet file"),
         ([tmp_path / "more.parquet"], "unknown columns 'lang', 'user'.*--ignore lang user"),

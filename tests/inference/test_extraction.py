@@ -350,7 +350,7 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(extractor, batch_size):
     cropper = Corners()
     cropping = Extractor(extractor.ner, extractor.re, cropper=cropper)
     found, expected = cropping(posts, batch_size=batch_size), extractor(by_hand, batch_size=batch_size)
-    assert sum(len(sizes) for sizes, _ in cropper.asked) == 3  # once a post, for both models
+    assert sum(len(sizes) for sizes, _ in cropper.asked) == 3  # once per post, for both models
     assert len(cropper.asked) == {1: 3, 3: 3, 8: 1}[batch_size]
     objects = [FoundObject((0, 0, 25, 20), 0.9123456, "upper"), FoundObject((25, 20, 50, 40), 0.9123456, "lower")]
     assert [one.objects for one in found] == [objects if i in (0, 4) else [] for i in range(7)]

@@ -187,7 +187,7 @@ def test_pictures_are_taken_as_the_pipelines_take_them(tmp_path):
     found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)], pictures=("objects[1]",))
     page = page_of(tmp_path, found, None, [None, tmp_path / "crop.png"])
     assert [image["alt"] for image in page.all("img")] == ["crop 2 of the post"]
-    assert "not at hand" in page_of(tmp_path, found).text
+    assert "not available" in page_of(tmp_path, found).text
     # A crop that the model did not see has no bars.
     page = page_of(tmp_path, found, None, [CROP, CROP])
     assert len(page.all("img")) == 2

@@ -1,4 +1,4 @@
-"""Crops for a whole data set: made from pictures alone, once for each, however often the run is killed."""
+"""Crops for a whole data set: made from pictures alone, once for each, also if the run is killed and resumed."""
 
 import io
 import json
@@ -287,7 +287,7 @@ def test_finished_shards_are_not_done_again(tmp_path, detectors, relations, monk
     assert "with other settings (padding: 0.05 there, 0.2 here)" in message and "--overwrite" in message
     before = sum(map(int, looks(detectors)))
     main(given)
-    total = read_report(tmp_path / "out")["distinct pictures looked at"]
+    total = read_report(tmp_path / "out")["distinct pictures processed"]
     assert before == 8 and sum(map(int, looks(detectors))) == total
     main(given)  # complete already
     assert sum(map(int, looks(detectors))) == total

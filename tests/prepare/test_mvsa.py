@@ -1,4 +1,4 @@
-"""MVSA-Single: two layouts become the same rows, near-duplicates stay in one split, and oddities are counted."""
+"""MVSA-Single: two layouts become the same rows, near-duplicates stay in one split, and irregularities are counted."""
 
 import io
 import json

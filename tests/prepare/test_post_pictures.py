@@ -25,17 +25,14 @@ def test_absent_pictures_are_named_with_what_they_may_be(tmp_path, capsys):
     names = ["pics/A.png", "pics/a.PNG", "pics/a.jpg", "a.png", "Pics\\a.png", "gone.png", "deep/gone.png", "gone.png"]
     report, rows = convert(tmp_path, [{"text": "x", "image": name, "objects": ["crop.png"]} for name in names])
     assert [row["image"] for row in rows] == [None] * len(names)
-    reason = "not there under this name, but as pics/a.png"
+    reason = "absent under this name, found as pics/a.png"
     assert report["unused_pictures"] == [{"split": "train", "file": name, "reason": reason} for name in names[:5]]
     assert report["absent_pictures"] == {
         "total": 3,
         "first": [{"split": "train", "file": name} for name in ("gone.png", "deep/gone.png", "crop.png")],
     }
     assert report["splits"]["train"]["irregularities"]["pictures under another name, not used"] == 5
-    assert (
-        "pictures that are not there: 3, e.g. gone.png, deep/gone.png, crop.png; see report.json"
-        in capsys.readouterr().out
-    )
+    assert "absent pictures: 3, e.g. gone.png, deep/gone.png, crop.png; see report.json" in capsys.readouterr().out
 
 
 def test_paths_of_windows_are_found(tmp_path):

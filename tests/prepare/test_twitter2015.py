@@ -260,8 +260,8 @@ def test_pictures_of_every_kind(tmp_path, monkeypatch):
     assert set(reasons) == {*names, "named", "capitals", "link"} - used
     assert "2500000000 pixels" in reasons["huge"] and "more than 5000" in reasons["heavy"]
     assert reasons["gif"] == reasons["webp"] == "animated, 2 frames"
-    assert reasons["named"] == "not there under this name, but as named.png"
-    assert reasons["capitals"] == "not there under this name, but as capitals.JPG"
+    assert reasons["named"] == "absent under this name, found as named.png"
+    assert reasons["capitals"] == "absent under this name, found as capitals.JPG"
     assert [(entry["line"], "cannot be the name" in entry["reason"]) for entry in report["unparsed_lines"]] == [
         (43, True)
     ]

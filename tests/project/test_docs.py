@@ -1,6 +1,10 @@
 """The documentation: links and the files it names exist, no public name is left out of the reference, and it builds."""
 
+import dataclasses
+import inspect
+import json
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -13,6 +17,9 @@ import pytest
 from pages import FENCE, PAGES, ROOT, name_of
 
 from benchmarks.records import read_records, resolve_values
+from modeling_i2srm import I2SRMConfig, __version__
+from modeling_i2srm.inference.server import Limits
+from modeling_i2srm.training.arguments import parse_arguments
 
 VALUES = resolve_values(read_records())
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -206,6 +213,32 @@ def test_the_medians_of_speed_are_those_of_the_runs():
     assert f"then {plain:.1f} times as fast" in " ".join((ROOT / "docs/how-to/bigger-encoders.md").read_text().split())
 
 
+@pytest.fixture(scope="module")
+def options() -> dict:
+    """The script that writes the page of all options, as its names."""
+    return runpy.run_path(str(ROOT / "docs/write_options.py"))
+
+
+def test_the_page_of_options_is_that_of_the_parsers(options):
+    page = ROOT / "docs/reference/options.md"
+    assert page.read_text(encoding="utf-8") == options["build_page"](), "run make records"
+    assert "|  |" not in page.read_text(encoding="utf-8")  # an option without help
+
+
+def test_values_outside_of_their_ranges_are_refused(options):
+    shown = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+    limits = {field.name for field in dataclasses.fields(Limits)}
+    for name, (text, wrong) in options["RANGES"].items():
+        assert re.search(rf"^\| `--{name}` .*\| {re.escape(text)} \|", shown, re.MULTILINE), name
+        with pytest.raises(ValueError, match=f"{name}|{wrong}"):
+            if name in limits:
+                Limits(**{name: wrong})
+            elif name in inspect.get_annotations(I2SRMConfig):
+                I2SRMConfig(**{name: wrong})
+            else:
+                parse_arguments(["--dataset", "data", "--use_cpu", "true", f"--{name}", str(wrong)])
+
+
 class Fetched(HTMLParser):
     """Collects what a browser fetches for a page."""
 
@@ -232,6 +265,11 @@ def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path):
         assert [address for address in fetched.addresses if "//" in address] == [], page
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(url\(|@import\s+)['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+    index = json.loads(re.search(r"\((.*)\)", (tmp_path / "searchindex.js").read_text(encoding="utf-8"), re.DOTALL)[1])
+    assert {index["docnames"][i] for i in index["terms"]["calibr"]} >= {"how-to/answers", "reference/options"}
+    model = re.sub(r"<[^>]+>|\s+", "", (tmp_path / "reference/model.html").read_text(encoding="utf-8"))
+    assert f"<title>modeling_i2srm {__version__}</title>" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "from_encoders(text_name_or_path:str,vision_name_or_path:str|None=None," in model
     method = (tmp_path / "concepts/method.html").read_text(encoding="utf-8")
     assert method.count("<math") > 30 and "\\lambda" not in method
     assert 'href="../reference/extraction.html"' in method.replace("'", '"')

@@ -43,6 +43,7 @@ QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and d
 LANGUAGES = {"python", "bash", "json", "text", "{include}", "{toctree}", "{eval-rst}"}
 POSTS = ROOT / "docs/tutorials/posts-to-answers.md"
 YOUR_DATA, HUB = ROOT / "docs/tutorials/your-data.md", ROOT / "docs/tutorials/hub.md"
+EXTEND = ROOT / "docs/how-to/extend.md"
 ELSEWHERE = (HUB, ROOT / "docs/how-to/export.md", ROOT / "docs/how-to/lora.md")  # in the slow tests only
 WITH_PYTHON = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
 WALKED = [page for page in WITH_PYTHON if page not in (YOUR_DATA, HUB, ROOT / "docs/how-to/bigger-encoders.md")]
@@ -70,7 +71,9 @@ class Walk:
         self.sybil = Sybil([*parsers, self.indented, SkipParser()])
 
     def __call__(self, page: Path):
-        for example in self.sybil.parse(page).examples():
+        document = self.sybil.parse(page)
+        document.namespace["__name__"] = "__main__"  # else classes of the page would be of the module builtins
+        for example in document.examples():
             with contextlib.suppress(SkipTest):
                 example.evaluate()
 
@@ -203,7 +206,7 @@ def run_really(words: list[str]) -> str | None:
 
 
 def check_json(example: Example):
-    """JSON is one value, or one a line."""
+    """JSON is one value, or one per line."""
     try:
         json.loads(str(example.parsed))
     except json.JSONDecodeError:
@@ -283,7 +286,7 @@ def test_commands(page):
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in ELSEWHERE], ids=name_of)
 def test_pages_on_tiny_models(page, tiny_stage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path if page == POSTS else tiny_stage)  # two pages make posts of their own
-    Walk(run_small if page == YOUR_DATA else parse)(page)
+    Walk(run_small if page == YOUR_DATA else parse, compare=page == EXTEND)(page)
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_the_default_weight_of_the_kl_term_is_that_of_the_task(posts):
 def test_a_plan_says_what_is_wrong_before_anything_runs(posts):
     with pytest.raises(ValueError, match="no study 'ablations'; they are ablation, delta"):
         plan("ablations", MNER, words(posts), [1])
-    with pytest.raises(ValueError, match="setting 'full': 'blurred:5' is not KIND:PERCENT"):
+    with pytest.raises(ValueError, match="setting 'full': 'blurred:5' must be KIND:PERCENT"):
         plan("ablation", MNER, words(posts, test_mismatch="blurred:5"), [1])
 
 

@@ -138,7 +138,7 @@ def test_recipe(tmp_path):
     table = rows(write(tmp_path, training={**settings, "num_train_epochs": 7}, rates=rates), "Recipe")
     expected = {"learning rate": "0.001", "learning rate of the fusion parts": "0.0", "epochs": "7", "seed": "9"}
     expected |= {"learning rate of classifier and CRF": "0.05", "batch size": "12 (1 processes)", "object crops": "2"}
-    expected |= {"AttnMixup": "True", "seconds, all told": "62"}
+    expected |= {"AttnMixup": "True", "seconds in total": "62"}
     assert {name: table[name] for name in expected} == {name: [value] for name, value in expected.items()}
     assert not {"learning rate of the backbone", "learning rate of pairs and regions"} & set(table)
 

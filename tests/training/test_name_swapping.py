@@ -93,5 +93,5 @@ def test_the_trainer_swaps_names_in_training_only(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5])
 def test_rates_that_are_not_shares_are_refused(tmp_path, rate):
-    with pytest.raises(ValueError, match=f"--name_swapping {rate} must lie from 0 to 1, e.g. 0.3"):
+    with pytest.raises(ValueError, match=f"--name_swapping {rate} must be from 0 to 1, e.g. 0.3"):
         I2SRMTrainingArguments(str(tmp_path), name_swapping=rate, use_cpu=True)

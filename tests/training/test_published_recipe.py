@@ -87,7 +87,7 @@ def test_batch_norm_in_training_mode_gives_another_loss(head):
     found, gradients = backward(recipe_of(model), inputs)
     assert (found["loss"] - expected["loss"]).abs() > 1e-3
     backbone = [gradient for name, gradient in gradients.items() if "vision_encoder" in name]
-    # For entities the published backbone is frozen; its batch-norm is in training mode all the same.
+    # For entities the published backbone is frozen; but its batch-norm is in training mode.
     assert bool(backbone) == (head is I2SRMForRelationClassification)
     assert all(gradient is not None for gradient in backbone)
 

@@ -257,7 +257,7 @@ def test_the_log_says_what_is_on_and_a_text_only_run_ignores_pictures(posts, tmp
     ):
         assert (words in caplog.text) == use_images
     assert ("pictures: not read" in caplog.text) != use_images
-    assert "padded to the longest of the batch; batches of posts of about one length" in caplog.text
+    assert "padded to the longest of the batch; batches of posts of similar length" in caplog.text
     assert f"optimizer {TrainingArguments.default_optim}; float32" in caplog.text
 
 
