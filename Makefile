@@ -128,6 +128,9 @@ format: $(VENV)/.dev  ## fix style
 
 .PHONY: figures
 figures: $(VENV)/.detector  ## draw the figures in docs/ again
+	$(BIN)/python docs/figures/draw_hero.py
+	$(BIN)/python docs/figures/draw_demo.py
+	$(BIN)/python docs/figures/draw_report.py
 	$(BIN)/python docs/figures/draw_architecture.py
 	$(BIN)/python docs/figures/draw_method.py
 	$(BIN)/python docs/figures/draw_pictures.py
