@@ -30,7 +30,7 @@ OUTPUTS = {
     "regions": (8.2, 3.35, 1.45, 1.3, "object\nshown"),
 }
 LOSSES = {
-    "kl": (0.2, 5.0, 3.3, 1.1, "semantic loss\nKL of v from t"),
+    "kl": (0.2, 5.0, 3.3, 1.1, "semantic loss\nKL(t || W v)"),
     "task": (4.6, 0.7, 2.5, 1.1, "task loss"),
     "mixup": (7.3, 0.7, 2.5, 1.1, "AttnMixup loss"),
 }
@@ -87,11 +87,10 @@ def draw():
     arrow(axes, (1.0, 11.8), (1.0, 10.75), "(B, 1+M, 3, H, W)", (1.15, 11.25))
     arrow(axes, (1.0, 9.55), (1.0, 8.55), "2x2 cells a stage:\n(B, 1+M, 4C)", (1.15, 9.05))
     arrow(axes, (3.5, 7.9), (4.55, 7.9))
-    axes.text(4.45, 8.72, "keys and values: (B, h, (1+M)P, d/h)", fontsize=NOTE, color=GREY, ha="left")
-    axes.plot([4.02, 4.02, 4.4], [7.95, 8.75, 8.75], color=GREY, linewidth=0.8)
-    arrow(axes, (7.2, 12.05), (7.2, 9.05), "", (0, 0))
+    axes.text(4.0, 9.05, "keys, values\n(B, h, (1+M)P, d/h)", fontsize=NOTE, color=GREY, va="center")
+    axes.plot([4.02, 4.02], [7.95, 8.65], color=GREY, linewidth=0.8)
+    arrow(axes, (7.2, 12.05), (7.2, 8.55))
     axes.text(7.35, 10.6, "sub-tokens (B, T)", fontsize=NOTE, color=GREY, va="center")
-    axes.plot([7.2, 7.2], [9.05, 8.98], color=GREY)
     arrow(axes, (7.2, 7.25), (7.2, 5.45), "states (B, T, d)", (7.35, 6.35))
     arrow(axes, (4.6, 7.3), (3.55, 6.0), "t: first token\n(B, d)", (4.3, 6.35))
     axes.plot([0.1, -0.1, -0.1], [10.1, 10.1, 5.5], color=GREY, linewidth=1.6)

@@ -117,27 +117,30 @@ def save_differences(
         figure.savefig(path)
 
 
-def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], height: float) -> None:
+def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], height: float, left: float = 1.04) -> None:
     """Write names at the right ends of curves, moved apart where they would overlap; the figure has the space.
 
     Args:
         ends: of each curve its last x and y, its name (it may have several lines) and its colour.
         height: of the axes, in inches.
+        left: where the names begin, as a share of the width of the axes.
     """
     bottom, top = axes.get_ylim()
     line = 1.25 * STYLE["font.size"] / 72 / height * (top - bottom)  # of text, in units of the y axis
+    ordered = sorted(ends, key=lambda end: end[1])
     places: list[float] = []
     below = 0.0
-    for _, y, name, _ in sorted(ends, key=lambda end: end[1]):
+    for _, y, name, _ in ordered:
         half = line * (name.count("\n") + 1) / 2
         places.append(max(y, places[-1] + below + half) if places else y)
         below = half
-    moved = sum(place - end[1] for place, end in zip(places, sorted(ends, key=lambda end: end[1]), strict=True))
-    for place, (x, y, name, colour) in zip(places, sorted(ends, key=lambda end: end[1]), strict=True):
+    moved = sum(place - end[1] for place, end in zip(places, ordered, strict=True)) / len(ends)
+    moved = max(moved, places[-1] + below - top)  # the uppermost is not above the axes
+    for place, (x, y, name, colour) in zip(places, ordered, strict=True):
         text = axes.annotate(
             name,
             (x, y),
-            (1.04, place - moved / len(places)),
+            (left, place - moved),
             textcoords=("axes fraction", "data"),
             color=colour,
             va="center",

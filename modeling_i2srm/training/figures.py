@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ..support.figure_style import COLOURS, GREY, label_ends, new_figure, styled
 
+MOST_NAMES = 8  # of curves in a panel
 LOSSES = ("loss", "task_loss", "mixup_loss", "semantic_loss", "relation_loss", "region_loss")
 TITLES = {
     "loss": "Loss, sum of all parts",
@@ -56,7 +57,11 @@ def draw_scores(axes: Axes, log_history: list[dict]) -> None:
             ends.append((*points[-1], name.removeprefix("eval_").replace("_", " "), colour))
     axes.set(xlabel="step", ylabel="F1 (%)", title="Validation", ylim=(0, 101))
     if ends:
-        label_ends(axes, ends, 2.0)
+        first, last = axes.get_xlim()
+        axes.set_xticks([tick for tick in axes.get_xticks() if first <= tick <= last])
+        axes.set_xlim(first, first + (last - first) / 0.66)  # the rest is for the names
+        named = ends if len(ends) <= MOST_NAMES else [end for end in ends if end[2].endswith(" f1")]
+        label_ends(axes, named, 2.0, left=0.69)
 
 
 def draw_reliability(reliability: dict[str, dict], path: str | Path) -> None:

@@ -270,7 +270,7 @@ def page(browser, address, request):
 
 def status_of(page, words: str):
     """Wait until the page says these words of how it went."""
-    page.locator("#status").get_by_text(words).wait_for()
+    page.locator("#status").get_by_text(words).first.wait_for()
 
 
 def ask(page, act):
@@ -297,6 +297,7 @@ def scrolls_sideways(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
 
 
+@pytest.mark.slow
 def test_nothing_but_uploads_is_read(app, address, picture_server):
     import httpx
 
@@ -314,6 +315,7 @@ def test_nothing_but_uploads_is_read(app, address, picture_server):
     assert httpx.post(f"{address}gradio_api/upload", files=large).status_code == 413
 
 
+@pytest.mark.slow
 def test_typing_a_post_and_uploading_a_picture(page, extractor, picture):
     assert page.locator("#found svg").count() and page.locator("#status li, #status p").count()  # answered at once
     page.get_by_label("Text of the post").fill(TEXT)
@@ -340,6 +342,7 @@ def test_typing_a_post_and_uploading_a_picture(page, extractor, picture):
     assert unnamed(page) == []
 
 
+@pytest.mark.slow
 def test_errors_are_words(page, tmp_path):
     page.get_by_label("Text of the post").fill("")
     remove_picture(page)

@@ -57,7 +57,7 @@ def empty(tmp_path_factory) -> np.ndarray:
 def test_the_picture_shows_more_than_empty_axes(tmp_path, empty, history):
     draw_training_curves(history, str(tmp_path / "curves.png"))
     drawn = pixels(tmp_path / "curves.png")
-    assert drawn.shape == (480, 1080, 3) == empty.shape
+    assert drawn.shape[1:] == (1020, 3) and drawn.shape[0] >= empty.shape[0]  # a row of panels for two losses
     # Axes are black and grey; the colours are those of the curves and the legend.
     colourful = [(np.ptp(image.astype(int), axis=-1) > 60).sum() for image in (empty, drawn)]
     assert colourful[0] == 0 and colourful[1] > 50
