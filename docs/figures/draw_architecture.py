@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -117,7 +118,8 @@ def draw():
 
 def main():
     with styled(axes_grid=False):
-        draw().savefig(Path(__file__).with_name("architecture.png"), dpi=120)
+        draw().savefig(path := Path(__file__).with_name("architecture.png"))
+    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Photograph the demo as it opens, on a desk and on a phone: docs/figures/demo.png and demo_phone.png.
+"""Photograph the demo as it opens: docs/figures/demo.png.
 
 python docs/figures/draw_demo.py        # with the model of the package; needs playwright and Chromium
 """
@@ -25,13 +25,15 @@ SIZES = {"demo": (1280, 1000, 1), "demo_phone": (390, 1400, 1.5)}  # width and h
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=FIGURES)
+    parser.add_argument("--phone", action="store_true", help="also as a phone shows it, to demo_phone.png")
     parser.add_argument("--dark", action="store_true", help="in the dark theme")
     args = parser.parse_args(arguments)
     demo = app.Demo(Extractor.from_pretrained(example_model()), app.EXAMPLE).build()
     address = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())[1]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, (width, height, scale) in SIZES.items():
+        for name in ["demo", *(["demo_phone"] if args.phone else [])]:
+            width, height, scale = SIZES[name]
             page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
             page.goto(f"{address}?__theme={'dark' if args.dark else 'light'}")
             page.locator("#found .graph").first.wait_for()

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None):
     print(explanation.describe())
     with tempfile.TemporaryDirectory() as folder:
         draw_post(explanation, post["image"], post["objects"], page := Path(folder, "post.html"))
-        photograph(page, args.output, width=540, scale=1.6, until="h2")
+        photograph(page, args.output, width=540, scale=1.4, until="h2")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Change:
         before: the answer without any picture; `None`: no entity, or no relation.
         after: the answer with all pictures; `None` as for `before`.
         pictures: "image", "objects[0]" ...: each of them that changes the answer when it alone is masked. Empty where
-            only several together do.
+            only several together do; "all" where `explain` does not know which.
     """
 
     words: tuple[str, ...]
@@ -32,9 +32,9 @@ class Change:
     @property
     def reason(self) -> str:
         """The pictures, e.g. "because of crop 1"."""
+        if not self.pictures or ALL in self.pictures:
+            return f"because of the pictures{'' if self.pictures else ' together'}"
         names = [call(name) for name in self.pictures]
-        if not names:
-            return "because of the pictures together"
         return f"because of {' and '.join([', '.join(names[:-1]), names[-1]][len(names) == 1 :])}"
 
     def describe(self) -> str:
@@ -83,21 +83,25 @@ def find_changes(explanation: Explanation, without: Extraction | None = None) ->
             reasons = tuple(one.picture for one in reason.without if one.picture != ALL and changed(one))
             words = answer.entities[relation.head].word, answer.entities[relation.tail].word
             changes.append(Change(words, before, relation.label, reasons))
-    return changes + (find_losses(answer, without) if without and explanation.pictures else [])
+    if without is None or not explanation.pictures:
+        return changes
+    return changes + find_losses(
+        answer, without, tuple(explanation.pictures) if len(explanation.pictures) == 1 else (ALL,)
+    )
 
 
-def find_losses(answer: Extraction, without: Extraction) -> list[Change]:
+def find_losses(answer: Extraction, without: Extraction, pictures: tuple[str, ...]) -> list[Change]:
     """The entities and relations of an answer without pictures that the answer with them does not have."""
     losses = []
     for one in without.entities:
         if not any(one.start < other.end and other.start < one.end for other in answer.entities):
-            losses.append(Change((one.word,), one.entity, None, ()))
+            losses.append(Change((one.word,), one.entity, None, pictures))
     spans = [(entity.start, entity.end) for entity in answer.entities]
     related = {(spans[one.head], spans[one.tail]) for one in answer.relations}
     for relation in without.relations:
         head, tail = without.entities[relation.head], without.entities[relation.tail]
         if ((head.start, head.end), (tail.start, tail.end)) not in related:
-            losses.append(Change((head.word, tail.word), relation.label, None, ()))
+            losses.append(Change((head.word, tail.word), relation.label, None, pictures))
     return losses
 
 

@@ -86,7 +86,7 @@ def place_nodes(count: int) -> tuple[list[tuple[int, int]], int, int]:
         xs = [WIDTH // 2] if count == 1 else [RADIUS + 30, WIDTH - RADIUS - 30]
         return [(x, RADIUS + 12) for x in xs[:count]], WIDTH, 108
     grow = max(1.0, count / 6)
-    across, down = 130 * grow, (85 if count == 3 else 105) * grow
+    across, down = 140 * grow, (85 if count == 3 else 105) * grow
     turn = math.pi / count if count % 2 == 0 else 0
     angles = [2 * math.pi * n / count - math.pi / 2 - turn for n in range(count)]
     middle = max(down * -math.sin(angle) for angle in angles) + RADIUS + 12

@@ -74,7 +74,7 @@ def draw_differences(axes: "Axes", rows: Sequence[tuple[str, float, float, float
         rows: of each a name, the difference, the low and high end of its interval, and whether it is clear; unclear
             ones are grey, losses orange and gains blue.
     """
-    far = max(abs(value) for row in rows for value in row[1:4])
+    far = max(max(abs(low), abs(high)) for _, _, low, high, _ in rows)
     for place, (_, middle, low, high, clear) in enumerate(rows):
         colour = UNCLEAR if not clear else COLOURS[0] if middle > 0 else COLOURS[1]
         axes.plot([low, high], [place, place], color=colour, linewidth=3, solid_capstyle="round")
@@ -111,7 +111,8 @@ def save_differences(
     """
     with styled():
         figure, (axes,) = new_figure(8, 1.6 + 0.68 * len(rows))
-        draw_differences(axes, [(textwrap.fill(name, width), *values) for name, *values in rows])
+        wrapped = [(textwrap.fill(name, width), middle, low, high, clear) for name, middle, low, high, clear in rows]
+        draw_differences(axes, wrapped)
         axes.set_xlabel("points, with 95 % intervals; grey: may be chance")
         figure.suptitle(title, fontsize=15, weight="bold")
         figure.savefig(path)

@@ -33,18 +33,18 @@ def draw_curves(log_history: list[dict]) -> Figure:
     figure, panels = new_figure(8.5, 0.4 + 2.9 * lines, rows=lines, columns=2)
     for number, (name, points) in enumerate(losses.items()):
         axes, label = panels[number], name.replace("_", " ")
-        axes.plot(*zip(*points, strict=True), label=label, color=COLOURS[number])
+        axes.plot(*zip(*points, strict=True), label=label, color=COLOURS[number], marker=".")
         axes.set(title=TITLES.get(name, label.capitalize()), xlabel="step", ylabel="training loss", ylim=(0, None))
     for axes in panels[len(losses) :]:
         axes.remove()
-    draw_scores(figure.add_subplot(panels[0].get_gridspec()[-1, :]), log_history)
+    draw_scores(figure.add_subplot(lines, 2, (2 * lines - 1, 2 * lines)), log_history)
     return figure
 
 
 def draw_scores(axes: Axes, log_history: list[dict]) -> None:
     """The validation F1 over the steps, each curve with its name at its end."""
     metrics = sorted({name for entry in log_history for name in entry if name.startswith("eval_") and "f1" in name})
-    ends = []
+    ends: list[tuple[float, float, str, str]] = []
     for name in metrics:
         points = [(entry["step"], 100 * entry[name]) for entry in log_history if name in entry]
         overall = name.endswith("_f1")

@@ -234,8 +234,8 @@ def test_what_only_the_text_alone_gives_is_a_change():
         TEXT, [*found.extraction.entities, entity(TEXT, "Jordan", "PER")], [Relation(0, 1, "visits", 0.5)]
     )
     assert [change.describe() for change in find_changes(found, alone)] == [
-        "Jordan: PER -> no entity because of the pictures together",
-        "Kobe → Paris: visits -> no relation because of the pictures together",
+        "Jordan: PER -> no entity because of the pictures",
+        "Kobe → Paris: visits -> no relation because of the pictures",
     ]
 
 

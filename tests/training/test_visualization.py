@@ -63,13 +63,6 @@ def test_the_picture_shows_more_than_empty_axes(tmp_path, empty, history):
     assert colourful[0] == 0 and colourful[1] > 50
 
 
-def test_the_same_log_gives_the_same_picture_and_another_does_not(tmp_path):
-    for name, history in (("a", HISTORY), ("b", HISTORY), ("c", HISTORY[:-2])):
-        draw_training_curves(history, tmp_path / f"{name}.png")
-    a, b, c = (pixels(tmp_path / f"{name}.png") for name in "abc")
-    assert np.array_equal(a, b) and not np.array_equal(a, c)
-
-
 def test_confusion_is_in_per_cent_of_the_gold_label(tmp_path, monkeypatch):
     drawn, imshow, text = {}, Axes.imshow, Axes.text
 
