@@ -15,12 +15,13 @@ COLOURS = ["#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#0
 GREY = "#444444"  # edges and notes
 UNCLEAR = "#8a8a8a"  # a difference that may be chance
 
+FONT_SIZE = 14  # points
 STYLE = {
     "figure.figsize": (8, 4),
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 120,
-    "font.size": 14,
+    "font.size": FONT_SIZE,
     "axes.titlesize": 15,
     "axes.labelsize": 14,
     "axes.spines.top": False,
@@ -127,7 +128,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], heig
         left: where the names begin, as a share of the width of the axes.
     """
     bottom, top = axes.get_ylim()
-    line = 1.25 * STYLE["font.size"] / 72 / height * (top - bottom)  # of text, in units of the y axis
+    line = 1.25 * FONT_SIZE / 72 / height * (top - bottom)  # of text, in units of the y axis
     ordered = sorted(ends, key=lambda end: end[1])
     places: list[float] = []
     below = 0.0
