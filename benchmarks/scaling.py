@@ -179,7 +179,7 @@ def draw(result: dict[str, dict], path: Path) -> None:
             axes.set(
                 xlabel=TITLES[axis],
                 ylabel=unit,
-                title=f"{title} against {TITLES[axis].split(' (')[0]}",
+                title=title,
                 xlim=(0, None),
                 ylim=(0, 1.08 * max(point[name] for point in points.values() for name in names)),
             )
