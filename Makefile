@@ -127,13 +127,15 @@ format: $(VENV)/.dev  ## fix style
 	$(BIN)/ruff format .
 
 .PHONY: figures
-figures: $(VENV)/.detector  ## draw the figures in docs/ again
+figures: $(VENV)/.dev  ## draw the figures in docs/ again
+	$(BIN)/python docs/figures/draw_hero.py
+	$(BIN)/python docs/figures/draw_demo.py
+	$(BIN)/python docs/figures/draw_report.py
 	$(BIN)/python docs/figures/draw_architecture.py
 	$(BIN)/python docs/figures/draw_method.py
 	$(BIN)/python docs/figures/draw_pictures.py
 	$(BIN)/python docs/figures/draw_leakage.py
 	$(BIN)/python docs/figures/draw_explanation.py
-	$(BIN)/python docs/figures/draw_crops.py
 
 .PHONY: docs
 docs: $(VENV)/.docs  ## build the documentation into site/, with every warning an error; open site/index.html

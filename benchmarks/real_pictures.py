@@ -56,7 +56,7 @@ from modeling_i2srm import (  # noqa: E402
 from modeling_i2srm.pretrained_model import I2SRMOutput  # noqa: E402
 from modeling_i2srm.studies.report import read_lines  # noqa: E402
 from modeling_i2srm.studies.significance import Comparison, compare, f1, post_counts  # noqa: E402
-from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
+from modeling_i2srm.support.figure_style import save_differences  # noqa: E402
 from modeling_i2srm.support.options import dict_to_argv  # noqa: E402
 from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
 from modeling_i2srm.training.run import predictions_name, run_task  # noqa: E402
@@ -379,20 +379,8 @@ def difference_rows(differences: list[tuple[str, int, Comparison, float]]) -> li
 
 def draw(data: str, differences: list[tuple[str, int, Comparison, float]], path: Path) -> None:
     """Draw the differences with their intervals."""
-    with styled():
-        figure, (axes,) = new_figure(8, 1.2 + 0.42 * len(differences))
-        for place, (_, _, one, p) in enumerate(differences):
-            middle, low, high = (100 * value for value in (one.difference, one.low, one.high))
-            colour = COLOURS[0] if p < 0.05 else "#888888"
-            axes.plot([low, high], [place, place], color=colour, linewidth=3)
-            axes.plot(middle, place, "o", color=colour, markersize=8)
-            axes.annotate(f"{middle:+.1f}", (middle, place), (0, 8), textcoords="offset points", ha="center")
-        axes.axvline(0, color="black", linewidth=1)
-        axes.set_yticks(range(len(differences)), [title for title, *_ in differences])
-        axes.set_ylim(len(differences) - 0.5, -0.7)
-        axes.set_xlabel("difference in points, with its 95 % interval (grey: not significant)")
-        axes.set_title(TITLES[data], loc="left")
-        figure.savefig(path)
+    rows = [(title, 100 * one.difference, 100 * one.low, 100 * one.high, p < 0.05) for title, _, one, p in differences]
+    save_differences(rows, TITLES[data], path)
 
 
 def write(options: argparse.Namespace) -> None:

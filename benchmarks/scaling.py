@@ -51,10 +51,10 @@ AXES = {
     "rows": (1_000, 10_000, 100_000),
 }
 TITLES = {
-    "batch": "Posts of a batch",
-    "text": "Sub-tokens of a text (8 posts)",
-    "pictures": "Pictures of a post (8 posts)",
-    "rows": "Rows of a data set, features cached",
+    "batch": "posts in a batch",
+    "text": "sub-tokens in a text (8 posts)",
+    "pictures": "pictures in a post (8 posts)",
+    "rows": "rows of a data set (features cached)",
 }
 BATCH, TOKENS = 8, 42
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
@@ -163,10 +163,10 @@ def growth(points: dict[int, dict]) -> dict[str, list[float]]:
 
 def draw(result: dict[str, dict], path: Path) -> None:
     """Draw time and memory along each axis."""
-    figure, places = new_figure(8.5, 2.6 * len(result), rows=len(result), columns=2)
+    figure, places = new_figure(8.5, 3.1 * len(result), rows=len(result), columns=2)
     for axis, panels in zip(result, zip(places[::2], places[1::2], strict=True), strict=True):
         points = result[axis]["points"]
-        for axes, unit in zip(panels, ("seconds", "MB"), strict=True):
+        for axes, unit, title in zip(panels, ("seconds", "MB"), ("Time", "Memory"), strict=True):
             names = [name for name in next(iter(points.values())) if ("seconds" in name) == (unit == "seconds")]
             for name in names:
                 label = (
@@ -179,6 +179,7 @@ def draw(result: dict[str, dict], path: Path) -> None:
             axes.set(
                 xlabel=TITLES[axis],
                 ylabel=unit,
+                title=title,
                 xlim=(0, None),
                 ylim=(0, 1.08 * max(point[name] for point in points.values() for name in names)),
             )

@@ -1,4 +1,4 @@
-"""A page that shows the entities and relations of a post, with its picture and without it.
+"""A page that shows the graph of a post, and what its picture changes.
 
     python demo/app.py                                                          # the model of the package
     python demo/app.py --model USER/JOINT --detector facebook/detr-resnet-50
@@ -11,23 +11,22 @@ Without a checkpoint the small one that comes with the package is used.
 import argparse
 import functools
 import hashlib
-import json
 import logging
 import os
-from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
 import gradio as gr
 from PIL import Image
-from view import CSS, Answer, answer, message, render, summary
+from view import CSS, Answer, answer, headline, message, render
 
-from modeling_i2srm.inference.example import example_model
+from modeling_i2srm.inference.example import example_model, example_posts
 from modeling_i2srm.inference.extraction import Extractor
 from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
 from modeling_i2srm.support.detectors import ObjectCropper, load_detector
+from modeling_i2srm.words import join_words
 
-POSTS = Path(__file__).resolve().parent / "posts"
+OPENING = "test-00014"  # the example that the page opens with: its picture changes a type and a relation
 MAX_TEXT, MAX_BYTES, MAX_PIXELS = 500, 10_000_000, 25_000_000  # characters; of an upload
 EXAMPLE = "This small model comes with the package. It knows made-up posts with pictograms, and nothing else."
 # On a phone the answer is below the examples, out of sight.
@@ -73,10 +72,11 @@ class Demo:
 
     def __init__(self, extractor: Extractor, title: str):
         self.extractor, self.title = extractor, title
-        self.posts = json.loads((POSTS / "posts.json").read_text(encoding="utf-8"))
+        self.posts = sorted(example_posts(), key=lambda post: post["id"] != OPENING)
         for post in self.posts:
-            post["image"] = post["picture"] and load_picture(POSTS / post["picture"])
-        self.crops = {fingerprint(post["image"]): post["crops"] for post in self.posts if post["image"]}
+            post["text"], post["icon"] = join_words(post["tokens"])[0], post["image"]
+            post["image"] = load_picture(post["image"])
+        self.crops = {fingerprint(post["image"]): list(map(load_picture, post["objects"])) for post in self.posts}
 
     def read(self, text: str, path: str | None) -> tuple[str, Image.Image | None]:
         """The text and picture of a post, checked.
@@ -102,19 +102,23 @@ class Demo:
             ) from error
 
     def analyse(self, text: str, path: str | None) -> tuple[str, str, dict]:
-        """A sentence, what was found as HTML, and as JSON."""
+        """Check a post and answer it, as `respond`; an error in words for what cannot be read."""
         try:
             text, image = self.read(text, path)
         except ValueError as error:
             return message(str(error), error=True), "", {"error": str(error)}
+        return self.respond(text, image)
+
+    def respond(self, text: str, image: Image.Image | None) -> tuple[str, str, dict]:
+        """The answer to a post that was read: what its picture changes, the rest, and all of it as JSON."""
         try:
-            boxes = self.crops.get(fingerprint(image), []) if image else []
-            said = answer(self.extractor, text, image, boxes)
+            crops = self.crops.get(fingerprint(image), []) if image else []
+            said = answer(self.extractor, text, image, crops)
         except Exception:  # whatever it is, the reader gets words and the log the rest
             logger.exception("a post failed")
             wrong = "Something went wrong here; the log says what. Please try another post."
             return message(wrong, error=True), "", {"error": wrong}
-        return message(summary(said)), render(said, self.about_crops(said, bool(boxes))), said.to_dict()
+        return headline(said), render(said, self.about_crops(said, bool(crops))), said.to_dict()
 
     def about_crops(self, said: Answer, own: bool) -> str:
         """Where the crops of a post are from, or why there are none."""
@@ -127,15 +131,18 @@ class Demo:
         return f"Crops that the detector found: {names}." if names else "No crops: the detector found no object."
 
     def build(self) -> gr.Blocks:
-        """The page."""
+        """The page, opened with an answered example."""
+        opening = self.posts[0]
+        said = self.respond(opening["text"], opening["image"])
         with gr.Blocks(title="Entities and relations", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
             gr.Markdown(
                 "# Entities and relations of posts with pictures\n"
                 f"Write a post, add its picture if it has one, and see what the picture changes. {self.title}"
             )
             with gr.Row():
-                with gr.Column(scale=2, min_width=280):
+                with gr.Column(scale=2, min_width=280, elem_classes="inputs"):
                     text = gr.Textbox(
+                        opening["text"],
                         label="Text of the post",
                         placeholder="who else loves Camelot ?",
                         info="Enter finds, Shift+Enter starts a new line.",
@@ -143,6 +150,7 @@ class Demo:
                         elem_id="text",
                     )
                     picture = gr.Image(
+                        opening["image"],
                         label="Picture (optional)",
                         type="filepath",
                         format="png",
@@ -154,22 +162,23 @@ class Demo:
                     )
                     picture.preprocess = file_of
                     button = gr.Button("Find entities and relations", variant="primary", elem_id="find")
-                    gr.Markdown("## Examples")
-                    examples = [
-                        gr.Button(self.caption(post), size="md", icon=self.icon(post), elem_classes="example")
-                        for post in self.posts
-                    ]
+                    with gr.Column(elem_id="examples"):
+                        gr.Markdown("## Examples")
+                        examples = [
+                            gr.Button(post["text"], size="md", icon=post["icon"], elem_classes="example")
+                            for post in self.posts
+                        ]
                 with gr.Column(scale=3, min_width=280):
                     # Screen readers read out what comes into it.
                     status = gr.HTML(
-                        message("Nothing asked yet."),
+                        said[0],
                         elem_id="status",
                         apply_default_css=False,
                         js_on_load="element.setAttribute('role', 'status')",
                     )
-                    found = gr.HTML(elem_id="found", apply_default_css=False)
+                    found = gr.HTML(said[1], elem_id="found", apply_default_css=False)
                     with gr.Accordion("The answer as JSON", open=False, elem_id="json"):
-                        raw = gr.JSON(label="Answer", show_label=False, max_height=400)
+                        raw = gr.JSON(said[2], label="Answer", show_label=False, max_height=400)
             models = {"outputs": [status, found, raw], "concurrency_id": "models", "api_visibility": "private"}
             started = [gr.on([button.click, text.submit], self.analyse, [text, picture], **models)]
             for example, post in zip(examples, self.posts, strict=True):
@@ -181,15 +190,7 @@ class Demo:
         return page.queue(max_size=32, api_open=False)
 
     @staticmethod
-    def caption(post: dict) -> str:
-        return f"{post['text']} — " + (f"picture of {post['shows']}" if post["image"] else "no picture")
-
-    @staticmethod
-    def icon(post: dict) -> str | None:
-        return post["picture"] and str(POSTS / post["picture"])
-
-    @staticmethod
-    def choose(post: dict) -> tuple[str, Image.Image | None]:
+    def choose(post: dict) -> tuple[str, Image.Image]:
         return post["text"], post["image"]
 
 

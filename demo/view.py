@@ -1,16 +1,21 @@
-"""What was found in a post as HTML: with the picture, beside it without, and what each picture did."""
+"""What was found in a post as HTML: what the picture changes, the answer with it and without, and what each did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from modeling_i2srm.inference.changes import Change, find_changes
 from modeling_i2srm.inference.explanation import Explanation, explain
 from modeling_i2srm.inference.extraction import Extraction, Extractor
+from modeling_i2srm.inference.graph_drawing import draw_graph
 from modeling_i2srm.inference.html import (
     STYLE,
+    change_line,
     colours_of,
+    crops_of,
     entity_lines,
     figure,
+    find_boxes,
     highlight,
     line_list,
     notes,
@@ -22,30 +27,38 @@ from modeling_i2srm.support.html_page import Box, escape, isolated
 
 CSS = f"""
 .view, .message {{ overflow-wrap: anywhere; line-height: 1.5; }}
-.view {{ {STYLE}
-  mark {{ color: #1a1a1a; }}
+.view, .message {{ {STYLE}
+  --halo: var(--background-fill-primary);
+  mark {{ color: #1a1a1a; }} .was {{ border-color: currentColor; }}
+}}
+.view {{
   h2 {{ font-size: 1.1rem; font-weight: bold; margin: 0 0 .3rem; }}
   h3 {{ font-size: 1rem; font-weight: bold; margin: .8rem 0 .2rem; }}
-  section {{ border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .8rem 1rem; min-width: 0; }}
-  section + section, .pair + section {{ margin-top: 1rem; }}
-  .pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }}
-  .pair section {{ margin-top: 0; }}
+  section, details.more {{ border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .8rem 1rem;
+    min-width: 0; margin: 0 0 1rem; }}
   .post {{ font-size: 1.1rem; margin: 0; }}
   .note {{ color: var(--body-text-color-subdued); margin: .6rem 0 0; }}
-  figure:not(.main) {{ width: min(11rem, calc(50% - .5rem)); }}
+  .pair {{ align-items: start; margin-top: .6rem; }}
+  figure.main {{ width: min(100%, 18rem); }}
+  figure:not(.main) {{ width: min(9rem, calc(50% - .5rem)); }}
   table {{ width: 100%; font-size: .9rem; margin-top: .6rem; }}
   caption {{ text-align: left; font-weight: bold; }}
   th, td {{ text-align: left; white-space: normal; overflow-wrap: break-word; padding: .3rem .6rem .3rem 0;
     vertical-align: top; border-color: var(--border-color-primary); }}
   li {{ list-style: disc; margin: .2rem 0; }}
+  summary {{ cursor: pointer; font-weight: bold; }}
 }}
 .message {{ margin: 0; padding: .6rem .9rem; border-radius: .5rem; border-left: .3rem solid #0072b2;
   background: var(--background-fill-secondary); }}
+.message .changes {{ margin: 0; font-size: 1.15rem; }} .message .changes li {{ list-style: none; }}
 .message.error {{ border-color: #b3261e; font-weight: bold; }}
 #status .html-container, #found .html-container {{ padding: 0; }}
 #picture img {{ width: 100%; height: 100%; object-fit: contain; }}
 .example {{ justify-content: flex-start; text-align: left; font-weight: normal; gap: .6rem; padding: .4rem .8rem; }}
 .example img {{ width: 2.2rem; height: 2.2rem; max-width: none; margin: 0; }}
+@media (max-width: 640px) {{  /* the answer before the examples */
+  .inputs {{ display: contents; }} .inputs > * {{ flex: 1 0 100%; }} #examples {{ order: 1; }}
+}}
 .gradio-container:not(.dark *) #json :is(.key, .value.string) {{ color: #8a3b12; }}
 """
 
@@ -55,36 +68,40 @@ class Answer:
     """What is said of a post with its picture, and without it.
 
     Args:
-        crops, boxes: those that the models saw; boxes are left, top, right, bottom in pixels of the upright picture.
+        crops, boxes: those that the models saw; boxes are left, top, right, bottom in pixels of the upright picture,
+            `None` for a crop that is not a part of it.
         without: `None` for a post that has no picture.
     """
 
     image: Image.Image | None
     crops: list[Image.Image]
-    boxes: list[Box]
+    boxes: list[Box | None]
     explanation: Explanation
     without: Extraction | None
+
+    @property
+    def changes(self) -> list[Change]:
+        return find_changes(self.explanation, self.without)
 
     def to_dict(self) -> dict:
         """As plain dicts and lists."""
         return {
+            "changes": [change.describe() for change in self.changes],
             "with_picture": self.explanation.to_dict(),
             "without_picture": self.without and self.without.to_dict(),
-            "boxes": [list(box) for box in self.boxes],
+            "boxes": [box and list(box) for box in self.boxes],
         }
 
 
-def answer(extractor: Extractor, text: str, image: Image.Image | None, boxes: list[Box]) -> Answer:
+def answer(extractor: Extractor, text: str, image: Image.Image | None, crops: list[Image.Image]) -> Answer:
     """Ask the models of a post, with its picture and crops, and without them.
 
     Args:
-        boxes: those of the crops, where they are known; else the extractor's cropper looks for some, if it has one.
+        crops: where they are known; else the extractor's cropper looks for some, if it has one.
     """
-    crops = [image.crop(box) for box in boxes]
     explanation = explain(extractor, {"text": text, "image": image, "objects": crops or None})
-    if not boxes:
-        boxes = [found.box for found in explanation.extraction.objects]
-        crops = explanation.extraction.crops(image)
+    crops = crops or explanation.extraction.crops(image)
+    boxes = find_boxes(explanation.extraction, shown_pictures(explanation, image, crops))
     return Answer(image, crops, boxes, explanation, None if image is None else extractor(text))
 
 
@@ -95,16 +112,18 @@ def render(said: Answer, about_crops: str) -> str:
         about_crops: a sentence on where the crops are from, or why there are none.
     """
     found = said.explanation
-    panels = [panel("Without a picture" if said.image is None else "With the picture", found.extraction)]
+    pictures = shown_pictures(found, said.image, said.crops)
+    title = "Without a picture" if said.image is None else "With the picture"
+    parts = [panel(title, found.extraction, said)]
     if said.without is not None:
-        panels.append(panel("Without the picture", said.without))
-    parts = [f'<div class="pair">{"".join(panels)}</div>']
+        parts.append(panel("Without the picture", said.without))
+    crops = [picture for picture in pictures if picture.name != "image"]
     if said.image is not None:
-        pictures = shown_pictures(found, said.image, said.crops)
-        figures = "".join(figure(picture, found.extraction, said.boxes) for picture in pictures)
+        figures = "".join(figure(picture, found.extraction) for picture in crops)
         bars = "Bars: share of each entity’s attention, mean of the layers. " if found.extraction.entities else ""
+        bars = bars if crops else ""
         parts.append(
-            f'<section aria-label="Picture and crops"><h2>Picture and crops</h2><div class="pictures">{figures}</div>'
+            f'<section aria-label="Crops"><h2>Crops</h2><div class="pictures">{figures}</div>'
             f'<p class="note">{escape(bars + about_crops)}</p></section>'
         )
         if found.extraction.entities:
@@ -112,13 +131,21 @@ def render(said: Answer, about_crops: str) -> str:
     return f'<div class="view">{"".join(parts)}</div>'
 
 
-def panel(title: str, extraction: Extraction) -> str:
-    """The text with its entities, and the relations as a table."""
-    parts = [f"<h2>{escape(title)}</h2>", post_paragraph(extraction, colours_of(extraction.entities))]
+def panel(title: str, extraction: Extraction, said: Answer | None = None) -> str:
+    """The text with its entities, its picture beside the graph, and the relations as a table."""
+    colours = colours_of(extraction.entities)
+    parts = [f"<h2>{escape(title)}</h2>", post_paragraph(extraction, colours)]
     if not extraction.entities:
         parts.append('<p class="note">no entity</p>')
-    if extraction.relations:
-        parts.append(relation_table(extraction))
+    beside = []
+    if said is not None and said.image is not None:
+        pictures = shown_pictures(said.explanation, said.image, said.crops)
+        beside.append(figure(replace(pictures[0], shares=None), extraction, said.boxes))
+        graph = draw_graph(extraction, colours, crops_of(pictures)) if extraction.entities else ""
+    else:
+        graph = draw_graph(extraction, colours, {}) if extraction.relations else ""
+    beside.append(f"<div>{graph}{relation_table(extraction) if extraction.relations else ''}</div>")
+    parts.append(f'<div class="pair">{"".join(beside)}</div>')
     parts += [f'<p class="note">{escape(line)}</p>' for line in notes(extraction)]
     return f'<section aria-label="{escape(title)}">{"".join(parts)}</section>'
 
@@ -145,7 +172,7 @@ def breakable(label: str) -> str:
 
 
 def effects(found: Explanation) -> str:
-    """What the model says without each picture; what differs is in bold."""
+    """What the model says without each picture, folded up; what differs is in bold."""
     extraction, colours = found.extraction, colours_of(found.extraction.entities)
     parts = []
     for entity, colour, lines in zip(extraction.entities, colours, entity_lines(found), strict=True):
@@ -153,8 +180,7 @@ def effects(found: Explanation) -> str:
     for relation, lines in zip(extraction.relations, relation_lines(found), strict=True):
         head, tail = (isolated(extraction.entities[n].word) for n in (relation.head, relation.tail))
         parts.append(f"<h3>{head} → {tail}</h3>{line_list(lines)}")
-    title = "What each picture did"
-    return f'<section aria-label="{title}"><h2>{title}</h2>{"".join(parts)}</section>'
+    return f'<details class="more"><summary>What each picture does</summary>{"".join(parts)}</details>'
 
 
 def message(text: str, error: bool = False) -> str:
@@ -162,12 +188,15 @@ def message(text: str, error: bool = False) -> str:
     return f'<p class="message{" error" if error else ""}">{escape(text)}</p>'
 
 
-def summary(said: Answer) -> str:
-    """How much was found, in a sentence."""
-    line = count(said.explanation.extraction)
+def headline(said: Answer) -> str:
+    """What the picture changes, a line each; where it changes nothing, how much was found."""
+    if changes := said.changes:
+        lines = "".join(f"<li>{change_line(change)}</li>" for change in changes)
+        return f'<div class="message"><ul class="changes">{lines}</ul></div>'
+    found = count(said.explanation.extraction)
     if said.without is None:
-        return f"Found {line}."
-    return f"Found {line} with the picture, {count(said.without)} without it."
+        return message(f"Found {found}.")
+    return message(f"Found {found}. The picture changes none of the types and relations.")
 
 
 def count(extraction: Extraction) -> str:

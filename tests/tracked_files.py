@@ -16,7 +16,6 @@ MAX_BYTES = 200_000
 # Pattern of paths (* also matches /) -> how the contents begin, and the most bytes of one file.
 BINARIES = {
     "docs/*.png": (rb"\x89PNG\r\n", 300_000),
-    "demo/posts/*.png": (rb"\x89PNG\r\n", 50_000),
     "modeling_i2srm/inference/example/model/model.safetensors": (rb".{8}\{", 2_700_000),
     "modeling_i2srm/inference/example/pictures/*.jpg": (rb"\xff\xd8\xff", 10_000),
     "tests/artifacts/*.safetensors": (rb".{8}\{", 400_000),

@@ -1,112 +1,125 @@
-"""Draw docs/figures/architecture.png: how a post goes through the model. Run it with `make figures`."""
+"""Draw docs/figures/architecture.png: how a post goes through the joint model. Run it with `make figures`.
 
+The pictures are drawn by the code of the made-up posts, and the shapes are those of a batch of B posts.
+"""
+
+import random
 import sys
 from pathlib import Path
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from modeling_i2srm.prepare.pictograms import cut_objects, draw_picture  # noqa: E402
 from modeling_i2srm.support.figure_style import GREY, new_figure, styled  # noqa: E402
 
 TEXT, VISION, FUSION, LOSS = "#dbe9f6", "#fde5cf", "#e3f1dd", "#f6dcea"
+FONT, NOTE = 15, 13
 
-# name: (x, y, width, height, colour, text)
+# name: (left, bottom, width, height, colour, text)
 BOXES = {
-    "post": (0.2, 3.2, 2.2, 1.3, TEXT, 'words of the post\n"nothing beats Jordan"'),
-    "text": (
-        8.9,
-        2.3,
-        2.9,
-        3.1,
-        TEXT,
-        "text encoder\n(RoBERTa, BERT, ...)\n\nin every layer n:\nself-attention over\n[prompt n ; words]",
-    ),
-    "pictures": (0.2, 6.2, 2.2, 1.3, VISION, "picture and\nup to M object crops"),
-    "backbone": (3.0, 6.2, 2.3, 1.3, VISION, "vision backbone\n(ResNet-50, frozen)\n4 stages"),
-    "pool": (3.0, 4.2, 2.3, 1.1, FUSION, "2x2 cells of each stage\nflattened, P slots"),
-    "prompt": (5.9, 4.2, 2.4, 1.1, FUSION, "projector: linear, tanh,\nlinear: 4 pieces a slot"),
-    "gates": (5.9, 2.5, 2.4, 1.1, FUSION, "a gate a layer mixes the\npieces: keys and values"),
-    "mixup": (12.5, 4.6, 2.6, 1.3, LOSS, "AttnMixup (training)\nattend across the batch,\nthen mix pairs of posts"),
-    "head": (12.5, 2.3, 2.6, 1.5, TEXT, "first sub-token of each\nword: linear, CRF\nViterbi + marginals"),
-    "kl": (8.9, 6.2, 2.9, 1.3, LOSS, "semantic loss (training)\nKL( softmax(t) ||\nsoftmax(W v) )"),
-    "out": (12.5, 0.4, 2.6, 1.1, TEXT, "Jordan = PER\nwith offsets and score"),
+    "backbone": (0.2, 9.6, 3.3, 1.1, VISION, "vision backbone\nfrozen, 4 stages"),
+    "prompt": (0.2, 7.3, 3.3, 1.2, FUSION, "projector, gates:\na prompt per layer"),
+    "encoder": (4.6, 7.3, 5.2, 1.2, TEXT, "text encoder; each layer attends\nto [prompt ; words]"),
+    "head": (4.6, 3.2, 5.2, 2.2, TEXT, ""),
 }
-# (from, side, to, side, label)
-ARROWS = [
-    ("pictures", "right", "backbone", "left", ""),
-    ("backbone", "bottom", "pool", "top", ""),
-    ("backbone", "right", "kl", "left", "v: global average, last stage, main picture"),
-    ("pool", "right", "prompt", "left", ""),
-    ("prompt", "bottom", "gates", "top", ""),
-    ("gates", "right", "text", "left", ""),
-    ("text", "top", "kl", "bottom", ""),
-    ("text", "right", "mixup", "left", ""),
-    ("text", "right", "head", "left", ""),
-    ("mixup", "bottom", "head", "top", ""),
-    ("head", "bottom", "out", "top", ""),
-]
+OUTPUTS = {
+    "tags": (4.75, 3.35, 1.55, 1.3, "tags\nCRF"),
+    "relations": (6.4, 3.35, 1.7, 1.3, "relations\nof pairs"),
+    "regions": (8.2, 3.35, 1.45, 1.3, "object\nshown"),
+}
+LOSSES = {
+    "kl": (0.2, 5.0, 3.3, 1.1, "semantic loss\nKL(t || W v)"),
+    "task": (4.6, 0.7, 2.5, 1.1, "task loss"),
+    "mixup": (7.3, 0.7, 2.5, 1.1, "AttnMixup loss"),
+}
 
 
-def anchor(name: str, side: str) -> tuple[float, float]:
-    x, y, width, height, *_ = BOXES[name]
-    dx, dy = {"left": (0, 0.5), "right": (1, 0.5), "top": (0.5, 1), "bottom": (0.5, 0)}[side]
-    return x + dx * width, y + dy * height
+def box(axes, left, bottom, width, height, colour, text, **style):
+    patch = FancyBboxPatch(
+        (left, bottom),
+        width,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.12",
+        **{"facecolor": colour, "edgecolor": GREY, "linewidth": 1.3, **style},
+    )
+    axes.add_patch(patch)
+    axes.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", fontsize=FONT)
 
 
-def arrow(axes, start, end):
-    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=14, color=GREY, linewidth=1.3))
+def arrow(axes, start, end, label="", place=(0, 0), **text):
+    style = {"arrowstyle": "-|>", "mutation_scale": 18, "color": GREY, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    axes.add_patch(FancyArrowPatch(start, end, **style))
+    axes.text(*place, label, fontsize=NOTE, color=GREY, **{"va": "center", **text})
 
 
-def main():
-    with styled():
-        draw().savefig(Path(__file__).with_name("architecture.png"), dpi=100)
+def show(axes, picture, left, bottom, side):
+    axes.imshow(picture, extent=(left, left + side, bottom, bottom + side), interpolation="bilinear", zorder=2)
+    axes.add_patch(FancyBboxPatch((left, bottom), side, side, boxstyle="square,pad=0", fill=False, edgecolor=GREY))
+
+
+def draw_post(axes):
+    """The picture with its crops at the left, the words at the right."""
+    rng = random.Random(4)
+    picture = draw_picture(rng, frozenset(["ORG", "/org/loc/locate_at"]))
+    crops, _ = cut_objects(rng, picture)
+    show(axes, picture.image, 0.2, 11.9, 1.55)
+    for place, crop in enumerate(crops[:3]):
+        show(axes, crop, 1.95 + 0.55 * (place % 3), 12.45, 0.5)
+    axes.text(1.95, 12.15, "crops 1 to M", fontsize=NOTE, va="center")
+    axes.text(0.2, 13.65, "picture", fontsize=NOTE)
+    axes.text(4.6, 13.65, "text", fontsize=NOTE)
+    box(axes, 4.6, 12.1, 5.2, 1.2, "white", "northern Delaware and Titan")
 
 
 def draw():
-    figure, (axes,) = new_figure(12.8, 6.8)
-    axes.set(xlim=(0, 15.4), ylim=(0, 8.2))
+    figure, (axes,) = new_figure(8, 11.2)
     axes.axis("off")
-    for x, y, width, height, colour, text in BOXES.values():
-        style = "round,pad=0,rounding_size=0.12"
-        axes.add_patch(
-            FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=colour, edgecolor=GREY, linewidth=1.2)
-        )
-        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=11)
-    for source, side, target, target_side, label in ARROWS:
-        start, end = anchor(source, side), anchor(target, target_side)
-        arrow(axes, start, end)
-        if label:
-            middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-            axes.text(
-                middle[0],
-                middle[1] + 0.12,
-                label,
-                ha="center",
-                va="bottom",
-                fontsize=9.5,
-                style="italic",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            )
-    axes.text(10.5, 5.75, "t: first token", ha="left", fontsize=9.5, style="italic")
-    # The words pass below the fusion parts into the text encoder.
-    x, y = anchor("post", "bottom")
-    axes.plot([x, x, 10.35], [y, 1.6, 1.6], color=GREY, linewidth=1.3)
-    arrow(axes, (10.35, 1.6), (10.35, 2.3))
-    axes.text(5.6, 1.72, "sub-tokens", ha="center", fontsize=9.5, style="italic")
-    axes.text(
-        0.2,
-        0.45,
-        "A picture that is absent is masked in every layer: the post then gives exactly the text-only result.",
-        fontsize=11,
-    )
-    for i, (colour, name) in enumerate(
-        [(TEXT, "text"), (VISION, "vision"), (FUSION, "visual prompts"), (LOSS, "training only")]
+    draw_post(axes)
+    for one in BOXES.values():
+        box(axes, *one)
+    axes.text(7.2, 5.05, "joint head, one pass", ha="center", va="center", fontsize=FONT, weight="bold")
+    for left, bottom, width, height, text in OUTPUTS.values():
+        box(axes, left, bottom, width, height, "white", text)
+    for left, bottom, width, height, text in LOSSES.values():
+        box(axes, left, bottom, width, height, LOSS, text, linestyle="--")
+    arrow(axes, (1.0, 11.8), (1.0, 10.75), "(B, 1+M, 3, H, W)", (1.15, 11.25))
+    arrow(axes, (1.0, 9.55), (1.0, 8.55), "2x2 cells a stage:\n(B, 1+M, 4C)", (1.15, 9.05))
+    arrow(axes, (3.5, 7.9), (4.55, 7.9))
+    axes.text(4.0, 9.05, "keys, values\n(B, h, (1+M)P, d/h)", fontsize=NOTE, color=GREY, va="center")
+    axes.plot([4.02, 4.02], [7.95, 8.65], color=GREY, linewidth=0.8)
+    arrow(axes, (7.2, 12.05), (7.2, 8.55))
+    axes.text(7.35, 10.6, "sub-tokens (B, T)", fontsize=NOTE, color=GREY, va="center")
+    arrow(axes, (7.2, 7.25), (7.2, 5.45), "states (B, T, d)", (7.35, 6.35))
+    arrow(axes, (4.6, 7.3), (3.55, 6.0), "t: first token\n(B, d)", (4.3, 6.35))
+    axes.plot([0.1, -0.1, -0.1], [10.1, 10.1, 5.5], color=GREY, linewidth=1.6)
+    arrow(axes, (-0.1, 5.5), (0.18, 5.5))
+    axes.text(0.05, 6.55, "v: last stage\n(B, C$_4$)", fontsize=NOTE, color=GREY, va="center")
+    shapes = {"tags": "(B, T, N)", "relations": "(B, E, E, R)", "regions": "(B, E, M+1)"}
+    for (left, _, width, *_), shape in zip(OUTPUTS.values(), shapes.values(), strict=True):
+        axes.text(left + width / 2, 2.85, shape, ha="center", fontsize=NOTE - 1, color=GREY)
+    arrow(axes, (5.85, 2.7), (5.85, 1.85))
+    arrow(axes, (8.55, 2.7), (8.55, 1.85), "two posts mixed", (8.4, 2.25), ha="right")
+    box(axes, 0.2, 2.9, 3.3, 1.2, "white", "Titan (ORG, crop 1)\nlocate_at Delaware")
+    arrow(axes, (4.55, 3.6), (3.55, 3.5))
+    axes.text(0.2, 4.25, "answer", fontsize=NOTE)
+    for place, (colour, name) in enumerate(
+        [(TEXT, "text"), (VISION, "vision"), (FUSION, "prompts"), (LOSS, "training")]
     ):
         axes.add_patch(
-            FancyBboxPatch((0.2 + 2.1 * i, 7.85), 0.25, 0.2, boxstyle="square,pad=0", facecolor=colour, edgecolor=GREY)
+            FancyBboxPatch((2.5 * place, 0.0), 0.3, 0.25, boxstyle="square,pad=0", facecolor=colour, edgecolor=GREY)
         )
-        axes.text(0.55 + 2.1 * i, 7.95, name, va="center", fontsize=10)
+        axes.text(2.5 * place + 0.4, 0.12, name, va="center", fontsize=NOTE)
+    axes.set(xlim=(-0.25, 9.95), ylim=(-0.1, 14.1), aspect="auto")
     return figure
+
+
+def main():
+    with styled(axes_grid=False):
+        draw().savefig(path := Path(__file__).with_name("architecture.png"))
+    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ HATCHES = {False: "", True: "///"}
 
 def draw(splits: dict, path: Path):
     """Draw the share of the pairs of each split that have 1, 2, 3 ... crops, related and unrelated apart."""
-    figure, panels = new_figure(8.3, 3.6, columns=len(splits))
+    figure, panels = new_figure(8, 1.8 + 2.4 * len(splits), rows=len(splits))
     figure.suptitle(
-        "MNRE: the number of crops released with a pair tells whether it is related", fontsize=12, weight="bold"
+        "MNRE: the number of crops released with a pair\ntells whether it is related", fontsize=15, weight="bold"
     )
     numbers = sorted({count for data in splits.values() for count in data.counts})
     for axes, (split, data) in zip(panels, splits.items(), strict=True):
@@ -48,19 +48,18 @@ def draw(splits: dict, path: Path):
             for number, share in zip(numbers, shares, strict=True):
                 if share:
                     text = "<0.1" if share < 0.05 else ">99.9" if 99.95 <= share < 100 else f"{share:.1f}"
-                    axes.text(number + shift, share + 1.5, text, ha="center", fontsize=8, color=GREY)
+                    axes.text(number + shift, share + 2, text, ha="center", fontsize=13, color=GREY)
         axes.axvspan(RULE - 0.5, max(numbers) + 0.5, color="#f0f0f0", zorder=0)
         axes.axvline(RULE - 0.5, color=GREY, linewidth=1, linestyle="--")
-        axes.set_title(f"{split}: {len(labels):,} pairs", fontsize=10.5)
-        said = f"{RULE} or more: related\nprecision {rule['P']:.1f}\nrecall {rule['R']:.1f}"
-        axes.text(RULE - 0.42, 118, said, fontsize=8.5, va="top")
-        axes.set(xticks=numbers, xlim=(min(numbers) - 0.5, max(numbers) + 0.5), xlabel="crops of the pair")
-        axes.set(ylim=(0, 120), yticks=range(0, 101, 25))
-        axes.tick_params(labelleft=axes is panels[0])
-    panels[0].set_ylabel("% of each kind of pair")
+        axes.set_title(f"{split}: {len(labels):,} pairs", fontsize=14)
+        said = f"rule {RULE} or more: related\nprecision {rule['P']:.1f}, recall {rule['R']:.1f}"
+        axes.text(RULE - 0.42, 150, said, fontsize=12.5, va="top")
+        axes.set(xticks=numbers, xlim=(min(numbers) - 0.5, max(numbers) + 0.5))
+        axes.set(ylim=(0, 155), yticks=range(0, 101, 50), ylabel="% of a kind")
+    panels[-1].set_xlabel("crops of the pair")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
-    figure.savefig(path, dpi=150)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=13)
+    figure.savefig(path)
 
 
 def main(arguments: list[str] | None = None):

@@ -1,45 +1,45 @@
 """Draw docs/figures/pictures.png: what pictures add on the data of the quickstart. Run it with `make figures`.
 
-make quickstart
-python docs/figures/draw_pictures.py
+The values are those of the record pictures-quickstart.
 """
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
 ROOT = Path(__file__).resolve().parents[2]
-METRICS = {"lenient_f1": "made-up posts: entities, F1", "triple_f1": "made-up posts: triples, F1"}
-COLUMNS = {"multimodal": "#0072b2", "pictures_blanked": "#e69f00", "text_only": "#999999"}
-NAMES = ["multimodal", "the same, pictures blanked", "text-only twin"]
+sys.path.insert(0, str(ROOT))
+from modeling_i2srm.support.figure_style import COLOURS, GREY, new_figure, styled  # noqa: E402
+
+RECORDS = ROOT / "benchmarks" / "records" / "pictures.jsonl"
+# colour, marker, and the place of the label: points above, and its side that is at the value
+STYLES = {
+    "multimodal": (COLOURS[0], "o", 18, "center"),
+    "pictures blanked": (COLOURS[1], "s", -18, "center"),
+    "text-only twin": (GREY, "D", 18, "right"),
+}
 
 
-def main(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = ROOT / "runs" / "quickstart" / "results.json"
-    parser.add_argument("--results", type=Path, default=default, help="of the run (default %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("pictures.png"))
-    args = parser.parse_args(arguments)
-    if not args.results.is_file():
-        print(f"{args.output} is not drawn again, as {args.results} is missing: make quickstart")
-        return
-    results = json.loads(args.results.read_text())
-    figure, panels = pyplot.subplots(1, len(METRICS), figsize=(9, 2.4), layout="constrained", sharex=True)
-    for panel, (metric, title) in zip(panels, METRICS.items(), strict=True):
-        values = [100 * results[column][metric] for column in COLUMNS]
-        panel.barh(NAMES, values, color=list(COLUMNS.values()))
-        for place, value in enumerate(values):
-            panel.text(value + 1, place, f"{value:.1f}", va="center", fontsize=10)
-        panel.set(xlim=(0, 108), title=title)
-        panel.invert_yaxis()
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_yticklabels([])
-    figure.savefig(args.output, dpi=160)
+def main():
+    records = {one["name"]: one["value"] for one in map(json.loads, RECORDS.read_text(encoding="utf-8").splitlines())}
+    (_, *columns), *rows = records["pictures-quickstart"]
+    with styled(axes_grid=False):
+        figure, (axes,) = new_figure(8, 3.6)
+        for place, (name, *cells) in enumerate(rows):
+            values = dict(zip(columns, map(float, cells), strict=True))
+            axes.plot(
+                [min(values.values()), max(values.values())], [place, place], color="#c8c8c8", linewidth=5, zorder=1
+            )
+            for column, (colour, marker, above, side) in STYLES.items():
+                axes.plot(values[column], place, marker, color=colour, markersize=12)
+                text, style = f"{column} {values[column]:.1f}", {"color": colour, "weight": "bold", "va": "center"}
+                at = (values[column], place)
+                axes.annotate(text, at, (0, above), textcoords="offset points", ha=side, **style)
+            axes.text(0, place, name, va="center", weight="bold")
+        axes.set(xlim=(0, 102), ylim=(len(rows) - 0.4, -0.7), yticks=[], xlabel="test F1 (%), made-up posts, one seed")
+        axes.spines["left"].set_visible(False)
+        figure.suptitle("Where the picture holds the answer", fontsize=15, weight="bold")
+        figure.savefig(Path(__file__).with_name("pictures.png"))
 
 
 if __name__ == "__main__":

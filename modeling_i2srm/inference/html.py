@@ -8,8 +8,10 @@ from PIL import Image
 
 from ..pictures import load_picture
 from ..support.html_page import BAR, GREY, INK, PICTURE_STYLE, TRACK, Box, embedded, escape, isolated, write_page
+from .changes import Change, find_changes
 from .explanation import Explanation, call, caption, percent, shown_by
 from .extraction import Entity, Extraction, Relation
+from .graph_drawing import GRAPH_STYLE, draw_graph, find_box
 
 # Okabe and Ito's colours, lightened so that dark text can be read on them, each so much that the colour-blind can tell
 # them apart.
@@ -43,11 +45,12 @@ class Shown:
 def draw_post(result: Extraction | Explanation, image: object, crops: Sequence | None, path: str | Path) -> None:
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
-    Entities are highlighted in the text, each with its type and score. Below stand the pictures, with the entities that
+    Entities are highlighted in the text, each with its type and score. Of an `Explanation`, what the pictures change
+    stands above it. Below stand the graph of entities and relations and the pictures, with the entities that
     a joint model says they show and the share of each entity's attention that went to them (mean of the layers), then
     each entity and relation with the answers without each picture, those that differ in bold; the attention of each
-    layer can be unfolded. The main picture has boxes
-    where a cropper found the crops. The page is one file that needs nothing else: pictures are JPEGs inside of it, at
+    layer can be unfolded. The main picture has boxes where a cropper found the crops, or where they were cut out of it.
+    The page is one file that needs nothing else: pictures are JPEGs inside of it, at
     most 640 pixels wide or high, crops 240. It has no scripts, and the texts of posts are escaped.
 
     Args:
@@ -115,7 +118,7 @@ def draw_posts(
     path, body = page_path(path), [f"<h1>{escape(title)}</h1>"]
     for post, answer, truth in zip(posts, answers, gold, strict=True):
         pictures = shown_pictures(answer, post.get("image"), post.get("objects"))
-        boxes = [crop.box for crop in answer.objects]
+        boxes = find_boxes(answer, pictures)
         body.append(f"<section><h2>{isolated('Post' if answer.id is None else f'Post {answer.id}')}</h2>")
         body += ['<div class="pictures">', *(figure(picture, answer, boxes) for picture in pictures), "</div>"]
         body += ['<div class="pair">', side("Found", answer, truth), side("Gold", truth, answer), "</div>"]
@@ -167,6 +170,22 @@ def shown_pictures(result: Extraction | Explanation, image: object, crops: Seque
         for name in dict.fromkeys([*pictures, *seen])
         if pictures.get(name) is not None or name in seen
     ]
+
+
+def crops_of(pictures: list[Shown]) -> dict[int, Image.Image | None]:
+    """The crops by their place among the crops of the post."""
+    return {int(one.name[8:-1]): one.picture for one in pictures if one.name != "image"}
+
+
+def find_boxes(extraction: Extraction, pictures: list[Shown]) -> list[Box | None]:
+    """The box of each crop in the main picture: where a cropper found it, or where it was cut out."""
+    if extraction.objects:
+        return [found.box for found in extraction.objects]
+    whole, crops = pictures[0].picture if pictures and pictures[0].name == "image" else None, crops_of(pictures)
+    if whole is None:
+        return []
+    places = (crops.get(place) for place in range(max(crops, default=-1) + 1))
+    return [None if crop is None else find_box(crop, whole) for crop in places]
 
 
 def cut_text(text: str, entities: list[Entity]) -> list[Piece]:
@@ -233,7 +252,11 @@ section {{ border-top: 1px solid {GREY}; margin-top: 1.5rem; }}
 ul {{ margin: .2rem 0; padding-left: 1.2rem; }} .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .15rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid {TRACK}; }}
-"""
+.changes {{ list-style: none; padding: 0; }} .changes li {{ margin: .3rem 0; }}
+.was, .now {{ display: inline-block; line-height: 1.3; padding: 0 .3em; border-radius: .2em;
+  border: 1px solid {GREY}; }}
+.now {{ background: #fdf1b8; color: {INK}; border-color: transparent; }}
+{GRAPH_STYLE}"""
 
 
 def page_body(result: Extraction | Explanation, pictures: list[Shown]) -> tuple[str, list[str]]:
@@ -241,9 +264,14 @@ def page_body(result: Extraction | Explanation, pictures: list[Shown]) -> tuple[
     extraction = extraction_of(result)
     colours = colours_of(extraction.entities)
     name = "Post" if extraction.id is None else f"Post {extraction.id}"
-    body = [f"<h1>{isolated(name)}</h1>", post_paragraph(extraction, colours)]
+    body = [f"<h1>{isolated(name)}</h1>"]
+    if isinstance(result, Explanation) and result.pictures and extraction.entities:
+        body.append(change_list(find_changes(result)))
+    body.append(post_paragraph(extraction, colours))
+    if extraction.relations:
+        body.append(draw_graph(extraction, colours, crops_of(pictures)))
     if pictures:
-        boxes = [crop.box for crop in extraction.objects]
+        boxes = find_boxes(extraction, pictures)
         body += ['<div class="pictures">', *(figure(picture, extraction, boxes) for picture in pictures), "</div>"]
         if any(picture.shares for picture in pictures):
             body.append('<p class="note">Bars: share of the entity’s attention, mean of the layers.</p>')
@@ -261,6 +289,23 @@ def page_body(result: Extraction | Explanation, pictures: list[Shown]) -> tuple[
         for relation, lines in zip(extraction.relations, relation_lines(result), strict=True):
             body += [f"<h3>{relation_text(extraction, relation, colours)}</h3>", line_list(lines)]
     return name, body
+
+
+def change_list(changes: list[Change]) -> str:
+    """What pictures change, as a list; a sentence where they change nothing."""
+    if not changes:
+        return '<p class="note">Without pictures the entities and relations are the same.</p>'
+    return f'<ul class="changes">{"".join(f"<li>{change_line(one)}</li>" for one in changes)}</ul>'
+
+
+def change_line(change: Change) -> str:
+    """A change as HTML: what it is about, the answer before and after, and the pictures that make it."""
+    nothing = "no entity" if len(change.words) == 1 else "no relation"
+    before, after = (isolated(one or nothing) for one in (change.before, change.after))
+    return (
+        f'<strong>{isolated(change.subject)}</strong>: <span class="was">{before}</span> → '
+        f'<span class="now">{after}</span> {escape(change.reason)}'
+    )
 
 
 def post_paragraph(extraction: Extraction, colours: list[str]) -> str:
@@ -284,14 +329,15 @@ def highlight(entity: Entity, colour: str) -> str:
     return f'<mark style="background:{colour}">{isolated(entity.word)}{label(entity)}</mark>'
 
 
-def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> str:
+def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box | None] = ()) -> str:
     """A picture, in the main one the boxes of the crops, with the entities that it shows and each one's attention."""
     main = shown.name == "image"
     content = '<p class="absent">not available</p>'
     if shown.picture is not None:
-        boxes = boxes if main else ()
-        alt = f"{shown.caption} of the post" + (", with boxes around its crops" if boxes else "")
-        content = embedded(shown.picture, IMAGE_SIDE if main else CROP_SIDE, alt, boxes)
+        drawn = {place: box for place, box in enumerate(boxes) if box is not None} if main else {}
+        alt = f"{shown.caption} of the post" + (", with boxes around its crops" if drawn else "")
+        marks = [box_mark(extraction, place) for place in drawn]
+        content = embedded(shown.picture, IMAGE_SIDE if main else CROP_SIDE, alt, list(drawn.values()), marks)
     bars = [
         f'<div class="share">{isolated(entity.word)}<span>{percent(share)}</span></div>'
         f'<div class="bar"><div style="width:{100 * share:.1f}%"></div></div>'
@@ -306,6 +352,14 @@ def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box] = ()) -> s
     )
     caption = f"<figcaption>{escape(shown.caption)}</figcaption>"
     return f"<figure{kind}>{content}{caption}{marks}{''.join(bars)}</figure>"
+
+
+def box_mark(extraction: Extraction, place: int) -> tuple[str, str]:
+    """The text and colour of the box of a crop: its number and the entities that it shows."""
+    colours = zip(extraction.entities, colours_of(extraction.entities), strict=True)
+    shown = [(one.word, colour) for one, colour in colours if one.region is not None and one.region.index == place]
+    words = ", ".join(dict.fromkeys(word for word, _ in shown))
+    return f"{place + 1} {words}".strip(), shown[0][1] if shown else TRACK
 
 
 def line_list(lines: list[tuple[str, bool]]) -> str:

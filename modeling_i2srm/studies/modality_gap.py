@@ -301,8 +301,9 @@ def draw_modality_gap(gaps: dict[str, ModalityGap], path: str | Path) -> None:
             name += "" if gap.projection_trained else " (new W)"
             said = f"centres {gap.centroid_distance:.2f} apart, KL {gap.mean_kl:.3f} nats"
             axes.set_title(f"{name}\n{said}", parse_math=False, fontsize=10)
-            axes.set_xlabel(f"1st component ({shares[0]:.0f} % of variance)")
-            axes.set_ylabel(f"2nd component ({shares[1]:.0f} %)", labelpad=0)
+            axes.set_xlabel(f"1st component ({shares[0]:.0f} % of variance)", fontsize=10)
+            axes.set_ylabel(f"2nd component ({shares[1]:.0f} %)", labelpad=0, fontsize=10)
+            axes.tick_params(labelsize=9)
         for axes in panels[: len(gaps)]:
             axes.set(xlim=(-1.1 * largest, 1.1 * largest), ylim=(-1.1 * largest, 1.1 * largest), aspect="equal")
         panels[0].legend(loc="lower right")

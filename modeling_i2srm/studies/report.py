@@ -1,13 +1,14 @@
 """Turns the runs of a study into the rows of its table, a Markdown table and a figure."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.mismatch import KINDS, Mismatch
-from ..support.figure_style import COLOURS, GREY, new_figure, styled
+from ..support.figure_style import COLOURS, GREY, draw_differences, label_ends, new_figure, styled
 from ..support.markdown import markdown_table
 from ..training.run import predictions_name
 from ..training.tasks import Task
@@ -177,25 +178,35 @@ def draw_study(rows: list[dict], study: Study, metric: str, path: str | Path) ->
             figure = draw_curves(rows, study, metric)
         else:
             figure = draw_settings(rows, metric)
-        figure.suptitle(study.question, fontsize=12)
+        figure.suptitle(textwrap.fill(study.question, 70), fontsize=15, weight="bold")
         figure.savefig(path, format="png")
 
 
 def draw_settings(rows: list[dict], metric: str) -> "Figure":
-    """One line per setting: the seeds as dots and their mean as a bar with its standard deviation."""
-    several = len(rows[0]["values"]) > 1
-    figure, (axes,) = new_figure(8, 1.5 + 0.38 * len(rows))
+    """The difference of each setting from its reference, with its interval; without references the F1 of each."""
+    tested = [row for row in rows if "p" in row]
+    figure, (axes,) = new_figure(8, 1.8 + 0.45 * len(tested or rows))
+    if tested:
+        points = [[100 * row[name] for name in ("difference", "low", "high")] for row in tested]
+        clear = [row["adjusted_p"] < 0.05 for row in tested]
+        names = [row["setting"] for row in tested]
+        draw_differences(axes, [(name, *three, sure) for name, three, sure in zip(names, points, clear, strict=True)])
+        references = {row["setting"]: 100 * row["mean"] for row in rows}
+        zero = ", ".join(
+            f"{name} ({references[name]:.2f})" for name in dict.fromkeys(row["reference"] for row in tested)
+        )
+        axes.set_xlabel(
+            f"points of test {metric} against {zero}\n95 % intervals; grey: may be chance", parse_math=False
+        )
+        return figure
     for place, row in enumerate(rows):
-        colour = COLOURS[0] if row["reference"] is None else COLOURS[1]
-        values = [100 * value for value in row["values"]]
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.45, markeredgewidth=0)
-        spread = 100 * row["std"] if several else None
-        axes.errorbar(100 * row["mean"], place, xerr=spread, fmt="|", markersize=14, color=colour, capsize=4)
-    axes.axvline(100 * rows[0]["mean"], color=GREY, linestyle="--", linewidth=1)
+        axes.plot(
+            [100 * value for value in row["values"]], [place] * len(row["values"]), "o", color=COLOURS[0], alpha=0.5
+        )
+        axes.plot(100 * row["mean"], place, "|", markersize=18, color=COLOURS[0])
     axes.set_yticks(range(len(rows)), [row["setting"] for row in rows], parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    note = "dots: seeds; bar: mean and standard deviation" if several else "one seed"
-    axes.set_xlabel(f"test {metric} (%); {note}")
+    axes.set_xlabel(f"test {metric} (%); dots: seeds, line: their mean")
     return figure
 
 
@@ -222,28 +233,35 @@ def draw_curves(rows: list[dict], study: Study, metric: str) -> "Figure":
 
 
 def draw_mismatch(rows: list[dict], study: Study, metric: str) -> "Figure":
-    """One panel per kind of wrong pictures, one curve per setting over the share of posts with them."""
+    """One panel per kind of wrong pictures, one curve per setting over the share of posts with them.
+
+    Each curve has its name at its end in the last panel, which has the place for it at its right.
+    """
     kinds = [
         kind for kind in KINDS if any(Mismatch.parse(row["mismatch"]).kind == kind for row in rows if row["mismatch"])
     ]
-    figure, panels = new_figure(8.5, 4.4, columns=len(kinds))
+    lines = 1 + len(kinds) // 2
+    figure, panels = new_figure(8.5, 0.8 + 3.4 * lines, rows=lines, columns=2)
+    panels, rest = [*panels[: len(kinds) - 1], panels[-2]], [*panels[len(kinds) - 1 : -2], panels[-1]]
+    for axes in rest:
+        axes.remove()
     names = list(dict.fromkeys(row["setting"] for row in rows))
     for kind, axes in zip(kinds, panels, strict=True):
+        ends = []
         for number, name in enumerate(names):
             points = []
             for row in rows:
                 told = Mismatch.parse(row["mismatch"]) if row["mismatch"] else Mismatch(kind, 0)
                 if row["setting"] == name and told.kind == kind:
                     points.append((told.percent, row))
-            curve(axes, points, number, name)
+            curve(axes, points, number, "")
+            x, last = max(points, key=lambda point: point[0])
+            ends.append((x, 100 * last["mean"], textwrap.fill(name, 24), COLOURS[number % len(COLOURS)]))
         axes.set(xlabel=study.axis, title=f"pictures {kind}")
     low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
     for axes in panels:
-        axes.set_ylim(min(low), max(high))
-    panels[0].set_ylabel(f"test {metric} (%)")
-    for axes in panels[1:]:
-        axes.tick_params(labelleft=False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axes.set(ylim=(min(low), max(high)), ylabel=f"test {metric} (%)")
+    label_ends(panels[-1], ends, 2.3)
     return figure
 
 
@@ -253,7 +271,7 @@ def curve(axes: "Axes", points: list[tuple[float, dict]], number: int, label: st
     colour, xs = COLOURS[number % len(COLOURS)], [x for x, _ in points]
     means, stds = ([100 * row[name] for _, row in points] for name in ("mean", "std"))
     marker = MARKERS[number % len(MARKERS)]
-    several = any(len(row["values"]) > 1 for _, row in points)
+    several = any(row["std"] for _, row in points)
     axes.errorbar(xs, means, stds if several else None, marker=marker, color=colour, capsize=3, label=label or None)
     if several:
         for x, row in points:

@@ -27,7 +27,7 @@ figure img {{ display: block; width: 100%; height: auto; max-height: 20rem;
 .boxed {{ position: relative; }} figure .boxed img {{ height: 100%; max-height: none; }}
 .box {{ position: absolute; box-sizing: border-box; border: 2px solid {BAR}; outline: 1px solid {PAPER}; }}
 .box span {{ position: absolute; background: {BAR}; color: {PAPER}; padding: 0 .35em;
-  font: bold .8rem/1.3 sans-serif; }}
+  font: bold .8rem/1.3 sans-serif; white-space: nowrap; }}
 figcaption {{ font-weight: bold; margin: .3rem 0; }}
 .note {{ color: {GREY}; font-size: .85rem; }}
 """
@@ -65,28 +65,42 @@ def isolated(text: str) -> str:
     return f"<bdi>{escape(text)}</bdi>"
 
 
-def embedded(picture: Image.Image, side: int, alt: str, boxes: Sequence[Box] = ()) -> str:
-    """HTML of a picture, embedded as a JPEG, with numbered boxes over it.
+def embedded(
+    picture: Image.Image, side: int, alt: str, boxes: Sequence[Box] = (), marks: Sequence[tuple[str, str]] = ()
+) -> str:
+    """HTML of a picture, embedded as a JPEG, with boxes over it.
 
     Args:
         side: most pixels of its longest side.
         alt: text for readers who do not see it.
         boxes: in pixels of the picture before it is reduced.
+        marks: a text and a light colour per box; without any, boxes have their numbers and one dark colour.
     """
-    small, file = picture.copy(), io.BytesIO()
-    small.thumbnail((side, side))
-    small.save(file, "JPEG", quality=85)
-    data = base64.b64encode(file.getvalue()).decode()
-    image = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}">'
+    image = f'<img src="{jpeg_address(picture, side)}" alt="{escape(alt)}">'
     if not boxes:
         return image
     width, height = picture.size
-    frames = "".join(
-        f'<span class="box" aria-hidden="true" style="left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;'
-        f'width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%">'
-        f"<span>{n}</span></span>"
-        for n, (left, top, right, bottom) in enumerate(boxes, 1)
-    )
+    frames = []
+    for n, (left, top, right, bottom) in enumerate(boxes):
+        text, colour = marks[n] if marks else (str(n + 1), "")
+        place = f"left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%"
+        size = f"width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%"
+        border = f";border-color:{colour}" if colour else ""
+        side_of_text = "right:0;" if left + right > width else ""  # it may be wider than its box
+        paint = f"background:{colour};color:{INK}" if colour else ""
+        style = f' style="{side_of_text}{paint}"' if side_of_text or paint else ""
+        frames.append(
+            f'<span class="box" aria-hidden="true" style="{place};{size}{border}"><span{style}>{isolated(text)}</span>'
+            "</span>"
+        )
     # As wide as the column, and not over 20 rem high.
     style = f"aspect-ratio:{width}/{height};width:min(100%,{20 * width / height:.2f}rem)"
-    return f'<div class="boxed" style="{style}">{image}{frames}</div>'
+    return f'<div class="boxed" style="{style}">{image}{"".join(frames)}</div>'
+
+
+def jpeg_address(picture: Image.Image, side: int) -> str:
+    """A picture as a data: URL of a JPEG, at most `side` pixels wide and high."""
+    small, file = picture.copy(), io.BytesIO()
+    small.thumbnail((side, side))
+    small.save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modeling_i2srm.inference import html as post_drawing
+from modeling_i2srm.inference.changes import find_changes
 from modeling_i2srm.inference.explanation import (
     EntityExplanation,
     Explanation,
@@ -21,6 +22,7 @@ from modeling_i2srm.inference.explanation import (
     Without,
 )
 from modeling_i2srm.inference.extraction import Entity, Extraction, FoundObject, Region, Relation
+from modeling_i2srm.inference.graph_drawing import RADIUS, find_box, place_nodes
 from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post, draw_posts
 from modeling_i2srm.support.html_page import GREY, INK, PAPER
 
@@ -88,6 +90,7 @@ def page_of(tmp_path, found, image=None, crops=None) -> Reader:
     return Reader((tmp_path / "post.html").read_text(encoding="utf-8"))
 
 
+ALTS = ["picture of the post, with boxes around its crops", "crop 1 of the post"]
 EVIL_ENTITIES = [entity(EVIL, "'Kobe'", "PER", 0.98), entity(EVIL, "New York City", "LOC", 0.875)]
 
 
@@ -105,6 +108,7 @@ ATTACKS = [
 ]
 KEPT = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "bdi", "mark", "div", "figure"}
 KEPT |= {"img", "figcaption", "span", "ul", "li", "strong", "table", "tr", "th", "td", "details", "summary"}
+KEPT |= {"svg", "path", "circle", "text", "image"}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -123,6 +127,7 @@ def test_nothing_that_a_page_shows_is_read_as_html(tmp_path, attack):
     page = page_of(tmp_path, found, NOISE, [CROP])
     assert {tag for tag, _ in page.elements} <= KEPT and page.post == text
     kept = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "src", "alt", "dir", "scope"}
+    kept |= {"role", "aria-label", "aria-hidden", "viewbox", "d", "cx", "cy", "r", "x", "y"}
     assert {name for _, attributes in page.elements for name in attributes} <= kept
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
     shown = "".join(page.texts)
@@ -137,7 +142,7 @@ def test_a_page_has_the_post_its_entities_pictures_and_reasons(tmp_path):
     tags = {tag for tag, _ in page.elements}
     assert tags.isdisjoint({"script", "b", "link", "iframe", "object", "a"})
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    assert [attributes.get("alt") for attributes in page.all("img")] == ["picture of the post", "crop 1 of the post"]
+    assert [attributes.get("alt") for attributes in page.all("img")] == ALTS
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
     [policy] = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
     assert "default-src 'none'" in policy
@@ -150,7 +155,7 @@ def test_a_page_has_the_post_its_entities_pictures_and_reasons(tmp_path):
         "attention: text 60 %, picture 15 %, crop 1 25 %",
     ):
         assert line in page.text, line
-    bars = [div["style"] for div in page.all("div") if "width" in div.get("style", "")]
+    bars = [div["style"] for div in page.all("div") if div.get("style", "").startswith("width")]
     assert bars == ["width:15.0%"] * 2 + ["width:25.0%"] * 2
     assert len(page.all("table")) == 2 and "70.0 %" in page.text and "50.0 %" in page.text  # the text, layers 1 and 2
 
@@ -171,15 +176,75 @@ def test_embedded_pictures_are_small_jpegs(tmp_path):
 
 def test_crops_that_were_found_have_boxes(tmp_path):
     found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)])
-    assert not any(span.get("class") == "box" for span in page_of(tmp_path, found, NOISE, [CROP]).all("span"))
+    # CROP was cut out of NOISE, the other picture was not.
+    grey = Image.new("RGB", (30, 40), "grey")
+    (box,) = boxes_of(page_of(tmp_path, found, NOISE, [grey, CROP]))
+    assert box.startswith("left:0.00%;top:0.00%;width:5.56%;height:33.33%")
     found.extraction.objects.append(FoundObject((90, 30, 450, 300), 0.9, EVIL))
     page = page_of(tmp_path, found, NOISE, [CROP])
-    (box,) = (span for span in page.all("span") if span.get("class") == "box")
-    assert box["style"] == "left:10.00%;top:10.00%;width:40.00%;height:90.00%"
-    assert [image["alt"] for image in page.all("img")] == [
-        "picture of the post, with boxes around its crops",
-        "crop 1 of the post",
+    (box,) = boxes_of(page)
+    assert box.startswith("left:10.00%;top:10.00%;width:40.00%;height:90.00%")
+    assert [image["alt"] for image in page.all("img")] == ALTS
+
+
+def boxes_of(page: Reader) -> list[str]:
+    return [span["style"] for span in page.all("span") if span.get("class") == "box"]
+
+
+def test_a_crop_is_found_where_it_was_cut_out_also_after_jpeg():
+    file = io.BytesIO()
+    picture = NOISE.resize((150, 50)).resize((450, 150))
+    picture.crop((200, 40, 290, 100)).save(file, "JPEG", quality=90)
+    assert find_box(Image.open(file), picture) == (200, 40, 290, 100)
+    assert find_box(picture.crop((200, 40, 290, 100)).resize((60, 40)), picture) is None
+    assert find_box(NOISE, picture) is None  # larger
+
+
+def test_the_graph_and_what_pictures_change_are_on_the_page(tmp_path):
+    found = explained(
+        TEXT, [entity(TEXT, "Kobe", "PER"), entity(TEXT, "Paris", "LOC")], relations=[Relation(1, 0, "/a/b/is_in", 1)]
+    )
+    found.entities[0].without[:] = [
+        Without("image", "PER", 0.9, True, {}, []),
+        Without("objects[0]", "ORG", 0.9, True, {}, []),
+        Without("all", "MISC", 0.9, True, {}, []),
     ]
+    found.entities[1] = replace(found.entities[1], without=[Without("image", "LOC", 0.9, True, {}, [])])
+    found.relations[0].without[:] = [RelationWithout(name, "None", 0.9, 0.1) for name in ("image", "objects[0]", "all")]
+    assert [change.describe() for change in find_changes(found)] == [
+        "Kobe: MISC -> PER because of crop 1",
+        "Paris → Kobe: no relation -> /a/b/is_in because of the picture and crop 1",
+    ]
+    page = page_of(tmp_path, found, NOISE, [CROP])
+    assert "Kobe : MISC → PER because of crop 1" in page.text
+    (graph,) = page.all("svg")
+    assert graph["aria-label"] == "Graph of the post: Kobe is PER; Paris is LOC; Paris /a/b/is_in Kobe."
+    places = {name: circle["cx"] for name, circle in zip(("Kobe", "Paris"), page.all("circle"), strict=True)}
+    assert int(places["Paris"]) < int(places["Kobe"]) and "is in" in page.texts  # the arrow points to the right
+    found.entities[0].without[:] = [Without("image", "PER", 0.9, True, {}, [])]
+    found.relations[0].without[:] = [RelationWithout("image", "/a/b/is_in", 0.9, 0.9)]
+    assert "the same" in page_of(tmp_path, found, NOISE, [CROP]).text
+
+
+def test_what_only_the_text_alone_gives_is_a_change():
+    found = explained(TEXT, [entity(TEXT, "Kobe", "PER"), entity(TEXT, "Paris", "LOC")])
+    for why in found.entities:
+        why.without[:] = []
+    alone = Extraction(
+        TEXT, [*found.extraction.entities, entity(TEXT, "Jordan", "PER")], [Relation(0, 1, "visits", 0.5)]
+    )
+    assert [change.describe() for change in find_changes(found, alone)] == [
+        "Jordan: PER -> no entity because of the pictures",
+        "Kobe → Paris: visits -> no relation because of the pictures",
+    ]
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_nodes_of_a_graph_do_not_overlap(count):
+    places, width, height = place_nodes(count)
+    assert all(RADIUS <= x <= width - RADIUS and RADIUS <= y <= height - RADIUS for x, y in places)
+    gaps = [np.hypot(x - to_x, y - to_y) for n, (x, y) in enumerate(places) for to_x, to_y in places[:n]]
+    assert min(gaps, default=100) > 2 * RADIUS
 
 
 def test_pictures_are_taken_as_the_pipelines_take_them(tmp_path):

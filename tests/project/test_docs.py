@@ -60,6 +60,7 @@ INTERNAL = {
     "prepare.visual_readers",
     "prepare.visual_scenes",
     "prepare.visual_words",
+    "inference.graph_drawing",
     "studies.audit_baselines",
     "studies.audit_duplicates",
     "studies.audit_page",

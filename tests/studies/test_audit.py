@@ -249,7 +249,7 @@ def test_figure(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="no index of MNRE's crops"):
         draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "texts", index=False))])
     draw(["--output", str(output), "--data_dir", str(write_mnre(tmp_path / "raw"))])
-    assert Image.open(output).width == 1245
+    assert Image.open(output).width == 960
 
 
 @pytest.mark.slow  # the fast suite reads its crops in tests/prepare/test_mnre.py, and audits rows made here

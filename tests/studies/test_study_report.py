@@ -1,6 +1,7 @@
 """docs/report.md, as it is written from studies that are there."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_a_report_holds_tables_pictures_and_sentences_of_its_studies(studies):
     assert "Worse than the full model, significantly: no crops (-70.0)." in text
     assert "Not significantly different from the full model: no KL." in text and "Better" not in text
     assert "![ablation on visual_posts_mre](report/ablation-visual_posts_mre.png)" in text
+    # docs/figures/draw_report.py draws the figures from the tables alone.
+    rows = runpy.run_path(str(ROOT / "docs/figures/draw_report.py"))["read_settings"](text)
+    assert [(row["setting"], round(row.get("difference", 0), 3)) for row in rows] == [
+        ("full", 0),
+        ("no KL", 0),
+        ("no crops", -0.7),
+    ]
+    assert rows[2]["low"] < -0.7 < rows[2]["high"] < 0 and rows[2]["adjusted_p"] <= 0.05 < rows[1]["adjusted_p"]
     assert (studies / "docs" / "report" / "ablation-visual_posts_mre.png").exists()
     assert "The real-text part was left out: there are no raw files in `nowhere`." in text
     assert "*The study ablation of visual_posts has not been run.*" in text and "Twitter" not in text
