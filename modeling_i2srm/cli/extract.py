@@ -53,6 +53,7 @@ from ..inference.corpus import CorpusArguments, extract_corpus, start_processes
 from ..support.faults import Interrupted, RunError, run_script, stop_on_sigterm
 from ..support.options import DataclassParser, program, read_settings
 from ..training.run import end_processes
+from .launch import launch, take_processes
 
 
 def parse_arguments(argv: list[str]) -> CorpusArguments:
@@ -90,5 +91,13 @@ def extract(argv: list[str]) -> None:
     end_processes()
 
 
+def run(argv: list[str]) -> None:
+    """Extract in this process, or with --num_processes in several."""
+    processes, words = take_processes(read_settings(argv))
+    if processes > 1:
+        return launch(["extract"], words, processes)
+    extract(words)
+
+
 def main(argv: list[str] | None = None) -> None:
-    run_script(lambda: extract(sys.argv[1:] if argv is None else argv), program("extract.py"))
+    run_script(lambda: run(sys.argv[1:] if argv is None else argv), program("extract.py"))

@@ -21,6 +21,7 @@ from ..support import faults
 from ..support.options import SETTINGS_FILES, OptionParser, program
 from ..training.run import end_processes
 from ..training.tasks import MNER, MRE
+from .launch import PROCESSES, launch, take_processes
 
 TASKS = {"mner": MNER, "mre": MRE}
 
@@ -50,9 +51,14 @@ def main() -> None:
     argv = sys.argv[1:]
     launched = program("accelerate launch examples/run_experiments.py")
     command = f"{launched} {shlex.join(argv)}"
-    arguments, rest = parse(argv)
+    if number := os.environ.get(PROCESSES):
+        command += f" --num_processes {number}"
 
     def run():
+        processes, words = take_processes(argv)
+        arguments, rest = parse(words.copy())
+        if processes > 1:
+            return launch(["study"], words, processes)
         faults.stop_on_sigterm()
         task = TASKS[arguments.task]
         folder = run_study(
