@@ -85,7 +85,8 @@ def extract(argv: list[str]) -> None:
     except (ValueError, OSError) as error:
         raise RunError(str(error)) from error
     for name, value in summary.items():
-        print(f"{name.replace('_', ' '):24}{value:>14,}")
+        if value:  # most counts are of what can go wrong
+            print(f"{name.replace('_', ' '):24}{value:>14,}")
     if summary:
         print(f"results: {arguments.output}")
     end_processes()
