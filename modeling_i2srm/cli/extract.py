@@ -96,6 +96,7 @@ def run(argv: list[str]) -> None:
     """Extract in this process, or with --num_processes in several."""
     processes, words = take_processes(read_settings(argv))
     if processes > 1:
+        parse_arguments(words)  # else each process would say what is wrong
         return launch(["extract"], words, processes)
     extract(words)
 

@@ -15,7 +15,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..studies.run import run_study
+from ..studies.run import plan, run_study
 from ..studies.settings import STUDIES
 from ..support import faults
 from ..support.options import SETTINGS_FILES, OptionParser, program
@@ -57,10 +57,11 @@ def main() -> None:
     def run():
         processes, words = take_processes(argv)
         arguments, rest = parse(words.copy())
+        task = TASKS[arguments.task]
         if processes > 1:
+            plan(arguments.study, task, rest, arguments.seeds, arguments.settings)  # says once what is wrong
             return launch(["study"], words, processes)
         faults.stop_on_sigterm()
-        task = TASKS[arguments.task]
         folder = run_study(
             arguments.study,
             task,

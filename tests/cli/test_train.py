@@ -47,14 +47,18 @@ def test_a_launched_process_chooses_nothing(monkeypatch, runs):
     assert runs == [("mner", ["--dataset", "x"])]
 
 
-def test_extract_and_study_start_processes(tmp_path, monkeypatch, runs):
-    (tmp_path / "s.yaml").write_text("num_processes: 2\ninput: [a.jsonl, b.jsonl]\n")
+def test_extract_and_study_start_processes(posts, tmp_path, monkeypatch, runs, capsys):
+    (tmp_path / "s.yaml").write_text("num_processes: 2\nner: m\ninput: [a.jsonl, b.jsonl]\n")
     extract.main([str(tmp_path / "s.yaml"), "--output", "out"])
-    assert runs.pop() == (["extract"], ["--input", "a.jsonl", "b.jsonl", "--output", "out"], 2)
-    words = ["ablation", "s.json", "--task", "mner", "--dataset", "x"]
+    assert runs.pop() == (["extract"], ["--ner", "m", "--input", "a.jsonl", "b.jsonl", "--output", "out"], 2)
+    words = ["ablation", "--task", "mner", "--dataset", posts, "--settings", "full", "--use_cpu", "true"]
     monkeypatch.setattr(sys, "argv", ["i2srm study", *words, "--num_processes=2"])
     run_experiments.main()
     assert runs.pop() == (["study"], words, 2)
+    monkeypatch.setattr(sys, "argv", ["i2srm study", *words, "--settings", "no KI", "--num_processes", "2"])
+    with pytest.raises(SystemExit):
+        run_experiments.main()
+    assert runs == [] and capsys.readouterr().err.count("'no KI' is not a setting") == 1
 
 
 def test_processes_are_launched_with_torchrun(monkeypatch):
