@@ -53,6 +53,7 @@ from ..inference.corpus import CorpusArguments, extract_corpus, start_processes
 from ..support.faults import Interrupted, RunError, run_script, stop_on_sigterm
 from ..support.options import DataclassParser, program, read_settings
 from ..training.run import end_processes
+from .launch import launch, take_processes
 
 
 def parse_arguments(argv: list[str]) -> CorpusArguments:
@@ -84,11 +85,21 @@ def extract(argv: list[str]) -> None:
     except (ValueError, OSError) as error:
         raise RunError(str(error)) from error
     for name, value in summary.items():
-        print(f"{name.replace('_', ' '):24}{value:>14,}")
+        if value:  # most counts are of what can go wrong
+            print(f"{name.replace('_', ' '):24}{value:>14,}")
     if summary:
         print(f"results: {arguments.output}")
     end_processes()
 
 
+def run(argv: list[str]) -> None:
+    """Extract in this process, or with --num_processes in several."""
+    processes, words = take_processes(read_settings(argv))
+    if processes > 1:
+        parse_arguments(words)  # else each process would say what is wrong
+        return launch(["extract"], words, processes)
+    extract(words)
+
+
 def main(argv: list[str] | None = None) -> None:
-    run_script(lambda: extract(sys.argv[1:] if argv is None else argv), program("extract.py"))
+    run_script(lambda: run(sys.argv[1:] if argv is None else argv), program("extract.py"))

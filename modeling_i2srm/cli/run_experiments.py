@@ -15,12 +15,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..studies.run import run_study
+from ..studies.run import plan, run_study
 from ..studies.settings import STUDIES
 from ..support import faults
 from ..support.options import SETTINGS_FILES, OptionParser, program
 from ..training.run import end_processes
 from ..training.tasks import MNER, MRE
+from .launch import PROCESSES, launch, take_processes
 
 TASKS = {"mner": MNER, "mre": MRE}
 
@@ -54,11 +55,17 @@ def main() -> None:
     argv = sys.argv[1:]
     launched = program("accelerate launch examples/run_experiments.py")
     command = f"{launched} {shlex.join(argv)}"
-    arguments, rest = parse(argv)
+    if number := os.environ.get(PROCESSES):
+        command += f" --num_processes {number}"
 
     def run():
-        faults.stop_on_sigterm()
+        processes, words = take_processes(argv)
+        arguments, rest = parse(words.copy())
         task = TASKS[arguments.task]
+        if processes > 1:
+            plan(arguments.study, task, rest, arguments.seeds, arguments.settings)  # says once what is wrong
+            return launch(["study"], words, processes)
+        faults.stop_on_sigterm()
         folder = run_study(
             arguments.study,
             task,

@@ -7,7 +7,19 @@ from pathlib import Path
 from PIL import Image
 
 from ..pictures import load_picture
-from ..support.html_page import BAR, GREY, INK, PICTURE_STYLE, TRACK, Box, embedded, escape, isolated, write_page
+from ..support.html_page import (
+    BAR,
+    GREY,
+    INK,
+    PICTURE_STYLE,
+    TRACK,
+    Box,
+    DrawnPage,
+    embedded,
+    escape,
+    isolated,
+    write_page,
+)
 from .changes import Change, find_changes
 from .explanation import Explanation, call, caption, percent, shown_by
 from .extraction import Entity, Extraction, Relation
@@ -42,7 +54,7 @@ class Shown:
         return caption(self.name)
 
 
-def draw_post(result: Extraction | Explanation, image: object, crops: Sequence | None, path: str | Path) -> None:
+def draw_post(result: Extraction | Explanation, image: object, crops: Sequence | None, path: str | Path) -> DrawnPage:
     """Draw a post, what was found in it and, of an `Explanation`, why.
 
     Entities are highlighted in the text, each with its type and score. Of an `Explanation`, what the pictures change
@@ -54,10 +66,13 @@ def draw_post(result: Extraction | Explanation, image: object, crops: Sequence |
     most 640 pixels wide or high, crops 240. It has no scripts, and the texts of posts are escaped.
 
     Args:
-        found: what `Extractor` or `explain` returned.
+        result: what `Extractor` or `explain` returned.
         image: the picture, as for the pipelines, or `None`.
         crops: a list of crops, each like the picture, or `None`.
         path: ends in .html.
+
+    Returns:
+        The page, which a notebook shows.
 
     Raises:
         ValueError: another ending, or something else than an extraction; `PictureError` (a `ValueError`) for a picture.
@@ -74,6 +89,7 @@ def draw_post(result: Extraction | Explanation, image: object, crops: Sequence |
     path = page_path(path)
     name, body = page_body(result, shown_pictures(result, image, crops))
     path.write_bytes(write_page(name, STYLE, body))
+    return DrawnPage(path)
 
 
 def page_path(path: str | Path) -> Path:
@@ -89,7 +105,7 @@ def draw_posts(
     gold: Sequence[Extraction],
     path: str | Path,
     title: str = "Posts",
-) -> None:
+) -> DrawnPage:
     """Draw posts on one page, each with what was found in it and, beside that, what people found.
 
     What only one of the two sides has is bold: entities by their words and type, relations by both entities and
@@ -101,6 +117,9 @@ def draw_posts(
         gold: the same, of people: `Extraction.from_dict` reads labelled posts.
         path: ends in .html.
         title: of the page.
+
+    Returns:
+        The page, which a notebook shows.
 
     Raises:
         ValueError: not as many answers as posts; also as `draw_post`.
@@ -124,6 +143,7 @@ def draw_posts(
         body += ['<div class="pair">', side("Found", answer, truth), side("Gold", truth, answer), "</div>"]
         body += [f'<p class="note">{escape(line)}</p>' for line in notes(answer)] + ["</section>"]
     path.write_bytes(write_page(title, STYLE, body))
+    return DrawnPage(path)
 
 
 def side(title: str, extraction: Extraction, other: Extraction) -> str:

@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
@@ -86,11 +86,31 @@ class Refused(Exception):
 
 # What a post and an answer hold
 
-Text = Annotated[str, Field(description="of the post; offsets of the answer are characters of it")]
-Words = Annotated[list[str], Field(description="the words of the post; offsets of the answer are words, end exclusive")]
-Address = Annotated[str, Field(description="an http or https URL of a public address, or a data: URI")]
+Text = Annotated[
+    str,
+    Field(description="of the post; offsets of the answer are characters of it", json_schema_extra={"pattern": r"\S"}),
+]
+Words = Annotated[
+    list[str],
+    Field(
+        description="the words of the post; offsets of the answer are words, end exclusive",
+        json_schema_extra={"minItems": 1},
+    ),
+]
+Address = Annotated[
+    str,
+    Field(
+        description="an http or https URL of a public address, or a data: URI",
+        json_schema_extra={"pattern": "^(https?://|data:)"},
+    ),
+]
 PASSED = Field(default=None, description="of an answer or of a data set; not read")
-NEEDED: dict[str, Any] = {"anyOf": [{"required": ["text"]}, {"required": ["tokens"]}]}
+NEEDED: dict[str, Any] = {
+    "anyOf": [
+        {"required": [name], "properties": {name: {"type": kind}}}
+        for name, kind in (("text", "string"), ("tokens", "array"))
+    ]
+}
 
 
 class PostForm(BaseModel):
@@ -160,6 +180,9 @@ def describe_body() -> dict:
     """The request body of /extract, for the OpenAPI page."""
     kinds: dict[str, type[BaseModel]] = {"application/json": PostBody, "multipart/form-data": PostForm}
     content = {name: {"schema": kind.model_json_schema()} for name, kind in kinds.items()}
+    for one in content["multipart/form-data"]["schema"]["properties"].values():  # a form knows no null
+        one.pop("default")
+        one["anyOf"].remove({"type": "null"})
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -469,7 +492,7 @@ def make_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         stopping = app.state.service.stopping
         return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counts and times for Prometheus."""
         return Response(generate_latest(app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

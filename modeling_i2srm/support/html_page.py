@@ -4,6 +4,8 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import regex
 from PIL import Image
@@ -31,6 +33,17 @@ figure img {{ display: block; width: 100%; height: auto; max-height: 20rem;
 figcaption {{ font-weight: bold; margin: .3rem 0; }}
 .note {{ color: {GREY}; font-size: .85rem; }}
 """
+
+
+@dataclass(frozen=True)
+class DrawnPage:
+    """A page in a file; a notebook shows it where this is the value of a cell."""
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.path.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 32rem; border: 0"></iframe>'
 
 
 def write_page(title: str, style: str, body: list[str]) -> bytes:

@@ -139,6 +139,28 @@ def dict_to_argv(settings: dict) -> list[str]:
     return argv
 
 
+def take_option(argv: list[str], option: str) -> tuple[str | None, list[str]]:
+    """The last value of an option in a command line, and the command line without it.
+
+    >>> take_option(["--preset", "tiny", "--seed", "2", "--preset=small"], "--preset")
+    ('small', ['--seed', '2'])
+
+    Raises:
+        ValueError: an option without a value.
+    """
+    value, rest, words = None, [], iter(argv)
+    for word in words:
+        if word == option:
+            value = next(words, None)
+            if value is None or value.startswith("--"):
+                raise ValueError(f"{option} needs a value")
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return value, rest
+
+
 def read_settings(argv: list[str], first: str | None = None) -> list[str]:
     """Put what settings files say before the other arguments, which win.
 
@@ -168,4 +190,5 @@ __all__ = [
     "file_to_argv",
     "program",
     "read_settings",
+    "take_option",
 ]

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -248,11 +249,15 @@ def parse_arguments(argv: list[str] | None = None, task: str | None = None) -> A
         task: its name, for the options of a preset that differ from task to task.
 
     Raises:
-        ValueError: values that are not valid, or an option that would be ignored.
+        ValueError: values that are not valid, an option that would be ignored, or processes that a launcher started
+            and that would not train together.
     """
     argv = with_preset(read_settings(sys.argv[1:] if argv is None else argv, "--dataset"), task)
     parser = make_parser(task)
     arguments = Arguments(*parser.parse_args_into_dataclasses(argv))
+    together, launched = arguments.training.world_size, int(os.environ.get("WORLD_SIZE", 0))
+    if launched not in (0, together):
+        raise ValueError(f"{launched} processes were launched, but {together} runs by itself; add --use_cpu true")
     refuse_ignored(arguments, parser.names_in(argv))
     return arguments
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 
 from ..data.dataset import read_splits
 from ..data.picture_columns import count_pictures
-from ..support.options import DataclassParser, dict_to_argv, did_you_mean
+from ..support.options import DataclassParser, dict_to_argv, did_you_mean, take_option
 
 PRESETS = ("tiny", "small", "base", "paper")
 BEST_METRICS = {"mner": "lenient_f1", "mre": "micro_f1", "joint": "triple_f1", "classification": "macro_f1"}
@@ -71,28 +71,6 @@ def read_config(path: str | Path, task: str | None = None) -> dict:
     settings = json.loads(Path(path).read_text(encoding="utf-8"))
     preset = settings.pop("preset", None)
     return settings if preset is None else read_preset(preset, task) | settings
-
-
-def take_option(argv: list[str], option: str) -> tuple[str | None, list[str]]:
-    """The last value of an option in a command line, and the command line without it.
-
-    >>> take_option(["--preset", "tiny", "--seed", "2", "--preset=small"], "--preset")
-    ('small', ['--seed', '2'])
-
-    Raises:
-        ValueError: an option without a value.
-    """
-    value, rest, words = None, [], iter(argv)
-    for word in words:
-        if word == option:
-            value = next(words, None)
-            if value is None or value.startswith("--"):
-                raise ValueError(f"{option} needs a value")
-        elif word.startswith(f"{option}="):
-            value = word.partition("=")[2]
-        else:
-            rest.append(word)
-    return value, rest
 
 
 def with_preset(argv: list[str], task: str | None = None) -> list[str]:
@@ -243,4 +221,4 @@ def describe(options: object, preset: str, reason: str, rows: int, processes: in
     ]
 
 
-__all__ = ["PRESETS", "Choice", "at_hand", "choose", "read_config", "read_preset", "take_option", "with_preset"]
+__all__ = ["PRESETS", "Choice", "at_hand", "choose", "read_config", "read_preset", "with_preset"]

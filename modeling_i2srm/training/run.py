@@ -561,19 +561,15 @@ def run_script(
     task: Task,
     argv: list[str] | None = None,
     finish: Callable[[Arguments], None] | None = None,
-    processes: int | None = None,
 ) -> None:
     """Run a task with the arguments of the command line; errors end it with one message (`faults.run_script`).
 
     Args:
         finish: called on the main process after a run with predictions.
-        processes: how many train together; another number is an error.
     """
 
     def run() -> None:
         arguments = parse_arguments(argv, task.name)
-        if processes not in (None, arguments.training.world_size):
-            raise RunError(f"--num_processes {processes}, but {arguments.training.world_size} run together")
         faults.stop_on_sigterm()
         run_task(task, arguments)
         if finish is not None and arguments.training.do_predict and arguments.training.should_save:

@@ -368,6 +368,11 @@ def test_the_page_describes_posts_answers_and_refusals(running):
     content = extract["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data"}
     assert set(extract["responses"]) == {"200", "413", "422", "429", "503"}
+    assert '"null"' not in json.dumps(content["multipart/form-data"])  # a form has text and files
+    needed = {"required": ["text"], "properties": {"text": {"type": "string"}}}  # JSON may have null
+    assert all(needed in one["schema"]["anyOf"] for one in content.values())
+    kinds = described["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert running.ask("GET", "/metrics")[1]["content-type"].partition(";")[0] in kinds
     answer = described["components"]["schemas"]["Answer"]["properties"]
     assert set(answer) >= set(running.extractor(POSTS[2]).to_dict())
     assert set(content["application/json"]["schema"]["properties"]) >= set(running.extractor(POSTS[2]).to_dict())

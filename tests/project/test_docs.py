@@ -27,6 +27,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 INTERNAL = {
     "__main__",
     "checks",
+    "cli.launch",
     "cli.scripts",
     "data.columns",
     "data.dataset",

@@ -33,8 +33,8 @@ from transformers import AutoConfig, HfArgumentParser, ResNetBackbone, ResNetCon
 from modeling_i2srm.prepare.builder import write_parquet
 from modeling_i2srm.prepare.visual_posts import VisualPosts
 from modeling_i2srm.processing_i2srm import resnet_image_processor
+from modeling_i2srm.support.options import take_option
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.presets import take_option
 from modeling_i2srm.training.run import run_task
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
