@@ -163,15 +163,17 @@ class RunArguments:
     calibrate: bool = field(
         default=True,
         metadata={
-            "help": "After training, turn scores into probabilities with a temperature for each head, fitted on "
-            "validation posts: all of them or, where these also choose the checkpoint, every second one."
+            "help": "After training, turn scores into probabilities with a temperature for each head, and find the "
+            "score limits of Extractor(..., coverage=0.9), on validation posts: all of them or, where these also "
+            "choose the checkpoint, every second one."
         },
     )
 
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types", "temperatures"}
+    of_the_data = {"relation_labels", "relation_types", "temperatures", "abstention"}
+    names = inspect.get_annotations(I2SRMConfig).keys() - of_the_data
     config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
     fields: list[tuple] = []
     for f in config_fields:
