@@ -371,13 +371,14 @@ class I2SRMConfig(PreTrainedConfig):
                 f"coverage={coverage!r} must be above 0 and at most 0.99, e.g. coverage=0.9; to keep all answers leave "
                 "it out"
             )
-        if kind not in (self.abstention or {}):
+        abstention = self.abstention or {}
+        if kind not in abstention:
             raise ValueError(
                 f"coverage={coverage!r}: this checkpoint has no score limits of {kind}. Train it with validation posts "
                 f"of which it gets at least 50 {kind} right, e.g. i2srm train DATA --calibrate true, or leave out low "
                 "scores instead, e.g. Extractor(..., threshold=0.5)"
             )
-        limits = {float(share): limit for share, limit in self.abstention[kind]["limits"].items()}
+        limits = {float(share): limit for share, limit in abstention[kind]["limits"].items()}
         return limits[min(share for share in limits if share >= coverage)]
 
     def _pipelines(self) -> dict:

@@ -58,7 +58,17 @@ from .corpus_files import (
 )
 from .corpus_inputs import prepare_inputs
 from .corpus_table import TABLE, write_table
-from .extraction import DECIMALS, Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
+from .extraction import (
+    DECIMALS,
+    Entity,
+    Extraction,
+    Extractor,
+    FoundObject,
+    Region,
+    Relation,
+    Withheld,
+    picture_names,
+)
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
@@ -456,7 +466,8 @@ class ShardWorker:
             return [self.extract(records[n : n + 1], posts[n : n + 1])[0] for n in range(len(posts))]
         for n, extraction in zip(good, answers, strict=True):
             extraction.objects = [rounded(part) for part in extraction.objects]
-            for graph in filter(None, (extraction, extraction.withheld)):
+            graphs: list[Extraction | Withheld] = [extraction, *filter(None, [extraction.withheld])]
+            for graph in graphs:
                 graph.entities = [rounded(part) for part in graph.entities]
                 graph.relations = [rounded(part) for part in graph.relations]
             extractions[n] = extraction
