@@ -106,7 +106,7 @@ def measure_abstention(records: Sequence[dict], abstention: dict[str, dict], cov
 
 
 def coverage_interval(count: int, new: int, per_cent: int, probability: float = 0.95) -> list[float]:
-    """Where the share of right answers that are kept lies with a probability, ends included.
+    """The interval that holds the share of right answers that are kept, ends included, with a probability.
 
     Args:
         count: of the right answers that the limit is from.
