@@ -184,6 +184,22 @@ def check_relations(names: object, triples: object) -> None:
                 raise ValueError(f"relation_types: {triple[1]!r} is not one of relation_labels; {example}")
 
 
+def check_abstention(abstention: object) -> None:
+    """Raise a `ValueError` for score limits that `I2SRMConfig.score_limit` cannot read."""
+    try:
+        kinds: Any = abstention or {}
+        for kind, values in kinds.items():
+            if not 0.99 <= max(map(float, values["limits"])) < 1:
+                raise ValueError("no limit of the share 0.99")
+            if not all(0 <= limit <= 1 for limit in values["limits"].values()):
+                raise ValueError(f"a limit of {kind} that is not between 0 and 1")
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"abstention={abstention!r:.200} ({error}); "
+            'e.g. abstention={"entities": {"count": 700, "limits": {"0.9": 0.41, "0.99": 0.12}}}'
+        ) from None
+
+
 class I2SRMConfig(PreTrainedConfig):
     """Configuration of `I2SRMModel` and its heads: those of the two encoders, and the settings of the fusion parts.
 
@@ -224,6 +240,8 @@ class I2SRMConfig(PreTrainedConfig):
         coherent_decoding: choose the types of entities and the relations between them together (joint model).
         temperatures: what the logits of tags, relations, regions or labels were divided by after training, so that
             scores are probabilities; the weights hold it already.
+        abstention: of entities, relations and labels the number of right answers among held-out posts, count, and
+            limits: by the share of right answers to keep, the score from which on an answer is kept (`score_limit`).
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
         attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
         initializer_range: standard deviation of new weights outside of the fusion parts and the CRF.
@@ -286,6 +304,7 @@ class I2SRMConfig(PreTrainedConfig):
     coherent_decoding: bool = True
     entity_type_embeddings: bool = False
     temperatures: dict[str, float] | None = None
+    abstention: dict[str, dict] | None = None
     attn_mixup_pairs: bool = False
     initializer_range: float = 0.02
 
@@ -336,6 +355,31 @@ class I2SRMConfig(PreTrainedConfig):
         """The names of the labels, in the order of their ids."""
         names: Any = self.id2label  # int -> str, once it is checked
         return [names[i] for i in range(len(names))]
+
+    def score_limit(self, kind: str, coverage: float) -> float:
+        """The score from which on answers are kept so that a share of the right ones is, by split-conformal prediction.
+
+        Args:
+            kind: entities, relations or labels.
+            coverage: the share; one between two that `abstention` holds takes the limit of the higher one.
+
+        Raises:
+            ValueError: a share that is not between 0 and 0.99, or a checkpoint without limits of this kind.
+        """
+        if isinstance(coverage, bool) or not isinstance(coverage, (int, float)) or not 0 < coverage <= 0.99:
+            raise ValueError(
+                f"coverage={coverage!r} must be above 0 and at most 0.99, e.g. coverage=0.9; to keep all answers leave "
+                "it out"
+            )
+        abstention = self.abstention or {}
+        if kind not in abstention:
+            raise ValueError(
+                f"coverage={coverage!r}: this checkpoint has no score limits of {kind}. Train it with validation posts "
+                f"of which it gets at least 50 {kind} right, e.g. i2srm train DATA --calibrate true, or leave out low "
+                "scores instead, e.g. Extractor(..., threshold=0.5)"
+            )
+        limits = {float(share): limit for share, limit in abstention[kind]["limits"].items()}
+        return limits[min(share for share in limits if share >= coverage)]
 
     def _pipelines(self) -> dict:
         """The pipelines of the checkpoint's heads; those of all heads if it was saved without one."""
@@ -408,6 +452,7 @@ class I2SRMConfig(PreTrainedConfig):
             raise ValueError(f"mixup_alpha={self.mixup_alpha} must be positive, e.g. mixup_alpha=1.0")
         check_labels(self.id2label)
         check_relations(self.relation_labels, self.relation_types)
+        check_abstention(self.abstention)
         # The model that uses them checks their number: a tagger may start from a checkpoint of relations.
         check_class_weights(self.class_weights)
 

@@ -58,10 +58,19 @@ from .corpus_files import (
 )
 from .corpus_inputs import prepare_inputs
 from .corpus_table import TABLE, write_table
-from .extraction import Entity, Extraction, Extractor, FoundObject, Region, Relation, picture_names
+from .extraction import (
+    DECIMALS,
+    Entity,
+    Extraction,
+    Extractor,
+    FoundObject,
+    Region,
+    Relation,
+    Withheld,
+    picture_names,
+)
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
-DECIMALS = 4  # of scores; what other threads or batch mates change comes far behind
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy
 BAD_POST = (ValueError, TypeError, LookupError, RecursionError)  # what a post can raise
 LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for the others; torch's default is minutes
@@ -89,6 +98,13 @@ class CorpusArguments:
     )
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
     relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
+    coverage: float | None = field(
+        default=None,
+        metadata={
+            "help": "Withhold what the models are not sure of, and keep this share of the right answers, e.g. 0.9; "
+            "what is withheld is listed with each post and counted. Default: all answers are kept."
+        },
+    )
     detector: str | None = field(
         default=None,
         metadata={
@@ -214,13 +230,14 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     try:
         summary = finish(output, shards, left, state.num_processes, time.perf_counter() - started)
         if arguments.output_format == "parquet":
-            write_table([output / shard.part for shard in shards], output / TABLE, boxes=summary["objects"] > 0)
+            boxes, withheld = summary["objects"] > 0, extractor.coverage is not None
+            write_table([output / shard.part for shard in shards], output / TABLE, boxes, withheld)
         return summary
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
 
 
-SETTINGS = ("threshold", "relation_threshold", "on_image_error")
+SETTINGS = ("threshold", "relation_threshold", "coverage", "on_image_error")
 
 
 def load_extractor(arguments: CorpusArguments, device: torch.device) -> Extractor:
@@ -450,14 +467,16 @@ class ShardWorker:
                 return extractions
             return [self.extract(records[n : n + 1], posts[n : n + 1])[0] for n in range(len(posts))]
         for n, extraction in zip(good, answers, strict=True):
-            for name in ("entities", "relations", "objects"):
-                parts = getattr(extraction, name)
-                setattr(extraction, name, [rounded(part) for part in parts])
+            extraction.objects = [rounded(part) for part in extraction.objects]
+            graphs: list[Extraction | Withheld] = [extraction, *filter(None, [extraction.withheld])]
+            for graph in graphs:
+                graph.entities = [rounded(part) for part in graph.entities]
+                graph.relations = [rounded(part) for part in graph.relations]
             extractions[n] = extraction
         return extractions
 
 
-Part = Entity | Relation | FoundObject | Region
+Part = TypeVar("Part", Entity, Relation, FoundObject, Region)
 
 
 def rounded(part: Part) -> Part:
@@ -495,6 +514,8 @@ def count(post: Post, extraction: Extraction) -> dict[str, int]:
         "posts_without_picture": int(post.image is None and not any(objects)),
         "pictures_failed": len(extraction.image_errors),
         "pairs_left_out": extraction.pairs_left_out,
+        "entities_withheld": len(extraction.withheld.entities) if extraction.withheld else 0,
+        "relations_withheld": len(extraction.withheld.relations) if extraction.withheld else 0,
         "objects": len(extraction.objects),
         "pictures_without_object": int(post.crops == []),
         **fault_counts(post.picture_faults),

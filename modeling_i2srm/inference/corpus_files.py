@@ -189,6 +189,7 @@ COUNTS: tuple[str, ...] = (
     "pairs_left_out",
 )
 COUNTS += ("objects", "pictures_without_object")  # what a cropper found, and the pictures in which it found nothing
+COUNTS += ("entities_withheld", "relations_withheld")  # with a coverage
 # Pictures that cannot be read, of posts that are read without them and of rows that are errors, by `PictureError.kind`.
 COUNTS += tuple(f"pictures_{kind}" for kind in FAULT_KINDS)
 MODELS = ("ner", "re", "detector")
@@ -254,6 +255,7 @@ ADDED = {
         "entity_type_embeddings",
         "attn_mixup_pairs",
         "temperatures",
+        "abstention",
     )
 }
 

@@ -293,6 +293,7 @@ def explain_entities(
         # What the pipeline leaves out is left out here.
         options = {**ner._postprocess_params, "aggregation_strategy": "simple", "threshold": extractor.threshold}
         extraction.entities = read_entities(ner.postprocess({"post": full}, **options))
+        extractor.withhold(extraction)
         spans = spans_in_words(full, extraction.entities)
         without = without_pictures(ner, list(masked.values()), spans)
     names = [name for name in masked if name != ALL]
@@ -337,6 +338,7 @@ def explain_graph(extractor: Extractor, loaded: Post, extraction: Extraction) ->
         full.answers = list(pipe.decode(scores))
         thresholds = {"threshold": extractor.threshold, "relation_threshold": extractor.relation_threshold}
         read_graph(extraction, pipe.postprocess({"post": full}, **thresholds))
+        extractor.withhold(extraction)
         spans = spans_in_words(full, extraction.entities)
         entities, relations = graph_without(pipe, masked, scores.spans, spans, extraction.relations)
     names = [name for name in masked if name != ALL]
@@ -411,6 +413,7 @@ def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction
         full, masked = mask_each(re, prepared["post"])
         re.answer([full, *masked.values()])
     extractor.add_relations(extraction, pairs, re.postprocess({"post": full}))
+    extractor.withhold(extraction)
     names, explanations = label_names(re.model), []
     ids = {label: i for i, label in names.items()}
     for relation in extraction.relations:

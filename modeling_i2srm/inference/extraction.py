@@ -1,7 +1,6 @@
 """Whole posts: the entities of a post and the relations between them, from one model or from one of each kind."""
 
 import json
-import os
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -15,12 +14,8 @@ from PIL import Image
 from transformers import pipeline
 
 from ..checks import no_relation_labels
-from ..configuration_i2srm import I2SRMConfig
 from ..crops import add_crops, check_cropper, describe_crop
 from ..joint_pipeline import MultimodalJointExtractionPipeline
-from ..loading import CheckpointError
-from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMPreTrainedModel
-from ..modeling_joint import I2SRMForJointExtraction
 from ..pictures import load_picture
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
@@ -34,7 +29,9 @@ from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
 from ..tables import read_rows
 from ..words import Word, join_words
+from .models import HEADS, JOINT, is_joint, load_head
 
+DECIMALS = 4  # of scores that are written, and of score limits; other threads or batch mates change later ones
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
 
@@ -96,6 +93,18 @@ class FoundObject:
 
 
 @dataclass
+class Withheld:
+    """Answers of which a model is not sure enough for the coverage that is asked for.
+
+    Relations are withheld with their entities: `head` and `tail` are positions in the entities of the `Extraction`,
+    followed by those here.
+    """
+
+    entities: list[Entity] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+
+
+@dataclass
 class Extraction:
     """What was found in a post.
 
@@ -109,6 +118,7 @@ class Extraction:
         tokens: the words of a post given as tokens.
         image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
         grounded: a model has looked for the object of each entity; no object shows those without a region.
+        withheld: the answers that a coverage withholds; `None` where none was asked for.
 
     Example:
 
@@ -134,37 +144,48 @@ class Extraction:
     image: str | None = None
     crop_files: list[str] = field(default_factory=list)
     grounded: bool = field(default=False, compare=False)
+    withheld: Withheld | None = None
 
     def to_dict(self) -> dict:
         """As plain dicts and lists, in the exchange format that the data scripts read, too.
 
         Keys: id, text or tokens, entities (start, end, label, score), relations (head, tail, label, score), image,
         objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens. Entities of a
-        joint model also have region, the place of an object or -1 for none, and of an object its region_score.
+        joint model also have region, the place of an object or -1 for none, and of an object its region_score. With a
+        coverage also withheld, the entities and relations of `Withheld`.
         """
-        spans = [(entity.start, entity.end) for entity in self.entities]
         text, words = (self.text, []) if self.tokens is None else join_words(self.tokens)
         in_words = self.tokens is not None and text == self.text  # not of tokens that came with another text
-        if in_words:
-            spans = offsets_in_words(words, spans)
+
+        def plain(entities: list[Entity]) -> list[dict]:
+            spans = [(entity.start, entity.end) for entity in entities]
+            return [
+                {"start": start, "end": end, "label": entity.entity, "score": entity.score}
+                | (region_keys(entity.region) if self.grounded else {})
+                for (start, end), entity in zip(
+                    offsets_in_words(words, spans) if in_words else spans, entities, strict=True
+                )
+            ]
+
+        withheld = {}
+        if self.withheld is not None:
+            unsure = plain(self.withheld.entities), list(map(asdict, self.withheld.relations))
+            withheld["withheld"] = dict(zip(("entities", "relations"), unsure, strict=True))
         return {
             "id": self.id,
             **({"tokens": self.tokens} if in_words else {"text": self.text}),
             **({"image": self.image} if self.image is not None else {}),
             "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
-            "entities": [
-                {"start": start, "end": end, "label": entity.entity, "score": entity.score}
-                | (region_keys(entity.region) if self.grounded else {})
-                for (start, end), entity in zip(spans, self.entities, strict=True)
-            ],
+            "entities": plain(self.entities),
             "relations": [asdict(relation) for relation in self.relations],
             "image_errors": self.image_errors,
             "pairs_left_out": self.pairs_left_out,
+            **withheld,
         }
 
     def to_earlier_dict(self) -> dict:
         """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
-        later = ("tokens", "image", "crop_files", "grounded")
+        later = ("tokens", "image", "crop_files", "grounded", "withheld")
         values = {name: value for name, value in asdict(self).items() if name not in later}
         for entity in values["entities"]:
             del entity["region"]
@@ -186,22 +207,27 @@ class Extraction:
         if in_words:
             text, words = join_words(tokens)
         found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
-        entities, grounded = [], False
-        for one in values.pop("entities"):
+
+        def read(one: dict) -> Entity:
             start, end = one["start"], one["end"]
             if in_words:
                 start, end = words[start].start, words[end - 1].end
             label = one["label"] if "label" in one else one["entity"]
             place = one.get("region")
-            grounded |= place is not None
             box = found[place].box if place is not None and 0 <= place < len(found) else None
             region = None if place in (None, -1) else Region(place, box, one.get("region_score", 1.0))
-            entities.append(Entity(label, one.get("score", 1.0), text[start:end], start, end, region))
-        relations = [Relation(**{"score": 1.0, **one}) for one in values.pop("relations", [])]
-        files = values.pop("crop_files", None) or [one for one in objects if isinstance(one, str)]
-        return cls(
-            text, entities, relations, objects=found, tokens=tokens, crop_files=files, grounded=grounded, **values
-        )
+            return Entity(label, one.get("score", 1.0), text[start:end], start, end, region)
+
+        def read_answers(entities: list[dict], relations: list[dict]) -> tuple[list[Entity], list[Relation]]:
+            return [read(one) for one in entities], [Relation(**{"score": 1.0, **one}) for one in relations]
+
+        kept = values.pop("entities"), values.pop("relations", [])
+        if (unsure := values.pop("withheld", None)) is not None:
+            values["withheld"] = Withheld(*read_answers(unsure["entities"], unsure["relations"]))
+        every = [*kept[0], *(unsure["entities"] if unsure is not None else ())]
+        values["grounded"] = any(one.get("region") is not None for one in every)
+        values["crop_files"] = values.get("crop_files") or [one for one in objects if isinstance(one, str)]
+        return cls(text, *read_answers(*kept), objects=found, tokens=tokens, **values)
 
     def to_triples(self) -> list[Triple]:
         """The relations with the texts and types of their entities."""
@@ -247,6 +273,10 @@ class Extractor:
         re: pipeline of the relations; without one only a joint model looks for relations.
         threshold: leave out entities with a lower score, and their relations.
         relation_threshold: leave out relations with a lower score.
+        coverage: withhold the answers of which the models are not sure, and keep this share of the right ones, e.g.
+            0.9: each right entity, and each right relation between entities that are kept, is kept with at least this
+            probability, if the posts are like those that training held out. The score limits are in the checkpoints
+            (`I2SRMConfig.score_limit`); `Extraction.withheld` lists the others.
         on_image_error, allow_private_addresses: as for the pipelines.
         cropper: finds the objects of posts that have a picture and no objects, once per post, for both models; default
             that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
@@ -268,6 +298,7 @@ class Extractor:
         on_image_error: str | None = None,
         allow_private_addresses: bool | None = None,
         cropper: Callable | bool | None = None,
+        coverage: float | None = None,
     ):
         check_threshold("threshold", threshold)
         check_threshold("relation_threshold", relation_threshold)
@@ -283,6 +314,12 @@ class Extractor:
         self.cropper = next(filter(callable, croppers), None)
         self.allow_private_addresses = allow_private_addresses
         self.threshold, self.relation_threshold = threshold, relation_threshold
+        self.coverage, self.limits = coverage, {}
+        if coverage is not None:
+            related = ner if isinstance(ner, MultimodalJointExtractionPipeline) else re
+            for kind, pipe in (("entities", ner), ("relations", related)):
+                if pipe is not None:
+                    self.limits[kind] = pipe.model.config.score_limit(kind, coverage)
         self.labels: dict[str, tuple[str, str] | None] = {}
         if re is not None:
             names = set(label_names(re.model).values())
@@ -389,11 +426,13 @@ class Extractor:
                 extractions, self.ner(posts, batch_size=len(posts), cropper=False, **thresholds), strict=True
             ):
                 read_graph(answer, graph)
+                self.withhold(answer)
             return extractions
         needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
         answers = self.ner(posts, batch_size=len(posts), cropper=False, **needed)
         for extraction, entities in zip(extractions, answers, strict=True):
             extraction.entities = read_entities(entities)
+            self.withhold(extraction)
         if self.re is not None:
             questions = []
             for post, extraction in zip(posts, extractions, strict=True):
@@ -405,7 +444,33 @@ class Extractor:
             answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
             for (extraction, pairs, _), scores in zip(questions, answers, strict=True):
                 self.add_relations(extraction, pairs, scores)
+                self.withhold(extraction)
         return extractions
+
+    def withhold(self, extraction: Extraction) -> None:
+        """Move the answers that score below the limits of the coverage to `withheld`, relations with their entities.
+
+        Scores count with the decimals with which the limits are found.
+        """
+        if self.coverage is None:
+            return
+
+        def sure(answer: Entity | Relation) -> bool:
+            kind = "entities" if isinstance(answer, Entity) else "relations"
+            return round(answer.score, DECIMALS) >= self.limits[kind]
+
+        order = sorted(range(len(extraction.entities)), key=lambda place: not sure(extraction.entities[place]))
+        places = {old: new for new, old in enumerate(order)}
+        entities = [extraction.entities[place] for place in order]
+        count = sum(map(sure, entities))
+        withheld = extraction.withheld or Withheld()
+        extraction.entities, extraction.withheld = entities[:count], withheld
+        withheld.entities += entities[count:]
+        relations, extraction.relations = extraction.relations, []
+        for one in relations:
+            moved = replace(one, head=places[one.head], tail=places[one.tail])
+            kept = sure(one) and max(moved.head, moved.tail) < count
+            (extraction if kept else withheld).relations.append(moved)
 
     def candidates(self, entities: list[Entity]) -> list[tuple[int, int]]:
         """The ordered pairs of entities, by position, whose types some relation allows.
@@ -511,52 +576,4 @@ def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
     return str(image) if is_name(image) else None, [str(crop) for crop in crops]
 
 
-JOINT = I2SRMForJointExtraction.__name__
-# Of each model that an `Extractor` takes, the pipeline and the class.
-HEADS: dict[str, tuple[str, type[I2SRMPreTrainedModel]]] = {
-    "joint": ("multimodal-joint-extraction", I2SRMForJointExtraction),
-    "ner": ("multimodal-token-classification", I2SRMForTokenClassification),
-    "re": ("multimodal-relation-classification", I2SRMForRelationClassification),
-}
-
-
-def is_joint(name: str, path: object) -> bool:
-    """Whether a folder or Hub id holds a joint model.
-
-    Args:
-        name: of the argument, for the message.
-
-    Raises:
-        ValueError: it is not a path; `CheckpointError` for a configuration that cannot be read.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ValueError(
-            f'{name}={path!r} is not a folder or Hub id; e.g. Extractor.from_pretrained("runs/quickstart")'
-        )
-    return JOINT in (I2SRMConfig.from_pretrained(path).architectures or ())
-
-
-def load_head(
-    name: str, path: str, model_class: type[I2SRMPreTrainedModel], dtype: str | torch.dtype
-) -> I2SRMPreTrainedModel:
-    """The model of a checkpoint, with all its weights from there: none is random, none is NaN."""
-    config = I2SRMConfig.from_pretrained(path)
-    if config.architectures and model_class.__name__ not in config.architectures:
-        raise ValueError(
-            f"{name}={str(path)!r} is a checkpoint of {config.architectures[0]}; give ner= one of a joint model, or "
-            "ner= one of entities and re= one of relations, e.g. "
-            'Extractor.from_pretrained("runs/quickstart_mner", "runs/quickstart_mre")'
-        )
-    model, report = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True)
-    wrong = {"lacks the weights": report["missing_keys"]}
-    wrong["has weights that are not finite:"] = [
-        key for key, parameter in model.named_parameters() if not parameter.isfinite().all()
-    ]
-    for what, keys in wrong.items():
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise CheckpointError(f"{name}={str(path)!r} {what} {', '.join(sorted(keys)[:3])}{more}")
-    return model
-
-
-__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation", "Triple"]
+__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation", "Triple", "Withheld"]

@@ -398,10 +398,12 @@ def layer_table(attention: dict[str, list[float]]) -> str:
 
 
 def notes(extraction: Extraction) -> list[str]:
-    """Notes for the reader: pictures that could not be read, and pairs that were left out."""
+    """Notes for the reader: pictures that could not be read, pairs that were left out, and answers withheld."""
     lines = [f"{call(name)} could not be read: {error}" for name, error in extraction.image_errors.items()]
     if extraction.pairs_left_out:
         lines.append(f"pairs of entities too far apart to ask for a relation: {extraction.pairs_left_out}")
+    if extraction.withheld is not None and (unsure := extraction.withheld.entities + extraction.withheld.relations):
+        lines.append(f"entities and relations that are not sure, withheld: {len(unsure)}")
     return lines
 
 

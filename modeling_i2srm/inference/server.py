@@ -137,6 +137,7 @@ class PostBody(BaseModel):
     relations: list[dict[str, Any]] | None = PASSED
     image_errors: dict[str, str] | None = PASSED
     pairs_left_out: int | None = PASSED
+    withheld: dict[str, Any] | None = PASSED
 
 
 class AnswerEntity(BaseModel):
@@ -155,6 +156,11 @@ class AnswerRelation(BaseModel):
     score: float
 
 
+class WithheldAnswers(BaseModel):
+    entities: list[AnswerEntity]
+    relations: list[AnswerRelation] = Field(description="head and tail count the entities that are kept, then these")
+
+
 class Answer(BaseModel):
     """A post with its entities and relations, in the exchange format."""
 
@@ -167,6 +173,7 @@ class Answer(BaseModel):
     relations: list[AnswerRelation]
     image_errors: dict[str, str] = Field(description="pictures that could not be read; the post was read without them")
     pairs_left_out: int
+    withheld: WithheldAnswers | None = Field(default=None, description="answers that are not sure, with a coverage")
 
 
 class Refusal(BaseModel):

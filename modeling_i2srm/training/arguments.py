@@ -178,15 +178,17 @@ class RunArguments:
     calibrate: bool = field(
         default=True,
         metadata={
-            "help": "After training, fit a temperature per head on validation posts, so that scores are probabilities. "
-            "If validation also chooses the checkpoint, every second post is used for this."
+            "help": "After training, fit a temperature per head, so that scores are probabilities, and the score limits of "
+            "Extractor(..., coverage=0.9), on validation posts. If these also choose the checkpoint, every second one "
+            "is used for this."
         },
     )
 
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    names = inspect.get_annotations(I2SRMConfig).keys() - {"relation_labels", "relation_types", "temperatures"}
+    of_the_data = {"relation_labels", "relation_types", "temperatures", "abstention"}
+    names = inspect.get_annotations(I2SRMConfig).keys() - of_the_data
     config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
     about, fields = inspect.getdoc(I2SRMConfig) or "", list[tuple]()
     for f in config_fields:

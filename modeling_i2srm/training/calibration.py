@@ -9,7 +9,8 @@ types and relations, which are chosen together, can change.
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -265,6 +266,22 @@ def divide_scores(model: I2SRMPreTrainedModel, temperatures: dict[str, float]) -
     model.config.temperatures = {kind: round(value, 4) for kind, value in temperatures.items()} or None
 
 
+@contextmanager
+def without_temperatures(model: I2SRMPreTrainedModel) -> Iterator[None]:
+    """Give the scores of a model as they were before `divide_scores`, within this block."""
+    temperatures = model.config.temperatures or {}
+    names = [name for kind in temperatures for name in heads_of(model)[kind]]
+    weights = [(parameter, parameter.detach().clone()) for name in names for parameter in parameters_of(model, name)]
+    divide_scores(model, {kind: 1 / temperature for kind, temperature in temperatures.items()})
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, weight in weights:
+                parameter.copy_(weight)
+        model.config.temperatures = temperatures or None
+
+
 def parameters_of(model: I2SRMPreTrainedModel, name: str) -> list[nn.Parameter]:
     """The parameters of a module of a model; none of a CRF that is switched off."""
     return [parameter for place, parameter in model.named_parameters() if place.startswith(f"{name}.")]
@@ -306,4 +323,5 @@ __all__ = [
     "measure_reliability",
     "scored_answers",
     "summarize_reliability",
+    "without_temperatures",
 ]

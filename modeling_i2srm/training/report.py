@@ -114,6 +114,8 @@ class RunResult:
         data: what the report of the data set says about every result, such as warnings.
         records: of predictions.jsonl.
         reliability: of their scores, by kind of answer, as of `summarize_reliability`.
+        unscaled: metrics of the test split without temperatures, and under "reliability" that of the scores then.
+        abstention: what score limits keep of the test answers, as of `measure_abstention`.
         skipped_steps: number of steps whose loss or gradients were not finite.
         fusion_movement: how far new visual prompts moved; `None` where it was not measured.
         rates: learning rate of each part that was trained.
@@ -129,6 +131,8 @@ class RunResult:
     data: dict = field(default_factory=dict)
     records: list[dict] = field(default_factory=list)
     reliability: dict[str, dict] = field(default_factory=dict)
+    unscaled: dict = field(default_factory=dict)
+    abstention: dict[str, dict] = field(default_factory=dict)
     skipped_steps: int = 0
     fusion_movement: float | None = None
     rates: dict[str, float] = field(default_factory=dict)
@@ -256,6 +260,7 @@ def _data(dataset: str, result: RunResult) -> str:
 
 def _results(task: Task, result: RunResult) -> str:
     columns = {"validation": result.validation, "test": result.test, "test, pictures absent": result.blanked}
+    columns |= {"test, no temperatures": result.unscaled}
     columns = {name: values for name, values in columns.items() if values}
     known = {name for values in columns.values() for name in values}
     names = [name for name in task.main_metrics if name in known]
@@ -269,8 +274,25 @@ def _results(task: Task, result: RunResult) -> str:
     tables = ["In per cent.", markdown_table(["metric", *columns], rows)]
     if result.reliability:
         header = ["scores on the test split", "answers", "mean score", "right", "expected calibration error"]
-        tables.append(markdown_table(header, [reliability_row(*one) for one in result.reliability.items()]))
+        before = result.unscaled.get("reliability", {})
+        rows = [
+            [*reliability_row(kind, one), *([f"{100 * before[kind]['ece']:.1f}"] if kind in before else ["-"])]
+            for kind, one in result.reliability.items()
+        ]
+        tables.append(markdown_table([*header, "without temperature"], rows))
+    tables += [describe_abstention(kind, one) for kind, one in result.abstention.items()]
     return "\n\n".join(tables)
+
+
+def describe_abstention(kind: str, one: dict) -> str:
+    """A sentence on what the score limit of a kind of answer keeps."""
+    low, high = (f"{100 * end:.1f}" for end in one["interval"])
+    text = f"coverage={one['coverage']:g} keeps {100 * one['covered']:.1f} % of the {one['right']} right {kind} "
+    text += f"(expected: {low} to {high} %)"
+    if one["withheld"] is not None:
+        text += f" and withholds {100 * one['withheld']:.1f} % of the {one['wrong']} wrong ones"
+    text += f": of all {100 * one['precision']:.1f} % are right"
+    return text + ("." if one["kept_precision"] is None else f", of those kept {100 * one['kept_precision']:.1f} %.")
 
 
 def reliability_row(kind: str, one: dict) -> list[str]:
@@ -373,7 +395,11 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
         print(f"WARNING: {warning}")
     for kind, one in results.get("reliability", {}).items():
         _, count, score, right, error = reliability_row(kind, one)
-        print(f"scores of {count} {kind}: mean {score} %, right {right} %, calibration error {error} points")
+        before = results.get("unscaled", {}).get("reliability", {}).get(kind)
+        note = "" if before is None else f" (without temperature {100 * before['ece']:.1f})"
+        print(f"scores of {count} {kind}: mean {score} %, right {right} %, calibration error {error} points{note}")
+    for kind, one in results.get("abstention", {}).items():
+        print(describe_abstention(kind, one))
     for record in example_records(records, task.describe):
         print(record)
     print_files(folder)

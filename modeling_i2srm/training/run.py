@@ -3,7 +3,6 @@
 import copy
 import errno
 import gc
-import json
 import logging
 import signal
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -24,7 +22,6 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import PredictionOutput
 
 from ..data.collator import I2SRMDataCollator
 from ..data.dataset import (
@@ -42,15 +39,17 @@ from ..data.picture_memory import PictureMemory
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
-from ..support.atomic_files import check_writable, not_writable, replacing, write_json
+from ..support.atomic_files import check_writable, not_writable, write_json
 from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
 from ..support.options import program
 from ..support.processes import in_process_group
+from .abstention import fit_abstention, measure_abstention
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
-from .calibration import FEWEST, calibrate, summarize_reliability
+from .calibration import FEWEST, calibrate, summarize_reliability, without_temperatures
 from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
 from .figures import draw_reliability, draw_training_curves
+from .predictions import predict, predictions_name, without_prefix, write_predictions
 from .progress import ProgressTable
 from .report import RunResult, describe_run, print_results, write_model_card
 from .tasks import Task
@@ -193,7 +192,7 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     choosing, held_out = split_validation(arguments, splits.splits.get("validation"))
     trainer = make_trainer(task, arguments, data.label_sets, splits, choosing, model, processor, cache)
     if training.do_train:
-        fit(trainer, arguments.output_dir, checkpoint, held_out)
+        fit(task, trainer, arguments.output_dir, checkpoint, held_out, data.names)
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
     result.read_training(trainer)
     publish(task, arguments, trainer, result, time.perf_counter() - started)
@@ -359,37 +358,52 @@ def split_validation(arguments: Arguments, validation: Dataset | None) -> tuple[
     return validation.select(places[::2]), validation.select(places[1::2])
 
 
-def calibrate_scores(trainer: I2SRMTrainer, rows: Dataset) -> None:
-    """Make the scores of a trained model probabilities, see `calibrate`."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+def is_spread(trainer: I2SRMTrainer) -> bool:
+    """Whether the parameters of the model are spread over processes."""
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+
+def calibrate_scores(task: Task, trainer: I2SRMTrainer, rows: Dataset, names: list[str]) -> None:
+    """Make the scores of a trained model probabilities, and find limits of them, see `calibrate`, `fit_abstention`."""
+    if is_spread(trainer):
         logger.warning("scores are not calibrated: the parameters are spread over processes")
         return
     workers = max(trainer.args.dataloader_num_workers, 0)
     loader = DataLoader(rows, trainer.args.eval_batch_size, collate_fn=trainer.data_collator, num_workers=workers)
     device = trainer.args.device
     batches = ({name: value.to(device) for name, value in batch.items()} for batch in loader)
+    model = trainer.accelerator.unwrap_model(trainer.model)
     with trainer.accelerator.autocast():
-        calibrate(trainer.accelerator.unwrap_model(trainer.model), batches)
+        calibrate(model, batches)
+    model.config.abstention = fit_abstention(predict(task, trainer, rows, "held_out", names)[1])
 
 
-def fit(trainer: I2SRMTrainer, output_dir: Path, checkpoint: str | None, held_out: Dataset | None = None) -> None:
+def fit(
+    task: Task,
+    trainer: I2SRMTrainer,
+    output_dir: Path,
+    checkpoint: str | None,
+    held_out: Dataset | None,
+    names: list[str],
+) -> None:
     """Train, calibrate, and save the model, its state and the curves.
 
     Args:
-        held_out: posts to calibrate the scores on.
+        held_out: posts to calibrate the scores on; names are those of the labels.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; a checkpoint is saved first.
     """
     if trainer.args.should_save:
         check_writable(output_dir, "--output_dir", room_for_a_checkpoint(trainer))
-    trainer.accelerator.unwrap_model(trainer.model).config.temperatures = None  # of scores before this training
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    config.temperatures = config.abstention = None  # of scores before this training
     with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.signum:  # in the last step
         raise Interrupted(trainer.interruption.signum)
     if held_out is not None:
-        calibrate_scores(trainer, held_out)
+        calibrate_scores(task, trainer, held_out, names)
     trainer.save_model()
     trainer.save_metrics("train", trained.metrics)
     trainer.save_state()
@@ -413,12 +427,15 @@ def evaluate(
     if "test" not in data.splits:
         return result
     split = data.splits["test"]
-    output = predict_in_order(trainer, split, "test")
-    metrics = output.metrics or {}
-    trainer.save_metrics("test", metrics | result.mark)
-    result.test = without_prefix(metrics, "test_")
-    result.records = task.prediction_records(split, output, raw.names)
+    result.test, result.records = predict(task, trainer, split, "test", raw.names)
+    trainer.save_metrics("test", {f"test_{name}": value for name, value in result.test.items()} | result.mark)
     result.reliability = summarize_reliability(result.records)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    result.abstention = measure_abstention(result.records, model.config.abstention or {})
+    if model.config.temperatures and not is_spread(trainer):
+        with without_temperatures(model):
+            metrics, records = predict(task, trainer, split, "unscaled", raw.names)
+        result.unscaled = metrics | {"reliability": summarize_reliability(records)}
     write_predictions(trainer, result.records, result.output_dir / predictions_name())
     if trainer.is_world_process_zero():
         task.draw(result.records, raw.names, result.output_dir / "confusion.png")
@@ -426,12 +443,9 @@ def evaluate(
     if blank:
         pictures = [name for name in ("image", "objects", "picture_keys") if name in split.column_names]
         blank = split.remove_columns(pictures).add_column("image", [None] * len(split))
-        output = predict_in_order(trainer, blank, "blanked")
-        result.blanked = without_prefix(output.metrics or {}, "blanked_")
+        result.blanked, _ = predict(task, trainer, blank, "blanked", raw.names)
     for text, wrong in data.mismatched.items():
-        output = predict_in_order(trainer, wrong, text)
-        result.mismatched[text] = without_prefix(output.metrics or {}, f"{text}_")
-        records = task.prediction_records(wrong, output, raw.names)
+        result.mismatched[text], records = predict(task, trainer, wrong, text, raw.names)
         write_predictions(trainer, records, result.output_dir / predictions_name(text))
     return result
 
@@ -470,51 +484,19 @@ def training_rows(rows: Dataset, fraction: float | None, mismatch: str | None, s
     return mismatch_pictures(rows, Mismatch.parse(mismatch), seed) if mismatch else rows
 
 
-def predict_in_order(trainer: I2SRMTrainer, split: Dataset, name: str) -> PredictionOutput:
-    """Predict a split longest first, with the predictions in the order of its rows and metrics called `name`_..."""
-    by_length, order = longest_first(split, trainer.args.length_column_name)
-    return in_order_of_data(trainer.predict(by_length, metric_key_prefix=name), order)
-
-
-def predictions_name(mismatch: str | None = None) -> str:
-    """The file of the predictions of the test split, or of it with wrong pictures."""
-    return "predictions.jsonl" if mismatch is None else f"predictions-{mismatch.replace(':', '-')}.jsonl"
-
-
-def write_predictions(trainer: I2SRMTrainer, records: list[dict], path: Path) -> None:
-    if trainer.is_world_process_zero():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            for record in records:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def in_order_of_data(output: PredictionOutput, order: list[int]) -> PredictionOutput:
-    """The predictions for a split of `longest_first`, put back into the order the rows had before."""
-    back = np.argsort(order)
-
-    fields: dict[str, Any] = {"predictions": output.predictions, "label_ids": output.label_ids}
-    for name, values in fields.items():
-        whole = isinstance(values, tuple)
-        fields[name] = tuple(value[back] for value in values) if whole else np.asarray(values)[back]
-    return output._replace(**fields)
-
-
-def without_prefix(metrics: dict, prefix: str) -> dict:
-    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-
-
 def run_task(task: Task, arguments: Arguments) -> dict:
     """Run a task, and with `--compare_text_only` its text-only twin; print the table and write results.json.
 
     Returns:
         {"multimodal": {...}, "pictures_blanked": {...}, "mismatched": {KIND:PERCENT: {...}}, "text_only": {...},
-        "reliability": {...}, "truncation": {...}, "data": {...}, "skipped_steps": {...}, "fusion_movement": {...},
-        "seconds": ...}; entries that were not run are left out. Metrics are those of the test split, with those of the
-        validation split under "validation"; "reliability" is that of the scores of the first model's test predictions;
-        "data" is what the data set's report says of its edition and crops; "skipped_steps" counts, for each model that
-        was trained, the steps that were not finite; "fusion_movement" is how far its new visual prompts moved in the
-        first steps (`modeling_i2srm.training.fusion_movement`).
+        "reliability": {...}, "unscaled": {...}, "abstention": {...}, "truncation": {...}, "data": {...},
+        "skipped_steps": {...}, "fusion_movement": {...}, "seconds": ...}; entries that were not run are left out.
+        Metrics are those of the test split, with those of the validation split under "validation"; "reliability" is
+        that of the scores of the first model's test predictions, "unscaled" are its metrics and reliability without its
+        temperatures, and "abstention" is what its score limits keep; "data" is what the data set's report says of its
+        edition and crops; "skipped_steps" counts, for each model that was trained, the steps that were not finite;
+        "fusion_movement" is how far its new visual prompts moved in the first steps
+        (`modeling_i2srm.training.fusion_movement`).
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with what was saved and how to resume.
@@ -534,7 +516,8 @@ def run_task(task: Task, arguments: Arguments) -> dict:
     results: dict = {name: {**run.test, "validation": run.validation} for name, run in done.items()}
     results |= {"pictures_blanked": main.blanked} if main.blanked else {}
     results |= {"mismatched": main.mismatched} if main.mismatched else {}
-    results |= {"reliability": main.reliability} if main.reliability else {}
+    others = {name: getattr(main, name) for name in ("reliability", "unscaled", "abstention")}
+    results |= {name: values for name, values in others.items() if values}
     results |= {"truncation": main.truncation, **main.mark}
     results["skipped_steps"] = {name: run.skipped_steps for name, run in done.items() if arguments.training.do_train}
     moved = {name: run.fusion_movement for name, run in done.items() if run.fusion_movement is not None}

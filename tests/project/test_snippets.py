@@ -243,6 +243,8 @@ def tiny_stage(tmp_path_factory) -> Path:
     runs = {"joint": "quickstart", "entities": "quickstart_mner", "relations": "quickstart_mre"}
     for task, run in runs.items():
         pipe = tiny_pipeline(task)
+        limits = {"count": 99, "limits": {"0.9": 0.4, "0.99": 0.1}}
+        pipe.model.config.abstention = dict.fromkeys(("entities", "relations"), limits)
         pipe.model.save_pretrained(folder / "runs" / run)
         pipe.processor.save_pretrained(folder / "runs" / run)
     roberta = AutoConfig.for_model(**text_config("roberta", vocab_size=400, max_position_embeddings=130))

