@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -35,16 +34,17 @@ class TextEncoder:
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in words]
         words = [word if word[:1] in ("", " ") else self.settings["prefix"] + word for word in words]
         unknown = self.settings["unknown"]
-        encoded = self.tokenizer.encode_batch(words, add_special_tokens=False)
-        return [[unknown if i in self.reserved else i for i in one.ids] or [unknown] for one in encoded]
+        # One by one: the threads of `encode_batch` cost more than the words of a post.
+        pieces = [self.tokenizer.encode(word, add_special_tokens=False).ids for word in words]
+        return [[unknown if i in self.reserved else i for i in ids] or [unknown] for ids in pieces]
 
-    def frame(self, input_ids: list[int], **masks: list[int]) -> dict[str, ArrayLike]:
+    def frame(self, input_ids: list[int], **masks: list[int]) -> dict[str, np.ndarray]:
         """A batch of one row between the two special tokens; masks (T,) become as long."""
         row = {"input_ids": [self.settings["first"], *input_ids, self.settings["last"]]}
         row |= {name: [0, *mask, 0] for name, mask in masks.items()}
         return {name: np.array([values], np.int64) for name, values in row.items()}
 
-    def encode_words(self, pieces: list[list[int]]) -> tuple[dict[str, ArrayLike], int]:
+    def encode_words(self, pieces: list[list[int]]) -> tuple[dict[str, np.ndarray], int]:
         """A row of words given as sub-tokens, cut to the limit, and how many words are in."""
         input_ids, word_mask, count = list[int](), list[int](), 0
         for ids in pieces:
@@ -54,7 +54,7 @@ class TextEncoder:
             input_ids, word_mask, count = input_ids + ids, word_mask + [1] + [0] * (len(ids) - 1), count + 1
         return self.frame(input_ids, word_mask=word_mask), count
 
-    def encode_windows(self, words: list[str]) -> tuple[list[dict[str, ArrayLike]], list[tuple[int, int]], list[int]]:
+    def encode_windows(self, words: list[str]) -> tuple[list[dict[str, np.ndarray]], list[tuple[int, int]], list[int]]:
         """The overlapping rows of a post of any length.
 
         Returns:
@@ -70,7 +70,7 @@ class TextEncoder:
         windows = overlapping_windows(lengths, self.room, self.room // 4)
         return [self.encode_words(pieces[a:b])[0] for a, b in windows], windows, best_windows(lengths, windows)
 
-    def encode_pair(self, pieces: list[list[int]], head: object, tail: object) -> tuple[dict[str, ArrayLike], int]:
+    def encode_pair(self, pieces: list[list[int]], head: object, tail: object) -> tuple[dict[str, np.ndarray], int]:
         """A row with markers around two entities, given as spans of words, and how many words are left out.
 
         Raises:
@@ -112,7 +112,7 @@ class PictureReader:
         most, side = self.settings["max_pixels"], self.settings["min_side"]
         return limit_aspect(load_picture(picture, max_pixels=most, min_side=side))
 
-    def encode(self, image: object, objects: list) -> dict[str, ArrayLike]:
+    def encode(self, image: object, objects: list) -> dict[str, np.ndarray]:
         """pixel_values (1, K, 3, H, W) and image_mask (1, K) of a post; empty if it has no picture.
 
         Args:

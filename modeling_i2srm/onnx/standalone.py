@@ -179,7 +179,9 @@ class OnnxExtractor:
         post.load_pictures(cast(Any, self.pictures), self.on_image_error)
         pictures = self.pictures.encode(post.image, list(post.objects or []))
         if self.head in ("mre", "classification"):
-            answers = self.answer_pairs(post, pictures) if self.head == "mre" else [self.answer_label(post, pictures)]
+            answers: list[dict | None] = [self.answer_label(post, pictures)] if self.head == "classification" else []
+            if self.head == "mre":
+                answers = self.answer_pairs(post, pictures)
             if post.image_errors:
                 answers = [one and {**one, "image_errors": dict(post.image_errors)} for one in answers]
             return cast(dict, answers[0]) if post.pairs is None else answers
