@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,10 @@ from modeling_i2srm import (
 )
 from modeling_i2srm.crf import find_entities
 from modeling_i2srm.onnx.export import export_onnx, random_inputs
-from modeling_i2srm.onnx.folder import export_folder
 from modeling_i2srm.onnx.session import OnnxSession
 from modeling_i2srm.processing_i2srm import resnet_image_processor
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[0] = str(Path(__file__).parent)
 from stopwatch import in_turns  # noqa: E402
 
 LABELS = dict(enumerate(["O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC", "ORG", "MISC") for prefix in "BI")]))
@@ -73,7 +73,7 @@ parser.add_argument("--dataset", help="folder of a joint data set, whose test po
 parser.add_argument("--model", default=None, help='folder of a joint model, or "base" (default the example model)')
 parser.add_argument("--work", help="folder that keeps the exported ones for another run (default a temporary one)")
 parser.add_argument("--posts", type=int, default=500, help="test posts that are answered (default %(default)s)")
-parser.add_argument("--rounds", type=int, default=5, help="rounds of times (default %(default)s)")
+parser.add_argument("--rounds", type=int, default=5, help="rounds and fresh processes (default %(default)s)")
 parser.add_argument("--seconds", type=float, default=30, help="about how long a row takes (default %(default)s)")
 
 
@@ -177,10 +177,13 @@ FILE_CODE = (
 )
 
 
-def compare_folders(arguments: argparse.Namespace, work: Path) -> dict:
-    """What the module says of --dataset."""
+def compare_folders(arguments: argparse.Namespace, work: Path) -> Iterator[dict]:
+    """What the module says of --dataset, a part at a time."""
     model = new_model(work / "model") if arguments.model == "base" else arguments.model or example_model()
     folders = {name: work / name for name in ("float32", "int8")}
+    sys.path.remove(str(Path(__file__).parent))  # whose float16.py would stand for a module of onnxruntime
+    from modeling_i2srm.onnx.folder import export_folder
+
     for name, folder in folders.items():
         if not (folder / "extract.py").is_file():
             export_folder(model, folder, int8=name == "int8")
@@ -190,13 +193,14 @@ def compare_folders(arguments: argparse.Namespace, work: Path) -> dict:
     answers = {"torch": [one.to_dict() for one in torch_side(posts)]}
     answers |= {name: [one.to_dict() for one in extractor(posts)] for name, extractor in files.items()}
     sizes = {name: Path(folder) for name, folder in {"torch": model, **folders}.items()}
-    result: dict = {"threads": arguments.threads, "posts": len(posts)}
     for name, mine in answers.items():
         found, expected = ([sets_of(one) for one in side] for side in (mine, answers["torch"]))
         equal = [one == other for one, other in zip(found, expected, strict=True)]
         pairs = zip(mine, answers["torch"], equal, strict=True)
         gaps = [abs(a - b) for m, t, same in pairs if same for a, b in zip(scores_of(m), scores_of(t), strict=False)]
-        result[name] = {
+        yield {
+            "side": name,
+            "posts": len(posts),
             "megabytes": round(sum(path.stat().st_size for path in sizes[name].iterdir()) / 1e6, 2),
             "equal_posts": sum(equal),
             "equal_entities": round(f1([one[0] for one in found], [one[0] for one in expected]), 2),
@@ -208,11 +212,11 @@ def compare_folders(arguments: argparse.Namespace, work: Path) -> dict:
     sides |= {name: lambda _, extractor=extractor: extractor(part) for name, extractor in files.items()}
     part = posts[:8] if arguments.model == "base" else posts[:64]
     times = in_turns(sides, arguments.rounds)
-    result["posts_per_processor_second"] = {name: round(len(part) / t["cpu_seconds"], 2) for name, t in times.items()}
-    result["posts_per_clock_second"] = {name: round(len(part) / t["wall_seconds"], 2) for name, t in times.items()}
+    for clock in ("cpu_seconds", "wall_seconds"):
+        yield {"posts per": clock, **{name: round(len(part) / t[clock], 2) for name, t in times.items()}}
     commands = {"torch": (TORCH_CODE, model), **{name: (FILE_CODE, str(path)) for name, path in folders.items()}}
-    result["first_answer"] = {name: first_answer(code, [at], 3) for name, (code, at) in commands.items()}
-    return result
+    for name, (code, at) in list(commands.items())[::-1]:
+        yield {"first answer of": name, **first_answer(code, [at], arguments.rounds)}
 
 
 def main():
@@ -221,7 +225,8 @@ def main():
     set_seed(0)
     if arguments.dataset:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(compare_folders(arguments, Path(arguments.work or folder)), indent=1))
+            for part in compare_folders(arguments, Path(arguments.work or folder)):
+                print(json.dumps(part), flush=True)
         return
     print("| size | batch | pictures | torch, ms | onnxruntime, ms | ratio | rounds | largest difference |")
     print("|---|---|---|---|---|---|---|---|")

@@ -86,7 +86,7 @@ def describe(processor: I2SRMProcessor, head: str, int8: bool = False) -> dict:
 
 
 def write_files(folder: Path, processor: I2SRMProcessor, settings: dict) -> None:
-    """Write what stands beside the model: settings, as of `describe`, tokenizer, characters and code."""
+    """Write the other files of a folder: settings, as of `describe`, tokenizer, characters and code."""
     files = {SETTINGS: json.dumps(settings, indent=1), CHARACTERS: json.dumps(translate_patterns())}
     files |= {TOKENIZER: processor.tokenizer.backend_tokenizer.to_str(), CODE: bundle()}
     for name, text in files.items():

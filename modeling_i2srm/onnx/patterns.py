@@ -15,7 +15,7 @@ from ..words import ENDS_UNSPACED, HAS_UNSPACED, SPLITTINGS
 
 FIRST_CLASS = 0x80  # symbols of classes; ASCII characters stand for themselves
 # The extended grapheme clusters of Unicode (UAX #29) as `regex` reads them, which writes \X; {name} is a set below. A
-# consonant joins after a linker whatever stands before that: `regex` does not ask for a consonant there.
+# consonant joins after a linker whatever is before that: `regex` does not ask for a consonant there.
 CLUSTER = (
     r"(?:\r\n|{control}|{prepend}*(?:{l}*(?:{v}+|{lv}{v}*|{lvt}){t}*|{l}+|{t}+|{ri}{ri}"
     r"|{pict}(?:{extend}*{zwj}{pict})*|{linker}{joins}*{consonant}|{other})"
