@@ -256,22 +256,24 @@ def test_the_files_entities_are_those_of_the_extractor(exported, tagger, tmp_pat
     assert sum(len(one.entities) for one in expected) > 10
 
 
-def test_the_files_relations_are_those_of_the_pipeline(relations, classifier, tmp_path):
+def test_the_files_relations_are_those_of_the_pipeline(relations, classifier):
     processor, folder = tiny_processor(), Path(relations._arguments[0]).parent
     processor.add_entity_markers()
     write_files(folder, processor, describe(processor, "mre"))
     extract = load_extract(folder)
     pipe = pipeline("multimodal-relation-classification", model=classifier, processor=processor)
+    text = " ".join(SENTENCES)
+    far = (0, 2), (len(text) - 6, len(text))
     posts = [
         {"text": "Kobe lands in #Paris!", "head": (0, 4), "tail": (15, 20), "image": Image.new("RGB", (40, 50), "red")},
         {"tokens": SENTENCES[3].split(), "pairs": [((0, 1), (2, 4)), ((5, 6), (0, 2))]},
-        {"text": " ".join(SENTENCES), "pairs": [((8, 20), (0, 2)), ((0, 2), (90, 95))]},
+        {"text": text, "pairs": [((8, 20), (0, 2)), far]},
     ]
     found, expected = extract.OnnxExtractor(threads=1)(posts), pipe(posts, skip_long_pairs=True)
     assert_same(found, expected, TOLERANCE)
     assert expected[2][0]["words_left_out"] and expected[2][1] is None
     with pytest.raises(extract.EntityPairError, match="raise max_length"):
-        extract.OnnxExtractor(threads=1)({"text": posts[2]["text"], "head": (0, 2), "tail": (90, 95)})
+        extract.OnnxExtractor(threads=1)({"text": text, "head": far[0], "tail": far[1]})
     with pytest.raises(ValueError, match=r'head=None, tail=None, pairs=None: give head and tail, .*"head": \(0, 4\)'):
         extract.OnnxExtractor(threads=1)("Kobe")
 
