@@ -13,11 +13,11 @@ from .checks import check_finite
 from .crf import entity_types, find_entities, tags_of
 from .crops import add_crops, check_cropper, describe_crop
 from .modeling_i2srm import I2SRMForTokenClassification
-from .posts import Post, read_post
+from .posts import Post, find_pairs, read_post
 from .pretrained_model import I2SRMPreTrainedModel
 from .processing_i2srm import I2SRMProcessor
 from .tables import read_rows
-from .words import SAVED_SPLITTING, EntityPairError, Word, check_span, split_pair, split_text
+from .words import SAVED_SPLITTING, EntityPairError, split_text
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -405,7 +405,7 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
         post = self.load(inputs, **picture_options)
         rows: list[dict | None] = []
         known, tokens, pieces = None, [], []
-        for words, head, tail in self.find_pairs(post):
+        for words, head, tail in find_pairs(post, self.example, self.word_splitting):
             if words is not known:
                 known, tokens = words, [word.text for word in words]
                 pieces = self.processor.sub_tokens(tokens)
@@ -416,33 +416,6 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                     raise
                 rows.append(None)
         return self.encode(post, rows)
-
-    def find_pairs(self, post: Post) -> Iterator[tuple[list[Word], object, object]]:
-        """Yield the words, and head and tail as spans of words, of each pair of a post."""
-        head, tail, pairs = post.head, post.tail, post.pairs
-        if not (head is None) == (tail is None) == (pairs is not None):
-            raise ValueError(
-                f"head={head!r}, tail={tail!r}, pairs={repr(pairs)[:60]}: give head and tail, or pairs, "
-                f"e.g. {self.example}"
-            )
-        try:
-            pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in cast(Iterable, pairs)]
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"pairs={repr(pairs)[:60]} is not a list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
-            ) from None
-        starts = {word.start: n for n, word in enumerate(post.words)}
-        ends = {word.end: n for n, word in enumerate(post.words, start=1)}
-        for head, tail in pairs:
-            words = post.words
-            if post.tokens is None:
-                both = (head, "head"), (tail, "tail")
-                spans = [check_span(span, name, len(post.text), "characters") for span, name in both]
-                if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
-                    head, tail = ((starts[start], ends[end]) for start, end in spans)
-                else:
-                    words, head, tail = split_pair(post.text, head, tail, self.word_splitting)
-            yield words, head, tail
 
     def answer(self, posts):  # type: ignore[override]  # fewer and named, as Pipeline allows
         for post in posts:

@@ -1,8 +1,8 @@
 """Posts: what kind of post or row a dict is, and the class that holds a post until a model has answered."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from transformers.utils import logging
@@ -10,7 +10,7 @@ from transformers.utils import logging
 from .checks import is_listing, is_missing
 from .pictures import PictureError, is_absent, is_url, single_picture
 from .tables import likely_column
-from .words import DEFAULT_SPLITTING, Word, align_words, join_words, split_pair, split_text
+from .words import DEFAULT_SPLITTING, Word, align_words, check_span, join_words, split_pair, split_text
 
 logger = logging.get_logger(__name__)
 
@@ -287,6 +287,43 @@ def split_row(row: Mapping, kind: str | None, splitting: str = DEFAULT_SPLITTING
     return [word.text for word in words], head, tail
 
 
+def find_pairs(
+    post: Post, example: str, splitting: str = DEFAULT_SPLITTING
+) -> Iterator[tuple[list[Word], object, object]]:
+    """Yield the words, and head and tail as spans of words, of each pair of a post.
+
+    Args:
+        example: a correct call, for messages.
+        splitting: of a text without tokens, as of `split_text`.
+
+    Raises:
+        ValueError: neither head and tail nor pairs, or a span that is not in the text.
+    """
+    head, tail, pairs = post.head, post.tail, post.pairs
+    if not (head is None) == (tail is None) == (pairs is not None):
+        raise ValueError(
+            f"head={head!r}, tail={tail!r}, pairs={repr(pairs)[:60]}: give head and tail, or pairs, e.g. {example}"
+        )
+    try:
+        pairs = [(head, tail)] if pairs is None else [(head, tail) for head, tail in cast(Iterable, pairs)]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"pairs={repr(pairs)[:60]} is not a list of (head, tail), e.g. pairs=[((0, 4), (14, 19))]"
+        ) from None
+    starts = {word.start: n for n, word in enumerate(post.words)}
+    ends = {word.end: n for n, word in enumerate(post.words, start=1)}
+    for head, tail in pairs:
+        words = post.words
+        if post.tokens is None:
+            both = (head, "head"), (tail, "tail")
+            spans = [check_span(span, name, len(post.text), "characters") for span, name in both]
+            if all(start in starts and end in ends for start, end in spans):  # most pairs are of whole words
+                head, tail = ((starts[start], ends[end]) for start, end in spans)
+            else:
+                words, head, tail = split_pair(post.text, head, tail, splitting)
+        yield words, head, tail
+
+
 def word_offsets(posts: list[Post], first_words: list[int], truncated: list[int]) -> dict[str, list]:
     """The words of posts that are in their rows, with their offsets and the number of those that are not.
 
@@ -335,6 +372,7 @@ __all__ = [
     "COLUMNS",
     "Post",
     "check_labels",
+    "find_pairs",
     "kind_of",
     "one_per_post",
     "read_post",

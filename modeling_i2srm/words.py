@@ -100,7 +100,7 @@ def split_text(text: str, splitting: str = DEFAULT_SPLITTING) -> list[Word]:
         check_splitting(splitting)
         raise
     pattern = spaced if text.isascii() or not HAS_UNSPACED.search(text) else unspaced
-    return [Word(match.group(), match.start(), match.end()) for match in pattern.finditer(text)]
+    return [Word(text[start:end], start, end) for start, end in (match.span() for match in pattern.finditer(text))]
 
 
 def join_words(names: list[str]) -> tuple[str, list[Word]]:

@@ -18,7 +18,11 @@ from transformers import PreTrainedConfig
 from ..crf import bio_violations, independent_words
 from ..joint_head import Graph as PostGraph
 from ..joint_head import I2SRMJointOutput
-from ..modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
+from ..modeling_i2srm import (
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+)
 from ..modeling_joint import I2SRMForJointExtraction
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
@@ -31,9 +35,15 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"ONNX export needs {error.name}: pip install 'modeling-i2srm[onnx]'") from error
 
 JOINT, RELATIONS = I2SRMForJointExtraction.__name__, I2SRMForRelationClassification.__name__
+LABELS = I2SRMForSequenceClassification.__name__
 HEADS = {
     head.__name__: head
-    for head in (I2SRMForJointExtraction, I2SRMForTokenClassification, I2SRMForRelationClassification)
+    for head in (
+        I2SRMForJointExtraction,
+        I2SRMForTokenClassification,
+        I2SRMForRelationClassification,
+        I2SRMForSequenceClassification,
+    )
 }
 LOWEST_OPSET = 18  # what torch.onnx writes without converting
 TOLERANCE = 1e-4
@@ -129,10 +139,10 @@ def export_onnx(
 
     The graph takes input_ids, attention_mask (B, T), pixel_values (B, K, 3, H, W), image_mask (B, K) with 1 <= K <= 1+M
     and, for relations, head_mask, tail_mask (B, T); the pixels are float32, the rest int64. It gives logits, (B, T, N)
-    or (B, N). Absent pictures (image_mask 0) are not computed; a post without pictures is passed with one absent
-    picture. Token types are 0, as the processor makes them. The metadata entry "i2srm" is a JSON with the labels, the
-    most pictures per post, and for entities the start (N,), transitions (N, N) [from, to] and end (N,) scores of
-    Viterbi decoding, null = never.
+    of tags, (B, N) of relations and of whole posts. Absent pictures (image_mask 0) are not computed; a post without
+    pictures is passed with one absent picture. Token types are 0, as the processor makes them. The metadata entry
+    "i2srm" is a JSON with the labels, the most pictures per post, and for entities the scores of the chain and those
+    of Viterbi decoding, each with start (N,), transitions (N, N) [from, to] and end (N,), null = never.
 
     The graph of a joint model also gives hidden (B, T, d) and features (B, 1+M, F). A second file beside it, e.g.
     joint.spans.onnx, takes these with feature_mask (B, 1+M), token_mask (the attention mask), word_mask (B, T) and
@@ -140,8 +150,7 @@ def export_onnx(
     entities is decided between the two. `OnnxSession.extract` does all of it.
 
     Args:
-        model: an `I2SRMForJointExtraction`, `I2SRMForTokenClassification` or `I2SRMForRelationClassification` in
-            float32.
+        model: with a head of `HEADS`, in float32.
         path: the file; weights beyond 1.5 GB go into `path`.data next to it.
         image_size: side, or (height, width), of the pictures that the processor makes.
         opset: ONNX operator set.
@@ -220,23 +229,26 @@ def trace(
 
 
 def metadata(model: I2SRMPreTrainedModel) -> dict:
-    """The metadata of an exported file: "labels", "max_pictures", for entities "viterbi", and "joint"."""
+    """The metadata of an exported file: "labels", "max_pictures", for entities "viterbi" and "chain", and "joint"."""
     config = model.config
     labels, count = config.label_names, len(config.label_names)
     entries: dict[str, Any] = {"labels": labels, "max_pictures": 1 + config.num_objects}
-    if type(model).__name__ == RELATIONS:
+    if type(model).__name__ in (RELATIONS, LABELS):
         return entries
     tagger: Any = model
     crf = independent_words(count, torch.device("cpu")) if tagger.crf is None else tagger.crf
     scores = (crf.start_transitions, crf.transitions, crf.end_transitions)
     start, transitions, end = (score.detach().cpu() for score in scores)
+    chain = {"start": start.tolist(), "transitions": transitions.tolist(), "end": end.tolist()}
     if type(model).__name__ == JOINT:
         entries["joint"] = {
             "relations": config.relation_labels,
             "types": config.relation_types,
             "coherent": config.coherent_decoding,
-            "chain": {"start": start.tolist(), "transitions": transitions.tolist(), "end": end.tolist()},
+            "chain": chain,
         }
+    else:
+        entries["chain"] = chain
     if config.constrained_decoding:
         bad_start, bad_transitions = bio_violations(labels)
         start = start.masked_fill(bad_start, -math.inf)

@@ -1,6 +1,6 @@
-"""Run an exported model with onnxruntime and numpy only.
+"""Run an exported model with onnxruntime and numpy, and decode what it gives.
 
-This file imports nothing else of the package and may be copied to a machine without torch.
+The file of an exported folder, extract.py, holds this code and runs without torch.
 """
 
 import json
@@ -10,11 +10,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike
 
+from ..crf import entity_type, entity_types, find_entities, tags_of
+from ..joint_head import decode_types
+
 METADATA = "i2srm"  # the entry of the ONNX file's metadata with labels and decoding scores
 EXTRA_INPUTS = ("token_type_ids", "word_mask")  # of the processor, besides the inputs of the graph
 STATES = ("logits", "hidden", "features")  # what the graph of a joint model gives
 SPAN_SCORES = ("relation_logits", "region_logits")  # and what its second graph gives
-EXHAUSTIVE = 5  # entities up to which all combinations of types are looked at
 
 
 def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray) -> list[int]:
@@ -45,28 +47,6 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
     for previous in reversed(history):
         path.append(int(previous[path[-1]]))
     return path[::-1]
-
-
-def entity_type(tag: str) -> str:
-    """The type that a tag names, with a prefix or without."""
-    return tag[2:] if tag[:2] in ("B-", "I-") else tag
-
-
-def find_entities(tags: list[str]) -> list[tuple[int, int]]:
-    """First word and last word + 1 of the entities of a tag sequence, as the package's `find_entities` finds them.
-
-    >>> find_entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG"])
-    [(0, 2), (3, 4), (4, 5), (5, 6)]
-    """
-    entities, start, current = [], 0, None
-    for word, tag in enumerate([*tags, "O"]):
-        kind = None if tag == "O" else entity_type(tag)
-        if current is not None and (kind != current or tag.startswith("B-")):
-            entities.append((start, word))
-            current = None
-        if kind is not None and current is None:
-            start, current = word, kind
-    return entities
 
 
 def log_sum(scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -110,33 +90,6 @@ class Chain:
             return float(score + self.end[tags[-1]] - self.log_z)
         following = self.transitions[tags[-1]] + self.emissions[last + 1] + self.beta[last + 1]
         return float(score + log_sum(np.where(after, -np.inf, following)) - self.log_z)
-
-
-def best_types(unary: np.ndarray, pairs: np.ndarray) -> list[int]:
-    """The types of entities that go best with their relations, those of the package's `decode_types`.
-
-    Args:
-        unary: (E, K), the log-probability of each of K types.
-        pairs: (E, E, K, K), that of the best relation which the types of head and tail allow.
-    """
-    count, kinds = unary.shape
-    both = pairs + pairs.transpose(1, 0, 3, 2)
-    both[range(count), range(count)] = 0
-    if count <= EXHAUSTIVE:  # an axis an entity
-        total = np.zeros((kinds,) * count)
-        for i in range(count):
-            total += unary[i].reshape([kinds if axis == i else 1 for axis in range(count)])
-            for j in range(i + 1, count):
-                total += both[i, j].reshape([kinds if axis in (i, j) else 1 for axis in range(count)])
-        return list(map(int, np.unravel_index(total.argmax(), total.shape)))
-    types = unary.argmax(1)
-    for _ in range(10 * count):
-        earlier = types.copy()
-        for i in range(count):
-            types[i] = (unary[i] + both[i, range(count), :, types].sum(0)).argmax()
-        if (types == earlier).all():
-            break
-    return types.tolist()
 
 
 def check_finite(scores: np.ndarray, mask: np.ndarray | bool = True) -> None:
@@ -199,6 +152,8 @@ class OnnxSession:
         for scores in self.scores.values():
             scores[np.isnan(scores)] = -np.inf  # JSON has no infinity: null means -inf
         self.joint: dict | None = metadata.get("joint")
+        chain = (self.joint or metadata).get("chain", {})  # the scores of the CRF, none of which is -inf
+        self.chain = {name: np.array(values) for name, values in chain.items()}
         self.shapes = {graph_input.name: graph_input.shape for graph_input in self.session.get_inputs()}
         if self.joint is not None:
             beside = spans_path(path)
@@ -329,27 +284,49 @@ class OnnxSession:
             raise ValueError(
                 "this model is not a joint one and has no graphs: use session.decode(session(**inputs), ...)"
             )
+        states = self.encode(word_mask, **inputs)
+        words = states["word_mask"].astype(bool)
+        tags = [[self.labels[tag] for tag in post] for post in self.decode(states["logits"], words)]
+        spans = [[(start, end) for start, end, _ in find_entities(post)] for post in tags]
+        relations, regions = self.score_spans(states, spans)
+        return [
+            self.graph(tags[n], spans[n], states["logits"][n][words[n]], relations[n], regions[n])
+            for n in range(len(spans))
+        ]
+
+    def encode(self, word_mask: ArrayLike, **inputs: ArrayLike | None) -> dict[str, np.ndarray]:
+        """Run the first graph of a joint model; return logits (B, T, N) and what `score_spans` takes."""
         arrays = self._prepare(inputs)
-        words = np.asarray(word_mask).astype(bool)
         logits, hidden, features = self.session.run(list(STATES), arrays)
-        tags = [[self.labels[tag] for tag in post] for post in self.decode(logits, words)]
-        spans = [find_entities(post) for post in tags]
-        width = max(1, *map(len, spans))
         mask = arrays["image_mask"]
-        states = {
+        return {
+            "logits": logits,
             "hidden": hidden,
             "features": features,
             "feature_mask": np.pad(mask, ((0, 0), (0, self.max_pictures - mask.shape[1]))),
             "token_mask": arrays["attention_mask"],
-            "word_mask": words.astype(np.int64),
-            "entity_spans": np.array([row + [(-1, -1)] * (width - len(row)) for row in spans]),
+            "word_mask": np.asarray(word_mask).astype(np.int64),
         }
-        relations, regions = self.spans.run(list(SPAN_SCORES), states)
-        return [
-            self._graph(tags[n], spans[n], logits[n][words[n]], relations[n], regions[n]) for n in range(len(spans))
-        ]
 
-    def _graph(
+    def score_spans(
+        self, states: dict[str, np.ndarray], spans: list[list[tuple[int, int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Run the second graph of a joint model.
+
+        Args:
+            states: of `encode`.
+            spans: for each post the first word and the last word + 1 of each entity.
+
+        Returns:
+            relation_logits (B, E, E, R) and region_logits (B, E, M+1).
+        """
+        width = max(1, *map(len, spans)) if spans else 1
+        padded = np.array([[*row, *[(-1, -1)] * (width - len(row))] for row in spans], np.int64)
+        states = {name: array for name, array in states.items() if name != "logits"}
+        relations, regions = self.spans.run(list(SPAN_SCORES), {**states, "entity_spans": padded})
+        return relations, regions
+
+    def graph(
         self,
         tags: list[str],
         spans: list[tuple[int, int]],
@@ -357,39 +334,48 @@ class OnnxSession:
         relation_logits: np.ndarray,
         region_logits: np.ndarray,
     ) -> dict:
-        """The graph of a post, from its tags, the emissions (W, N) of its words and the scores of its spans."""
+        """The graph of a post of a joint model, as of `extract`.
+
+        Args:
+            tags: of its W words.
+            spans: of its E entities.
+            emissions: (W, N).
+            relation_logits, region_logits: (E, E, R) and (E, M+1), or larger ones, whose first E count.
+        """
         joint, count = self.joint, len(spans)
         assert joint is not None
         if not spans:
             return {"entities": [], "relations": []}
-        kinds = list(dict.fromkeys(entity_type(name) for name in self.labels if name != "O"))
-        unary = self._type_scores(kinds, spans, emissions)
+        kinds, names = entity_types(self.labels), dict(enumerate(self.labels))
+        asked = [(start, tags_of(kind, end - start, names)) for start, end in spans for kind in kinds]
+        unary = np.log(np.maximum(self.span_scores(emissions, asked), 1e-300)).reshape(count, len(kinds))
         scores = log_softmax(relation_logits[:count, :count].astype(np.float64))
         allowed = np.ones((len(kinds), len(kinds), len(joint["relations"])), bool)
         if joint["coherent"]:
             if joint["types"] is not None:
                 allowed[..., 1:] = False
                 for head, label, tail in joint["types"]:
-                    if head in kinds and tail in kinds:
+                    if head in kinds and tail in kinds and label in joint["relations"]:
                         allowed[kinds.index(head), kinds.index(tail), joint["relations"].index(label)] = True
-            types = best_types(unary, np.where(allowed, scores[:, :, None, None], -np.inf).max(-1))
+            types = decode_types(unary, np.where(allowed, scores[:, :, None, None], -np.inf).max(-1))
         else:
             types = [kinds.index(entity_type(tags[start])) for start, _ in spans]
         scores = np.where(allowed[types][:, types], scores, -np.inf)
         best = scores.argmax(-1)
         np.fill_diagonal(best, 0)
         regions = np.exp(log_softmax(region_logits[:count].astype(np.float64)))
-        entities = []
-        for n, ((start, end), kind) in enumerate(zip(spans, types, strict=True)):
-            place = int(regions[n].argmax())
-            entity = {
+        places, last = regions.argmax(-1).tolist(), self.max_pictures - 1
+        entities = [
+            {
                 "start": start,
                 "end": end,
                 "label": kinds[kind],
-                "score": min(float(np.exp(unary[n, kind])), 1.0),
+                "score": float(np.exp(unary[n, kind])),
+                "region": -1 if places[n] == last else places[n],
+                "region_score": float(regions[n, places[n]]),
             }
-            region = -1 if place == self.max_pictures - 1 else place
-            entities.append({**entity, "region": region, "region_score": float(regions[n, place])})
+            for n, ((start, end), kind) in enumerate(zip(spans, types, strict=True))
+        ]
         triples = [
             {
                 "head": h,
@@ -401,21 +387,22 @@ class OnnxSession:
         ]
         return {"entities": entities, "relations": triples}
 
-    def _type_scores(self, kinds: list[str], spans: list[tuple[int, int]], emissions: np.ndarray) -> np.ndarray:
-        """log p(span i is an entity of type k) (E, K)."""
-        assert self.joint is not None
-        chain = Chain(emissions, **{name: np.array(scores) for name, scores in self.joint["chain"].items()})
-        ids, types = {name: n for n, name in enumerate(self.labels)}, [entity_type(name) for name in self.labels]
+    def span_scores(self, emissions: np.ndarray, spans: list[tuple[int, list[int]]]) -> np.ndarray:
+        """The probability (S,) that exactly the words of each span are an entity, as the models' `span_scores`.
+
+        Args:
+            emissions: (W, N) of the words of a post.
+            spans: the first word and the tag ids of the words of each.
+        """
+        chain, types = Chain(emissions, **self.chain), np.array([entity_type(name) for name in self.labels])
         goes_on = np.array([not name.startswith("B-") for name in self.labels])
-        scores = np.empty((len(spans), len(kinds)))
-        for k, kind in enumerate(kinds):
-            inside = next(ids[name] for name in (f"I-{kind}", kind, f"B-{kind}") if name in ids)
-            begins, same = ids.get(f"B-{kind}", inside), np.array([one == kind for one in types])
-            before = same if goes_on[begins] else np.zeros(len(same), bool)
-            for n, (start, end) in enumerate(spans):
-                tags = [begins, *[inside] * (end - start - 1)]
-                scores[n, k] = chain.log_probability(start, tags, before, same & goes_on)
-        return np.log(np.maximum(np.exp(scores), 1e-300))
+        scores = [
+            chain.log_probability(
+                start, tags, (types == types[tags[0]]) & goes_on[tags[0]], (types == types[tags[-1]]) & goes_on
+            )
+            for start, tags in spans
+        ]
+        return np.minimum(np.exp(scores), 1.0)
 
 
 __all__ = ["OnnxSession", "viterbi"]

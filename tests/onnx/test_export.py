@@ -2,8 +2,6 @@ import contextlib
 import io
 import json
 import pickle
-import shutil
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,16 +10,25 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported_files import load_extract, posts_of_all_kinds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import SENTENCES, SIDE, TAGS, VOCAB, tiny_config, tiny_inputs, tiny_processor
+from tiny import SENTENCES, SIDE, TAGS, VOCAB, assert_same, tiny_config, tiny_inputs, tiny_processor
+from transformers import pipeline
 
-from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification, I2SRMModel
+from modeling_i2srm import (
+    Extractor,
+    I2SRMForRelationClassification,
+    I2SRMForSequenceClassification,
+    I2SRMForTokenClassification,
+    I2SRMModel,
+)
 from modeling_i2srm.cli import export_onnx as script
 from modeling_i2srm.crf import LinearChainCRF, bio_violations
 from modeling_i2srm.onnx import export as onnx_export
 from modeling_i2srm.onnx.export import export_checkpoint, export_onnx, largest_difference, load_model, metadata
+from modeling_i2srm.onnx.folder import describe, write_files
 from modeling_i2srm.onnx.session import OnnxSession, viterbi
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,11 +85,11 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(checkpoint):
-    """The tagger's file, written by the script, and what the script printed."""
-    path, printed = checkpoint / "ner.onnx", io.StringIO()
+    """The tagger's file in the folder that the script has written, and what the script printed."""
+    folder, printed = checkpoint / "exported", io.StringIO()
     with contextlib.redirect_stdout(printed):
-        script.main(["--model", str(checkpoint), "--output", str(path)])
-    return path, printed.getvalue()
+        script.main(["--model", str(checkpoint), "--output", str(folder)])
+    return folder / "model.onnx", printed.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def relations(classifier, tmp_path_factory):
-    path = tmp_path_factory.mktemp("re") / "re.onnx"
+    path = tmp_path_factory.mktemp("re") / "model.onnx"
     classifier.train()
     export_onnx(classifier, path, image_size=SIDE)
     assert classifier.training  # as it was
@@ -159,7 +166,8 @@ def test_a_session_can_be_pickled(ner):
 
 def test_script_says_how_far_the_file_is_from_torch(exported, ner):
     path, printed = exported
-    assert printed.startswith(f"{path}: agrees with torch on present and absent pictures, largest difference")
+    assert printed.startswith(f"{path.parent}: agrees with torch on present and absent pictures, largest difference")
+    assert f"  python {path.parent / 'extract.py'} post.json" in printed
     difference = float(printed.split("scores ")[1].split()[0])
     assert 0 < difference < TOLERANCE
     assert ner.labels == TAGS and ner.max_pictures == 4
@@ -238,22 +246,50 @@ def test_an_export_holds_no_path_of_this_machine(exported):
     assert str(ROOT).encode() not in Path(exported[0]).read_bytes()
 
 
-def test_session_file_needs_numpy_and_onnxruntime_alone(exported, tagger, tmp_path):
-    shutil.copy(ROOT / "modeling_i2srm" / "onnx" / "session.py", tmp_path / "session.py")
-    word_mask, inputs = pictures_and_text(2, 9, 2)
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    np.save(tmp_path / "words.npy", word_mask.numpy())
-    code = (
-        "import sys\n"
-        "for name in ('torch', 'transformers', 'onnx', 'onnxscript', 'modeling_i2srm'): sys.modules[name] = None\n"
-        "import json, numpy as np\n"
-        "from session import OnnxSession\n"
-        f"session = OnnxSession({str(exported[0])!r}, threads=1)\n"
-        "logits = session(**np.load('inputs.npz'))\n"
-        "print(json.dumps(session.decode(logits, np.load('words.npy'))))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert json.loads(done.stdout or "null") == tagger.decode(tagger(**inputs).logits, word_mask), done.stderr
+def test_the_files_entities_are_those_of_the_extractor(exported, tagger, tmp_path):
+    processor = tiny_processor()
+    pipe = pipeline("multimodal-token-classification", model=tagger, processor=processor)
+    posts = posts_of_all_kinds(tmp_path)
+    expected = Extractor(pipe)(posts)
+    found = load_extract(exported[0].parent).OnnxExtractor(threads=1)(posts)
+    assert_same([one.to_dict() for one in found], [one.to_dict() for one in expected], TOLERANCE)
+    assert sum(len(one.entities) for one in expected) > 10
+
+
+def test_the_files_relations_are_those_of_the_pipeline(relations, classifier):
+    processor, folder = tiny_processor(), Path(relations._arguments[0]).parent
+    processor.add_entity_markers()
+    write_files(folder, processor, describe(processor, "mre"))
+    extract = load_extract(folder)
+    pipe = pipeline("multimodal-relation-classification", model=classifier, processor=processor)
+    text = " ".join(SENTENCES)
+    far = (0, 2), (len(text) - 6, len(text))
+    posts = [
+        {"text": "Kobe lands in #Paris!", "head": (0, 4), "tail": (15, 20), "image": Image.new("RGB", (40, 50), "red")},
+        {"tokens": SENTENCES[3].split(), "pairs": [((0, 1), (2, 4)), ((5, 6), (0, 2))]},
+        {"text": text, "pairs": [((8, 20), (0, 2)), far]},
+    ]
+    found, expected = extract.OnnxExtractor(threads=1)(posts), pipe(posts, skip_long_pairs=True)
+    assert_same(found, expected, TOLERANCE)
+    assert expected[2][0]["words_left_out"] and expected[2][1] is None
+    with pytest.raises(extract.EntityPairError, match="raise max_length"):
+        extract.OnnxExtractor(threads=1)({"text": text, "head": far[0], "tail": far[1]})
+    with pytest.raises(ValueError, match=r'head=None, tail=None, pairs=None: give head and tail, .*"head": \(0, 4\)'):
+        extract.OnnxExtractor(threads=1)("Kobe")
+
+
+@pytest.mark.slow
+def test_the_files_labels_are_those_of_the_pipeline(tmp_path):
+    labels = dict(enumerate(["bad", "good", "neither"]))
+    model, processor = build(I2SRMForSequenceClassification, id2label=labels), tiny_processor()
+    export_onnx(model, tmp_path / "model.onnx", SIDE)
+    write_files(tmp_path, processor, describe(processor, "classification"))
+    assert largest_difference(model, OnnxSession(tmp_path / "model.onnx", threads=1)) < TOLERANCE
+    posts = posts_of_all_kinds(tmp_path)
+    found = load_extract(tmp_path).OnnxExtractor(threads=1)(posts)
+    expected = pipeline("multimodal-text-classification", model=model, processor=processor)(posts)
+    assert_same(found, expected, TOLERANCE)
+    assert expected[-1]["words_left_out"]
 
 
 def test_processor_output_goes_in_as_it_is(ner, tagger, relations, classifier):

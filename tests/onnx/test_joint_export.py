@@ -1,20 +1,23 @@
-"""Joint models as ONNX files: a session gives the graphs that torch gives."""
+"""Joint models as ONNX files and exported folders: they give the graphs that torch gives."""
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from tiny import SENTENCES, SIDE, TAGS, bert_tokenizer, noise, text_config, tiny_pipeline
+from exported_files import load_extract, posts_of_all_kinds
+from tiny import SENTENCES, SIDE, TAGS, assert_same, bert_tokenizer, noise, text_config, tiny_pipeline
 
-from modeling_i2srm import I2SRMForJointExtraction
+from modeling_i2srm import Extractor, I2SRMForJointExtraction, joint_pipeline
 from modeling_i2srm.crf import LinearChainCRF, entity_types, tags_of
-from modeling_i2srm.crf import find_entities as entities_of
-from modeling_i2srm.joint_head import Graph, GraphEntity, decode_types
+from modeling_i2srm.joint_head import Graph, GraphEntity
 from modeling_i2srm.onnx.export import export_onnx, graph_difference, largest_difference, load_model, metadata
-from modeling_i2srm.onnx.session import METADATA, Chain, OnnxSession, best_types, find_entities, spans_path
+from modeling_i2srm.onnx.folder import describe, export_folder, quantise, write_files
+from modeling_i2srm.onnx.session import METADATA, Chain, OnnxSession, spans_path
 
 TOLERANCE = 1e-4
 
@@ -27,10 +30,22 @@ def joint():
 
 
 @pytest.fixture(scope="module")
-def exported(joint, tmp_path_factory):
-    path = tmp_path_factory.mktemp("joint") / "joint.onnx"
-    export_onnx(joint.model, path, image_size=SIDE)
+def folder(joint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("joint")
+    export_onnx(joint.model, path / "model.onnx", image_size=SIDE)
+    write_files(path, joint.processor, describe(joint.processor, "joint"))
     return path
+
+
+@pytest.fixture(scope="module")
+def exported(folder):
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def extract(folder):
+    """The module of the folder's extract.py."""
+    return load_extract(folder)
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +129,89 @@ def test_probabilities_of_spans_are_those_of_the_crf(words):
     assert checked == 4 * words * (words + 1) // 2
 
 
-def test_types_are_those_of_the_package():
-    random = np.random.default_rng(0)
-    for count in (1, 2, 3, 5, 7):
-        for _ in range(5):
-            unary, pairs = random.normal(size=(count, 4)), 2 * random.normal(size=(count, count, 4, 4))
-            assert best_types(unary, pairs) == decode_types(unary, pairs)
+# The folder
 
 
-def test_entities_are_those_of_the_package():
-    tags = ["I-A", "I-A", "I-B", "O", "A", "B-A", "B-A", "I-A"]
-    assert (
-        find_entities(tags) == [entity[:2] for entity in entities_of(tags)] == [(0, 2), (2, 3), (4, 5), (5, 6), (6, 8)]
-    )
+def test_the_file_gives_the_graphs_of_the_extractor(extract, joint, tmp_path):
+    posts = posts_of_all_kinds(tmp_path)
+    expected = Extractor(joint)(posts)
+    found = extract.OnnxExtractor(threads=1)(posts)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one.to_dict(), other.to_dict(), TOLERANCE)
+        assert [triple[:5] for triple in one.to_triples()] == [triple[:5] for triple in other.to_triples()]
+    assert sum(len(one.relations) for one in expected) > 20
+    assert any(entity.region for one in expected for entity in one.entities)
+    assert expected[-1].pairs_left_out > 0  # the long post
+
+
+def test_answers_do_not_depend_on_other_posts(extract, tmp_path):
+    posts, extractor = posts_of_all_kinds(tmp_path)[:4], extract.OnnxExtractor(threads=1)
+    assert [extractor(post) for post in posts] == extractor(posts)
+
+
+def test_many_entities_and_thresholds(extract, joint, tmp_path, monkeypatch):
+    for module in (extract, joint_pipeline):
+        monkeypatch.setattr(module, "MAX_ENTITIES", 4)
+    post, bounds = posts_of_all_kinds(tmp_path)[-1], {"threshold": 0.3, "relation_threshold": 0.5}
+    expected = Extractor(joint, **bounds)(post)
+    assert_same(extract.OnnxExtractor(threads=1, **bounds)(post).to_dict(), expected.to_dict(), TOLERANCE)
+    assert len(expected.entities) > 8 and expected.relations
+
+
+def test_the_command_answers_the_posts_of_a_file(extract, joint, tmp_path, capsys):
+    noise(3).save(tmp_path / "0.png")
+    posts = [{"id": "a", "text": SENTENCES[2], "image": "0.png", "objects": ["0.png"]}, {"tokens": ["Kobe", "lands"]}]
+    for name, text in {"p.json": json.dumps(posts), "p.jsonl": "\n".join(map(json.dumps, posts))}.items():
+        (tmp_path / name).write_text(text)
+        extract.main([str(tmp_path / name), "--threads", "1"])
+        answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert answers[0]["image"] == "0.png" and answers[0]["objects"] == ["0.png"] and answers[0]["id"] == "a"
+        expected = Extractor(joint)({"text": SENTENCES[2], "image": noise(3), "objects": [noise(3)]}).to_dict()
+        for part in ("entities", "relations"):
+            assert_same(answers[0][part], expected[part], TOLERANCE)
+    (tmp_path / "bad.json").write_text('{"text": "a", "image": "https://a.b/c.png"}')
+    with pytest.raises(SystemExit) as stopped:
+        extract.main([str(tmp_path / "bad.json")])
+    assert stopped.value.code == 2
+    assert "post 0: 'https://a.b/c.png' is a URL, and an exported model reads nothing" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_read_is_named(extract, tmp_path):
+    post = {"text": "Kobe lands", "image": str(tmp_path / "none.png")}
+    with pytest.raises(extract.PictureError, match=r"none.png': No such file"):
+        extract.OnnxExtractor(threads=1)(post)
+    answer = extract.OnnxExtractor(threads=1, on_image_error="warn")(post)
+    assert "No such file" in answer.image_errors["image"]
+    assert answer.entities == extract.OnnxExtractor(threads=1)("Kobe lands").entities
+
+
+@pytest.mark.slow
+def test_the_file_needs_four_packages_alone(folder, extract, tmp_path):
+    blocked = ("torch", "transformers", "modeling_i2srm", "regex", "huggingface_hub", "safetensors", "onnx", "pandas")
+    code = f"import sys, runpy\nsys.modules.update(dict.fromkeys({blocked}))\n"
+    code += "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    noise().save(tmp_path / "0.png")
+    post = {"text": f"{SENTENCES[0]} 去了Kobé", "image": "0.png"}
+    (tmp_path / "post.json").write_text(json.dumps(post))
+    command = [sys.executable, "-c", code, str(folder / "extract.py"), str(tmp_path / "post.json"), "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    expected = extract.OnnxExtractor(threads=1)({**post, "image": noise()})
+    assert_same(json.loads(done.stdout or "null")["entities"], expected.to_dict()["entities"])
+    assert not done.stderr
+
+
+def test_int8_is_in_the_text_encoder_alone(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "int8")
+    quantise(tmp_path / "int8" / "model.onnx")
+    nodes = [node.op_type for node in onnx.load(tmp_path / "int8" / "model.onnx").graph.node]
+    before = [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
+    assert nodes.count("MatMulInteger") == 6 and nodes.count("MatMul") == before.count("MatMul") - 6  # one layer
+    post = {"text": SENTENCES[2], "image": noise()}
+    exact, close = (load_extract(path).OnnxExtractor(threads=1)(post) for path in (folder, tmp_path / "int8"))
+    assert exact.entities != close.entities and {one.word for one in exact.entities} & {
+        one.word for one in close.entities
+    }
+    assert not list((tmp_path / "int8").glob("*float32*"))
 
 
 # What is refused
@@ -161,3 +246,28 @@ def test_types_between_layers_are_refused(tmp_path):
 def test_the_head_is_the_one_the_checkpoint_names(joint, tmp_path):
     joint.model.save_pretrained(tmp_path)
     assert type(load_model(tmp_path)) is I2SRMForJointExtraction
+
+
+@pytest.mark.parametrize(
+    ("arguments", "post", "message"),
+    [
+        ({}, 7, "7 is not a post"),
+        ({}, [{"text": "a"}, {"txt": "b"}], "post 1: a post has no 'txt'"),
+        ({"threshold": 2}, "a", "threshold=2 must lie between 0 and 1"),
+        ({"on_image_error": "skip"}, "a", "on_image_error='skip' must be one of"),
+        ({"folder": "nowhere"}, "a", "'nowhere' holds no settings.json: write it with i2srm export"),
+    ],
+)
+def test_what_is_no_post_or_no_folder_is_refused(extract, arguments, post, message):
+    with pytest.raises(ValueError, match=message):
+        extract.OnnxExtractor(**{"threads": 1, **arguments})(post)
+
+
+def test_folders_and_checkpoints_that_cannot_be_exported_are_refused(joint, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files: give a new folder"):
+        export_folder("model", tmp_path)
+    monkeypatch.setattr(joint.processor.image_processor, "do_pad", True)
+    monkeypatch.setattr(joint.processor.image_processor, "pad_size", {"height": 50, "width": 50})
+    with pytest.raises(ValueError, match="BitImageProcessorPil makes other pixels than resizing"):
+        describe(joint.processor, "joint")
