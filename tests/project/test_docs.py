@@ -26,6 +26,7 @@ INTERNAL = {
     "data.graphs",
     "inference.corpus_files",
     "inference.corpus_inputs",
+    "inference.corpus_ray",
     "inference.corpus_table",
     "prepare.annotation_tools",
     "prepare.builder",
