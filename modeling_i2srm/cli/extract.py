@@ -3,6 +3,7 @@
     accelerate launch examples/extract.py --input data/visual_posts --output out --model runs/quickstart
     accelerate launch examples/extract.py --input posts.jsonl --output out --ner NER_MODEL --re RELATION_MODEL
     torchrun --nproc_per_node 2 examples/extract.py settings.json --use_cpu true         # two processes on the CPU
+    python examples/extract.py --engine ray settings.json                                # on the nodes of a Ray cluster
 
 Arguments come from a JSON file, from the command line, or from both (the command line wins). The same command resumes a
 run that was killed or stopped by a full disk; the results are those of an uninterrupted run.
@@ -77,7 +78,7 @@ def setup_logging(is_main_process: bool) -> None:
 def extract(argv: list[str]) -> None:
     try:
         arguments = parse_arguments(argv)
-        setup_logging(start_processes(arguments.use_cpu).is_main_process)
+        setup_logging(start_processes(arguments.use_cpu or arguments.engine == "ray").is_main_process)
         stop_on_sigterm()
         summary = extract_corpus(arguments)
     except KeyboardInterrupt as error:
@@ -97,7 +98,8 @@ def run(argv: list[str]) -> None:
     """Extract in this process, or with --num_processes in several."""
     processes, words = take_processes(read_settings(argv))
     if processes > 1:
-        parse_arguments(words)  # else each process would say what is wrong
+        if parse_arguments(words).engine == "ray":  # read here: else each process would say what is wrong
+            raise ValueError(f"--num_processes {processes} is of --engine local; of ray: --ray_workers {processes}")
         return launch(["extract"], words, processes)
     extract(words)
 

@@ -1,5 +1,7 @@
 """Process a corpus: the entities and relations of files of posts, on any number of processes, resumable.
 
+The processes are those of one machine, or actors of a Ray cluster (`corpus_ray`), on any number of machines.
+
 The rows of the inputs are cut into shards of fixed length. A shard is read, extracted and written by one process, to a
 part whose name depends on the inputs alone. A part takes its name when it is complete, and after it a receipt, with
 what it holds and which rows were bad. A run works on the shards without a receipt; so none is lost or done twice.
@@ -47,6 +49,7 @@ from .corpus_files import (
     MODELS,
     PARQUET,
     Shard,
+    count_posts,
     describe_inputs,
     finish,
     make_manifest,
@@ -153,6 +156,16 @@ class CorpusArguments:
         metadata={"help": "'parquet' also writes all answers to one file, answers.parquet, when they are complete."},
     )
     use_cpu: bool = field(default=False, metadata={"help": "Do not use GPUs."})
+    engine: str = field(
+        default="local",
+        metadata={
+            "help": "'ray' extracts on a Ray cluster, 'local' on this machine, in the processes of the launcher."
+        },
+    )
+    ray_workers: int | None = field(
+        default=None,
+        metadata={"help": "Processes of --engine ray; default one for each GPU, or for each CPU if there is no GPU."},
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "Delete the results of an earlier run first; leave it out to resume one."}
     )
@@ -164,6 +177,10 @@ class CorpusArguments:
                 raise ValueError(f"--{name} {getattr(self, name)} must be 1 or more, e.g. --{name} {example}")
         if self.output_format not in ("jsonl", "parquet"):
             raise ValueError(f"--output_format {self.output_format} must be jsonl or parquet")
+        if self.engine not in ("local", "ray"):
+            raise ValueError(f"--engine {self.engine} must be local or ray")
+        if self.ray_workers is not None and (self.engine != "ray" or self.ray_workers < 1):
+            raise ValueError(f"--ray_workers {self.ray_workers}: 1 or more, with --engine ray; e.g. --ray_workers 8")
         check_threshold("threshold", self.threshold)
         check_threshold("relation_threshold", self.relation_threshold)
         check_on_image_error(self.on_image_error)
@@ -181,7 +198,7 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
 
     Args:
         extractor: instead of one that is loaded as the arguments say, with a cropper of its own or none; on every
-            process the same.
+            process the same. Not with the engine "ray", whose workers load theirs.
 
     Returns:
         What summary.json holds, on the main process; {} on the others.
@@ -189,9 +206,13 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     Raises:
         ValueError: inputs that are missing or of no known kind; an output folder that belongs to another run.
         RunError: whatever is not a post's fault, such as a full disk, an output folder that cannot be written to, or
-            another process that ended. Finished parts stay; the same call resumes.
+            another process that ended; the engine "ray" without Ray. Finished parts stay; the same call resumes.
     """
-    state = start_processes(arguments.use_cpu)
+    if on_ray := arguments.engine == "ray":
+        from . import corpus_ray  # here: most runs do not need it
+
+        corpus_ray.check_engine(extractor)
+    state = start_processes(arguments.use_cpu or on_ray)  # the GPUs are for the workers
     output, size = Path(arguments.output), arguments.shard_size
 
     def look() -> tuple[list[dict], str | None]:
@@ -211,30 +232,43 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
         return prepare_output(output, make_manifest(settings, inputs, extractor), shards, arguments.overwrite)
 
     left = set(make_on_main(state, prepare))
-    started = time.perf_counter()
-    mine = [shard for shard in shards if shard.part in left][state.process_index :: state.num_processes]
+    kept, started, processes = kept_in(output), time.perf_counter(), state.num_processes
+    waiting = [shard for shard in shards if shard.part in left]
     worker = ShardWorker(extractor, inputs, arguments, format)
-    kept = f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
+    hidden = arguments.disable_tqdm or not state.is_main_process
     try:
-        run_shards(worker, mine, output, kept, hidden=arguments.disable_tqdm or not state.is_main_process)
+        if on_ray:
+            processes = corpus_ray.run_shards(worker, waiting)
+        else:
+            run_shards(worker, waiting[state.process_index :: processes], output, kept, hidden)
     finally:
         worker.close()
-    try:
-        state.wait_for_everyone()
-    except RuntimeError as error:
-        if lost_process(error):
-            raise RunError(f"{LOST_PROCESS} ({first_line(error)}). {kept}") from error
-        raise
+    wait_for_all(state, kept)
     if not state.is_main_process:
         return {}
     try:
-        summary = finish(output, shards, left, state.num_processes, time.perf_counter() - started)
+        summary = finish(output, shards, left, count_posts(inputs), processes, time.perf_counter() - started)
         if arguments.output_format == "parquet":
             boxes, withheld = summary["objects"] > 0, extractor.coverage is not None
             write_table([output / shard.part for shard in shards], output / TABLE, boxes, withheld)
         return summary
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
+
+
+def wait_for_all(state: PartialState, kept: str) -> None:
+    """Wait until all processes are here; `kept` is what the error for one that ended says of the finished parts."""
+    try:
+        state.wait_for_everyone()
+    except RuntimeError as error:
+        if lost_process(error):
+            raise RunError(f"{LOST_PROCESS} ({first_line(error)}). {kept}") from error
+        raise
+
+
+def kept_in(output: Path) -> str:
+    """What errors say of the parts that are finished."""
+    return f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
 
 
 SETTINGS = ("threshold", "relation_threshold", "coverage", "on_image_error")
@@ -271,9 +305,7 @@ def run_shards(worker: "ShardWorker", shards: list[Shard], output: Path, kept: s
     Raises:
         RunError: whatever is not a post's fault.
     """
-    rows = sum(shard.stop - shard.start for shard in shards)
-    seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
-    with tqdm(total=rows, unit=" posts", disable=hidden, mininterval=seconds) as bar:
+    with show_progress(shards, hidden) as bar:
         for shard in shards:
             try:
                 worker.run(shard, output, bar.update)
@@ -282,6 +314,13 @@ def run_shards(worker: "ShardWorker", shards: list[Shard], output: Path, kept: s
                 hint = " (a smaller --batch_size may do)" if isinstance(error, torch.OutOfMemoryError) else ""
                 reason = f"{type(error).__name__}: {error}{hint}"
                 raise RunError(f"stopped at {shard.part}, {where}: {reason}. {kept}") from error
+
+
+def show_progress(shards: list[Shard], hidden: bool) -> tqdm:
+    """A progress bar over the rows of shards."""
+    rows = sum(shard.stop - shard.start for shard in shards)
+    seconds = 0.2 if sys.stderr.isatty() else 30  # between the lines of a log
+    return tqdm(total=rows, unit=" posts", disable=hidden, mininterval=seconds)
 
 
 def load_cropper(arguments: CorpusArguments, num_objects: int, device: str) -> ObjectCropper:
@@ -305,14 +344,20 @@ def start_processes(use_cpu: bool = False) -> PartialState:
     """Join the processes that a launcher started, if any.
 
     Raises:
-        ValueError: the launcher started several, and they cannot talk to each other.
+        ValueError: the launcher started several, and they cannot talk to each other, or are on several machines.
     """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if (here := int(os.environ.get("LOCAL_WORLD_SIZE", processes))) != processes:
+        raise ValueError(
+            f"{processes} processes were launched, {here} of them on this machine; a corpus is extracted on one "
+            "machine, or without a launcher on several: --engine ray"
+        )
     # Without this, processes on a machine without GPU would each take itself for the only one.
     use_cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=use_cpu, timeout=LONGEST_WAIT)
-    if state.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+    if state.num_processes != processes:
         raise ValueError(
-            f"{os.environ['WORLD_SIZE']} processes were launched, but they do not find each other on "
+            f"{processes} processes were launched, but they do not find each other on "
             f"{state.device.type}; add --use_cpu true"
         )
     return state
@@ -395,6 +440,11 @@ class ShardWorker:
             self.parquet = ParquetRows(path, KEYS)
         return self.parquet.read(shard.start, shard.stop)
 
+    def picture_folder(self, shard: Shard) -> Path:
+        """What paths of pictures are relative to."""
+        entry = self.inputs[shard.input]
+        return Path(self.arguments.image_dir or entry.get("folder") or Path(entry["path"]).parent)
+
     def prepare(self, shard: Shard, number: int, values: bytes | dict) -> tuple[dict, Post | None]:
         """Check a row and read its pictures.
 
@@ -417,8 +467,7 @@ class ShardWorker:
                 raise ValueError(f"{values!r:.100} is not a post; e.g. {EXAMPLE}")
             values = {name: value for name, value in values.items() if name not in self.arguments.ignore}
             record["id"] = check_id(values.get("id"), record["id"])
-            folder = Path(self.arguments.image_dir or entry.get("folder") or Path(entry["path"]).parent)
-            return record, self.load({**values, "id": record["id"]}, folder)
+            return record, self.load({**values, "id": record["id"]}, self.picture_folder(shard))
         except BAD_POST as error:
             record["reason"] = explain(error)
             if isinstance(error, PictureError):

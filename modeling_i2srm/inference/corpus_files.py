@@ -22,6 +22,7 @@ from ..posts import COLUMNS
 from ..support import detectors
 from ..support.atomic_files import replacing, write_json
 from ..support.digests import Digest, add_weights, hash_file
+from ..support.faults import RunError
 from ..version import __version__
 from ..words import SAVED_SPLITTING
 from .corpus_inputs import HUB, READ, Source
@@ -85,7 +86,7 @@ def name_inputs(paths: list[Path]) -> list[str]:
 
 
 def describe_inputs(sources: list[Source], shard_size: int, ignore: list[str], known: dict | None = None) -> list[dict]:
-    """Name, path, size, sha256 and rows of each input and, of JSONL, the byte at which each shard starts.
+    """Name, path, size, sha256, rows and empty lines of each input and, of JSONL, the byte at which each shard starts.
 
     Of one that was written from another kind also `source`, what the user called it, and the `folder` of its pictures.
 
@@ -101,7 +102,7 @@ def describe_inputs(sources: list[Source], shard_size: int, ignore: list[str], k
             origins[source.file] = {"source": source.name} | ({"folder": source.folder} if source.folder else {})
     earlier = {}
     if known is not None and known["settings"].get("shard_size") == shard_size:
-        earlier = {entry["name"]: entry for entry in known["inputs"]}
+        earlier = {entry["name"]: entry for entry in known["inputs"] if "empty_lines" in entry}
     inputs = []
     for path, name in zip(paths, name_inputs(paths), strict=True):
         stat = path.stat()
@@ -122,14 +123,20 @@ def describe_inputs(sources: list[Source], shard_size: int, ignore: list[str], k
 
 
 def scan_lines(path: Path, shard_size: int) -> dict:
-    digest, rows, position, offsets = hashlib.sha256(), 0, 0, []
+    digest, rows, position, offsets, empty = hashlib.sha256(), 0, 0, [], 0
     with open(path, "rb") as file:
         for line in file:
             if rows % shard_size == 0:
                 offsets.append(position)
             digest.update(line)
+            empty += not strip_line(line, rows + 1)
             rows, position = rows + 1, position + len(line)
-    return {"sha256": digest.hexdigest(), "rows": rows, "offsets": offsets}
+    return {"sha256": digest.hexdigest(), "rows": rows, "empty_lines": empty, "offsets": offsets}
+
+
+def strip_line(line: bytes, number: int) -> bytes:
+    """A line without white space around it, and the first one without a byte order mark."""
+    return (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
 
 
 def scan_parquet(path: Path, ignore: list[str]) -> dict:
@@ -145,7 +152,7 @@ def scan_parquet(path: Path, ignore: list[str]) -> dict:
         )
     if not {"text", "tokens"} & set(names):
         raise ValueError(f"{path} has neither a column text nor tokens, only {', '.join(map(repr, names))}")
-    return {"sha256": hash_file(path), "rows": rows}
+    return {"sha256": hash_file(path), "rows": rows, "empty_lines": 0}
 
 
 def make_shards(inputs: list[dict], shard_size: int) -> list[Shard]:
@@ -170,9 +177,7 @@ def read_lines(path: Path, shard: Shard) -> Iterator[tuple[int, bytes]]:
             line = file.readline()
             if not line:
                 raise RuntimeError(f"{path} is shorter than it was when the run began")
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line := line.strip():
+            if line := strip_line(line, number):
                 yield number, line
 
 
@@ -337,18 +342,39 @@ def prepare_output(output: Path, manifest: dict, shards: list[Shard], overwrite:
         raise ValueError(
             f"{path} is of another run: {'; '.join(changes)}. To resume that one, give its settings; else {advice}"
         )
-    for folder in (output, output / "done"):
-        for file in folder.iterdir():
-            if TEMPORARY.fullmatch(file.name):  # of a run that was killed
-                file.unlink(missing_ok=True)
+    remove_temporaries(output)
     write_json(path, manifest)
     left = [shard.part for shard in shards if read_receipt(output, shard.part) is None]
     logger.info(f"{output}: {len(shards)} parts, {len(shards) - len(left)} of them done already, {len(left)} left")
     return left
 
 
-def finish(output: Path, shards: list[Shard], left: set[str], processes: int, seconds: float) -> dict:
-    """Write errors.jsonl and summary.json from the receipts."""
+def remove_temporaries(output: Path) -> None:
+    """Delete what processes that were killed have left half written."""
+    for folder in (output, output / "done"):
+        for file in folder.iterdir():
+            if TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+
+
+def count_posts(inputs: list[dict]) -> int:
+    return sum(entry["rows"] - entry["empty_lines"] for entry in inputs)
+
+
+def count_lines(path: Path) -> int:
+    with open(path, "rb") as file:
+        return sum(1 for _ in file)
+
+
+def finish(output: Path, shards: list[Shard], left: set[str], posts: int, processes: int, seconds: float) -> dict:
+    """Write errors.jsonl and summary.json from the receipts.
+
+    Args:
+        posts: how many the inputs hold, as counted before the run.
+
+    Raises:
+        RunError: a part is missing, or the answers and the errors are not as many as the posts.
+    """
     totals: Counter[str] = Counter()
     now: Counter[str] = Counter()
     missing: list[str] = []
@@ -358,6 +384,11 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
             if receipt is None:
                 missing.append(shard.part)
                 continue
+            if (answers := count_lines(output / shard.part)) != receipt["posts"]:
+                raise RunError(
+                    f"{output / shard.part} holds {answers} answers, and its receipt names {receipt['posts']}; without "
+                    f"{receipt_path(output, shard.part)} the same command extracts them again"
+                )
             for error in receipt["errors"]:
                 file.write(json.dumps(error) + "\n")
             counts = {name: int(receipt.get(name, 0)) for name in COUNTS} | {"errors": len(receipt["errors"])}
@@ -366,9 +397,13 @@ def finish(output: Path, shards: list[Shard], left: set[str], processes: int, se
             if shard.part in left:
                 now.update(counts)
         if missing:
-            raise RuntimeError(
-                f"{len(missing)} parts are not in {output}, e.g. {missing[0]}: do all machines write to this folder? "
-                "The same command resumes with them"
+            raise RunError(
+                f"{len(missing)} parts are not in {output}, e.g. {missing[0]}. The same command resumes with them"
+            )
+        if (found := totals["posts"] + totals["errors"]) != posts:
+            raise RunError(
+                f"{output} holds {totals['posts']} answers and {totals['errors']} errors, {found} together, of {posts} "
+                "posts; the same command with --overwrite true extracts them again"
             )
     summary: dict[str, float] = {
         **totals,

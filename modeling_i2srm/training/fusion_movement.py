@@ -2,8 +2,9 @@
 
 New prompts are random. At the rate of a pretrained text encoder they hardly move in a few hundred steps, and the model
 uses less of its pictures (docs/measured/real-photos.md). `NEW_FUSION_RATE` is the default of new parts. The movement is
-||W - W0|| / ||W0|| over all weights of the prompts after 200 steps at the full rate. `SMALLEST_MOVEMENT` separates 3e-5 from 5e-4 for narrow
-prompts. For prompts of the published width only 100 steps at 3e-5 are measured (docs/measured/results.md).
+||W - W0|| / ||W0|| over all weights of the prompts after 200 steps at the full rate. `SMALLEST_MOVEMENT` separates 3e-5
+from 5e-4 for narrow prompts. For prompts of the published width only 100 steps at 3e-5 are measured
+(docs/measured/results.md).
 """
 
 import logging

@@ -309,6 +309,13 @@ def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):
         start_processes(use_cpu=True)
 
 
+def test_processes_on_several_machines_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="4 processes were launched, 2 of them on this machine; .* --engine ray"):
+        start_processes()
+
+
 def test_what_the_main_process_refuses_ends_the_others():
     def fail():
         raise ValueError("no")
@@ -327,9 +334,9 @@ def test_counts_of_a_corpus_of_one_post_are_numbers(tmp_path):
     assert {type(value) for value in counts.values()} == {int}
     # A receipt that an earlier version has written, of a run that is resumed.
     (tmp_path / "done").mkdir()
-    (tmp_path / "part-00000.jsonl").touch()
-    receipt = {"bytes": 0, **counts, "posts_without_picture": True, "errors": []}
+    (tmp_path / "part-00000.jsonl").write_text("\n")
+    receipt = {"bytes": 1, **counts, "posts_without_picture": True, "errors": []}
     (tmp_path / "done" / "part-00000.json").write_text(json.dumps(receipt))
-    summary = corpus_files.finish(tmp_path, [Shard("part-00000.jsonl", 0, 0, 1, 0)], {"part-00000.jsonl"}, 1, 2.0)
+    summary = corpus_files.finish(tmp_path, [Shard("part-00000.jsonl", 0, 0, 1, 0)], {"part-00000.jsonl"}, 1, 1, 2.0)
     assert "true" not in (tmp_path / "summary.json").read_text()
     assert (summary["posts"], summary["posts_without_picture"], summary["posts_per_second"]) == (1, 1, 0.5)

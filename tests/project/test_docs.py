@@ -34,6 +34,7 @@ INTERNAL = {
     "data.graphs",
     "inference.corpus_files",
     "inference.corpus_inputs",
+    "inference.corpus_ray",
     "inference.corpus_table",
     "inference.models",
     "onnx.bundle",
