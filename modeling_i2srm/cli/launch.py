@@ -26,7 +26,7 @@ def take_processes(argv: list[str]) -> tuple[int, list[str]]:
 
 
 def launch(subcommand: list[str], argv: list[str], processes: int) -> None:
-    """Run a subcommand in several processes, one a GPU, else on the CPU, where `accelerate launch` starts one.
+    """Run a subcommand in several processes, one per GPU, else on the CPU, where `accelerate launch` starts one.
 
     Args:
         subcommand: its words, e.g. ["train", "mner"].

@@ -30,7 +30,7 @@ class TextEncoder:
         self.room = settings["limit"] - 2
 
     def sub_tokens(self, words: list[str]) -> list[list[int]]:
-        """The ids of each word's sub-tokens, at least one a word."""
+        """The ids of each word's sub-tokens, at least one per word."""
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in words]
         words = [word if word[:1] in ("", " ") else self.settings["prefix"] + word for word in words]
         unknown = self.settings["unknown"]

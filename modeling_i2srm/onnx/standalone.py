@@ -121,7 +121,7 @@ class OnnxExtractor:
             raise ValueError(f"on_image_error={on_image_error!r} must be one of None, 'warn', 'raise'")
         for name, value in (("threshold", threshold), ("relation_threshold", relation_threshold)):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. {name}=0.5")
+                raise ValueError(f"{name}={value!r} must be between 0 and 1, e.g. {name}=0.5")
         path = Path(__file__).parent if folder is None else Path(folder)
         if not (path / SETTINGS).is_file():
             raise ValueError(

@@ -178,9 +178,9 @@ class RunArguments:
     calibrate: bool = field(
         default=True,
         metadata={
-            "help": "After training, fit a temperature per head, so that scores are probabilities, and the score limits "
-            "of Extractor(..., coverage=0.9), on validation posts. If these also choose the checkpoint, every second "
-            "one is used for this."
+            "help": "After training, fit a temperature per head, so that scores are probabilities, and the score "
+            "limits of Extractor(..., coverage=0.9), on validation posts. If these also choose the checkpoint, every "
+            "second one is used for this."
         },
     )
 

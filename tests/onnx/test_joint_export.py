@@ -253,7 +253,7 @@ def test_the_head_is_the_one_the_checkpoint_names(joint, tmp_path):
     [
         ({}, 7, "7 is not a post"),
         ({}, [{"text": "a"}, {"txt": "b"}], "post 1: a post has no 'txt'"),
-        ({"threshold": 2}, "a", "threshold=2 must lie between 0 and 1"),
+        ({"threshold": 2}, "a", "threshold=2 must be between 0 and 1"),
         ({"on_image_error": "skip"}, "a", "on_image_error='skip' must be one of"),
         ({"folder": "nowhere"}, "a", "'nowhere' holds no settings.json: write it with i2srm export"),
     ],
