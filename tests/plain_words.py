@@ -55,7 +55,7 @@ PHRASES = {
     rf"one an? (?:{UNITS}|core|entity|GPU|object|relation)|once an? (?:{UNITS})": "one per, or once per",
     r"all told": "in total",
     r"parted by": "separated by",
-    r"(?:is|are|was|were) gone|gone before": "removed, or missing",
+    r"(?:is|are|was|were) gone(?! on)|gone before": "removed, or missing",
     r"by heart": "memorise",
     r"of its like|of their like": "similar",
     r"however often|however \w+ interrupted": "resumable",
