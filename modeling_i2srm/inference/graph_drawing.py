@@ -13,7 +13,8 @@ from .extraction import TYPED_LABEL, Extraction
 RADIUS, WIDTH, LONGEST = 34, 380, 20  # of a node; of the drawing; characters of a word
 MAX_PIXELS = 4_000_000  # of a picture in which crops are looked for
 GRAPH_STYLE = f"""
-.graph {{ display: block; width: 100%; max-width: 32rem; height: auto; margin: .6rem 0; color: inherit; }}
+.graph {{ display: block; width: 100%; max-width: 32rem; height: auto; margin: .6rem 0; color: inherit;
+  overflow: visible; }}
 .graph text {{ font: 600 15px system-ui, sans-serif; text-anchor: middle; fill: currentColor; paint-order: stroke;
   stroke: var(--halo, {PAPER}); stroke-width: 5px; stroke-linejoin: round; unicode-bidi: plaintext; }}
 .graph .type {{ fill: {INK}; stroke: none; }}
@@ -103,12 +104,12 @@ def draw_edge(head: tuple[int, int], tail: tuple[int, int], label: str, bend: in
     along, up = ((to_x - x) / length, (to_y - y) / length), ((to_y - y) / length, -(to_x - x) / length)
     middle = ((x + to_x) / 2 + 2 * bend * up[0], (y + to_y) / 2 + 2 * bend * up[1])
 
-    def towards(start: tuple[int, int]) -> tuple[float, float]:
-        far = math.hypot(middle[0] - start[0], middle[1] - start[1])
-        return (middle[0] - start[0]) / far, (middle[1] - start[1]) / far
+    def towards(node: tuple[int, int]) -> tuple[float, float]:
+        far = math.hypot(middle[0] - node[0], middle[1] - node[1])
+        return (middle[0] - node[0]) / far, (middle[1] - node[1]) / far
 
     out, back = towards(head), towards(tail)
-    x, y = x + out[0] * (RADIUS + 3), y + out[1] * (RADIUS + 3)
+    start = x + out[0] * (RADIUS + 3), y + out[1] * (RADIUS + 3)
     end = to_x + back[0] * (RADIUS + 4), to_y + back[1] * (RADIUS + 4)
     base = end[0] + 11 * back[0], end[1] + 11 * back[1]
     wing = -back[1] * 6, back[0] * 6
@@ -117,7 +118,8 @@ def draw_edge(head: tuple[int, int], tail: tuple[int, int], label: str, bend: in
     text_x = head[0] + share * (to_x - head[0]) + bend * up[0]
     text_y = head[1] + share * (to_y - head[1]) + bend * up[1] + (-8 if abs(along[1]) < 0.1 else 5)
     return (
-        f'<path class="edge" d="M{x:.1f} {y:.1f}Q{middle[0]:.1f} {middle[1]:.1f} {base[0]:.1f} {base[1]:.1f}"/>'
+        f'<path class="edge" d="M{start[0]:.1f} {start[1]:.1f}Q{middle[0]:.1f} {middle[1]:.1f} '
+        f'{base[0]:.1f} {base[1]:.1f}"/>'
         f'<path class="tip" d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in tip)}Z"/>',
         f'<text x="{text_x:.0f}" y="{text_y:.0f}">{escape(shorten(label))}</text>',
     )

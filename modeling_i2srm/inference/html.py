@@ -356,8 +356,8 @@ def figure(shown: Shown, extraction: Extraction, boxes: Sequence[Box | None] = (
     if shown.picture is not None:
         drawn = {place: box for place, box in enumerate(boxes) if box is not None} if main else {}
         alt = f"{shown.caption} of the post" + (", with boxes around its crops" if drawn else "")
-        marks = [box_mark(extraction, place) for place in drawn]
-        content = embedded(shown.picture, IMAGE_SIDE if main else CROP_SIDE, alt, list(drawn.values()), marks)
+        names = [box_mark(extraction, place) for place in drawn]
+        content = embedded(shown.picture, IMAGE_SIDE if main else CROP_SIDE, alt, list(drawn.values()), names)
     bars = [
         f'<div class="share">{isolated(entity.word)}<span>{percent(share)}</span></div>'
         f'<div class="bar"><div style="width:{100 * share:.1f}%"></div></div>'
