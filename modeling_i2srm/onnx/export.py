@@ -1,6 +1,6 @@
 """Export models to ONNX: one file with the graph, the weights, the labels and what decoding needs.
 
-Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The file is used with `modeling_i2srm/onnx/session.py`.
+Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. `OnnxSession` runs the file.
 """
 
 import json
