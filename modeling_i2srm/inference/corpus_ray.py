@@ -224,8 +224,9 @@ def connecting() -> Iterator[None]:
     """Connect to the Ray cluster of this machine or of RAY_ADDRESS, or start one here; leave it at the end."""
     import ray
 
-    quiet = ray.data.DataContext.get_current()
-    quiet.enable_progress_bars = quiet.print_on_execution_start = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = MOST_LOST  # by default a node that leaves as its actor starts ends all
     if ray.is_initialized():
         yield
         return
