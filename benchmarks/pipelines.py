@@ -7,8 +7,8 @@ Posts are texts without pictures. Sides: transformers (aggregation_strategy="sim
 the floor: the text encoder alone, on batches of about one length, its texts encoded before. The classifiers are the
 same random one, whose bias makes nine words of ten O.
 
-Prints a JSON dict: for each side the median posts a second on the wall and of CPU time, and how many times faster than
-transformers it is in CPU time; with --profile the share of the time outside the matrix products.
+Prints a JSON dict: for each side the median posts per second on the wall and of CPU time, and how many times faster
+than transformers it is in CPU time; with --profile the share of the time outside the matrix products.
 """
 
 import argparse

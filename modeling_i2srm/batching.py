@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 
 WINDOW = 32  # batches of posts without pictures that are read together
 THREADS = 4  # that read the pictures of a window
@@ -111,7 +111,7 @@ def _begin(
         yield False, partial(_fail, error)
 
 
-def _fail(error: Exception) -> Result:
+def _fail(error: Exception) -> NoReturn:
     raise error
 
 
@@ -129,7 +129,7 @@ def _finish(window: list[Callable[[], Result]]) -> Iterator[list[Result]]:
 
 
 class Answers:
-    """The answers to posts, in order; each `iter` begins anew."""
+    """The answers to posts, in order; each `iter` begins again."""
 
     def __init__(self, posts: Iterable, begin: Callable[[], Iterator]):
         self.posts, self.begin = posts, begin
