@@ -9,6 +9,7 @@ from typing import SupportsIndex, TypeGuard
 import torch
 
 NO_RELATION = "None"  # label of a pair without a relation
+ON_IMAGE_ERROR = (None, "warn", "raise")  # what pipelines may do about a picture that cannot be read
 IGNORE = -100  # label of positions that are not the first sub-token of a word
 
 # What data sets call a pair without a relation, in lower case and without spaces, hyphens, points and slashes.
@@ -92,6 +93,22 @@ def check_whole_number(name: str, value: object, low: int) -> None:
         raise ValueError(f"{name}={value!r} must be an integer of {low} or more, e.g. {name}={max(low, 3)}")
 
 
+def check_threshold(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}={value!r} must be between 0 and 1, e.g. {name}=0.5")
+
+
+def check_sub_tokens(**values: object) -> None:
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
+
+
+def check_on_image_error(on_image_error: object) -> None:
+    if on_image_error not in ON_IMAGE_ERROR:
+        raise ValueError(f"on_image_error={on_image_error!r} must be one of {', '.join(map(repr, ON_IMAGE_ERROR))}")
+
+
 def is_missing(value: object) -> bool:
     """Whether a value stands for no value: `None`, NaN, or what pandas has for them.
 
@@ -133,6 +150,9 @@ __all__ = [
     "IGNORE",
     "NO_RELATION",
     "check_finite",
+    "check_on_image_error",
+    "check_sub_tokens",
+    "check_threshold",
     "check_whole_number",
     "check_words",
     "is_listing",

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 
+from .checks import check_on_image_error, check_sub_tokens, check_threshold
 from .crf import find_entities
 from .crops import describe_crop
 from .joint_head import Graph, GraphEntity, GraphRelation, I2SRMJointOutput
@@ -13,9 +14,6 @@ from .modeling_joint import I2SRMForJointExtraction
 from .pipeline_i2srm import (
     ROWS_TOGETHER,
     MultimodalTokenClassificationPipeline,
-    check_on_image_error,
-    check_sub_tokens,
-    check_threshold,
     label_names,
     options,
 )
@@ -106,10 +104,10 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         reading = {"on_image_error": on_image_error, "allow_private_addresses": allow_private_addresses}
         return options(stride=stride, max_length=max_length, **reading), {}, thresholds
 
-    def answer(self, posts):  # type: ignore[override]  # fewer and named, as Pipeline allows
+    def answer(self, posts, together):  # type: ignore[override]  # fewer and named, as Pipeline allows
         """Fill in the graph of each post, and how many of its pairs are left out."""
         long: list[Chunk] = []
-        for chunk in self.chunks(posts):
+        for chunk in self.chunks(posts, together):
             whole = [n for n, (post, _) in enumerate(chunk.rows) if len(post.rows) == 1]
             if whole:
                 outputs, mask = chunk.outputs, chunk.word_mask
@@ -124,14 +122,14 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         for post, scores in zip(windowed, self.put_together(windowed, long), strict=True):
             post.answers = list(self.decode(scores))
 
-    def chunks(self, posts: list[Post], together: int | None = None, **options: object) -> Iterable[Chunk]:
+    def chunks(self, posts: list[Post], together: int = ROWS_TOGETHER, **options: object) -> Iterable[Chunk]:
         """Yield the rows of posts after they have gone through the model.
 
         Args:
-            together: most rows of a chunk; default `ROWS_TOGETHER`, or as many as posts.
+            together: as of `batches`.
             options: of the model's `forward`.
         """
-        for rows, batch in self.batches(posts, together or max(ROWS_TOGETHER, len(posts))):
+        for rows, batch in self.batches(posts, together):
             try:
                 outputs = self.model(**batch, **cast(Any, options))
             except ValueError as error:  # scores that are not finite: it names places in the batch
@@ -150,9 +148,9 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         """
         if not posts:
             return []
-        chunks, ids = list(chunks), {id(post) for post in posts}
-        rows = (row for chunk in chunks for row in zip(chunk.rows, chunk.outputs.logits.float(), strict=True))
-        emissions, mask = self.collect(posts, ((post, n, one) for (post, n), one in rows if id(post) in ids))
+        chunks = list(chunks)
+        calls = ((chunk.rows, chunk.outputs.logits.float(), chunk.word_mask) for chunk in chunks)
+        emissions, mask = self.collect(posts, calls)
         if spans is None:
             names = label_names(self.model)
             tags = [[names[tag] for tag in post] for post in self.model.decode(emissions, mask)]

@@ -425,14 +425,11 @@ class I2SRMForTokenClassification(Head):
             return entity_type(names[first]) == entity_type(names[second]) and not names[second].startswith("B-")
 
         ids = range(len(names))
+        before = [[i for i in ids if same_entity(i, tag)] for tag in ids]
+        after = [[i for i in ids if same_entity(tag, i)] for tag in ids]
         complete = [
             [
-                (
-                    first,
-                    tags,
-                    [i for i in ids if tags and same_entity(i, tags[0])],
-                    [i for i in ids if tags and same_entity(tags[-1], i)],
-                )
+                (first, tags, before[tags[0]] if tags else [], after[tags[-1]] if tags else [])
                 for first, tags in sentence
             ]
             for sentence in spans

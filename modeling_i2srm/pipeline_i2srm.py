@@ -2,26 +2,33 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from numbers import Real
 from typing import Any, cast
 
 import torch
 from transformers import Pipeline
 
-from .checks import check_finite
+from .batching import Answers, cut_by_length, has_pictures, read_windows
+from .checks import check_finite, check_on_image_error, check_sub_tokens, check_threshold
 from .crf import entity_types, find_entities, tags_of
 from .crops import add_crops, check_cropper, describe_crop
 from .modeling_i2srm import I2SRMForTokenClassification
 from .posts import Post, find_pairs, read_post
-from .pretrained_model import I2SRMPreTrainedModel
+from .pretrained_model import I2SRMPreTrainedModel, gather_words
 from .processing_i2srm import I2SRMProcessor
 from .tables import read_rows
 from .words import SAVED_SPLITTING, EntityPairError, split_text
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
+CPU_TOKENS = 1024  # of a call on the CPU, padding included: larger calls are hardly faster, and take more memory
+DECODED_WORDS = 16_384  # of the posts whose tags are decoded together, padding included
 STRATEGIES = ("none", "simple", "first", "average", "max")
-ON_IMAGE_ERROR = (None, "warn", "raise")
+
+
+# Rows that went through the model together, as (post, number of the row), their logits (B, T, N) or (B, N) in float32,
+# and the mask (B, T) of the words, if they are tagged.
+Call = tuple[list[tuple[Post, int]], torch.Tensor, torch.Tensor | None]
 
 
 class PostPipeline(Pipeline):
@@ -128,9 +135,39 @@ class PostPipeline(Pipeline):
             add_crops(loaded, cropper)
             yield from loaded
 
+    def get_iterator(  # type: ignore[override]  # as Pipeline calls it
+        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+    ):
+        """As of `Pipeline`; posts of several batches are read together, and sorted by length."""
+        options = preprocess_params, forward_params, postprocess_params
+        if batch_size == 1:
+            return super().get_iterator(inputs, num_workers, batch_size, *options)
+        return Answers(inputs, partial(self.answer_windows, inputs, num_workers, batch_size, *options))
+
+    def answer_windows(
+        self, posts: Iterable, num_workers: int, batch_size: int, reading: dict, answering: dict, writing: dict
+    ) -> Iterator:
+        """Yield the answers to posts, which are read as `read_windows` does.
+
+        Args:
+            num_workers: processes that read posts, instead of threads.
+            reading, answering, writing: options of `preprocess`, `answer` and `postprocess`.
+        """
+        listed = isinstance(posts, Sized)
+        if num_workers:
+            loader = super().get_iterator(posts, num_workers, 1, reading, answering, writing).loader.loader
+            windows = read_windows(loader, lambda item: item, batch_size, listed)
+        else:
+            one_by_one = map(cast(Any, posts).__getitem__, range(len(posts))) if listed else posts
+            windows = read_windows(one_by_one, partial(self.preprocess, **reading), batch_size, listed)
+        for window in windows:
+            items = {"post": [item["post"] for item in window], "batch_size": batch_size}
+            for post in self.forward(items, **answering)["post"]:
+                yield self.postprocess({"post": post}, **writing)
+
     def encode(self, post: Post, rows: Sequence[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
         """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors."""
-        tensors = self.processor.encode_pictures([post.image], [post.objects])
+        tensors = self.processor.encode_pictures([post.image], [post.objects]) if has_pictures(post) else {}
         pictures = {name: tensor[0] for name, tensor in tensors.items()}
         return {
             "post": replace(post, rows=list(rows), owners=owners or [], pictures=pictures, image=None, objects=None)
@@ -139,40 +176,53 @@ class PostPipeline(Pipeline):
     def batches(
         self, posts: list[Post], together: int = ROWS_TOGETHER
     ) -> Iterable[tuple[list[tuple[Post, int]], dict[str, torch.Tensor]]]:
-        """Yield the rows of posts, in order, as (a list of (post, number of the row), the model's inputs)."""
-        self.model.eval()  # a model that is being trained would give another answer each time
-        rows = [(post, i) for post in range(len(posts)) for i, row in enumerate(posts[post].rows) if row is not None]
-        pictures: dict[str, torch.Tensor] = {}
-        if any(post.pictures for post in posts):
-            known = next(post.pictures for post in posts if post.pictures)
-            stacked = {
-                name: torch.stack([post.pictures.get(name, torch.zeros_like(like)) for post in posts]).to(self.device)
-                for name, like in known.items()
-            }
-            if "visual_features" not in stacked:  # once for a post, however many rows it has
-                stacked["visual_features"] = self.model.get_visual_features(**stacked)
-            pictures = {name: stacked[name] for name in ("visual_features", "image_mask")}
-        for start in range(0, len(rows), together):
-            part = rows[start : start + together]
-            encoded = [posts[post].rows[i] or {} for post, i in part]
-            texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in encoded]
-            batch = {name: tensor.to(self.device) for name, tensor in self.processor.pad(texts).items()}
-            batch |= {name: tensor[[post for post, _ in part]] for name, tensor in pictures.items()}
-            yield [(posts[post], i) for post, i in part], batch
+        """Yield the rows of posts as (a list of (post, number of the row), the model's inputs).
 
-    def run_rows(self, posts: list[Post]) -> Iterable[tuple[Post, int, torch.Tensor]]:
-        """Yield the logits of each row, in order, as (post, number of the row, (T, N) or (N,) float32)."""
-        for rows, batch in self.batches(posts, max(ROWS_TOGETHER, len(posts))):
-            for row, scores in zip(rows, self.model(**batch).logits.float(), strict=True):
-                yield *row, scores
+        The rows of a call are of about one length, of posts with pictures or of posts without. Those of one post stay
+        in order.
+
+        Args:
+            together: most rows of a call; on the CPU also at most `CPU_TOKENS`.
+        """
+        self.model.eval()  # a model that is being trained would give another answer each time
+        pictured = [post for post in posts if post.pictures]
+        pictures = self.encode_visually([post.pictures for post in pictured])
+        for group in (pictured, [post for post in posts if not post.pictures]):
+            rows = [(n, i) for n, post in enumerate(group) for i, row in enumerate(post.rows) if row is not None]
+            lengths = [[len(row["input_ids"]) for row in post.rows if row is not None] for post in group]
+            longest = [max(of_post, default=0) for of_post in lengths]
+            most = CPU_TOKENS if self.device.type == "cpu" else together * max(longest, default=0)
+            for places in cut_by_length([longest[n] for n, _ in rows], most, together):
+                part = [rows[place] for place in places]
+                encoded = [group[n].rows[i] or {} for n, i in part]
+                texts = [{name: ids for name, ids in row.items() if isinstance(ids, list)} for row in encoded]
+                batch = {name: tensor.to(self.device) for name, tensor in self.processor.pad(texts).items()}
+                if group is pictured:
+                    batch |= {name: tensor[[n for n, _ in part]] for name, tensor in pictures.items()}
+                yield [(group[n], i) for n, i in part], batch
+
+    def encode_visually(self, pictures: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The visual_features and image_mask of posts that have pictures: once for a post, however many its rows."""
+        if not pictures:
+            return {}
+        stacked = {name: torch.stack([one[name] for one in pictures]).to(self.device) for name in pictures[0]}
+        if "visual_features" not in stacked:
+            stacked["visual_features"] = self.model.get_visual_features(**stacked)
+        return {name: stacked[name] for name in ("visual_features", "image_mask")}
+
+    def run_rows(self, posts: list[Post], together: int = ROWS_TOGETHER) -> Iterable["Call"]:
+        """Yield the logits of the rows of posts, as `batches` puts them together."""
+        for rows, batch in self.batches(posts, together):
+            yield rows, self.model(**batch).logits.float(), batch.get("word_mask")
 
     def _forward(self, model_inputs, **kwargs):  # type: ignore[override]  # fewer and named, as Pipeline allows
         posts = model_inputs["post"]  # a list where posts come in batches
-        self.answer(posts if isinstance(posts, list) else [posts], **kwargs)
+        together = max(ROWS_TOGETHER, model_inputs.get("batch_size", 1))
+        self.answer(posts if isinstance(posts, list) else [posts], together, **kwargs)
         return {"post": posts}
 
-    def answer(self, posts: list[Post], **options: object) -> None:  # its own options, in each class
-        """Fill in the `answers` of each post."""
+    def answer(self, posts: list[Post], together: int, **options: object) -> None:  # its own options, in each class
+        """Fill in the `answers` of each post; `together` is as of `batches`."""
         raise NotImplementedError
 
     def note_pictures(self, answer: dict, post: Post) -> dict:
@@ -213,7 +263,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             `ObjectCropper`, or any callable as crops.py says. Objects that are given win; a post without a picture gets
             none. The pictures of a batch go to it together, at full size, and are read in this process, whatever
             `num_workers` says. `False`: not the one that the pipeline was made with.
-        batch_size: posts that go through the model together.
+        batch_size: posts that go through the model together. With more than 1 posts are read in windows of several
+            batches, and texts are sorted by length within each (`read_windows`); of a generator these grow from one
+            batch. Default 1: each post is answered before the next one is read.
 
     Returns:
         For each entity {"entity_group": type, "score": probability under the CRF that exactly these words are such an
@@ -277,22 +329,37 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         rows, owners = self.processor.encode_windows([word.text for word in post.words], max_length, stride)
         return self.encode(post, rows, owners)
 
-    def answer(self, posts, aggregation_strategy="simple", return_all_scores=False):  # type: ignore[override]  # fewer and named, as Pipeline allows
-        self.read(posts, *self.collect(posts, self.run_rows(posts)), aggregation_strategy, return_all_scores)
+    def answer(self, posts, together, aggregation_strategy="simple", return_all_scores=False):  # type: ignore[override]  # fewer and named, as Pipeline allows
+        emissions, mask = self.collect(posts, self.run_rows(posts, together))
+        lengths = [len(post.words) for post in posts]
+        for places in cut_by_length(lengths, DECODED_WORDS, len(posts)):
+            width = lengths[places[0]]
+            scores = emissions[places, :width], mask[places, :width]
+            self.read([posts[place] for place in places], *scores, aggregation_strategy, return_all_scores)
 
     @staticmethod
-    def collect(posts: list[Post], rows: Iterable[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The emissions (B, W, N) of the words of posts, each from the window that owns it, and their mask (B, W)."""
-        words: dict[int, dict[int, torch.Tensor]] = {id(post): {} for post in posts}
-        for post, number, logits in rows:
-            row = post.rows[number]
-            positions = [position for position, first in enumerate(row["word_mask"]) if first]
-            for word, position in enumerate(positions, row["first_word"]):
-                if post.owners[word] == number:
-                    words[id(post)][word] = logits[position]
-        stacked = [torch.stack([words[id(post)][word] for word in range(len(post.words))]) for post in posts]
-        emissions = torch.nn.utils.rnn.pad_sequence(stacked, batch_first=True)
-        mask = torch.tensor([[w < len(post.words) for w in range(emissions.shape[1])] for post in posts])  # (B, W)
+    def collect(posts: list[Post], calls: Iterable["Call"]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The emissions (B, W, N) of the words of posts, each from the window that owns it, and their mask (B, W).
+
+        Args:
+            calls: all rows of the posts; those of other posts are ignored.
+        """
+        places = {id(post): place for place, post in enumerate(posts)}
+        lengths = torch.tensor([len(post.words) for post in posts])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        emissions = torch.zeros(0)
+        for rows, logits, word_mask in calls:
+            words, _ = gather_words(logits, cast(torch.Tensor, word_mask))
+            if not len(emissions):
+                emissions = words.new_zeros(*mask.shape, words.shape[-1])
+            whole = [n for n, (post, _) in enumerate(rows) if len(post.rows) == 1 and id(post) in places]
+            emissions[[places[id(rows[n][0])] for n in whole], : words.shape[1]] = words[whole]
+            for n, (post, number) in enumerate(rows):
+                if len(post.rows) > 1 and id(post) in places:
+                    first = post.rows[number]["first_word"]
+                    last = first + sum(post.rows[number]["word_mask"])
+                    own = [word for word in range(first, last) if post.owners[word] == number]
+                    emissions[places[id(post)], own] = words[n, [word - first for word in own]]
         check_finite(emissions.cpu(), mask, lambda: [post.text for post in posts])
         return emissions, mask
 
@@ -417,13 +484,14 @@ class MultimodalRelationClassificationPipeline(PostPipeline):
                 rows.append(None)
         return self.encode(post, rows)
 
-    def answer(self, posts):  # type: ignore[override]  # fewer and named, as Pipeline allows
+    def answer(self, posts, together):  # type: ignore[override]  # fewer and named, as Pipeline allows
         for post in posts:
             post.answers = [None] * len(post.rows)
-        for post, number, logits in self.run_rows(posts):
+        for rows, logits, _ in self.run_rows(posts, together):
             logits = logits.cpu()
-            check_finite(logits[None], names=lambda post=post: [post.text])
-            post.answers[number] = logits.softmax(-1)
+            check_finite(logits, names=lambda rows=rows: [post.text for post, _ in rows])
+            for (post, number), scores in zip(rows, logits.softmax(-1), strict=True):
+                post.answers[number] = scores
 
     def postprocess(self, model_outputs, top_k=0):  # type: ignore[override]  # fewer and named, as Pipeline allows
         post, names = model_outputs["post"], label_names(self.model)
@@ -489,22 +557,6 @@ def label_names(model: I2SRMPreTrainedModel) -> dict[int, str]:
 def options(**values: object) -> dict[str, object]:
     """The options that are not `None`."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def check_threshold(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"{name}={value!r} must be between 0 and 1, e.g. {name}=0.5")
-
-
-def check_sub_tokens(**values: object) -> None:
-    for name, value in options(**values).items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{name}={value!r} must be a number of sub-tokens, e.g. {name}=32")
-
-
-def check_on_image_error(on_image_error):
-    if on_image_error not in ON_IMAGE_ERROR:
-        raise ValueError(f"on_image_error={on_image_error!r} must be one of {', '.join(map(repr, ON_IMAGE_ERROR))}")
 
 
 __all__ = [

@@ -345,6 +345,8 @@ def best_windows(lengths: list[int], windows: list[tuple[int, int]]) -> list[int
 
     The beginning and the end of the post are no edges. Among equals it is the first window.
     """
+    if len(windows) == 1:
+        return [0] * len(lengths)
     starts = [0]  # of each word, in sub-tokens
     for length in lengths:
         starts.append(starts[-1] + length)

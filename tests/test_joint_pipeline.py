@@ -65,13 +65,16 @@ def test_the_answer_is_the_same_alone_in_a_batch_and_among_other_mates(joint):
 
 
 def test_all_rows_of_a_batch_go_through_the_encoder_once(joint, monkeypatch):
-    encoder, calls = joint.model.model, []
+    encoder, rows = joint.model.model, []
     forward = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda *args, **inputs: calls.append(1) or forward(*args, **inputs))
+    monkeypatch.setattr(
+        encoder, "forward", lambda ids, *args, **inputs: rows.append(len(ids)) or forward(ids, *args, **inputs)
+    )
     joint([{"text": text, **PICTURES} for text in SENTENCES], batch_size=4)
-    assert len(calls) == 1
+    assert rows == [4]
     joint([LONG, SENTENCES[0]], batch_size=2)
-    assert len(calls) == 2
+    windows = len(joint.processor.encode_windows([word for word, _, _ in split_text(LONG)])[0])
+    assert sum(rows) == 4 + windows + 1
 
 
 # Long posts

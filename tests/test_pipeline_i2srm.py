@@ -405,7 +405,7 @@ def test_columns_and_torch_data_sets(ner):
     expected = ner(SENTENCES)
     assert_same(list(ner(dataset["text"])), expected)
     answers = ner(KeyDataset(dataset, "text"), batch_size=3)
-    assert len(answers) == 2 and not isinstance(answers, list)
+    assert len(answers) == 4 and not isinstance(answers, list)
     assert_same(list(answers), expected)
 
 

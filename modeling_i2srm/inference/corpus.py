@@ -33,8 +33,9 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
+from ..batching import cut_windows, has_pictures
+from ..checks import check_on_image_error, check_threshold
 from ..pictures import PictureError, single_picture
-from ..pipeline_i2srm import check_on_image_error, check_threshold
 from ..posts import COLUMNS, Post
 from ..support.atomic_files import check_writable, replacing, write_json
 from ..support.detectors import ObjectCropper, load_detector
@@ -403,7 +404,7 @@ class ShardWorker:
         errors: list[dict] = []
         seen = 0
         with replacing(output / shard.part) as file:
-            for records, posts in self.batches(shard):
+            for records, posts in self.windows(shard):
                 for record, post, extraction in zip(records, posts, self.extract(records, posts), strict=True):
                     if post is None or extraction is None:
                         errors.append(record)
@@ -417,6 +418,14 @@ class ShardWorker:
         receipt = {"bytes": (output / shard.part).stat().st_size, **{name: counts[name] for name in COUNTS}}
         write_json(receipt_path(output, shard.part), {**receipt, "errors": errors})
         progress(shard.stop - shard.start - seen)  # empty lines
+
+    def windows(self, shard: Shard) -> Iterator[tuple[tuple[dict, ...], tuple[Post | None, ...]]]:
+        """Yield the rows of a shard, as of `prepare`, in windows whose posts the pipelines sort by length."""
+        batches = (zip(*batch, strict=True) for batch in self.batches(shard))
+        rows = ((has_pictures(post), (record, post)) for batch in batches for record, post in batch)
+        for window in cut_windows(rows, self.arguments.batch_size, grow=False):
+            records, posts = zip(*window, strict=True)
+            yield records, posts
 
     def batches(self, shard: Shard) -> Iterator[tuple[tuple[dict, ...], tuple[Post | None, ...]]]:
         """Yield the rows of a shard in batches, as of `prepare`."""
@@ -504,17 +513,18 @@ class ShardWorker:
     def extract(self, records: Sequence[dict], posts: Sequence[Post | None]) -> list[Extraction | None]:
         """Extract from the posts of rows; where one cannot be, its record gets the reason.
 
-        Where a batch fails, its posts are tried one by one.
+        Where they fail together, each half is tried by itself.
         """
         good = {n: post for n, post in enumerate(posts) if post is not None}
         extractions: list[Extraction | None] = [None] * len(posts)
         try:
-            answers = self.extractor.extract(list(good.values())) if good else []
+            answers = self.extractor.extract(list(good.values()), self.arguments.batch_size) if good else []
         except BAD_POST as error:
             if len(posts) == 1:
                 records[0]["reason"] = explain(error)
                 return extractions
-            return [self.extract(records[n : n + 1], posts[n : n + 1])[0] for n in range(len(posts))]
+            half = len(posts) // 2
+            return self.extract(records[:half], posts[:half]) + self.extract(records[half:], posts[half:])
         for n, extraction in zip(good, answers, strict=True):
             extraction.objects = [rounded(part) for part in extraction.objects]
             graphs: list[Extraction | Withheld] = [extraction, *filter(None, [extraction.withheld])]

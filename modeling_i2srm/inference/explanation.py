@@ -282,14 +282,14 @@ def explain_entities(
     ner = extractor.ner
     with ner.device_placement():
         full, masked = mask_each(ner, ner.preprocess(loaded, **preprocessing(ner))["post"])
-        rows, shares = [], []
+        calls, shares = [], []
         with eager_attention(ner.model):
             # One window at a time: the weights of all layers and heads are large.
-            for [(post, number)], batch in ner.batches([full], together=1):
+            for rows, batch in ner.batches([full], together=1):
                 outputs = ner.model(**batch, output_attentions=True)
-                rows.append((post, number, outputs.logits[0].float()))
+                calls.append((rows, outputs.logits.float(), batch["word_mask"]))
                 shares.append(picture_shares(ner.model, outputs.attentions).cpu())
-        ner.read([full], *ner.collect([full], rows))
+        ner.read([full], *ner.collect([full], calls))
         # What the pipeline leaves out is left out here.
         options = {**ner._postprocess_params, "aggregation_strategy": "simple", "threshold": extractor.threshold}
         extraction.entities = read_entities(ner.postprocess({"post": full}, **options))

@@ -6,22 +6,21 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from transformers import pipeline
 
-from ..checks import no_relation_labels
+from ..batching import read_windows
+from ..checks import check_on_image_error, check_threshold, no_relation_labels
 from ..crops import add_crops, check_cropper, describe_crop
 from ..joint_pipeline import MultimodalJointExtractionPipeline
 from ..pictures import load_picture
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTokenClassificationPipeline,
-    check_on_image_error,
-    check_threshold,
     label_names,
 )
 from ..posts import Post
@@ -370,7 +369,7 @@ class Extractor:
 
         Args:
             posts: a text, or a dict of text or tokens, image, objects and id.
-            batch_size: posts that go through the models together.
+            batch_size: posts that go through the models together, as of the pipelines.
 
         Raises:
             ValueError: as the pipelines.
@@ -387,9 +386,9 @@ class Extractor:
         return self._stream(self.ner.numbered(posts), batch_size)
 
     def _stream(self, posts: Iterable, batch_size: int) -> Iterator[Extraction]:
-        posts = iter(posts)
-        while batch := list(islice(posts, batch_size)):
-            yield from self.extract([self.load(post) for post in batch])
+        ahead = isinstance(posts, list) and self.cropper is None  # which gets pictures at full size
+        for window in read_windows(posts, self.load, batch_size, ahead):
+            yield from self.extract(window, batch_size)
 
     @property
     def num_objects(self) -> int:
@@ -416,20 +415,25 @@ class Extractor:
             extractions.append(answer)
         return extractions
 
-    def extract(self, posts: list[Post]) -> list[Extraction]:
-        """Extract from posts that are loaded, all of them together."""
+    def extract(self, posts: list[Post], batch_size: int | None = None) -> list[Extraction]:
+        """Extract from posts that are loaded.
+
+        Args:
+            batch_size: posts that go through the models together; default all. The cropper gets all pictures together.
+        """
+        batch_size = batch_size or len(posts)
         extractions = self.start(posts)
         # Whatever the pipelines were made with, these options are needed here.
         if isinstance(self.ner, MultimodalJointExtractionPipeline):
             thresholds = {"threshold": self.threshold, "relation_threshold": self.relation_threshold}
             for answer, graph in zip(
-                extractions, self.ner(posts, batch_size=len(posts), cropper=False, **thresholds), strict=True
+                extractions, self.ner(posts, batch_size=batch_size, cropper=False, **thresholds), strict=True
             ):
                 read_graph(answer, graph)
                 self.withhold(answer)
             return extractions
         needed = {"aggregation_strategy": "simple", "return_all_scores": False, "threshold": self.threshold}
-        answers = self.ner(posts, batch_size=len(posts), cropper=False, **needed)
+        answers = self.ner(posts, batch_size=batch_size, cropper=False, **needed)
         for extraction, entities in zip(extractions, answers, strict=True):
             extraction.entities = read_entities(entities)
             self.withhold(extraction)
@@ -441,7 +445,7 @@ class Extractor:
                 if pairs:
                     questions.append((extraction, pairs, self.with_pairs(post, extraction.entities, pairs)))
             rows = [post for _, _, post in questions]
-            answers = self.re(rows, batch_size=max(len(rows), 1), skip_long_pairs=True, top_k=0, cropper=False)
+            answers = self.re(rows, batch_size=batch_size, skip_long_pairs=True, top_k=0, cropper=False)
             for (extraction, pairs, _), scores in zip(questions, answers, strict=True):
                 self.add_relations(extraction, pairs, scores)
                 self.withhold(extraction)

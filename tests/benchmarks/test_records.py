@@ -31,7 +31,8 @@ ALLOWED = {
     "sizes of the work, beside the figure": r"32 pictures|43 real pictures|10,000 (?:pictures|made-up posts)"
     r"|400 test posts|1,200 posts|1,000 rows|100,000 rows|with 100,000|256 to 512|64 to 128|64 posts|pictures of 224"
     r"|shorter side of 1024|from 0 to 255|4,000 (?:posts in batches|divided by)",
-    "sizes and limits of the code": r"and 22 relations|up to 1,000 absent|50,000,000|beyond 10,000|40 lines",
+    "sizes and limits of the code": r"up to 32|at most 1,024 sub-tokens"
+    r"|and 22 relations|up to 1,000 absent|50,000,000|beyond 10,000|40 lines",
     "aims and thresholds": r"Aims were 2\.5, 8 and 14|The aim was 1\.3|score above 80",
 }
 NUMBER = re.compile(r"(?<![\w.,#/-])\d[\d,]*(?:\.\d+)?(?!\.?\d)(?![\w/]|-\d)(?: ?%)?")

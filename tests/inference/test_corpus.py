@@ -103,10 +103,10 @@ def test_bad_rows_are_listed_with_reasons_and_the_others_are_extracted(tmp_path,
 class Fails(Extractor):
     """An extractor that cannot take one text, found out only when the batch is under way."""
 
-    def extract(self, posts):
+    def extract(self, posts, batch_size=None):
         if any("cross" in post.text for post in posts):
             raise self.error
-        return super().extract(posts)
+        return super().extract(posts, batch_size)
 
 
 def test_a_batch_that_fails_costs_only_the_post_that_is_to_blame(tmp_path, extractor):
