@@ -181,7 +181,6 @@ def compare_folders(arguments: argparse.Namespace, work: Path) -> Iterator[dict]
     """What the module says of --dataset, a part at a time."""
     model = new_model(work / "model") if arguments.model == "base" else arguments.model or example_model()
     folders = {name: work / name for name in ("float32", "int8")}
-    sys.path.remove(str(Path(__file__).parent))  # whose float16.py would stand for a module of onnxruntime
     from modeling_i2srm.onnx.folder import export_folder
 
     for name, folder in folders.items():

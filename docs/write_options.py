@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -125,7 +125,9 @@ def describe_values(action: argparse.Action) -> str:
         return ", ".join(map(str, action.choices))
     if kind == "string_to_bool":
         return "true, false"
-    named = {"int": "whole number", "float": "number", "Path": "path"}.get(kind, "text")
+    named = {"int": "whole number", "float": "number"}.get(kind, "text")
+    if isinstance(action.type, type) and issubclass(action.type, PurePath):
+        named = "path"
     if isinstance(action.nargs, int):
         return f"{named}, {action.nargs} of them"
     return f"{named}, one or more" if action.nargs in ("+", "*") else named

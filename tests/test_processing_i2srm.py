@@ -362,6 +362,6 @@ def test_a_tokenizer_is_never_changed_after_the_processor_is_made():
     processor.tokenizer.__class__ = Watched
     processor.encode_windows("[SEP] Kobe lands in Paris".split())
     processor(text=["Kobe", "Paris [MASK]"])
-    assert len(called) >= 3 and set(called) == {before}
+    assert called and {*called, (backend.encode_special_tokens, backend.truncation, backend.padding)} == {before}
     processor.tokenizer("Kobe", split_special_tokens=False)
     assert called[-1] != before  # what is watched can change

@@ -13,7 +13,7 @@ from ..crf import entity_types, tags_of
 from ..crops import check_cropper
 from ..joint_head import Graph
 from ..joint_pipeline import MultimodalJointExtractionPipeline
-from ..pipeline_i2srm import MultimodalTokenClassificationPipeline, PostPipeline, label_names
+from ..pipeline_i2srm import ROWS_TOGETHER, MultimodalTokenClassificationPipeline, PostPipeline, label_names
 from ..posts import Post
 from ..pretrained_model import I2SRMPreTrainedModel
 from .extraction import Entity, Extraction, Extractor, Region, Relation, read_entities, read_graph, spans_in_words
@@ -411,7 +411,7 @@ def explain_relations(extractor: Extractor, loaded: Post, extraction: Extraction
         question = extractor.with_pairs(loaded, extraction.entities, pairs)
         prepared = re.preprocess(question, **preprocessing(re), skip_long_pairs=True)
         full, masked = mask_each(re, prepared["post"])
-        re.answer([full, *masked.values()])
+        re.answer([full, *masked.values()], ROWS_TOGETHER)
     extractor.add_relations(extraction, pairs, re.postprocess({"post": full}))
     extractor.withhold(extraction)
     names, explanations = label_names(re.model), []

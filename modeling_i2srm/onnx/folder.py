@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 from transformers import PreTrainedConfig
 
@@ -150,7 +149,9 @@ def picture_settings(processor: I2SRMProcessor) -> dict:
 
 
 def quantise(path: Path) -> None:
-    """Store the linear layers of the text encoder of an exported file as int8, a scale an output channel."""
+    """Store the linear layers of the text encoder of an exported file as int8, with a scale per output channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # here: it puts folders of its own on sys.path
+
     nodes = onnx.load(path, load_external_data=False).graph.node
     products = {node.output[0]: node.name for node in nodes if node.op_type == "MatMul"}
     # The weights lose their names when they are transposed at export; the biases that are added keep theirs.

@@ -53,7 +53,7 @@ def test_help_begins_with_an_example_and_fits_a_screen(i2srm):
 def test_the_options_of_a_page_are_options(i2srm, words):
     status, text, _ = i2srm(*words, "--help-all")
     assert status == 0 and "default: None" not in text
-    options = set(re.findall(r"(?<![\w-])--?[a-z][a-z_]*(?:-all)?", page(*words))) - COMMAND_ONLY
+    options = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9_]*(?:-all)?", page(*words))) - COMMAND_ONLY
     if words == ("quickstart",):
         options -= {"--row", "--dataset", "--model"}  # of the next command
     assert options and [option for option in sorted(options) if not re.search(rf"{option}\b", text)] == []

@@ -100,13 +100,13 @@ class Gate:
     def __init__(self, extractor: Extractor, monkeypatch):
         self.event, self.entered, self.batches, extract = threading.Event(), threading.Event(), [], extractor.extract
 
-        def held(posts):
+        def held(posts, batch_size=None):
             self.batches.append([post.id for post in posts])
             self.entered.set()
             assert self.event.wait(20)
             if any(post.id == "bad" for post in posts):
                 raise ValueError("its scores are not finite")
-            return extract(posts)
+            return extract(posts, batch_size)
 
         monkeypatch.setattr(extractor, "extract", held)
 

@@ -217,7 +217,7 @@ def test_an_installed_wheel_says_what_it_is(site, tmp_path):
     assert once["Name"] == "modeling-i2srm" and once["License-Expression"] == "Apache-2.0"
     assert once["Requires-Python"] == ">=3.11" and once["License-File"] == "LICENSE"
     extras = sorted(value for name, value in fields if name == "Provides-Extra")
-    assert extras == ["demo", "dev", "docs", "onnx", "phrases", "serve", "train"]
+    assert extras == ["demo", "dev", "docs", "onnx", "phrases", "ray", "serve", "train"]
     pythons = [value.rpartition(" ")[2] for name, value in fields if "Python :: 3." in value and name == "Classifier"]
     assert pythons == ["3.11", "3.12", "3.13"]
 

@@ -40,7 +40,7 @@ from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
 QUICKSTARTS = Path(os.environ.get("I2SRM_QUICKSTARTS", ROOT))  # has runs/ and data/ of the quickstarts
-LANGUAGES = {"python", "bash", "json", "text", "{include}", "{toctree}", "{eval-rst}"}
+LANGUAGES = {"python", "bash", "json", "text", "yaml", "{include}", "{toctree}", "{eval-rst}"}
 POSTS = ROOT / "docs/tutorials/posts-to-answers.md"
 YOUR_DATA, HUB = ROOT / "docs/tutorials/your-data.md", ROOT / "docs/tutorials/hub.md"
 EXTEND = ROOT / "docs/how-to/extend.md"

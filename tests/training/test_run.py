@@ -128,7 +128,7 @@ def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(post
 
     monkeypatch.setattr(I2SRMTrainer, "predict", watched)
     results = [run(posts, tmp_path / "by_length", **again)]
-    monkeypatch.setattr("modeling_i2srm.training.run.longest_first", lambda split, _: (split, list(range(len(split)))))
+    monkeypatch.setattr("modeling_i2srm.training.predictions.longest_first", lambda split, _: (split, list(range(len(split)))))
     results.append(run(posts, tmp_path / "unsorted", **again))
 
     assert seen[0] == seen[1] == sorted(seen[2], reverse=True) != seen[2]

@@ -1,6 +1,6 @@
 """examples/run_mner.py under float16 autocast on the CPU, for which accelerate has none. Without a scaler of the loss.
 
-python benchmarks/float16.py examples/configs/quickstart.json --compare_text_only false --output_dir runs/float16
+python benchmarks/float16_training.py examples/configs/quickstart.json --compare_text_only false --output_dir runs/f16
 """
 
 from unittest import mock
