@@ -135,9 +135,7 @@ class PostPipeline(Pipeline):
             add_crops(loaded, cropper)
             yield from loaded
 
-    def get_iterator(  # type: ignore[override]  # as Pipeline calls it
-        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
-    ):
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """As of `Pipeline`; posts of several batches are read together, and sorted by length."""
         options = preprocess_params, forward_params, postprocess_params
         if batch_size == 1:
@@ -158,12 +156,12 @@ class PostPipeline(Pipeline):
             loader = super().get_iterator(posts, num_workers, 1, reading, answering, writing).loader.loader
             windows = read_windows(loader, lambda item: item, batch_size, listed)
         else:
-            one_by_one = map(cast(Any, posts).__getitem__, range(len(posts))) if listed else posts
+            one_by_one = map(cast(Any, posts).__getitem__, range(len(cast(Sized, posts)))) if listed else posts
             windows = read_windows(one_by_one, partial(self.preprocess, **reading), batch_size, listed)
         for window in windows:
             items = {"post": [item["post"] for item in window], "batch_size": batch_size}
             for post in self.forward(items, **answering)["post"]:
-                yield self.postprocess({"post": post}, **writing)
+                yield self.postprocess(cast(Any, {"post": post}), **writing)
 
     def encode(self, post: Post, rows: Sequence[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
         """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors."""
@@ -356,8 +354,9 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
             emissions[[places[id(rows[n][0])] for n in whole], : words.shape[1]] = words[whole]
             for n, (post, number) in enumerate(rows):
                 if len(post.rows) > 1 and id(post) in places:
-                    first = post.rows[number]["first_word"]
-                    last = first + sum(post.rows[number]["word_mask"])
+                    row = post.rows[number] or {}
+                    first = row["first_word"]
+                    last = first + sum(row["word_mask"])
                     own = [word for word in range(first, last) if post.owners[word] == number]
                     emissions[places[id(post)], own] = words[n, [word - first for word in own]]
         check_finite(emissions.cpu(), mask, lambda: [post.text for post in posts])

@@ -127,11 +127,15 @@ def test_predictions_are_in_the_order_of_the_data_though_read_longest_first(post
         return predict(self, split, **settings)
 
     monkeypatch.setattr(I2SRMTrainer, "predict", watched)
-    results = [run(posts, tmp_path / "by_length", **again)]
-    monkeypatch.setattr("modeling_i2srm.training.predictions.longest_first", lambda split, _: (split, list(range(len(split)))))
+    results, by_length = [run(posts, tmp_path / "by_length", **again)], list(seen)
+    monkeypatch.setattr(
+        "modeling_i2srm.training.predictions.longest_first", lambda split, _: (split, list(range(len(split))))
+    )
     results.append(run(posts, tmp_path / "unsorted", **again))
 
-    assert seen[0] == seen[1] == sorted(seen[2], reverse=True) != seen[2]
+    assert len(seen) == 2 * len(by_length)
+    for lengths, others in zip(by_length, seen[len(by_length) :], strict=True):
+        assert lengths == sorted(others, reverse=True) != others
     files = [tmp_path / name / "predictions.jsonl" for name in ("by_length", "unsorted")]
     by_length, unsorted = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
     assert [record["id"] for record in by_length] == datasets.load_dataset(posts)["test"]["id"]
