@@ -88,7 +88,7 @@ def layers(mode: str) -> dict:
     ("attention", "mode"),
     [
         *itertools.product(["eager", "sdpa"], ["plain", "checkpointing"]),
-        ("sdpa", "compiled"),
+        pytest.param("sdpa", "compiled", marks=pytest.mark.slow),
         pytest.param("eager", "compiled", marks=pytest.mark.slow),
     ],
 )
@@ -171,7 +171,7 @@ def test_fullgraph_compilation_agrees():
     [
         *itertools.product(["eager", "sdpa"], ["pixel_values", "visual_features"], ["plain"]),
         ("sdpa", "pixel_values", "compiled"),
-        ("eager", "visual_features", "compiled"),
+        pytest.param("eager", "visual_features", "compiled", marks=pytest.mark.slow),
         pytest.param("sdpa", "visual_features", "compiled", marks=pytest.mark.slow),
         pytest.param("eager", "pixel_values", "compiled", marks=pytest.mark.slow),
     ],

@@ -88,6 +88,7 @@ print("FOLDER", VisualFeatureCache.for_model({cache!r}, model, processor).folder
 """
 
 
+@pytest.mark.slow  # it imports everything once more
 def test_encoded_text_and_features_are_found_again_in_another_process(data, tmp_path):
     processor = tiny_processor(max_length=40)
     (first,) = encode_files(data, processor)

@@ -322,7 +322,7 @@ def any_lines(draw) -> list[bytes]:
 
 
 @given(lines=any_lines(), end=st.sampled_from([b"\n", b"\r\n"]))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_line_is_a_row_or_listed(tmp_path_factory, lines, end):
     path = write(tmp_path_factory.getbasetemp() / "rows.txt", end.join(lines))
     rows, problems = read_rows(path)

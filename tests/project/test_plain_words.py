@@ -59,5 +59,6 @@ def test_a_tree_without_git_is_not_checked(tmp_path, capsys):
     assert "not checked" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # make lint runs it
 def test_this_project_is_plain():
     assert plain_words.main(plain_words.ROOT) == 0

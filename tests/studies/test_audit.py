@@ -272,7 +272,10 @@ def test_real_mnre(shared_data):
 
 @pytest.mark.parametrize(
     ("name", "texts", "area", "spearman"),
-    [("twitter2015", [2, 4, 3], 0.5652, 0.3731), ("twitter2017", [1, 0, 0], 0.6078, 0.4445)],
+    [
+        pytest.param("twitter2015", [2, 4, 3], 0.5652, 0.3731, marks=pytest.mark.slow),
+        ("twitter2017", [1, 0, 0], 0.6078, 0.4445),
+    ],
 )
 def test_real_twitter(shared_data, name, texts, area, spearman):
     report = audit(read_raw(name, shared_data))
