@@ -93,7 +93,7 @@ def assert_same_run(found: Path, expected: Path):
     weights = [load_file(folder / "model.safetensors") for folder in (found, expected)]
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
     records = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (found, expected)]
-    assert len(records[0]) == len(records[1]) == 11
+    assert len(records[0]) == len(records[1]) >= 11  # posts; of relations there are more
     for one, other in zip(*(map(json.loads, lines) for lines in records), strict=True):
         assert {k: v for k, v in one.items() if "score" not in k} == {
             k: v for k, v in other.items() if "score" not in k
@@ -114,7 +114,7 @@ def test_two_processes_give_the_result_of_one(data, tmp_path, task):
 
 @pytest.mark.slow
 def test_fsdp_shards_the_parameters_and_gives_the_same_result(data, tmp_path):
-    settings = {"num_train_epochs": 5}
+    settings = {"num_train_epochs": 5, "calibrate": False}  # temperatures would need whole parameters
     finish(start(*launch("cpu", "examples/run_mner.py", *arguments(data["mner"], tmp_path / "1", 1, **settings))))
     sharded = ["--num_processes", "2", "--mixed_precision", "no", "--fsdp_transformer_layer_cls_to_wrap", "BertLayer"]
     script = arguments(data["mner"], tmp_path / "2", 2, **settings)
