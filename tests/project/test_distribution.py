@@ -172,6 +172,8 @@ def run(site: Path, folder: Path, code: str, *arguments) -> list:
     script = folder / "script.py"
     script.write_text(code)
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    # transformers loads weights in threads, in which torch rarely fails: "pool INTERNAL ASSERT FAILED", ParallelOpenMP.
+    environment["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
     done = run_bare(site, script, *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
