@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from full_text_studies import COMMON, ENTITIES, RELATIONS
-from joint_runs import Job, run_jobs, start_worker, train
+from joint_runs import Job, limit_rows, run_jobs, start_worker, train
 
 from modeling_i2srm.support.markdown import markdown_table
 
@@ -74,8 +74,7 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
             settings = {**COMMON, **own, **PLAIN, "seed": seed, "use_cpu": options.device == "cpu"}
             settings |= {"dataset": str(options.data / name), "text_encoder": options.text_encoder}
             settings |= {"dataloader_num_workers": 0}
-            if options.rows:
-                settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+            settings |= limit_rows(options.rows)
             run = f"{name}/seed{seed}"
             folder = str(options.output / "models" / run)
             jobs.append(Job(run, measure, {"task": task, "settings": settings, "folder": folder}))

@@ -34,7 +34,7 @@ from transformers.utils import can_return_tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from full_text_studies import COMMON, RELATIONS
-from joint_runs import Job, run_jobs, start_worker
+from joint_runs import Job, limit_rows, run_jobs, start_worker
 
 from modeling_i2srm import I2SRMForRelationClassification
 from modeling_i2srm.pretrained_model import I2SRMOutput
@@ -157,8 +157,7 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
             settings = {**COMMON, **RELATIONS, **PLAIN, "seed": seed, "num_objects": options.crops}
             settings |= {"dataset": str(options.data / ARMS[arm]), "text_encoder": options.text_encoder}
             settings |= {"use_images": arm != "text", "use_cpu": options.device == "cpu", "dataloader_num_workers": 0}
-            if options.rows:
-                settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+            settings |= limit_rows(options.rows)
             name = f"{arm}/crops{options.crops}/seed{seed}"
             folder = str(options.output / "models" / name)
             jobs.append(Job(name, measure, {"arm": arm, "settings": settings, "folder": folder}))

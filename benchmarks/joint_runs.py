@@ -81,6 +81,11 @@ class Job:
     needs: tuple[str, ...] = field(default=())
 
 
+def limit_rows(rows: int | None) -> dict[str, int]:
+    """The settings that cut each split to its first rows, for a trial of a benchmark; {} without a number."""
+    return {f"max_{split}_samples": rows for split in ("train", "eval", "predict")} if rows else {}
+
+
 def run_jobs(jobs: list[Job], output: Path, pool: Executor, workers: int) -> list[dict]:
     """Run the jobs that have no record yet, some beside each other, in their order, unless one waits for what it needs.
 

@@ -28,6 +28,7 @@ from joint_runs import (  # noqa: E402
     allowed_relations,
     entity_graphs,
     joint_graphs,
+    limit_rows,
     read_posts,
     related_graphs,
     run_jobs,
@@ -143,8 +144,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
                 settings["use_cpu"] = options.device == "cpu"
                 if options.epochs:
                     settings["num_train_epochs"] = options.epochs
-                if options.rows:
-                    settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+                settings |= limit_rows(options.rows)
                 name = f"{data}/{task}/seed{seed}"
                 arguments = {"task": task, "dataset": dataset, "settings": settings, "folder": str(work / name)}
                 jobs.append(Job(name, run_model, {**arguments, "lost": lost, "rows": options.rows}))

@@ -31,6 +31,7 @@ from joint_runs import (  # noqa: E402
     allowed_relations,
     entity_graphs,
     joint_graphs,
+    limit_rows,
     read_posts,
     read_records,
     related_graphs,
@@ -160,8 +161,7 @@ def model_job(
     settings = {"dataset": options.dataset, **overrides, "seed": seed, "use_cpu": options.device == "cpu"}
     if options.epochs:
         settings["num_train_epochs"] = options.epochs
-    if options.rows:
-        settings |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+    settings |= limit_rows(options.rows)
     folder = str((options.work or options.output / "models") / name)
     arguments = {"task": task, "config": str(options.configs / FILES[task]), "settings": settings, "folder": folder}
     needs = () if start is None else (start.name,)

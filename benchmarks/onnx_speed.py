@@ -178,7 +178,7 @@ FILE_CODE = (
 
 
 def compare_folders(arguments: argparse.Namespace, work: Path) -> Iterator[dict]:
-    """What the module says of --dataset, a part at a time."""
+    """Yield the records of --dataset, one per part."""
     model = new_model(work / "model") if arguments.model == "base" else arguments.model or example_model()
     folders = {name: work / name for name in ("float32", "int8")}
     from modeling_i2srm.onnx.folder import export_folder

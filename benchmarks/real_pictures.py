@@ -45,7 +45,7 @@ from transformers.utils import can_return_tuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 import efficientnet_lite  # noqa: E402, F401  # registers the backbone
-from joint_runs import Job, read_records, run_jobs, start_worker, stop_on_error  # noqa: E402
+from joint_runs import Job, limit_rows, read_records, run_jobs, start_worker, stop_on_error  # noqa: E402
 
 from modeling_i2srm import (  # noqa: E402
     I2SRMForSequenceClassification,
@@ -290,8 +290,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
     shared = {**COMMON, "text_encoder": options.text_encoder, "vision_encoder": options.vision_encoder}
     shared |= {"cache_visual_features": str(work / "features"), "use_cpu": options.device == "cpu"}
     shared |= {"dataloader_num_workers": 0}
-    if options.rows:
-        shared |= {f"max_{split}_samples": options.rows for split in ("train", "eval", "predict")}
+    shared |= limit_rows(options.rows)
     jobs = []
 
     def add(data: str, arm: str, seed: int, changes: dict | None = None, needs: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""What was found in a post as HTML: what the picture changes, the answer with it and without, and what each did."""
+"""The answer to a post as HTML: what its picture changes, the answers with and without it, and explanations."""
 
 from dataclasses import dataclass, replace
 
@@ -172,7 +172,7 @@ def breakable(label: str) -> str:
 
 
 def effects(found: Explanation) -> str:
-    """What the model says without each picture, folded up; what differs is in bold."""
+    """The answers without each picture, folded up; differences are in bold."""
     extraction, colours = found.extraction, colours_of(found.extraction.entities)
     parts = []
     for entity, colour, lines in zip(extraction.entities, colours, entity_lines(found), strict=True):
@@ -189,7 +189,7 @@ def message(text: str, error: bool = False) -> str:
 
 
 def headline(said: Answer) -> str:
-    """What the picture changes, a line each; where it changes nothing, how much was found."""
+    """The changes that the picture makes, one per line; without changes, the number of entities and relations."""
     if changes := said.changes:
         lines = "".join(f"<li>{change_line(change)}</li>" for change in changes)
         return f'<div class="message"><ul class="changes">{lines}</ul></div>'

@@ -115,7 +115,7 @@ def find_options(parser: argparse.ArgumentParser) -> dict[str, Option]:
 
 
 def describe_values(action: argparse.Action) -> str:
-    """What an option takes: a range, its choices or a type."""
+    """The values of an option: a range, its choices or a type."""
     if action.dest in RANGES:
         return RANGES[action.dest][0]
     kind = getattr(action.type, "__name__", "str")

@@ -8,6 +8,7 @@ from typing import NoReturn, TypeVar, cast
 
 WINDOW = 32  # batches of posts without pictures that are read together
 THREADS = 4  # that read the pictures of a window
+PICTURES = ("image", "objects")  # keys of a post
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,12 +39,9 @@ def cut_by_length(lengths: Sequence[int], cells: int, rows: int) -> list[list[in
 
 
 def has_pictures(post: object) -> bool:
-    """Whether a post names a picture or crops; it may be a text, a mapping or a `Post`."""
+    """Return whether a post (a text, a mapping or a `Post`) has a picture or crops."""
     image, crops = (post.get(name) if isinstance(post, Mapping) else getattr(post, name, None) for name in PICTURES)
     return image is not None or not (crops is None or (isinstance(crops, Sequence) and not crops))
-
-
-PICTURES = ("image", "objects")
 
 
 def cut_windows(items: Iterable[tuple[bool, Item]], batch_size: int, grow: bool) -> Iterator[list[Item]]:

@@ -506,8 +506,9 @@ class I2SRMProcessor(ProcessorMixin):
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None and not (backend.truncation or backend.padding) and backend.encode_special_tokens:
-            # As the call below, which also makes a dict of each word: that takes three times as long.
+        if (
+            backend and not (backend.truncation or backend.padding) and backend.encode_special_tokens
+        ):  # as below, faster
             pieces = [encoding.ids for encoding in backend.encode_batch_fast(words, add_special_tokens=False)]
         else:
             pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **AS_WORDS)["input_ids"]

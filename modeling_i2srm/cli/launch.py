@@ -62,7 +62,7 @@ def launch(subcommand: list[str], argv: list[str], processes: int) -> None:
 
 
 def wants_cpu(argv: list[str]) -> bool:
-    """Whether --use_cpu is among options and true."""
+    """Return whether the options set --use_cpu."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--use_cpu", nargs="?", const=True, default=False, type=string_to_bool)
     return parser.parse_known_args(argv)[0].use_cpu

@@ -1,4 +1,4 @@
-"""What the pictures of a post change in the answer, in one line per change."""
+"""The changes that pictures make in the answer to a post, one line per change."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Change:
 
     @property
     def subject(self) -> str:
-        """What the change is about, e.g. "Camelot" or "Kobe → Paris"."""
+        """The entity or the pair of entities, e.g. "Camelot" or "Kobe → Paris"."""
         return " → ".join(printable(word) for word in self.words)
 
     @property
@@ -34,8 +34,8 @@ class Change:
         """The pictures, e.g. "because of crop 1"."""
         if not self.pictures or ALL in self.pictures:
             return f"because of the pictures{'' if self.pictures else ' together'}"
-        names = [call(name) for name in self.pictures]
-        return f"because of {' and '.join([', '.join(names[:-1]), names[-1]][len(names) == 1 :])}"
+        *others, last = [call(name) for name in self.pictures]
+        return f"because of {', '.join(others)} and {last}" if others else f"because of {last}"
 
     def describe(self) -> str:
         """One line, e.g. "Camelot: MISC -> PER because of crop 1"."""
@@ -44,7 +44,7 @@ class Change:
 
 
 def find_changes(explanation: Explanation, without: Extraction | None = None) -> list[Change]:
-    """What the pictures of a post change: each entity and relation that is another one without any picture.
+    """List the entities and relations of a post that are different without its pictures.
 
     The answer without any picture is compared with the answer with all of them. A picture is a reason where masking it
     alone gives another answer than that with all pictures. Scores and regions are not compared.

@@ -268,7 +268,7 @@ def wait_for_all(state: PartialState, kept: str) -> None:
 
 
 def kept_in(output: Path) -> str:
-    """What errors say of the parts that are finished."""
+    """The sentence about finished parts that ends each error message."""
     return f"Finished parts are kept in {output}; the same command, without --overwrite, resumes with the others"
 
 
@@ -450,7 +450,7 @@ class ShardWorker:
         return self.parquet.read(shard.start, shard.stop)
 
     def picture_folder(self, shard: Shard) -> Path:
-        """What paths of pictures are relative to."""
+        """The folder that picture paths are relative to."""
         entry = self.inputs[shard.input]
         return Path(self.arguments.image_dir or entry.get("folder") or Path(entry["path"]).parent)
 

