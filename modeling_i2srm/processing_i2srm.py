@@ -506,9 +506,7 @@ class I2SRMProcessor(ProcessorMixin):
         words = [word.encode("utf-8", "replace").decode("utf-8") for word in tokens]
         words = [word if word[:1] in ("", " ") else self._word_prefix + word for word in words]
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if (
-            backend and not (backend.truncation or backend.padding) and backend.encode_special_tokens
-        ):  # as below, faster
+        if backend and backend.encode_special_tokens and not (backend.truncation or backend.padding):  # faster
             pieces = [encoding.ids for encoding in backend.encode_batch_fast(words, add_special_tokens=False)]
         else:
             pieces = self.tokenizer(words, add_special_tokens=False, verbose=False, **AS_WORDS)["input_ids"]
