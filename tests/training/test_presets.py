@@ -64,6 +64,13 @@ def test_pretrained_encoders_are_chosen_where_they_are_at_hand(mine, monkeypatch
         "preset small: a pretrained MiniLM and a frozen ResNet-18 (on a CPU). "
     )
     assert arguments.run.early_stopping_patience == 0  # there is no validation split
+    features = f"{presets.constants.HF_HOME}/i2srm_features"
+    assert arguments.cache.cache_visual_features == features and f"kept in {features})" in lines[1]
+    for other in (["--cache_visual_features", ""], ["--freeze_vision", "false"]):
+        arguments, lines = chosen(["--dataset", mine, *other])
+        assert not arguments.cache.cache_visual_features and "cache_visual_features" not in lines[1]
+    monkeypatch.setattr(presets, "MOST_CACHED", 1)
+    assert chosen(["--dataset", mine])[0].cache.cache_visual_features is None
     monkeypatch.setattr(presets.torch.cuda, "is_available", lambda: True)
     assert choose("joint", ["--dataset", mine], make_parser()).argv[:2] == ["--preset", "base"]
     words = ["--dataset", mine, "--use_cpu", "true", "--text_encoder", "a/b"]
