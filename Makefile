@@ -141,6 +141,10 @@ figures: $(VENV)/.dev  ## draw the figures in docs/ again
 docs: $(VENV)/.docs  ## build the documentation into site/, with every warning an error; open site/index.html
 	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs site
 
+.PHONY: links
+links: $(VENV)/.docs  ## check the links of the documentation to other sites (needs the network)
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build --builder linkcheck --quiet docs site/links
+
 .PHONY: records
 records: $(VENV)/.dev  ## write the tables of the documentation: measurements from benchmarks/records, options from the parsers
 	$(BIN)/python benchmarks/records.py write

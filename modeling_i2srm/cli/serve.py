@@ -45,6 +45,13 @@ class ServeArguments(Limits):
     port: int = field(default=8000, metadata={"help": "Port to listen on."})
     threshold: float = field(default=0.0, metadata={"help": "Leave out entities with a lower score."})
     relation_threshold: float = field(default=0.0, metadata={"help": "Leave out relations with a lower score."})
+    coverage: float | None = field(
+        default=None,
+        metadata={
+            "help": "Withhold what the models are not sure of, and keep this share of the right answers, e.g. 0.9. "
+            "Default: all answers are kept."
+        },
+    )
     detector: str | None = field(
         default=None,
         metadata={
@@ -80,7 +87,7 @@ class Server(uvicorn.Server):
 
 def load_extractor(arguments: ServeArguments) -> Extractor:
     """The models and the detector that the arguments name."""
-    names = ("device", "threshold", "relation_threshold", "on_image_error", "allow_private_addresses")
+    names = ("device", "threshold", "relation_threshold", "coverage", "on_image_error", "allow_private_addresses")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     extractor = Extractor.from_pretrained(arguments.ner, arguments.re, **options)
     if arguments.detector is not None:

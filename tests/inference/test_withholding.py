@@ -123,3 +123,20 @@ def test_two_models_withhold_by_their_own_limits():
     with pytest.raises(ValueError, match="no score limits of relations"):
         Extractor(ner, tiny_pipeline("relations"), coverage=0.9)
     assert Extractor(ner, coverage=0.9)(SENTENCES[0]).withheld.relations == []
+
+
+def test_the_server_withholds_too(calibrated, tmp_path):
+    pytest.importorskip("fastapi", reason="the server needs fastapi: pip install '.[serve]'")
+    from fastapi.testclient import TestClient
+
+    from modeling_i2srm.cli.serve import ServeArguments, load_extractor
+    from modeling_i2srm.inference.server import make_app
+
+    calibrated.save_pretrained(tmp_path)
+    arguments = ServeArguments(ner=str(tmp_path), coverage=0.9, device="cpu")
+    extractor = load_extractor(arguments)
+    posts = [{"text": text} for text in random_posts(10, seed=1)]
+    with TestClient(make_app(extractor, arguments)) as client:
+        answers = [client.post("/extract", json=post).json() for post in posts]
+    assert answers == [extractor(post).to_dict() for post in posts]
+    assert sum(len(answer["withheld"]["entities"]) for answer in answers) > 0
