@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --output gpu.jsonl
     python benchmarks/gpu.py --device cpu --sizes tiny --batch_sizes 2 --steps 1 --no-compile
 
-Needs no data and no pretrained weights: models are new, posts are those of benchmarks/workload.py. Four parts:
+Needs no data and no pretrained weights: models are new, posts are those of benchmarks/workload.py. Five parts:
 
 * agreement: logits of the same weights on the CPU in float32 and on the device, in float32 and bfloat16, with eager
   attention and SDPA.
@@ -11,6 +11,8 @@ Needs no data and no pretrained weights: models are new, posts are those of benc
   "ours" decode pictures, "cached" reads features. The floor is the matrix products of the text encoder alone.
 * infer: the same for answers; sides are those of benchmarks/infer.py.
 * pipelines: posts per second of a text-only entity pipeline, beside transformers' pipeline of the same encoder.
+* extractor: posts per second of an Extractor with a joint model, with three entities and all pictures a post, the
+  posts of benchmarks/joint_speed.py.
 
 Prints a JSON line a figure, and writes them to --output: part, task, size, batch, side, samples_per_second,
 milliseconds (of a step), loader_share, megabytes (peak that the device had allocated), times_floor, and the hours of
@@ -34,9 +36,11 @@ from transformers import BertForTokenClassification, TokenClassificationPipeline
 sys.path.insert(0, str(Path(__file__).parent))
 import infer  # noqa: E402
 import train  # noqa: E402
+from joint_speed import answer, fix_entities, make_pipeline, make_posts  # noqa: E402
 from stopwatch import in_turns  # noqa: E402
 from workload import LABELS, build, grouped_lengths, jpeg, make_text, make_words  # noqa: E402
 
+from modeling_i2srm import Extractor  # noqa: E402
 from modeling_i2srm.pipeline_i2srm import MultimodalTokenClassificationPipeline  # noqa: E402
 
 SIDES = ("floor:bf16", "cached:bf16", "ours:bf16", "recipe:bf16")  # the last two decode pictures
@@ -51,7 +55,7 @@ parser.add_argument("--batch_sizes", nargs="+", type=int, default=[8, 32, 128, 2
 parser.add_argument("--largest_with_pictures", type=int, default=32, help="batch size up to which pictures are decoded")
 parser.add_argument("--steps", type=int, default=6, help="timed steps of a side, after one that is not counted")
 parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="also torch.compile")
-parser.add_argument("--parts", nargs="+", default=["agreement", "train", "infer", "pipelines"])
+parser.add_argument("--parts", nargs="+", default=["agreement", "train", "infer", "pipelines", "extractor"])
 parser.add_argument("--output", type=Path)
 
 
@@ -191,12 +195,34 @@ def pipelines(arguments: argparse.Namespace) -> Iterator[dict]:
                     }
 
 
+def extractors(arguments: argparse.Namespace) -> Iterator[dict]:
+    """Posts per second of an `Extractor` with a joint model, pictures in memory."""
+    for size in arguments.sizes:
+        pipe = make_pipeline("multimodal-joint-extraction", size, arguments.device)
+        fix_entities(pipe.model, 3)
+        for batch_size in (count for count in arguments.batch_sizes if count <= arguments.largest_with_pictures):
+            posts = make_posts(batch_size, pipe.model.config.num_objects)
+            for dtype in (torch.float32, torch.bfloat16):
+                pipe.model.to(dtype)
+                peak(arguments.device)
+                side = partial(answer, Extractor(pipe), posts)
+                seconds = in_turns({"joint": side}, arguments.steps, arguments.device)["joint"]["wall_seconds"]
+                yield {
+                    "part": "extractor",
+                    "size": size,
+                    "batch": batch_size,
+                    "side": str(dtype).removeprefix("torch."),
+                    "posts_per_second": round(batch_size / seconds, 1),
+                    "megabytes": peak(arguments.device),
+                }
+
+
 def main():
     arguments = parser.parse_args()
     torch.set_num_threads(min(torch.get_num_threads(), 8))
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
     lines = [{"part": "about", "device": device, "torch": torch.__version__}]
-    parts = {"agreement": agreement, "pipelines": pipelines}
+    parts = {"agreement": agreement, "pipelines": pipelines, "extractor": extractors}
     for part in arguments.parts:
         make = parts.get(part, lambda arguments, part=part: train_and_infer(arguments, part))
         for line in make(arguments):

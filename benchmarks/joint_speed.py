@@ -25,7 +25,7 @@ from transformers import BertTokenizer, pipeline, set_seed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stopwatch import in_turns  # noqa: E402
-from workload import SPECIAL_TOKENS, TINY, TINY_VISION  # noqa: E402
+from workload import SIZES, SPECIAL_TOKENS  # noqa: E402
 
 from modeling_i2srm import (  # noqa: E402
     Extraction,
@@ -51,7 +51,7 @@ HEADS = {
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--sizes", nargs="+", choices=("base", "quickstart", "tiny"), default=["base", "quickstart"])
+parser.add_argument("--sizes", nargs="+", choices=("quickstart", *SIZES), default=["base", "quickstart"])
 parser.add_argument("--entities", type=int, nargs="+", default=[2, 3, 5])
 parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
 parser.add_argument("--threads", type=int, default=1)
@@ -61,17 +61,16 @@ parser.add_argument("--output", type=Path)
 
 def settings_of(size: str) -> tuple[dict, int]:
     """The fields of the configuration of a size, and the side of its pictures."""
-    if size == "base":
-        return {"text_config": {"model_type": "bert"}, "vision_config": {"model_type": "resnet"}}, 224
-    if size == "tiny":
-        text, vision = {"model_type": "bert", **TINY}, {"model_type": "resnet", **TINY_VISION}
-        return {"text_config": text, "vision_config": vision, "prompt_hidden_size": 20, "num_objects": 1}, 32
+    if size != "quickstart":
+        text, vision, width, side = SIZES[size]
+        encoders = {"text_config": {"model_type": "bert", **text}, "vision_config": {"model_type": "resnet", **vision}}
+        return {**encoders, "prompt_hidden_size": width, **({"num_objects": 1} if size == "tiny" else {})}, side
     values = read_config(QUICKSTART, "joint")
     names = ("text_config", "vision_config", "prompt_hidden_size", "num_objects")
     return {name: values[name] for name in names}, values["image_size"]
 
 
-def make_pipeline(task: str, size: str) -> object:
+def make_pipeline(task: str, size: str, device: str = "cpu") -> object:
     """The pipeline of a new model, as `Extractor.from_pretrained` makes it."""
     settings, side = settings_of(size)
     vocabulary = [*SPECIAL_TOKENS, *(f"word{n}" for n in range(800 - 9 if size == "quickstart" else 2000))]
@@ -90,7 +89,7 @@ def make_pipeline(task: str, size: str) -> object:
     model = HEADS[task](I2SRMConfig(**settings)).eval()
     fold_batch_norm(model)
     make: Callable = pipeline
-    return make(task, model=model, processor=processor, device="cpu")
+    return make(task, model=model, processor=processor, device=device)
 
 
 def fix_entities(model: I2SRMForTokenClassification, count: int) -> None:

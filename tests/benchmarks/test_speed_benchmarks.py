@@ -149,12 +149,21 @@ def test_the_gpu_benchmark_runs_on_the_cpu_at_a_reduced_size():
         *gpu.agreement(arguments),
         *gpu.train_and_infer(arguments, "train"),
         *gpu.train_and_infer(arguments, "infer"),
+        *gpu.pipelines(arguments),
+        *gpu.extractors(arguments),
     ]
     exact = [line for line in lines if line["part"] == "agreement" and line["side"].endswith("float32")]
     assert len(exact) == 4 and all(line["largest_difference"] < 1e-5 for line in exact)
     sides = {line["side"] for line in lines if line["part"] == "train"}
     assert sides == {"floor:bf16", "cached:bf16", "ours:bf16", "recipe:bf16", "cached:fp32", "eager:bf16"}
-    assert all(line["samples_per_second"] > 0 for line in lines if "side" in line and line["part"] != "agreement")
+    assert all(line["samples_per_second"] > 0 for line in lines if line["part"] in ("train", "infer"))
+    speeds = {(line["part"], line["side"]): line["posts_per_second"] for line in lines if "posts_per_second" in line}
+    dtypes = ("float32", "bfloat16")
+    assert {*speeds} == {
+        *(("pipelines", f"{side}:{dtype}") for side in ("ours", "transformers") for dtype in dtypes),
+        *(("extractor", dtype) for dtype in dtypes),
+    }
+    assert all(speed > 0 for speed in speeds.values())
 
 
 def test_a_side_that_runs_out_of_memory_has_an_error():
