@@ -119,8 +119,8 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
             else:
                 long.append(chunk)
         windowed = [post for post in posts if len(post.rows) > 1]
-        for post, scores in zip(windowed, self.put_together(windowed, long), strict=True):
-            post.answers = list(self.decode(scores))
+        for post, answers in zip(windowed, self.decode(self.put_together(windowed, long)), strict=True):
+            post.answers = list(answers)
 
     def chunks(self, posts: list[Post], together: int = ROWS_TOGETHER, **options: object) -> Iterable[Chunk]:
         """Yield the rows of posts after they have gone through the model.
@@ -209,27 +209,46 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
             margin[pairs] = torch.where(better, torch.minimum(left, right), margin[pairs])
             of_post.seen[pairs] = True
 
-    def decode(self, scores: PostScores) -> tuple[Graph, int]:
-        """The graph of a post, and how many pairs are left out: of types that some relation allows, and not seen."""
-        graph, seen = Graph([], []), scores.seen.clone()
-        for start in range(0, len(scores.spans), MAX_ENTITIES):
-            part = slice(start, start + MAX_ENTITIES)
-            relations = scores.relations[part, part].clone()
-            unseen = ~seen[part, part]
-            relations[unseen] = IMPOSSIBLE
-            relations[..., 0][unseen] = 0.0
-            outputs = I2SRMJointOutput(
-                logits=scores.emissions[None],
-                entity_spans=scores.spans[None, part].to(self.device),
-                relation_logits=relations[None].to(self.device),
-                region_logits=scores.regions[None, part].to(self.device),
-            )
-            mask = torch.ones(1, len(scores.emissions), dtype=torch.long, device=self.device)
-            [one] = self.model.decode_graphs(outputs, mask)
-            graph.entities.extend(one.entities)
-            graph.relations.extend(move(relation, start) for relation in one.relations)
-            seen[part, :start] = seen[part, start + MAX_ENTITIES :] = False
-        return graph, self.count_unseen(graph, seen)
+    def decode(self, posts: list[PostScores]) -> list[tuple[Graph, int]]:
+        """The graph of each post, and how many pairs are left out: of types that some relation allows, and not seen."""
+        parts = [
+            (n, slice(start, start + MAX_ENTITIES))
+            for n, post in enumerate(posts)
+            for start in range(0, len(post.spans), MAX_ENTITIES)
+        ]
+        graphs, seen = [Graph([], []) for _ in posts], [post.seen.clone() for post in posts]
+        for (n, part), one in zip(parts, self.decode_parts([(posts[n], part) for n, part in parts]), strict=True):
+            graphs[n].entities.extend(one.entities)
+            graphs[n].relations.extend(move(relation, part.start) for relation in one.relations)
+            seen[n][part, : part.start] = seen[n][part, part.stop :] = False
+        return [(graph, self.count_unseen(graph, of_post)) for graph, of_post in zip(graphs, seen, strict=True)]
+
+    def decode_parts(self, parts: list[tuple[PostScores, slice]]) -> list[Graph]:
+        """The graphs of some entities of posts, in one call."""
+        if not parts:
+            return []
+        words = max(len(post.emissions) for post, _ in parts)
+        entities = max(len(post.spans[part]) for post, part in parts)
+        emissions = torch.zeros(len(parts), words, parts[0][0].emissions.shape[-1])
+        spans = torch.full((len(parts), entities, 2), -1)
+        relations = torch.zeros(len(parts), entities, entities, parts[0][0].relations.shape[-1])
+        regions = torch.zeros(len(parts), entities, parts[0][0].regions.shape[-1])
+        mask = torch.zeros(len(parts), words, dtype=torch.long)
+        for n, (post, part) in enumerate(parts):
+            length, count = len(post.emissions), len(post.spans[part])
+            emissions[n, :length], mask[n, :length] = post.emissions, 1
+            spans[n, :count], regions[n, :count] = post.spans[part], post.regions[part]
+            relations[n, :count, :count] = post.relations[part, part]
+            unseen = (~post.seen[part, part]).nonzero(as_tuple=True)
+            relations[n][unseen] = IMPOSSIBLE
+            relations[n, ..., 0][unseen] = 0.0
+        outputs = I2SRMJointOutput(
+            logits=emissions.to(self.device),
+            entity_spans=spans.to(self.device),
+            relation_logits=relations.to(self.device),
+            region_logits=regions.to(self.device),
+        )
+        return self.model.decode_graphs(outputs, mask.to(self.device))
 
     def count_unseen(self, graph: Graph, seen: torch.Tensor) -> int:
         """How many ordered pairs of entities are not seen (E, E) though some relation allows their types."""

@@ -129,9 +129,8 @@ def test_each_pair_is_read_in_the_window_that_shows_most_around_it(joint):
 
 
 def test_a_post_of_one_window_is_read_alike_as_a_long_one(joint):
-    for text in SENTENCES:
-        _, _, scores = read(joint, {"text": text, **PICTURES})
-        graph, left_out = joint.decode(scores)
+    scores = [read(joint, {"text": text, **PICTURES})[2] for text in SENTENCES]
+    for text, (graph, left_out) in zip(SENTENCES, joint.decode(scores), strict=True):
         expected = graph_of(joint, text, images=noise(), objects=[noise(1), noise(2)])
         assert left_out == 0
         for part in ("entities", "relations"):

@@ -335,7 +335,7 @@ def explain_graph(extractor: Extractor, loaded: Post, extraction: Extraction) ->
                 chunk.outputs.attentions = None
                 chunks.append(chunk)
         [scores] = pipe.put_together([full], chunks)
-        full.answers = list(pipe.decode(scores))
+        full.answers = list(pipe.decode([scores])[0])
         thresholds = {"threshold": extractor.threshold, "relation_threshold": extractor.relation_threshold}
         read_graph(extraction, pipe.postprocess({"post": full}, **thresholds))
         extractor.withhold(extraction)
@@ -369,11 +369,11 @@ def graph_without(
     of_entities: list[list[Without]] = [[] for _ in kept]
     of_relations: list[list[RelationWithout]] = [[] for _ in relations]
     both = pipe.put_together(posts, chunks), pipe.put_together(posts, chunks, [spans] * len(posts))
-    for name, post, now, same in zip(masked, posts, *both, strict=True):
+    decoded = (pipe.decode(scores) for scores in both)
+    for name, post, now, same, free, (graph, _) in zip(masked, posts, *both, *decoded, strict=True):
         mask = torch.ones(1, len(post.words), dtype=torch.bool)
         [probabilities] = pipe.model.span_scores(now.emissions[None], mask, [requests])
-        instead = entities_of(pipe, post, pipe.decode(now))
-        graph, _ = pipe.decode(same)
+        instead = entities_of(pipe, post, free)
         words = entities_of(pipe, post, (graph, 0))
         for number, span in enumerate(kept):
             entity = instead.get(span, words[span])
