@@ -111,7 +111,7 @@ def choose(task: str, argv: list[str], parser: DataclassParser, processes: int =
     settings = {"output_dir": output, **fit_to_data(splits, preset, task, options, processes)}
     chosen = ["--preset", preset, *dict_to_argv(settings), *rest]
     final = parser.parse_known_args(with_preset(chosen, task))[0]
-    return Choice(chosen, describe(final, preset, reason, len(splits.get("train", ())), processes))
+    return Choice(chosen, describe(final, task, preset, reason, len(splits.get("train", ())), processes))
 
 
 def refuse_earlier_run(output: str, options: object) -> None:
@@ -199,10 +199,13 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
     return settings
 
 
-def describe(options: object, preset: str, reason: str, rows: int, processes: int) -> list[str]:
+def describe(options: object, task: str, preset: str, reason: str, rows: int, processes: int) -> list[str]:
     """What was chosen, in five lines, each with the options that change it."""
     value = vars(options)
     others = ", ".join(name for name in PRESETS if name != preset)
+    usual, about = read_preset(preset), _read(preset)["about"]
+    if any(name in usual and value[name] != usual[name] for name in ("text_encoder", "vision_encoder")):
+        about = f"settings for {about}"
     if checkpoint := value["model_name_or_path"]:
         encoders = f"those of {checkpoint}. Change: --model FOLDER"
     elif value["from_scratch"]:
@@ -216,12 +219,15 @@ def describe(options: object, preset: str, reason: str, rows: int, processes: in
     batch, epochs = value["per_device_train_batch_size"], value["num_train_epochs"]
     patience = value["early_stopping_patience"]
     stop = f", until {patience} evaluations bring no better {value['metric_for_best_model']}" if patience else ""
-    rates = {"encoders": "learning_rate", "fusion": "fusion_learning_rate", "pairs": "pair_learning_rate"}
-    rates["tags" if value["pair_learning_rate"] else "head"] = "head_learning_rate"
+    rates = {"encoders": "learning_rate", "fusion": "fusion_learning_rate"}
+    if task == "joint":
+        rates |= {"pairs": "pair_learning_rate", "tags": "head_learning_rate"}
+    else:
+        rates["head"] = "head_learning_rate"
     said = [f"{part} {value[name]:g}" for part, name in rates.items() if value[name] is not None]
     device = "GPU" if torch.cuda.is_available() and not value["use_cpu"] else "CPU"
     return [
-        f"preset {preset}: {_read(preset)['about']} ({reason}). Change: --preset {others}",
+        f"preset {preset}: {about} ({reason}). Change: --preset {others}",
         f"encoders: {encoders}",
         f"training: {rows:,} posts, {epochs:g} epochs in batches of {batch}{stop}. Change: --num_train_epochs, "
         "--per_device_train_batch_size, --early_stopping_patience",

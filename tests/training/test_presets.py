@@ -49,6 +49,7 @@ def test_without_pretrained_encoders_the_small_new_ones_are_chosen(mine, monkeyp
     assert arguments.training.output_dir == "runs/mine-joint"
     assert arguments.training.do_train and arguments.training.do_predict and not arguments.training.do_eval
     assert arguments.training.per_device_train_batch_size == 8 and arguments.training.num_train_epochs == 100
+    assert lines[0].startswith("preset tiny: small new encoders") and "fusion 0.003, tags 0.01." in lines[3]
     assert len(lines) == 5 and "HF_HUB_OFFLINE is set" in lines[0] and "resnet-18 not in the Hub cache" in lines[0]
     for line, option in zip(lines, ("--preset", "--text_config", "--num_train", "--learning_rate", "-o"), strict=True):
         assert option in line.partition("Change: ")[2]
@@ -75,7 +76,9 @@ def test_pretrained_encoders_are_chosen_where_they_are_at_hand(mine, monkeypatch
     assert choose("joint", ["--dataset", mine], make_parser()).argv[:2] == ["--preset", "base"]
     words = ["--dataset", mine, "--use_cpu", "true", "--text_encoder", "a/b"]
     choice = choose("mner", words, make_parser())
-    assert choice.argv[:2] == ["--preset", "small"] and "encoders: a/b, microsoft/resnet-18." in choice.lines[1]
+    assert choice.argv[:2] == ["--preset", "small"] and "encoders: a/b, microsoft/resnet-18" in choice.lines[1]
+    assert choice.lines[0].startswith("preset small: settings for a pretrained MiniLM")
+    assert choice.lines[3].startswith("rates: encoders 0.0001, fusion 0.001, head 0.01.")
 
 
 def test_a_hub_that_does_not_answer_has_nothing(monkeypatch):
