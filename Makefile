@@ -107,10 +107,10 @@ fuzz: $(VENV)/.dev  ## fuzz the parsers of raw data for FUZZ_MINUTES (10), all t
 	$(PIP) atheris
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --minutes $(FUZZ_MINUTES)
 
-MUTANTS ?= 300
+MUTANTS ?= 350
 
 .PHONY: mutants
-mutants: $(VENV)/.dev  ## change one place of a module, MUTANTS (300) times, and count what the tests notice (hours)
+mutants: $(VENV)/.dev  ## change one place of a module, MUTANTS (350) times, and count what the tests notice (hours)
 	$(BIN)/python tests/mutants.py --count $(MUTANTS)
 
 .PHONY: lint

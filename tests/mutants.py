@@ -1,6 +1,6 @@
 """Mutation testing: change one place of a module, run its tests, and count the changes that they notice.
 
-    make mutants                                               # 300 mutants, evenly over the modules (hours)
+    make mutants                                               # 350 mutants, evenly over the modules (hours)
     python tests/mutants.py --count 60 --modules crf words     # some modules
     python tests/mutants.py --seed 1                           # other mutants
 
@@ -55,6 +55,11 @@ MODULES = {
         "test_modeling_i2srm.py test_token_classification.py test_sequence_model.py test_relation_model.py "
         "test_artifacts.py test_parity.py",
     ),
+    "modeling_joint": (
+        "modeling_joint.py",
+        "test_modeling_joint.py test_joint_pipeline.py test_artifacts.py",
+    ),
+    "joint_head": ("joint_head.py", "test_joint_head.py test_modeling_joint.py test_joint_pipeline.py"),
     "visual_prompt": ("visual_prompt.py", "test_visual_prompt.py test_modeling_i2srm.py test_parity.py"),
     "attn_mixup": (
         "attn_mixup.py",
@@ -75,7 +80,10 @@ MODULES = {
         "training/test_metrics.py training/test_classification.py::test_the_metric_is_that_of_scikit_learn",
     ),
     "step_guard": ("training/step_guard.py", "training/test_step_guard.py training/test_trainer.py"),
-    "checkpoints": ("training/checkpoints.py", "training/test_checkpoints.py test_artifacts.py"),
+    "checkpoints": (
+        "training/checkpoints.py",
+        "training/test_checkpoints.py test_artifacts.py training/test_push_to_hub.py",
+    ),
     "feature_cache": (
         "data/feature_cache.py",
         "bad_inputs/test_files.py::test_shards bad_inputs/test_files.py::test_caches "
@@ -254,7 +262,7 @@ def report(rows: list[dict]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=300, help="mutants of all modules together (%(default)s)")
+    parser.add_argument("--count", type=int, default=350, help="mutants of all modules together (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws others (%(default)s)")
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES), metavar="MODULE")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at the same time (%(default)s)")

@@ -435,6 +435,20 @@ def test_set_attn_implementation_leaves_a_convolutional_backbone_alone():
     assert model.model.vision_encoder.config._attn_implementation != "sdpa"
 
 
+def test_a_model_is_built_with_the_attention_of_its_configuration_and_a_convolutional_backbone():
+    config = tiny_config()
+    config._attn_implementation = "sdpa"
+    model = I2SRMModel(config)
+    assert model.text_encoder.config._attn_implementation == "sdpa"
+
+
+def test_input_embeddings_can_be_replaced():
+    model = I2SRMModel(tiny_config())
+    embeddings = torch.nn.Embedding(7, model.text_encoder.config.hidden_size)
+    model.set_input_embeddings(embeddings)
+    assert model.get_input_embeddings() is embeddings and model.text_encoder.get_input_embeddings() is embeddings
+
+
 # Building.
 
 

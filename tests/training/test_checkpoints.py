@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from modeling_i2srm.support import atomic_files as whole_files
 from modeling_i2srm.support import faults
 from modeling_i2srm.support.faults import Interrupted, RunError
 from modeling_i2srm.training import checkpoints
-from modeling_i2srm.training.checkpoints import find_damage, last_whole_checkpoint
+from modeling_i2srm.training.checkpoints import WholeCheckpoints, find_damage, last_whole_checkpoint
 from modeling_i2srm.training.sampling import LengthGroupedSampler
 from modeling_i2srm.training.step_guard import GuardedSteps
 
@@ -236,6 +237,39 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
     with pytest.raises(TypeError):
         whole_files.write_json(path, {"f1": {1, 2}})
     assert json.loads(path.read_text()) == {"f1": 1} and os.listdir(tmp_path) == ["results.json"]
+
+
+def test_metrics_are_written_for_each_split_and_together(tmp_path):
+    folder = tmp_path / "a" / "new folder"
+    trainer = SimpleNamespace(is_world_process_zero=lambda: True, _output_dir=str(folder))
+    WholeCheckpoints.save_metrics(trainer, "test", {"test_f1": 1, "test_accuracy": 2})
+    WholeCheckpoints.save_metrics(trainer, "eval", {"eval_f1": 3})
+    WholeCheckpoints.save_metrics(trainer, "train", {"train_loss": 4}, combined=False)
+    files = {
+        "test_results.json": {"test_f1": 1, "test_accuracy": 2},
+        "eval_results.json": {"eval_f1": 3},
+        "train_results.json": {"train_loss": 4},
+        "all_results.json": {"test_f1": 1, "test_accuracy": 2, "eval_f1": 3},
+    }
+    for name, values in files.items():  # in the form of transformers' files
+        assert (folder / name).read_text() == json.dumps(values, indent=4, sort_keys=True) + "\n"
+    assert sorted(os.listdir(folder)) == sorted(files)
+
+
+def test_what_has_an_explanation_is_raised_as_it_is(tmp_path, monkeypatch):
+    explained = RunError("the best model is damaged")
+    with pytest.raises(RunError) as caught, checkpoints.saving(tmp_path / "a", tmp_path / "staged", str(tmp_path)):
+        raise explained
+    assert caught.value is explained
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    lost = torch.distributed.DistError("connection closed by peer")
+    with pytest.raises(torch.distributed.DistError), checkpoints.saving(tmp_path / "a", tmp_path / "b", str(tmp_path)):
+        raise lost
+
+
+def test_a_checkpoint_without_list_and_state_is_incomplete(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    assert find_damage(tmp_path) == "trainer_state.json is missing"
 
 
 @pytest.mark.parametrize(("again", "expected"), [(0.0, "Interrupted"), (60.0, "held back")])

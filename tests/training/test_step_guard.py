@@ -1,7 +1,10 @@
 """Steps whose loss or gradients are not finite: they stop a run, or are skipped and counted."""
 
 import json
+import signal
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -10,9 +13,11 @@ from safetensors.torch import load_file
 from tiny import run_arguments, tiny_inputs
 
 from modeling_i2srm import I2SRMForTokenClassification
-from modeling_i2srm.support.faults import RunError
+from modeling_i2srm.support.faults import Interrupted, RunError
+from modeling_i2srm.training import step_guard
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.run import run_task
+from modeling_i2srm.training.step_guard import LOSS_PARTS, ROWS_SHOWN, GuardedSteps, StepGuard, WithRowIds
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
@@ -121,3 +126,69 @@ def test_float16_autocast_gives_the_result_of_float32():
     assert found[1][0].dtype == torch.float32 and found[1][1].isfinite().all()
     assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=2e-2)
     assert torch.cosine_similarity(found[0][1], found[1][1], dim=0) > 0.98
+
+
+def test_rows_are_named_by_their_id_or_their_first_words():
+    rows = [{"id": 7, "tokens": ["a"]}, {"tokens": list("abcdefghij")}, {"id": None, "input_ids": [1]}, None]
+    batch = WithRowIds(lambda rows: {"input_ids": rows})(rows)
+    assert batch["row_ids"] == ["7", "a b c d e f g h", "?", "?"]
+
+
+class OneOfTwo:
+    """What the guard needs of a trainer that is one of two processes; the other one is its double."""
+
+    loss_parts, stop_signal, is_deepspeed_enabled, skipped_steps = LOSS_PARTS, 0, False, ()
+
+    def __init__(self, processes: int, rows: int = 1, signum: int = 0):
+        self.args = SimpleNamespace(world_size=processes, skip_non_finite_steps=0)
+        self.state = SimpleNamespace(global_step=3, epoch=0.5)
+        self.accelerator = SimpleNamespace(scaler=None, reduce=lambda values, reduction: values + self.others)
+        self.interruption = SimpleNamespace(signum=0)
+        self.others = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, signum])
+        self._part_sums, self._loss_sum, self._gradient_norm = torch.zeros(4), torch.zeros(()), 1.0
+        self._rows = [f"row {number}" for number in range(rows)]
+        self._not_finite = partial(GuardedSteps._not_finite, self)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_to_one_process_stops_all(processes):
+    trainer = OneOfTwo(processes, signum=signal.SIGTERM)
+    GuardedSteps.check_step(trainer)
+    assert trainer.stop_signal == (signal.SIGTERM if processes == 2 else 0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_rows_of_all_processes_are_named_up_to_a_limit(processes, monkeypatch):
+    def gather(gathered, rows):
+        gathered[:] = [rows, ["of the other"]]
+
+    monkeypatch.setattr(step_guard.distributed, "all_gather_object", gather)
+    trainer = OneOfTwo(processes, rows=ROWS_SHOWN)
+    trainer._gradient_norm = float("inf")
+    with pytest.raises(RunError) as caught:
+        GuardedSteps.check_step(trainer)
+    message = str(caught.value)
+    assert ROWS_SHOWN == 32 and "'row 0', 'row 1'," in message and "'row 31'" in message
+    assert (" and 1 more" in message) == (processes == 2)
+
+
+def test_a_run_that_is_to_stop_is_saved_within_an_epoch_or_after_its_evaluation():
+    trainer = OneOfTwo(1)
+    guard, trainer.stop_signal = StepGuard(trainer), signal.SIGINT
+    trainer.interruption, trainer.start_step = None, lambda: None
+    args, within, at_the_end = trainer.args, SimpleNamespace(epoch=0.5), SimpleNamespace(epoch=1.0)
+    control = SimpleNamespace(should_save=False)
+    guard.on_step_end(args, at_the_end, control)
+    assert not control.should_save
+    guard.on_save(args, at_the_end, control)  # of an evaluation that is due at the last step
+    guard.on_step_end(args, within, control)
+    assert control.should_save
+    with pytest.raises(Interrupted):
+        guard.on_save(args, within, control)
+    control.should_save = False
+    guard.on_epoch_end(args, at_the_end, control)
+    assert control.should_save
+    with pytest.raises(Interrupted):
+        guard.on_save(args, at_the_end, control)
+    guard.on_step_begin(args, at_the_end, control)
+    guard.on_save(args, at_the_end, control)
