@@ -19,6 +19,7 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
+import torch
 from accelerate.commands.launch import launch_command_parser
 from hub_server import HubServer
 from pages import FENCE, PAGES, ROOT, name_of
@@ -289,6 +290,20 @@ def test_commands(page):
 def test_pages_on_tiny_models(page, tiny_stage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path if page == POSTS else tiny_stage)  # two pages make posts of their own
     Walk(run_small if page == YOUR_DATA else parse, compare=page == EXTEND)(page)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_first_answer_is_printed_with_any_number_of_threads(threads, tmp_path, capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    script, before = tmp_path / "first_answer.py", torch.get_num_threads()
+    script.write_text(code, encoding="utf-8")
+    torch.set_num_threads(threads)
+    try:
+        runpy.run_path(str(script))
+    finally:
+        torch.set_num_threads(before)
+    expected = re.findall(r"^# (.*)$", code, re.MULTILINE)
+    assert len(expected) == 2 and capsys.readouterr().out.splitlines() == expected
 
 
 @pytest.mark.slow
