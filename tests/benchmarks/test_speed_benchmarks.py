@@ -9,8 +9,9 @@ import forked
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks import gpu
+from benchmarks import gpu, post_growth
 from benchmarks.infer import Side
 from benchmarks.scaling import growth
 from benchmarks.train import whole_runs
@@ -164,6 +165,25 @@ def test_the_gpu_benchmark_runs_on_the_cpu_at_a_reduced_size():
         *(("extractor", dtype) for dtype in dtypes),
     }
     assert all(speed > 0 for speed in speeds.values())
+
+
+@pytest.mark.slow
+def test_the_growth_benchmark_measures_and_draws_every_axis(tmp_path, monkeypatch, capsys):
+    axes = {"posts": [8], "words": [4, 90], "entities": [1, 2], "crops": [0, 1]}
+    monkeypatch.setattr(post_growth, "AXES", axes)
+    monkeypatch.setattr(post_growth, "REPEATS", 1)
+    monkeypatch.setattr(sys, "argv", ["post_growth.py", "--output", str(tmp_path / "growth.png")])
+    before = torch.get_num_threads()
+    try:
+        post_growth.main()
+    finally:
+        torch.set_num_threads(before)
+    result = json.loads(capsys.readouterr().out)
+    assert {*result} == {*axes} and [*result["words"]] == ["4", "90"] and [*result["crops"]] == ["0", "1"]
+    assert all(point["milliseconds"] > 0 for points in result.values() for point in points.values())
+    assert result["posts"]["8"]["megabytes"] > 0
+    with Image.open(tmp_path / "growth.png") as figure:
+        assert figure.size[0] > 500
 
 
 def test_a_side_that_runs_out_of_memory_has_an_error():
