@@ -348,6 +348,7 @@ class MultimodalTokenClassificationPipeline(PostPipeline):
         emissions = torch.zeros(0)
         for rows, logits, word_mask in calls:
             words, _ = gather_words(logits, cast(torch.Tensor, word_mask))
+            words = words[:, : mask.shape[1]]  # a row of another post may have more words than any of these posts
             if not len(emissions):
                 emissions = words.new_zeros(*mask.shape, words.shape[-1])
             whole = [n for n, (post, _) in enumerate(rows) if len(post.rows) == 1 and id(post) in places]

@@ -64,6 +64,15 @@ def test_the_answer_is_the_same_alone_in_a_batch_and_among_other_mates(joint):
             assert_same(answer, alone[place])
 
 
+def test_a_post_of_several_windows_may_have_fewer_words_than_one_of_a_single_window(joint):
+    long_words = " ".join(["kobebryant"] * 8)  # 80 sub-tokens
+    posts = [long_words, {"tokens": ["a"] * 30}]
+    assert [len(joint.preprocess(post)["post"].rows) for post in posts] == [2, 1]
+    alone = [joint(post) for post in posts]
+    for answer, expected in zip(joint(posts, batch_size=2), alone, strict=True):
+        assert_same(answer, expected)
+
+
 def test_all_rows_of_a_batch_go_through_the_encoder_once(joint, monkeypatch):
     encoder, rows = joint.model.model, []
     forward = encoder.forward
