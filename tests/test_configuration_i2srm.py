@@ -124,3 +124,19 @@ def test_heads_need_not_divide_without_mixup():
 def test_one_attention_head_will_do():
     text = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 1}
     assert I2SRMConfig(text_config=text).text_config.num_attention_heads == 1
+
+
+def test_score_limits_are_those_of_the_next_higher_share():
+    config = tiny_config(abstention={"entities": {"count": 99, "limits": {"0.5": 0.8, "0.9": 0.4, "0.99": 0.1}}})
+    assert [config.score_limit("entities", share) for share in (0.2, 0.5, 0.6, 0.9, 0.99)] == [0.8, 0.8, 0.4, 0.4, 0.1]
+    for share in (True, "0.9", 0, -0.5, 0.995, 1, float("nan"), None):
+        with pytest.raises(ValueError, match="must be above 0 and at most 0.99"):
+            config.score_limit("entities", share)
+    with pytest.raises(ValueError, match="no score limits of relations"):
+        config.score_limit("relations", 0.9)
+
+
+@pytest.mark.parametrize("names", ["None", 3, ["None", 3], {"None": 0}])
+def test_relations_are_a_list_of_names(names):
+    with pytest.raises(ValueError, match="must be a list of names"):
+        tiny_config(relation_labels=names)

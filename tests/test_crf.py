@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchcrf import CRF
 
-from modeling_i2srm.crf import LinearChainCRF, bio_violations, entity_type, independent_words
+from modeling_i2srm.crf import LinearChainCRF, bio_violations, entity_type, find_entities, independent_words
 
 N, LENGTHS = 3, [4, 1, 3, 0]
 BIO = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -301,3 +301,10 @@ def test_independent_words_leave_the_random_numbers_alone():
 @pytest.mark.parametrize(("label", "kind"), [("B-PER", "PER"), ("I-PER", "PER"), ("PER", "PER"), ("B-I-95", "I-95")])
 def test_type_of_a_label(label, kind):
     assert entity_type(label) == kind
+
+
+def test_entities_of_a_tag_sequence():
+    tags = ["O", "B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-ORG", "MISC", "MISC", "O"]
+    assert find_entities(tags) == [(1, 3, "PER"), (4, 5, "LOC"), (5, 6, "LOC"), (6, 7, "ORG"), (7, 9, "MISC")]
+    assert find_entities(["O", "O"]) == find_entities([]) == []
+    assert find_entities(["I-PER"]) == [(0, 1, "PER")]

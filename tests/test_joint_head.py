@@ -108,6 +108,24 @@ def value_of(unary: np.ndarray, pairs: np.ndarray, types: tuple | list) -> float
     return total + sum(pairs[i, j, types[i], types[j]] for i in places for j in places if i != j)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("level", [-20.0, 0.0, 20.0])
+def test_typed_decoding_leaves_the_optimum_that_single_changes_lead_to(count, level):
+    random, stuck = np.random.default_rng(count), 0
+    for _ in range(30):
+        unary, pairs = random.normal(0, 1, (count, 3)), random.normal(level, 5, (count, count, 3, 3))
+        types = decode_types(unary, pairs)
+        assert value_of(unary, pairs, types) == pytest.approx(best_by_enumeration(unary, pairs))
+        both = pairs + pairs.transpose(1, 0, 3, 2)
+        both[range(count), range(count)] = 0
+        climbed = joint_head.ascend(unary, both, unary.argmax(1)).tolist()
+        stuck += climbed != types
+        for i, kind in product(range(count), range(3)):  # where climbing ends no single change is better
+            changed = [*climbed[:i], kind, *climbed[i + 1 :]]
+            assert value_of(unary, pairs, changed) <= value_of(unary, pairs, climbed) + 1e-9
+    assert stuck > 3
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("sharpness", [0.1, 1.0, 10.0])
 def test_typed_decoding_is_exact_up_to_five_entities(count, sharpness):

@@ -294,3 +294,7 @@ def test_bad_settings_are_refused(settings, message):
 def test_labels_that_do_not_belong_to_the_spans_are_refused(model, inputs, name, shape, message):
     with pytest.raises(ValueError, match=message):
         call(model, inputs, **{name: torch.zeros(shape, dtype=torch.long)})
+
+
+def test_a_checkpoint_names_its_auto_class():
+    assert I2SRMForJointExtraction._auto_class == "AutoModelForTokenClassification"

@@ -90,3 +90,14 @@ def test_cache_prepends_and_never_grows():
         torch.testing.assert_close(k, torch.cat([keys[1], states], 2))
         torch.testing.assert_close(v, torch.cat([values[1], states + 1], 2))
     assert cache.get_seq_length() == 0 and cache.get_mask_sizes(7, 0) == (7 + P, 0)
+
+
+def test_the_published_sizes_are_the_default():
+    prompt = VisualPrompt(channels=16, num_layers=2, num_heads=2, hidden_size=8)
+    assert prompt.prompt_length == 4 and prompt.projector[0].out_features == 800
+    assert prompt(torch.zeros(1, 1, 16, 2, 2))[0].shape == (2, 1, 2, 4, 4)
+
+
+def test_a_prefix_is_a_cache_without_layers_of_its_own():
+    cache = PrefixCache(torch.zeros(1, 1, 1, 2, 4), torch.zeros(1, 1, 1, 2, 4))
+    assert cache.layers == [] and cache.get_seq_length() == 0 and cache.get_mask_sizes(3) == (5, 0)

@@ -162,3 +162,9 @@ def test_entities_of_whole_words_leave_the_words_as_they_are(text, data):
     head, tail = (data.draw(st.sampled_from(spans_of(len(words)))) for _ in range(2))
     characters = [(words[start][1], words[end - 1][2]) for start, end in (head, tail)]
     assert split_pair(text, *characters) == (words, head, tail)
+
+
+def test_words_that_leave_a_rest_of_the_text_are_refused():
+    assert [word.text for word in align_words("a b  ", ["a", "b"])] == ["a", "b"]
+    with pytest.raises(ValueError, match="text continues with 'b c' after the last of 1 tokens"):
+        align_words("a b c ", ["a"])

@@ -209,3 +209,39 @@ def test_pairs_and_other_rows_in_a_batch_are_an_error():
 def test_a_pair_without_one_of_its_entities_is_no_row_of_tags(name):
     with pytest.raises(ValueError, match=f"{name}=None is not a span"):
         I2SRMDataCollator(pair_processor())([{**PAIRS[0], name: None}])
+
+
+def test_columns_that_look_like_pictures_are_checked_once(caplog):
+    collator = I2SRMDataCollator(tiny_processor())
+    rows = [{"tokens": ["Kobe"], "ner_tags": [1], "img_path": "kobe.jpg"}]
+    with pytest.raises(ValueError, match="no column 'image', and the column 'img_path' is not read"):
+        collator(rows)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            collator([{"tokens": ["Kobe"], "ner_tags": [1], "mood": "good"}])
+    assert [record.getMessage() for record in caplog.records].count("rows: the columns 'mood' are not read") == 1
+
+
+def test_what_was_checked_is_no_setting():
+    processor = tiny_processor()
+    collators = [I2SRMDataCollator(processor) for _ in range(2)]
+    collators[0]([{"tokens": ["Kobe"], "ner_tags": [1]}])
+    assert collators[0] == collators[1] and "_checked" not in repr(collators[0])
+    with pytest.raises(TypeError):
+        I2SRMDataCollator(processor, _checked=set())
+
+
+def test_the_batch_of_a_joint_model_keeps_the_places_of_absent_crops():
+    row = {"tokens": ["Kobe", "lands"], "ner_tags": [1, 0], "image": picture(0), "objects": [None, picture(1)]}
+    tags = {"O": 0, "B-PER": 1, "I-PER": 2}
+    masks = [
+        I2SRMDataCollator(tiny_processor(), label2id=tags, relation2id=relations)([row])["image_mask"].tolist()
+        for relations in (None, {"None": 0, "met": 1})
+    ]
+    assert masks == [[[1, 1, 0, 0]], [[1, 0, 1, 0]]]
+
+
+def test_batches_say_whether_all_their_pictures_were_readable():
+    collator = I2SRMDataCollator(tiny_processor())
+    for image, readable in ((picture(0), True), (BROKEN, False), (None, True)):
+        assert collator._read_pictures([{"id": "a", "image": image, "objects": None}])[1] is readable

@@ -256,6 +256,19 @@ def test_metrics_are_written_for_each_split_and_together(tmp_path):
     assert sorted(os.listdir(folder)) == sorted(files)
 
 
+@pytest.mark.parametrize("push", [True, False])
+def test_a_model_that_a_caller_saves_is_pushed(push, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(Trainer, "save_model", lambda *args, **settings: None)
+    trainer = object.__new__(WholeCheckpoints)
+    trainer.args = SimpleNamespace(output_dir=str(tmp_path), push_to_hub=push, hub_revision="main", should_save=False)
+    trainer.accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
+    trainer.push_to_hub = lambda **settings: pushed.append(settings)
+    trainer.save_model()
+    trainer.save_model(_internal_call=True)
+    assert pushed == [{"commit_message": "Model save", "revision": "main"}] * push
+
+
 def test_what_has_an_explanation_is_raised_as_it_is(tmp_path, monkeypatch):
     explained = RunError("the best model is damaged")
     with pytest.raises(RunError) as caught, checkpoints.saving(tmp_path / "a", tmp_path / "staged", str(tmp_path)):

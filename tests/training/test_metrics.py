@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 
 from modeling_i2srm import MNERMetric, MREMetric, mner_compute_metrics, mre_compute_metrics
 from modeling_i2srm.prepare.conll import read_conll
-from modeling_i2srm.training.metrics import classification_compute_metrics, tag_sequences
+from modeling_i2srm.training.metrics import TagPredictions, classification_compute_metrics, tag_sequences
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")  # macro averages
@@ -200,3 +200,17 @@ def test_scores_are_computed_in_memory(tmp_path, monkeypatch, make, predictions)
     labels = np.array([[1, 0]]) if make is mner_compute_metrics else np.array([0, 1])
     assert 1.0 in make(["O", "B-PER"])(EvalPrediction(predictions, labels)).values()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_predicted_tags_are_read_like_logits():
+    predictions = TagPredictions((np.array([[1, 0, -100], [3, -100, -100]]), np.zeros((2, 3))))
+    expected = [[1, 0, 0], [3, 0, 0]]
+    for found in (predictions.argmax(2), predictions.argmax(-1), predictions.argmax(dim=-1), np.argmax(predictions, 2)):
+        assert found.tolist() == expected
+    for axis in (None, 0, 1, 3):
+        with pytest.raises(ValueError, match=f"argmax over axis {axis} of predicted tags"):
+            predictions.argmax(axis)
+    array = np.asarray(predictions)
+    assert array.dtype == np.float32 and np.array_equal(array, np.eye(4, dtype=np.float32)[expected])
+    assert np.asarray(predictions, dtype=np.int64).dtype == np.int64
+    assert np.asarray(TagPredictions((np.zeros((0, 2), dtype=int),))).shape == (0, 2, 1)
