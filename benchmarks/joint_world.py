@@ -67,6 +67,7 @@ ABLATIONS = {  # "negatives" is not a setting: which pairs without a relation ar
     "negatives: only of types that are related": {"negatives": "typed"},
     "no region loss": {"region_loss_weight": 0.0},
     "names stay": {"name_swapping": 0.0},
+    "twelve epochs": {"num_train_epochs": 12},
     "no AttnMixup": {"attn_mixup": False},
     "AttnMixup on words": {"attn_mixup": True},
     "AttnMixup on words and pairs": {"attn_mixup": True, "attn_mixup_pairs": True},
