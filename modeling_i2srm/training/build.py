@@ -13,6 +13,7 @@ from ..configuration_i2srm import I2SRMConfig
 from ..data.dataset import train_tokenizer
 from ..data.word_splitting import fit_splitting
 from ..image_recipes import recipe_image_processor
+from ..loading import CheckpointError
 from ..modeling_i2srm import I2SRMModel
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
@@ -152,7 +153,11 @@ def model_of_encoders(
     options = arguments.model
     text_encoder, vision_encoder = options.text_encoder, options.vision_encoder
     encoders = (text_encoder, None if "vision_config" in overrides else vision_encoder)
-    model = task.model_class.from_encoders(encoders[0], encoders[1], **label_maps(names), **overrides)
+    try:
+        model = task.model_class.from_encoders(encoders[0], encoders[1], **label_maps(names), **overrides)
+    except CheckpointError as error:
+        others = "--text_encoder FOLDER --vision_encoder FOLDER, or small new ones: --preset tiny"
+        raise CheckpointError(f"{error}; to use others: {others}") from error
     settings = {"max_length": arguments.data.max_length, **num_objects(overrides)}
     processor = I2SRMProcessor.from_encoders(*encoders, **settings)
     if "vision_config" in overrides:

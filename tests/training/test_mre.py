@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from modeling_i2srm import I2SRMForRelationClassification, I2SRMForTokenClassification
 from modeling_i2srm.data.dataset import encode_split
+from modeling_i2srm.loading import CheckpointError
 from modeling_i2srm.prepare.builder import mre_features
 from modeling_i2srm.training.arguments import parse_arguments
 from modeling_i2srm.training.build import balanced_weights
@@ -267,6 +268,12 @@ def test_markers_are_added_to_pretrained_encoders(posts, tmp_path):
     model = I2SRMForRelationClassification.from_pretrained(tmp_path / "out")
     assert model.config.text_config.vocab_size == len(processor.tokenizer) == len(tokenizer) + 4
     assert processor.image_processor.crop_size["height"] == 32
+
+
+def test_encoders_that_are_not_at_hand_are_named_with_what_to_give_instead(posts, tmp_path):
+    changes = {"text_encoder": tmp_path / "none", "from_scratch": None, "text_config": None}
+    with pytest.raises(CheckpointError, match="cannot load the text encoder of '.*none': .* --text_encoder FOLDER"):
+        run(posts, tmp_path / "out", **changes)
 
 
 def test_the_script_itself_runs_from_the_command_line(posts, tmp_path):
