@@ -11,7 +11,7 @@ Needs no data and no pretrained weights: models are new, posts are those of benc
   "ours" decode pictures, "cached" reads features. The floor is the matrix products of the text encoder alone.
 * infer: the same for answers; sides are those of benchmarks/infer.py.
 * pipelines: posts per second of a text-only entity pipeline, beside transformers' pipeline of the same encoder.
-* extractor: posts per second of an Extractor with a joint model, with three entities and all pictures a post, the
+* extractor: posts per second of an Extractor with a joint model, with three entities per post and all pictures, on the
   posts of benchmarks/joint_speed.py.
 
 Prints a JSON line a figure, and writes them to --output: part, task, size, batch, side, samples_per_second,
