@@ -6,7 +6,7 @@ Axes: posts of a generator (made-up texts, the example model, a process for each
 entities, the entities in a text of 150 words, and the crops of a post with a picture (a new model of the size "tiny",
 JPEGs). One thread, one worker, batches of 8.
 
-Prints a JSON dict: for each axis the points, each with the milliseconds of CPU time a post, for posts also the peak MB.
+Prints a JSON dict: for each axis the points, each with the milliseconds of CPU time per post, for posts also the peak MB.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def measure_stream(count: int) -> dict[str, float]:
 
 
 def measure_posts(extractor: Extractor, posts: list[dict]) -> tuple[float, float]:
-    """The median milliseconds of CPU time a post, and the entities found in one."""
+    """The median milliseconds of CPU time per post, and the entities found in one."""
     found, times = extractor(posts, batch_size=BATCH), []
     for _ in range(REPEATS):
         started = time.process_time()
@@ -112,7 +112,8 @@ def draw(result: dict[str, dict], path: Path) -> None:
     for axis, axes in zip(result, places, strict=False):
         points = result[axis]
         axes.plot([int(value) for value in points], [point["milliseconds"] for point in points.values()], "o-")
-        axes.set(xlabel=TITLES[axis], ylabel="CPU ms a post", ylim=(0, None))
+        axes.set(xlabel=TITLES[axis], ylabel="CPU ms per post")
+        axes.set_ylim(0, 1.1 * max(point["milliseconds"] for point in points.values()))
         if axis == "posts":
             axes.set_xscale("log")
     figure.savefig(path)
