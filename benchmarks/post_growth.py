@@ -6,7 +6,8 @@ Axes: posts of a generator (made-up texts, the example model, a process for each
 entities, the entities in a text of 150 words, and the crops of a post with a picture (a new model of the size "tiny",
 JPEGs). One thread, one worker, batches of 8.
 
-Prints a JSON dict: for each axis the points, each with the milliseconds of CPU time per post, for posts also the peak MB.
+Prints a JSON dict: for each axis its points, each with the milliseconds of CPU time per post, for posts also the peak
+memory in MB.
 """
 
 import argparse
