@@ -108,6 +108,7 @@ def trained(posts, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_the_result(posts, trained, tmp_path):
     one = json.loads((trained / "results.json").read_text())
     other = run(posts, tmp_path, dataloader_num_workers=-1, **AT_THE_END)
