@@ -1,4 +1,4 @@
-"""How the time and memory of an Extractor grow: with the posts of a stream, and with what is in a post.
+"""Measure how the time and memory of an Extractor grow with the number of posts and with the size of a post.
 
     python benchmarks/post_growth.py --output docs/figures/post_growth.png
 

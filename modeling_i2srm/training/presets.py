@@ -180,9 +180,7 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
     pictures = count_pictures(train)
     if not pictures:
         settings["use_images"] = False
-    elif (
-        preset in ("small", "base") and getattr(options, "freeze_vision", None) is not False and pictures <= MOST_CACHED
-    ):
+    elif preset in ("small", "base") and is_frozen(options) and pictures <= MOST_CACHED:
         settings["cache_visual_features"] = str(Path(constants.HF_HOME) / FEATURES)
     if preset == "tiny":
         settings |= {"vocab_size": 4000, "max_length": 128}
@@ -197,6 +195,14 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
         epochs = max(values["num_train_epochs"], min(math.ceil(FEWEST_STEPS / steps), MOST_EPOCHS))
         settings["num_train_epochs"] = epochs
     return settings
+
+
+def is_frozen(options: object) -> bool:
+    """Whether the backbone is frozen: as given, as in the checkpoint that the training starts from, or by default."""
+    given, checkpoint = (getattr(options, name, None) for name in ("freeze_vision", "model_name_or_path"))
+    if given is None and checkpoint:
+        given = PreTrainedConfig.get_config_dict(checkpoint)[0].get("freeze_vision")
+    return given is not False
 
 
 def describe(options: object, task: str, preset: str, reason: str, rows: int, processes: int) -> list[str]:

@@ -1,5 +1,7 @@
 """Presets, and the choice among them."""
 
+import json
+
 import datasets
 import pytest
 from graph_rows import graph_rows
@@ -98,6 +100,16 @@ def test_a_checkpoint_keeps_its_encoders(mine, tmp_path, monkeypatch):
     assert arguments.model.model_name_or_path == str(tmp_path) and not arguments.model.from_scratch
     assert arguments.config.text_config is None and arguments.training.learning_rate == 2e-3
     assert "its rates suit" in lines[0] and lines[1].startswith(f"encoders: those of {tmp_path}")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_checkpoint_with_a_backbone_that_is_trained_has_no_features_to_keep(mine, tmp_path, trained):
+    config = {"text_config": {"hidden_size": 384}, "freeze_vision": not trained}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    cache = chosen(["--dataset", mine, "--model", str(tmp_path)])[0].cache
+    assert (cache.cache_visual_features is None) == trained
+    given = chosen(["--dataset", mine, "--model", str(tmp_path), "--freeze_vision", str(trained).lower()])[0].cache
+    assert (given.cache_visual_features is None) != trained
 
 
 def test_a_new_backbone_replaces_that_of_a_preset():

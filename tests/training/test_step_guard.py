@@ -135,7 +135,7 @@ def test_rows_are_named_by_their_id_or_their_first_words():
 
 
 class OneOfTwo:
-    """What the guard needs of a trainer that is one of two processes; the other one is its double."""
+    """A stand-in for a trainer in one of two processes: it holds only the attributes that the guard reads."""
 
     loss_parts, stop_signal, is_deepspeed_enabled, skipped_steps = LOSS_PARTS, 0, False, ()
 
