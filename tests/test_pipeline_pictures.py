@@ -68,7 +68,7 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(request, pipe_name):
         assert answer
         said = [one.pop("objects", None) for one in answer]
         assert said == [{0: boxes, 3: [], 4: boxes}.get(i)] * len(answer)
-        assert answer == plain  # to the last bit
+        assert_same(answer, plain)
     crop = load_picture(posts[0]["image"]).crop(boxes[1]["box"])
     assert np.array_equal(np.asarray(crop), np.asarray(by_hand[0]["objects"][1]))
     assert_same(pipe(posts, cropper=cropper), pipe(posts, cropper=cropper, batch_size=5))

@@ -364,7 +364,7 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(extractor, batch_size):
     for one, plain in zip(found, expected, strict=True):
         assert Extraction.from_dict(json.loads(one.to_json())) == one
         one.objects = []
-        assert one == plain  # to the last bit
+        assert_same(one, plain)  # batches of other sizes round differently on some CPUs
 
 
 def test_a_cropper_of_a_pipeline_is_used_once_for_both(ner, relate):
