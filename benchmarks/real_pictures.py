@@ -128,6 +128,7 @@ parser.add_argument("--ablation_seeds", type=int, nargs="+", default=[1, 2, 3])
 parser.add_argument("--jobs", type=int, default=2, help="runs beside each other; 0 only writes the tables")
 parser.add_argument("--threads", type=int, default=1, help="of each run")
 parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+parser.add_argument("--bf16", action="store_true", help="train in bfloat16, where the CPU or GPU is fast with it")
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
 
 
@@ -289,7 +290,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
     work = options.work or options.output
     shared = {**COMMON, "text_encoder": options.text_encoder, "vision_encoder": options.vision_encoder}
     shared |= {"cache_visual_features": str(work / "features"), "use_cpu": options.device == "cpu"}
-    shared |= {"dataloader_num_workers": 0}
+    shared |= {"dataloader_num_workers": 0, "bf16": options.bf16}
     shared |= limit_rows(options.rows)
     jobs = []
 

@@ -54,10 +54,12 @@ from workload import (  # noqa: E402
 )
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
+from modeling_i2srm.support.allocator import keep_freed_memory  # noqa: E402
 
 KINDS = ("recipe", "ours", "cached", "plain", "eager", "compiled", "fill", "floor")
 
 parser = parser_of_sides(__doc__)
+parser.add_argument("--return_freed_memory", action="store_true", help="to the system, which our runs prevent")
 parser.add_argument("--only_memory", action="store_true", help="print the peak memory of the one side, nothing else")
 
 
@@ -144,6 +146,8 @@ def main():
     disable_progress_bars()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    if not arguments.return_freed_memory:
+        keep_freed_memory()
     model, processor = build(arguments.task, arguments.size)
     batches = make_batches(arguments.task, model.config, arguments.batch_size, min(arguments.steps, 10))
     random_features(model, batches)

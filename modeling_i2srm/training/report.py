@@ -380,7 +380,7 @@ def describe_precision(args: TrainingArguments) -> str:
     if args.bf16:
         return "bfloat16 autocast"
     ask = "--bf16 true" + (" --use_cpu true" if args.device.type == "cpu" else "")  # without it transformers refuses
-    return "float32" + (f"; bfloat16 is faster here for encoders of base size and up: {ask}" if fast else "")
+    return "float32" + (f"; bfloat16 is faster here for encoders from MiniLM's size: {ask}" if fast else "")
 
 
 def print_results(task: Task, results: dict, records: list[dict], folder: Path, warnings: list[str]) -> None:

@@ -39,6 +39,7 @@ from ..data.picture_memory import PictureMemory
 from ..pretrained_model import I2SRMPreTrainedModel
 from ..processing_i2srm import I2SRMProcessor
 from ..support import faults
+from ..support.allocator import keep_freed_memory
 from ..support.atomic_files import check_writable, not_writable, write_json
 from ..support.faults import LOST_PROCESS, NO_SPACE, Interrupted, Interruption, RunError, first_line, lost_process
 from ..support.options import program
@@ -398,6 +399,8 @@ def fit(
         check_writable(output_dir, "--output_dir", room_for_a_checkpoint(trainer))
     config = trainer.accelerator.unwrap_model(trainer.model).config
     config.temperatures = config.abstention = None  # of scores before this training
+    if trainer.args.device.type == "cpu":
+        keep_freed_memory()
     with Interruption("a checkpoint is saved after this step; once more stops at once") as trainer.interruption:
         trained = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.signum:  # in the last step

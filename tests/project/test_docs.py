@@ -72,6 +72,7 @@ INTERNAL = {
     "studies.audit_page",
     "studies.audit_verdicts",
     "studies.report",
+    "support.allocator",
     "support.atomic_files",
     "support.digests",
     "support.faults",

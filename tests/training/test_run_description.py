@@ -37,7 +37,7 @@ def test_a_run_is_described(tmp_path):
     "bf16, fast, words",
     [
         (False, False, "float32"),
-        (False, True, "float32; bfloat16 is faster here for encoders of base size and up: --bf16 true --use_cpu true"),
+        (False, True, "float32; bfloat16 is faster here for encoders from MiniLM's size: --bf16 true --use_cpu true"),
         (True, True, "bfloat16 autocast"),
         (True, False, "bfloat16 autocast, for which this device has no instructions: slower than float32"),
     ],
