@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from ..data.dataset import read_splits
 from ..data.picture_columns import count_pictures
 from ..support.options import DataclassParser, dict_to_argv, did_you_mean, take_option
+from ..support.precision import bf16_is_fast
 
 PRESETS = ("tiny", "small", "base", "paper")
 BEST_METRICS = {"mner": "lenient_f1", "mre": "micro_f1", "joint": "triple_f1", "classification": "macro_f1"}
@@ -109,6 +110,7 @@ def choose(task: str, argv: list[str], parser: DataclassParser, processes: int =
     preset, reason = choose_preset(argv, options, parser.names_in(argv))
     rest = take_option(argv, "--preset")[1]
     settings = {"output_dir": output, **fit_to_data(splits, preset, task, options, processes)}
+    settings |= fit_to_device(preset, options)
     chosen = ["--preset", preset, *dict_to_argv(settings), *rest]
     final = parser.parse_known_args(with_preset(chosen, task))[0]
     return Choice(chosen, describe(final, task, preset, reason, len(splits.get("train", ())), processes))
@@ -140,7 +142,7 @@ def choose_preset(argv: list[str], options: object, names: set[str]) -> tuple[st
         return "tiny" if width <= 128 else "small" if width < 768 else "base", f"its rates suit {checkpoint}"
     if getattr(options, "from_scratch", False):
         return "tiny", "the encoders are new"
-    on_gpu = torch.cuda.is_available() and not getattr(options, "use_cpu", False)
+    on_gpu = device_of(options) == "cuda"
     where = "on a GPU" if on_gpu else "on a CPU"
     if names & {"text_encoder", "vision_encoder"}:
         return "base" if on_gpu else "small", f"encoders as given, {where}"
@@ -166,6 +168,11 @@ def at_hand(model: str) -> bool:
     except Exception:  # of the network, in many kinds
         return False
     return True
+
+
+def device_of(options: object) -> str:
+    """The kind of device that a run trains on."""
+    return "cuda" if torch.cuda.is_available() and not getattr(options, "use_cpu", False) else "cpu"
 
 
 def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, processes: int) -> dict:
@@ -195,6 +202,14 @@ def fit_to_data(splits: DatasetDict, preset: str, task: str, options: object, pr
         epochs = max(values["num_train_epochs"], min(math.ceil(FEWEST_STEPS / steps), MOST_EPOCHS))
         settings["num_train_epochs"] = epochs
     return settings
+
+
+def fit_to_device(preset: str, options: object) -> dict:
+    """bfloat16 for pretrained encoders where the device is fast with it."""
+    device = device_of(options)
+    if preset not in ("small", "base") or getattr(options, "fp16", False) or not bf16_is_fast(device):
+        return {}
+    return {"bf16": True} | ({"use_cpu": True} if device == "cpu" else {})  # without it transformers refuses
 
 
 def is_frozen(options: object) -> bool:
@@ -231,15 +246,16 @@ def describe(options: object, task: str, preset: str, reason: str, rows: int, pr
     else:
         rates["head"] = "head_learning_rate"
     said = [f"{part} {value[name]:g}" for part, name in rates.items() if value[name] is not None]
-    device = "GPU" if torch.cuda.is_available() and not value["use_cpu"] else "CPU"
+    device = {"cuda": "GPU", "cpu": "CPU"}[device_of(options)]
+    precision, change = (", bfloat16", "--bf16 false, ") if value["bf16"] else ("", "")
     return [
         f"preset {preset}: {about} ({reason}). Change: --preset {others}",
         f"encoders: {encoders}",
         f"training: {rows:,} posts, {epochs:g} epochs in batches of {batch}{stop}. Change: --num_train_epochs, "
         "--per_device_train_batch_size, --early_stopping_patience",
         f"rates: {', '.join(said)}. Change: --learning_rate, --fusion_learning_rate, --head_learning_rate",
-        f"machine: {device}, {processes} process{'es' if processes > 1 else ''}; results: {value['output_dir']}. "
-        "Change: --num_processes, -o",
+        f"machine: {device}, {processes} process{'es' if processes > 1 else ''}{precision}; results: "
+        f"{value['output_dir']}. Change: {change}--num_processes, -o",
     ]
 
 

@@ -61,6 +61,7 @@ def test_without_pretrained_encoders_the_small_new_ones_are_chosen(mine, monkeyp
 
 def test_pretrained_encoders_are_chosen_where_they_are_at_hand(mine, monkeypatch):
     monkeypatch.setattr(presets, "at_hand", lambda model: True)
+    monkeypatch.setattr(presets, "bf16_is_fast", lambda device: False)
     monkeypatch.setattr(presets.torch.cuda, "is_available", lambda: False)
     arguments, lines = chosen(["--dataset", mine])
     assert "MiniLM" in arguments.model.text_encoder and lines[0].startswith(
@@ -81,6 +82,20 @@ def test_pretrained_encoders_are_chosen_where_they_are_at_hand(mine, monkeypatch
     assert choice.argv[:2] == ["--preset", "small"] and "encoders: a/b, microsoft/resnet-18" in choice.lines[1]
     assert choice.lines[0].startswith("preset small: settings for a pretrained MiniLM")
     assert choice.lines[3].startswith("rates: encoders 0.0001, fusion 0.001, head 0.01.")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_chosen_where_it_is_fast(mine, monkeypatch, fast):
+    monkeypatch.setattr(presets, "at_hand", lambda model: True)
+    monkeypatch.setattr(presets, "bf16_is_fast", lambda device: fast)
+    arguments, lines = chosen(["--dataset", mine, "--use_cpu", "true"])
+    assert arguments.training.bf16 == fast
+    assert ("CPU, 1 process, bfloat16;" in lines[4]) == ("Change: --bf16 false" in lines[4]) == fast
+    arguments, lines = chosen(["--dataset", mine, "--bf16", "false"])
+    assert not arguments.training.bf16 and "bfloat16" not in lines[4]
+    assert not chosen(["--dataset", mine, "--preset", "tiny"])[0].training.bf16
+    argv = choose("joint", ["--dataset", mine, "--fp16", "true"], make_parser()).argv
+    assert "--bf16" not in argv
 
 
 def test_a_hub_that_does_not_answer_has_nothing(monkeypatch):
