@@ -8,7 +8,7 @@ the floor: the text encoder alone, on batches of about one length, its texts enc
 classifiers are the same random one, whose bias makes nine words of ten O.
 
 Prints a JSON dict: for each side the median posts per second on the wall and of CPU time, and how many times faster
-than transformers in the first dtype it is in CPU time; with --profile the share of the time outside the matrix products.
+than transformers in the first dtype it is in CPU time; with --profile the share of its time outside matrix products.
 """
 
 import argparse

@@ -20,7 +20,9 @@ Differences are of the F1 of the entities, or of the accuracy, over all seeds, w
 the p of a randomisation test; both draw whole photos, with all their captions and seeds. The p of a data set are
 corrected by Holm's method. After matching: the model first learns whether a photo belongs to a caption. A line for
 each run is appended to runs.jsonl in --output when it ends; the same command resumes. The tables and figures are made
-of all runs that are there.
+of all runs that are there. The runs behind docs/measured/real-photos.md are kept; to go on with them:
+
+    mkdir -p runs/real_pictures && cat benchmarks/runs/real_pictures/*.jsonl > runs/real_pictures/runs.jsonl
 """
 
 import argparse
@@ -249,14 +251,26 @@ def learn_to_match(dataset: str, settings: dict, folder: str, posts: str) -> dic
     return record
 
 
-def counts_by_photo(path: Path) -> list[list[int]]:
-    """The counts of `post_counts`, summed over the captions of each photo, in the order of the file."""
+def counts_by_photo(path: Path) -> list[str]:
+    """The counts of `post_counts`, summed over the captions of each photo, in the order of the file; as `pack` does."""
     records = read_lines(path)
     photos = {}
     for record, counts in zip(records, post_counts(records).astype(int), strict=True):
         name = record["id"].partition("#")[0]
         photos[name] = photos.get(name, 0) + counts
-    return [counts.tolist() for counts in photos.values()]
+    return pack(np.array(list(photos.values())))
+
+
+def pack(counts: np.ndarray) -> list[str]:
+    """Counts (photos, 3) as three strings with a character for each photo, so that a line of runs.jsonl stays short."""
+    if counts.max() > 78:
+        raise ValueError(f"a photo has a count of {counts.max()}; at most 78 fit into a character")
+    return ["".join(chr(ord("0") + count) for count in column) for column in counts.T]
+
+
+def unpack(columns: list[str]) -> np.ndarray:
+    """The counts (photos, 3) that `pack` was given."""
+    return np.array([[ord(character) - ord("0") for character in column] for column in columns]).T
 
 
 def run_arm(
@@ -339,7 +353,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def scores(records: list[dict], kind: str = "test") -> list[np.ndarray]:
     """The counts (photos, 3) of each seed."""
-    return [np.array(record["counts"][kind]) for record in records]
+    return [unpack(record["counts"][kind]) for record in records]
 
 
 def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[tuple[str, int, Comparison, float]]]:
