@@ -42,8 +42,12 @@ quickstart: $(VENV)/.train  ## make a small data set, train, evaluate and use a 
 		examples/run_joint.py examples/configs/quickstart.json
 
 .PHONY: example-model
-example-model: quickstart  ## put the model of the quickstart into the package, with a few test posts
-	$(BIN)/python -m modeling_i2srm.inference.example runs/quickstart data/visual_posts
+example-model: $(VENV)/.train  ## train the model of the quickstart twice as long, and put it into the package with a few test posts
+	$(BIN)/python dataset_scripts/visual_posts.py --output_dir data/visual_posts
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --config_file examples/configs/accelerate/cpu.yaml \
+		examples/run_joint.py examples/configs/quickstart.json --num_train_epochs 12 --compare_text_only false \
+		--output_dir runs/example_model
+	$(BIN)/python -m modeling_i2srm.inference.example runs/example_model data/visual_posts
 
 .PHONY: quickstart-mner
 quickstart-mner: $(VENV)/.train  ## the same data for entities alone

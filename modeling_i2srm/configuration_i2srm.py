@@ -375,8 +375,8 @@ class I2SRMConfig(PreTrainedConfig):
         if kind not in abstention:
             raise ValueError(
                 f"coverage={coverage!r}: this checkpoint has no score limits of {kind}. Train it with validation posts "
-                f"of which it gets at least 50 {kind} right, e.g. i2srm train DATA --calibrate true, or leave out low "
-                "scores instead, e.g. Extractor(..., threshold=0.5)"
+                f"of which it gets at least 50 {kind} right, e.g. i2srm train TASK DATA --calibrate true, or leave out "
+                "low scores instead, e.g. Extractor(..., threshold=0.5)"
             )
         limits = {float(share): limit for share, limit in abstention[kind]["limits"].items()}
         return limits[min(share for share in limits if share >= coverage)]

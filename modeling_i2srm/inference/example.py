@@ -1,7 +1,7 @@
 """A small trained model and a few posts that come with the package, for a first try: no download, no training.
 
-The model is the joint one of `make quickstart`. It knows the made-up posts of `dataset_scripts/visual_posts.py` and
-nothing else. `make example-model` makes both again.
+The model is the joint one of `make quickstart`, trained twice as long. It knows the made-up posts of
+`dataset_scripts/visual_posts.py` and nothing else. `make example-model` makes both again.
 """
 
 import json

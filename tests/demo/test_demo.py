@@ -171,8 +171,8 @@ def test_the_first_example_is_one_whose_picture_changes_the_answer(app):
     post = demo.posts[0]
     status, page, data = demo.respond(post["text"], post["image"])
     assert data["changes"] == [
-        "Titan: PER -> ORG because of crop 1",
-        "Titan → Delaware: no relation -> /org/loc/locate_at because of crop 1 and crop 2",
+        "Titan: PER -> ORG because of the pictures together",
+        "Titan → Delaware: no relation -> /org/loc/locate_at because of crop 2",
     ]
     assert page.count('<svg class="graph"') == 1 and "1 Titan" in page and "because of crop 1" in status
 
