@@ -43,6 +43,7 @@ parser.add_argument("--only", nargs="+", choices=list(DATA), default=list(DATA))
 parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
 parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; each has one thread")
 parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+parser.add_argument("--bf16", action="store_true", help="train in bfloat16, where the CPU or GPU is fast with it")
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
 
 
@@ -73,7 +74,7 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
             task, own = DATA[name]
             settings = {**COMMON, **own, **PLAIN, "seed": seed, "use_cpu": options.device == "cpu"}
             settings |= {"dataset": str(options.data / name), "text_encoder": options.text_encoder}
-            settings |= {"dataloader_num_workers": 0}
+            settings |= {"dataloader_num_workers": 0, "bf16": options.bf16}
             settings |= limit_rows(options.rows)
             run = f"{name}/seed{seed}"
             folder = str(options.output / "models" / run)

@@ -10,9 +10,10 @@ Four axes; each point is measured in a process of its own, which gives its peak 
 * rows: a data set of 1,000 to 100,000 posts of 4 to 35 words with a picture each, whose features are cached: the start
   of a run (encoding the texts; reading all pictures for their keys) and an epoch of its loader alone, in batches of 8.
 
-A step is timed three times after one that is not counted, and the median taken. Memory of a step is the peak of the
-process; of a data set what the process holds itself (RssAnon), without the pages of mapped files, which the system may
-drop at any time.
+A step is timed three times after one that is not counted, and the median taken. With one thread on the CPU the times
+are those that the process uses the CPU, which other work disturbs less. Memory of a step is the peak of the process; of
+a data set what the process holds itself (RssAnon), without the pages of mapped files, which the system may drop at any
+time.
 
 Prints a JSON dict with the points of each axis, and its growth: of each pair of neighbours the exponent e in
 time = c * size^e; at most about 1 is linear or better. Draws them with --output.
@@ -25,6 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ from workload import SIZES, build, jpeg, make_text, make_words, random_features 
 from modeling_i2srm import I2SRMDataCollator, I2SRMProcessor, VisualFeatureCache, cache_pictures  # noqa: E402
 from modeling_i2srm.data.dataset import encode_split, train_tokenizer  # noqa: E402
 from modeling_i2srm.data.feature_cache import read_picture  # noqa: E402
+from modeling_i2srm.support.allocator import keep_freed_memory  # noqa: E402
 from modeling_i2srm.support.figure_style import COLOURS, new_figure, styled  # noqa: E402
 from modeling_i2srm.training.sampling import LengthGroupedSampler  # noqa: E402
 from modeling_i2srm.training.tasks import MNER  # noqa: E402
@@ -72,6 +75,11 @@ parser.add_argument("--output", type=Path, help="PNG of the curves")
 parser.add_argument("--point", type=int, help="measure this point of the one axis, nothing else")
 
 
+def clock_of(arguments: argparse.Namespace) -> Callable[[], float]:
+    """Tells the time: that of the CPU for one thread on a CPU, else that of the wall."""
+    return time.process_time if arguments.threads == 1 and arguments.device == "cpu" else time.perf_counter
+
+
 def measure_step(axis: str, value: int, arguments: argparse.Namespace) -> dict:
     """A training step at a point of the axes batch, text and pictures."""
     posts, tokens, pictures = (
@@ -87,17 +95,18 @@ def measure_step(axis: str, value: int, arguments: argparse.Namespace) -> dict:
         random_features(model, [batch])
     side = Side(f"{'ours' if axis == 'pictures' else 'cached'}:{arguments.dtype}", model, processor, arguments.device)
     del model
-    seconds = []
+    seconds, clock = [], clock_of(arguments)
     for _ in range(arguments.steps + 1):
-        start = time.perf_counter()
+        start = clock()
         side.step(batch)
         synchronize(arguments.device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return {"seconds": statistics.median(seconds[1:]), "megabytes": own_peak_memory(arguments.device)}
 
 
 def measure_rows(count: int, arguments: argparse.Namespace) -> dict:
     """The start of a run with a data set of that many rows, and an epoch of its loader."""
+    clock = clock_of(arguments)
     model, processor = build("ner", arguments.size)
     generator = np.random.default_rng(0)
     posts = make_words(min(count, 1000))
@@ -124,7 +133,7 @@ def measure_rows(count: int, arguments: argparse.Namespace) -> dict:
                 read_picture(row["image"], processor)[0] for row in split.select(range(start, min(start + 512, count)))
             ]
             cache.add(keys, torch.rand(len(keys), cache.size))
-        started = time.perf_counter()
+        started = clock()
         split, _ = encode_split(MNER, split, processor, 128, "train")
         split = cache_pictures(cache, {"train": split}, model, processor, progress=False)["train"]
         loader = DataLoader(
@@ -133,11 +142,11 @@ def measure_rows(count: int, arguments: argparse.Namespace) -> dict:
             sampler=LengthGroupedSampler(split["length"][:], BATCH, seed=1),
             collate_fn=I2SRMDataCollator(processor, feature_cache=cache),
         )
-        middle = time.perf_counter()
+        middle = clock()
         assert sum(len(batch["visual_features"]) for batch in loader) == count
         return {
             "start_seconds": middle - started,
-            "epoch_seconds": time.perf_counter() - middle,
+            "epoch_seconds": clock() - middle,
             "megabytes": own_memory(),
         }
 
@@ -192,6 +201,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    keep_freed_memory()
     if arguments.point is not None:
         (axis,) = arguments.axes
         measured = (

@@ -38,6 +38,13 @@ def test_the_picture_decides():
     assert whole.relations and whole.relations[0].score > (blanked.relations[0].score if blanked.relations else 0)
 
 
+def test_its_scores_are_calibrated_and_unsure_answers_can_be_withheld():
+    extractor = Extractor.from_pretrained(example_model(), coverage=0.5)
+    withheld = [one for graph in extractor(example_posts()) for one in graph.withheld.entities]
+    kept = [one for graph in extractor(example_posts()) for one in graph.entities]
+    assert withheld and kept and extractor.ner.model.config.temperatures.keys() == {"tags", "relations", "regions"}
+
+
 def test_posts_have_pictures_and_gold():
     for post in example_posts():
         assert [Image.open(path).size for path in [post["image"], *post["objects"]]]
