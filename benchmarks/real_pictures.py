@@ -20,7 +20,7 @@ Differences are of the F1 of the entities, or of the accuracy, over all seeds, w
 the p of a randomisation test; both draw whole photos, with all their captions and seeds. The p of a data set are
 corrected by Holm's method. After matching: the model first learns whether a photo belongs to a caption. A line for
 each run is appended to runs.jsonl in --output when it ends; the same command resumes. The tables and figures are made
-of all runs that are there. The runs behind docs/measured/real-photos.md are kept; to go on with them:
+of all runs that are there. The runs behind docs/measured/real-photos.md are kept. To add others to them:
 
     mkdir -p runs/real_pictures && cat benchmarks/runs/real_pictures/*.jsonl > runs/real_pictures/runs.jsonl
 """
@@ -91,6 +91,7 @@ TITLES = {
     "invented_names": "Flickr30k Entities, phrases replaced by invented names: F1 of typed phrases",
     "whole": "Flickr30k Entities: F1 of typed phrases",
 }
+KEPT = ("accuracy", "macro_f1", "strict_f1", "strict_support")  # of the metrics
 PHOTOS = {"shuffled:100": "with exchanged photos", "blanked:100": "without photos"}
 MISMATCH = list(PHOTOS)
 PARTLY = ["shuffled:25", "shuffled:50", "shuffled:75"]  # of "text and photo" alone
@@ -294,6 +295,7 @@ def run_arm(
     files = {"test": predictions_name()} | {kind: predictions_name(kind) for kind in settings.get("test_mismatch", ())}
     counts = {kind: counts_by_photo(Path(folder) / name) for kind, name in files.items()}
     metrics = results.get("multimodal") or results["text_only"]
+    metrics = {name: value for name, value in metrics.items() if name.startswith(KEPT)}
     if not keep:
         shutil.rmtree(folder)
     return {"settings": settings, "metrics": metrics, "counts": counts, "training_cpu_seconds": seconds}

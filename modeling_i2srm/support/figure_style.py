@@ -89,7 +89,7 @@ def draw_differences(axes: "Axes", rows: Sequence[tuple[str, float, float, float
             xycoords=("axes fraction", "data"),
         )
     axes.axvline(0, color=GREY, linewidth=1.2, zorder=1)
-    if far > 15:  # else nobody sees the small ones
+    if far > 25:  # else nobody sees the small ones
         axes.set_xscale("symlog", linthresh=5, linscale=1.5)
         ends = min(row[2] for row in rows), max(row[3] for row in rows)
         ticks = [
@@ -108,10 +108,11 @@ def save_differences(
     """Draw differences as a figure of their own.
 
     Args:
-        rows: of `draw_differences`; names are wrapped at `width` characters.
+        rows: of `draw_differences`; names are wrapped at `width` characters, the title at twice as many.
     """
+    title = textwrap.fill(title, 2 * width)
     with styled():
-        figure, (axes,) = new_figure(8, 1.6 + 0.68 * len(rows))
+        figure, (axes,) = new_figure(8, 1.6 + 0.68 * len(rows) + 0.3 * title.count("\n"))
         wrapped = [(textwrap.fill(name, width), middle, low, high, clear) for name, middle, low, high, clear in rows]
         draw_differences(axes, wrapped)
         axes.set_xlabel("points, with 95 % intervals; grey: may be chance")

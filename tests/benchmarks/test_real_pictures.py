@@ -1,0 +1,42 @@
+"""The figures of docs/measured/real-photos.md are those of the runs that are kept."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import real_pictures_page as page
+from benchmarks.real_pictures import pack, unpack
+
+
+def test_counts_survive_packing():
+    counts = np.random.default_rng(0).integers(0, 79, (50, 3))
+    packed = pack(counts)
+    assert [len(column) for column in packed] == [50, 50, 50] and json.loads(json.dumps(packed)) == packed
+    assert np.array_equal(unpack(packed), counts)
+    with pytest.raises(ValueError, match="a photo has a count of 79"):
+        pack(counts + 79 - counts.max())
+
+
+def test_the_records_are_made_of_the_runs(monkeypatch):
+    monkeypatch.setattr(page, "draw", lambda *_: None)
+    runs = page.read_runs()
+    made = {record["name"]: record for record in page.page_records(runs)}
+    stored = {one["name"]: one for one in map(json.loads, page.RECORDS.read_text(encoding="utf-8").splitlines())}
+    assert {"real-mvsa", "real-mvsa-differences", "real-invented-names-types"} <= made.keys()
+    for name, record in made.items():
+        assert record | {"date": None} == stored[name] | {"date": None}
+
+
+def test_a_table_names_model_and_photos():
+    rows = [["text", "2", "1"], ["text and photo", "2", "2"], ["text and photo, shuffled:25", "2", "3"]]
+    rows += [["AttnMixup and KL, as published", "1", "4"], ["AttnMixup and KL, as published, blanked:100", "1", "5"]]
+    header, *table = page.arms_table("mvsa", rows)
+    assert header[-1] == "accuracy" and page.arms_table("whole", rows)[0][-1] == "F1"
+    assert [row[:2] for row in table] == [
+        ["text", "-"],
+        ["text and photo", "their own"],
+        ["text and photo", "25 % exchanged"],
+        ["AttnMixup and KL, as published", "their own"],
+        ["AttnMixup and KL, as published", "none"],
+    ]
