@@ -175,7 +175,12 @@ def draw(result: dict[str, dict], path: Path) -> None:
     figure, places = new_figure(8.5, 3.1 * len(result), rows=len(result), columns=2)
     for axis, panels in zip(result, zip(places[::2], places[1::2], strict=True), strict=True):
         points = result[axis]["points"]
-        for axes, unit, title in zip(panels, ("seconds", "MB"), ("Time", "Memory"), strict=True):
+
+        def values(name: str, points=points) -> list[float]:
+            return [point[name] for point in points.values()]
+
+        titles = ("Time", "Memory") if axis == "rows" else ("Time of a training step", "Peak memory")
+        for axes, unit, title in zip(panels, ("seconds", "MB"), titles, strict=True):
             names = [name for name in next(iter(points.values())) if ("seconds" in name) == (unit == "seconds")]
             for name in names:
                 label = (
@@ -183,14 +188,13 @@ def draw(result: dict[str, dict], path: Path) -> None:
                     .replace("start", "start of a run")
                     .replace("epoch", "epoch of the loader")
                 )
-                values = [point[name] for point in points.values()]
-                axes.plot(list(points), values, "o-", color=COLOURS[COLOUR[name]], label=label)
+                axes.plot(list(points), values(name), "o-", color=COLOURS[COLOUR[name]], label=label)
             axes.set(
                 xlabel=TITLES[axis],
                 ylabel=unit,
                 title=title,
                 xlim=(0, None),
-                ylim=(0, 1.08 * max(point[name] for point in points.values() for name in names)),
+                ylim=(0, (1.08 + 0.3 * (len(names) > 1)) * max(max(values(name)) for name in names)),
             )
             if len(names) > 1:
                 axes.legend()
