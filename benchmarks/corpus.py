@@ -60,7 +60,8 @@ def extract(inputs: list[Path], output: Path, processes: int, options: list[str]
         options = [*options, "--engine", "ray", "--ray_workers", str(processes)]
     command = [sys.executable, *launcher, str(ROOT / "examples" / "extract.py"), "--input", *map(str, inputs)]
     command += ["--output", str(output), "--use_cpu", "true", "--disable_tqdm", "true", *options]
-    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": path}
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)  # of the process and those it started
