@@ -174,7 +174,7 @@ def test_the_first_example_is_one_whose_picture_changes_the_answer(app):
         "Titan: PER -> ORG because of the pictures together",
         "Titan → Delaware: no relation -> /org/loc/locate_at because of crop 2",
     ]
-    assert page.count('<svg class="graph"') == 1 and "1 Titan" in page and "because of crop 1" in status
+    assert page.count('<svg class="graph"') == 1 and "1 Titan" in page and "because of crop 2" in status
 
 
 @pytest.mark.parametrize(
