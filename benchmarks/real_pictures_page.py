@@ -1,7 +1,8 @@
 """Write the records and figures of docs/measured/real-photos.md from the runs of benchmarks/real_pictures.py.
 
-cp runs/real_pictures/runs.jsonl benchmarks/runs/real_pictures/all.jsonl    # or a file for each data set
-python benchmarks/real_pictures_page.py && python benchmarks/records.py write
+The runs are the files of benchmarks/runs/real_pictures, lines of runs.jsonl. Afterwards the pages take their tables:
+
+    python benchmarks/real_pictures_page.py && python benchmarks/records.py write
 """
 
 import json
@@ -13,7 +14,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from joint_runs import read_records  # noqa: E402
-from real_pictures import BOTH, TEXT, draw, tables  # noqa: E402
+from real_pictures import BOTH, TEXT, difference_rows, draw, tables  # noqa: E402
 
 RUNS = ROOT / "benchmarks/runs/real_pictures"
 RECORDS = ROOT / "benchmarks/records/real-photos.jsonl"
@@ -42,9 +43,7 @@ def arms_table(data: str, rows: list[list[str]]) -> list[list[str]]:
 def differences_table(differences: list) -> list[list[str]]:
     """The table of the differences, in points."""
     table = [["difference", "seeds", "points", "95 % interval", "p, corrected"]]
-    for title, seeds, one, p in differences:
-        middle, low, high = (f"{100 * value:+.1f}" for value in (one.difference, one.low, one.high))
-        table.append([title.replace(" - ", ", above "), str(seeds), middle, f"{low} to {high}", f"{p:.3f}"])
+    table += [[title.replace(" - ", ", above "), *cells] for title, *cells in difference_rows(differences)]
     return table
 
 

@@ -209,11 +209,15 @@ def fit_to_device(preset: str, options: object) -> dict:
     device = device_of(options)
     if preset not in ("small", "base") or getattr(options, "fp16", False) or not bf16_is_fast(device):
         return {}
-    return {"bf16": True} | ({"use_cpu": True} if device == "cpu" else {})  # without it transformers refuses
+    if device == "cuda":
+        return {"bf16": True}
+    if torch.accelerator.is_available() and not getattr(options, "use_cpu", False):
+        return {}  # another accelerator, which use_cpu would leave idle
+    return {"bf16": True, "use_cpu": True}  # without use_cpu transformers refuses
 
 
 def is_frozen(options: object) -> bool:
-    """Whether the backbone is frozen: as given, as in the checkpoint that the training starts from, or by default."""
+    """Whether the backbone stays frozen: the option decides, then the checkpoint to start from, then the default."""
     given, checkpoint = (getattr(options, name, None) for name in ("freeze_vision", "model_name_or_path"))
     if given is None and checkpoint:
         given = PreTrainedConfig.get_config_dict(checkpoint)[0].get("freeze_vision")

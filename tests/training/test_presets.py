@@ -96,6 +96,9 @@ def test_bfloat16_is_chosen_where_it_is_fast(mine, monkeypatch, fast):
     assert not chosen(["--dataset", mine, "--preset", "tiny"])[0].training.bf16
     argv = choose("joint", ["--dataset", mine, "--fp16", "true"], make_parser()).argv
     assert "--bf16" not in argv
+    monkeypatch.setattr(presets.torch.accelerator, "is_available", lambda: True)  # one that is no GPU of CUDA
+    monkeypatch.setattr(presets.torch.cuda, "is_available", lambda: False)
+    assert "--use_cpu" not in choose("joint", ["--dataset", mine], make_parser()).argv
 
 
 def test_a_hub_that_does_not_answer_has_nothing(monkeypatch):
