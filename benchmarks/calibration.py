@@ -21,8 +21,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from full_text_studies import COMMON, ENTITIES, RELATIONS
 from joint_runs import Job, limit_rows, run_jobs, start_worker, train
+from real_text import COMMON, ENTITIES, RELATIONS
 
 from modeling_i2srm.support.markdown import markdown_table
 

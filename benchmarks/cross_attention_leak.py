@@ -33,8 +33,8 @@ from torch import nn
 from transformers.utils import can_return_tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from full_text_studies import COMMON, RELATIONS
 from joint_runs import Job, limit_rows, run_jobs, start_worker
+from real_text import COMMON, RELATIONS
 
 from modeling_i2srm import I2SRMForRelationClassification
 from modeling_i2srm.pretrained_model import I2SRMOutput
@@ -58,6 +58,7 @@ parser.add_argument("--crops", type=int, default=4, help="most crops of a pair; 
 parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
 parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; each has one thread")
 parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+parser.add_argument("--bf16", action="store_true", help="train in bfloat16, where the CPU or GPU is fast with it")
 parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
 
 
@@ -157,6 +158,7 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
             settings = {**COMMON, **RELATIONS, **PLAIN, "seed": seed, "num_objects": options.crops}
             settings |= {"dataset": str(options.data / ARMS[arm]), "text_encoder": options.text_encoder}
             settings |= {"use_images": arm != "text", "use_cpu": options.device == "cpu", "dataloader_num_workers": 0}
+            settings |= {"bf16": options.bf16}
             settings |= limit_rows(options.rows)
             name = f"{arm}/crops{options.crops}/seed{seed}"
             folder = str(options.output / "models" / name)

