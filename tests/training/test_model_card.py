@@ -10,7 +10,7 @@ from tiny import tiny_config, tiny_processor
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMTrainingArguments, MultimodalTokenClassificationPipeline
 from modeling_i2srm.configuration_i2srm import CUSTOM_PIPELINES
 from modeling_i2srm.training.arguments import ModelArguments
-from modeling_i2srm.training.report import write_model_card
+from modeling_i2srm.training.report import describe_attn_mixup, write_model_card
 from modeling_i2srm.training.run import RunResult
 from modeling_i2srm.training.tasks import MNER, TASKS
 
@@ -146,13 +146,22 @@ def test_the_card_leads_to_our_pipeline(tmp_path, task):
     assert 'pipeline "t' in card.text.split("## Data")[0]  # transformers' own, which is not for this model
 
 
+FEW = "on; with few training posts ({}) it cost up to 7 points of F1: try --attn_mixup false"
+
+
+def test_attn_mixup_on_few_posts_is_questioned():
+    assert describe_attn_mixup(tiny_config(), 4_999) == FEW.format("4,999")
+    assert describe_attn_mixup(tiny_config(), 5_000) == describe_attn_mixup(tiny_config(), None) == "on"
+    assert describe_attn_mixup(tiny_config(attn_mixup=False), 10) == "off"
+
+
 def test_recipe(tmp_path):
     settings = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3, "seed": 9}
     rates = {"text": 1e-3, "fusion": 0.0, "head": 0.05}  # those that were trained with
     table = rows(write(tmp_path, training={**settings, "num_train_epochs": 7}, rates=rates), "Recipe")
     expected = {"learning rate": "0.001", "learning rate of the fusion parts": "0.0", "epochs": "7", "seed": "9"}
     expected |= {"learning rate of classifier and CRF": "0.05", "batch size": "12 (1 processes)", "object crops": "2"}
-    expected |= {"AttnMixup": "True", "seconds in total": "62"}
+    expected |= {"AttnMixup": FEW.format(10), "seconds in total": "62"}
     assert {name: table[name] for name in expected} == {name: [value] for name, value in expected.items()}
     assert not {"learning rate of the backbone", "learning rate of pairs and regions"} & set(table)
 

@@ -26,6 +26,7 @@ def test_a_run_is_described(tmp_path):
     assert "backbone frozen; features computed in every step; decoded by the training process itself, in full" in text
     assert "padded to the longest of the batch; order random" in text
     assert f"{I2SRMTrainingArguments.default_optim}; float32" in text and "cpu with 1 threads" in text
+    assert "AttnMixup: on\n" in text
     text = description(tmp_path, freeze=False, dataloader_num_workers=2)
     assert "backbone trained" in text and "decoded by 2 worker processes" in text and "similar length" in text
     text = description(tmp_path, picture_memory=PictureMemory(2**21), name_swapping=0.25)
