@@ -9,7 +9,7 @@ temperature and the score limits of the coverages. The test split then gives the
 with and without the temperature, and the share of the right answers that coverage=0.9 keeps beside the interval in
 which it lies 95 times in 100. A line for each run is appended to runs.jsonl in --output when it ends; the same command
 resumes. The table is made of all runs that are there. The runs behind docs/measured/results.md are kept in
-benchmarks/runs/calibration.jsonl; a copy of it as runs.jsonl in --output adds others to them.
+benchmarks/runs/calibration; a copy of its runs.jsonl in --output adds others to them.
 """
 
 import argparse

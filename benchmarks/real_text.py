@@ -1,4 +1,4 @@
-"""What AttnMixup and the CRF add on real text, and what the number of the released crops of MNRE adds to it.
+"""Measure AttnMixup and the CRF on real text, and what the number of MNRE's released crops gives away.
 
     python dataset_scripts/mnre.py --data_dir RAW --output_dir data/mnre   # likewise twitter2017 and twitter2015
     python benchmarks/count_only_crops.py --data_dir RAW --output_dir data/mnre_crop_counts

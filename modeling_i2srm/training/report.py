@@ -340,12 +340,12 @@ def _recipe(
 
 
 def describe_attn_mixup(config: I2SRMConfig, posts: int | None) -> str:
-    """Whether AttnMixup is on and, for few training posts, what it may cost (docs/measured/results.md)."""
+    """Say whether AttnMixup is on, and warn if there are few training posts (docs/measured/results.md)."""
     if not config.attn_mixup:
         return "off"
     if posts is None or posts >= FEW_POSTS:
         return "on"
-    return f"on; with few training posts ({posts:,}) it cost up to 7 points of F1: try --attn_mixup false"
+    return f"on; on few posts (here {posts:,}) it cost up to 7 points of F1 in measurements: try --attn_mixup false"
 
 
 def describe_run(trainer: I2SRMTrainer) -> list[str]:

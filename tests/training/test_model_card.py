@@ -146,7 +146,7 @@ def test_the_card_leads_to_our_pipeline(tmp_path, task):
     assert 'pipeline "t' in card.text.split("## Data")[0]  # transformers' own, which is not for this model
 
 
-FEW = "on; with few training posts ({}) it cost up to 7 points of F1: try --attn_mixup false"
+FEW = "on; on few posts (here {}) it cost up to 7 points of F1 in measurements: try --attn_mixup false"
 
 
 def test_attn_mixup_on_few_posts_is_questioned():
