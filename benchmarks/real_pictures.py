@@ -18,8 +18,9 @@ encoder has no prompts; the last stage's average, projected to its width, is con
 
 Differences are of the F1 of the entities, or of the accuracy, over all seeds, with the 95 % interval of a bootstrap and
 the p of a randomisation test; both draw whole photos, with all their captions and seeds. The p of a data set are
-corrected by Holm's method. After matching: the model first learns whether a photo belongs to a caption. A line for
-each run is appended to runs.jsonl in --output when it ends; the same command resumes. The tables and figures are made
+corrected by Holm's method. After matching: the model first learns whether a photo belongs to a caption. Told: the text
+alone, with words that tell what the photo shows, from the data sets of benchmarks/photo_words.py. A line for each run
+is appended to runs.jsonl in --output when it ends; the same command resumes. The tables and figures are made
 of all runs that are there. The runs behind docs/measured/real-photos.md are kept. To add others to them:
 
     mkdir -p runs/real_pictures && cat benchmarks/runs/real_pictures/*.jsonl > runs/real_pictures/runs.jsonl
@@ -105,6 +106,7 @@ PARTLY = ["shuffled:25", "shuffled:50", "shuffled:75"]  # of "text and photo" al
 HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
 FLICKR = ("heads_masked", "invented_names", "whole")
 TEXT, PHOTO, BOTH, LATE = "text", "photo", "text and photo", "late fusion"
+TWICE = "prompts and late fusion"
 # Changes of the settings of "text and photo", on one phrasing and on MVSA.
 ABLATIONS = {
     "AttnMixup and KL, as published": {"attn_mixup": True, "semantic_loss_weight": None},
@@ -119,11 +121,17 @@ ABLATIONS = {
 # Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
 DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
 RATES = {f"fusion rate {rate:g}": {"fusion_learning_rate": rate} for rate in (3e-5, 2e-4)}
+# Attempts to make more of a photo.
+BETTER = {"fusion rate 0.003": {"fusion_learning_rate": 3e-3}, TWICE: {}}
+BETTER |= {f"{arm}, 6 epochs": {"num_train_epochs": 6} for arm in (BOTH, TEXT)}
 # Start from a model that has learnt whether a photo belongs to a caption, and the same for the text alone.
 MATCHING = "matching"
-PRETRAINED = {f"{arm}, after matching": arm for arm in (BOTH, TEXT)}
-ABLATED = "heads_masked"
-PARTS = ("headline", "ablations", "rates", "mismatch", MATCHING)
+PRETRAINED = [f"{arm}, after matching" for arm in (BOTH, TEXT)]
+VARIANTS = {"rates": RATES, "mismatch": DISTRUST, "better": BETTER, "ablations": ABLATIONS}
+ABLATED = "invented_names"
+# The text alone, with words that tell what the photo shows: arm and ending of the data set.
+TOLD = {"text, told the types in the photo": "told", "text, told the types that a linear probe finds": "probed"}
+PARTS = ("headline", "ablations", "rates", "mismatch", "better", "told", MATCHING)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=Path, default=Path("data"), help="folder of mvsa and flickr_KIND")
@@ -145,6 +153,7 @@ parser.add_argument("--rows", type=int, help="rows of each split, for a trial")
 class LateFusion:
     """Concatenate the picture to the states of a text encoder without prompts, before the classifier."""
 
+    prompts = False  # whether the text encoder reads the picture, too
     model: nn.Module
     dropout: nn.Dropout
 
@@ -161,6 +170,10 @@ class LateFusion:
         shown = 1.0 if present is None else present[:, :1].to(hidden.dtype)
         return torch.tanh(self.late_picture(average)) * shown
 
+    def _encode(self, input_ids: torch.Tensor, pictures: dict[str, torch.Tensor | None], **kwargs) -> torch.Tensor:
+        """The states of the text encoder (B, T, d)."""
+        return self.model(input_ids, **(pictures if self.prompts else {}), **kwargs).last_hidden_state
+
 
 class LateTagger(LateFusion, I2SRMForTokenClassification):
     """Late fusion with a tag for each word."""
@@ -172,8 +185,8 @@ class LateTagger(LateFusion, I2SRMForTokenClassification):
 
     @can_return_tuple
     def forward(self, input_ids, labels=None, word_mask=None, visual_features=None, image_mask=None, **kwargs):
-        outputs = self.model(input_ids, **kwargs)
-        hidden = outputs.last_hidden_state
+        pictures = {"visual_features": visual_features, "image_mask": image_mask}
+        hidden = self._encode(input_ids, pictures, **kwargs)
         picture = self._picture(visual_features, image_mask, hidden)[:, None].expand_as(hidden)
         hidden = torch.cat([hidden, picture], dim=-1)  # (B, T, 2d)
         logits = self.classifier(self.dropout(hidden))
@@ -191,31 +204,45 @@ class LateClassifier(LateFusion, I2SRMForSequenceClassification):
 
     @can_return_tuple
     def forward(self, input_ids, labels=None, word_mask=None, visual_features=None, image_mask=None, **kwargs):
-        outputs = self.model(input_ids, **kwargs)
-        first = outputs.last_hidden_state[:, 0]
+        pictures = {"visual_features": visual_features, "image_mask": image_mask}
+        first = self._encode(input_ids, pictures, **kwargs)[:, 0]
         vectors = torch.cat([first, self._picture(visual_features, image_mask, first)], dim=-1)  # (B, 2d)
         logits, parts = self.classify(vectors, labels, self.post_classifier, None)
         return I2SRMOutput(loss=None if parts is None else parts["task_loss"], logits=logits, **(parts or {}))
 
 
-class LateEntityTask(EntityTask):
-    """Tags with late fusion."""
+class PromptedTagger(LateTagger):
+    """Prompts and late fusion, with a tag for each word."""
 
-    model_class = LateTagger
-
-
-class LateClassificationTask(ClassificationTask):
-    """Labels with late fusion."""
-
-    model_class = LateClassifier
+    prompts = True
 
 
-TASKS: dict[tuple[str, bool], Task] = {
-    ("mner", False): EntityTask(),
-    ("mner", True): LateEntityTask(),
-    ("classification", False): ClassificationTask(),
-    ("classification", True): LateClassificationTask(),
+class PromptedClassifier(LateClassifier):
+    """Prompts and late fusion, with a label for each post."""
+
+    prompts = True
+
+
+# With late fusion, and with it besides the prompts.
+LATE_MODELS = {
+    ("mner", LATE): LateTagger,
+    ("mner", TWICE): PromptedTagger,
+    ("classification", LATE): LateClassifier,
+    ("classification", TWICE): PromptedClassifier,
 }
+
+
+def make_task(name: str, arm: str) -> Task:
+    """The task "mner" or "classification" with the model of an arm."""
+    task = EntityTask() if name == "mner" else ClassificationTask()
+    if (name, arm) in LATE_MODELS:
+        task.model_class = LATE_MODELS[name, arm]  # of this instance alone
+    return task
+
+
+def is_text(arm: str) -> bool:
+    """Whether an arm has no photos: "text", or one of its variants."""
+    return arm.partition(",")[0] == TEXT
 
 
 def without_texts(dataset: Path, folder: Path) -> Path:
@@ -253,7 +280,7 @@ def matching_posts(dataset: Path, folder: Path) -> Path:
 def learn_to_match(dataset: str, settings: dict, folder: str, posts: str) -> dict:
     """Train a model that tells whether a photo belongs to a caption, and keep it without its head in base/."""
     dataset = str(matching_posts(Path(dataset), Path(posts)))
-    record = run_arm("classification", False, dataset, settings, folder, None, keep=True)
+    record = run_arm("classification", MATCHING, dataset, settings, folder, None, keep=True)
     I2SRMModel.from_pretrained(folder).save_pretrained(f"{folder}/base")
     I2SRMProcessor.from_pretrained(folder).save_pretrained(f"{folder}/base")
     return record
@@ -270,13 +297,13 @@ def counts_by_photo(path: Path) -> list[str]:
 
 
 def run_arm(
-    task: str, late: bool, dataset: str, settings: dict, folder: str, no_texts: str | None, keep: bool = False
+    task: str, arm: str, dataset: str, settings: dict, folder: str, no_texts: str | None, keep: bool = False
 ) -> dict:
     """Train and score a model.
 
     Args:
         task: "mner" or "classification".
-        late: whether it is one of late fusion.
+        arm: its name.
         no_texts: a folder for the data set without its texts, which is then the one that is read.
         keep: do not delete the model.
     """
@@ -285,7 +312,7 @@ def run_arm(
     argv = dict_to_argv({**settings, "dataset": dataset, "output_dir": folder, "overwrite": True})
     start = time.process_time()
     with redirect_stdout(io.StringIO()):
-        results = run_task(TASKS[task, late], parse_arguments(argv, task))
+        results = run_task(make_task(task, arm), parse_arguments(argv, task))
     seconds = round(time.process_time() - start, 1)
     files = {"test": predictions_name()} | {kind: predictions_name(kind) for kind in settings.get("test_mismatch", ())}
     counts = {kind: counts_by_photo(Path(folder) / name) for kind, name in files.items()}
@@ -308,12 +335,13 @@ def plan(options: argparse.Namespace) -> list[Job]:
     def add(data: str, arm: str, seed: int, changes: dict | None = None, needs: tuple[str, ...] = ()) -> None:
         name = f"{data}/{arm}/seed{seed}"
         task, dataset = ("classification", "mvsa") if data == "mvsa" else ("mner", f"flickr_{data}")
+        dataset += f"_{TOLD[arm]}" if arm in TOLD else ""
         settings = {**shared, "head_learning_rate": HEAD_RATES[task], "seed": seed, **(changes or {})}
         kinds = [*MISMATCH, *(PARTLY if arm in (BOTH, *DISTRUST) else ())]
         if arm in PRETRAINED:  # the checkpoint has them
             settings |= dict.fromkeys(("text_encoder", "vision_encoder", "num_objects"))
-        settings |= {"use_images": False} if PRETRAINED.get(arm, arm) == TEXT else {"test_mismatch": kinds}
-        arguments = {"task": task, "late": arm == LATE, "dataset": str(options.data / dataset), "settings": settings}
+        settings |= {"use_images": False} if is_text(arm) else {"test_mismatch": kinds}
+        arguments = {"task": task, "arm": arm, "dataset": str(options.data / dataset), "settings": settings}
         arguments |= {"folder": str(work / "models" / name)}
         arguments |= {"no_texts": str(work / "no_texts") if arm == PHOTO else None}
         jobs.append(Job(name, run_arm, arguments, needs))
@@ -323,10 +351,12 @@ def plan(options: argparse.Namespace) -> list[Job]:
             for arm in (TEXT, BOTH, *((PHOTO, LATE) if data == "mvsa" else (LATE,) if data == ABLATED else ())):
                 add(data, arm, seed)
     for seed in options.ablation_seeds:
-        for part, variants in (("rates", RATES), ("mismatch", DISTRUST), ("ablations", ABLATIONS)):
+        for part, variants in VARIANTS.items():
             for arm, changes in variants.items() if part in options.parts else ():
                 for data in (ABLATED, "mvsa"):
                     add(data, arm, seed, changes)
+        for arm in TOLD if "told" in options.parts else ():
+            add(ABLATED, arm, seed)
         if MATCHING in options.parts:
             name, folder = f"{MATCHING}/captions/seed{seed}", str(work / "models" / MATCHING / f"seed{seed}")
             settings = {**shared, "head_learning_rate": HEAD_RATES["classification"], "seed": seed}
@@ -342,7 +372,11 @@ def plan(options: argparse.Namespace) -> list[Job]:
 def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[Difference]]:
     """The table of the arms of a data set, and the differences."""
     arms = group_by_arm(records, data)
-    wanted = [(f"{BOTH} - {other}", Side(BOTH), Side(other)) for other in arms if other != BOTH]
+    wanted = []
+    for other in (arm for arm in arms if arm != BOTH):
+        same = BOTH + other.removeprefix(TEXT) if is_text(other) else BOTH
+        one = same if same in arms else BOTH
+        wanted.append((f"{one} - {other}", Side(one), Side(other)))
     wanted += [(f"{BOTH} - the same {PHOTOS[kind]}", Side(BOTH), Side(BOTH, kind)) for kind in MISMATCH]
     wanted += [(f"{LATE} - {TEXT}", Side(LATE), Side(TEXT))] if {LATE, TEXT} <= arms.keys() else []
     return arm_rows(arms), find_differences(arms, wanted)
