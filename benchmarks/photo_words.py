@@ -16,6 +16,7 @@ that has not seen them. The tags of the words are O.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modeling_i2srm import I2SRMForTokenClassification, I2SRMProcessor
-from modeling_i2srm.data.dataset import load_splits
-from modeling_i2srm.data.feature_cache import VisualFeatureCache, cache_pictures
-from modeling_i2srm.prepare.flickr30k_files import TYPES, read_files
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+from modeling_i2srm import I2SRMForTokenClassification, I2SRMProcessor  # noqa: E402
+from modeling_i2srm.data.dataset import load_splits  # noqa: E402
+from modeling_i2srm.data.feature_cache import VisualFeatureCache, cache_pictures  # noqa: E402
+from modeling_i2srm.prepare.flickr30k_files import TYPES, read_files  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data_dir", type=Path, required=True, help="folder that holds the raw files")
@@ -91,6 +93,18 @@ def probed_types(
     return found, scores
 
 
+def tell(split: Dataset, types: np.ndarray) -> Dataset:
+    """The captions of a split without photos, each with the words of its types (rows, 8) at the end."""
+    kept = split.select_columns(["id", "tokens", "ner_tags"])
+    words = [[kind for kind, shown in zip(TYPES, row, strict=True) if shown] for row in types]
+    columns = {
+        "id": kept["id"][:],
+        "tokens": [tokens + told for tokens, told in zip(kept["tokens"], words, strict=True)],
+        "ner_tags": [tags + [0] * len(told) for tags, told in zip(kept["ner_tags"], words, strict=True)],
+    }
+    return Dataset.from_dict(columns, kept.features)
+
+
 def main() -> None:
     options = parser.parse_args()
     splits = dict(load_splits(str(options.dataset), ("tokens", "ner_tags")))
@@ -102,16 +116,9 @@ def main() -> None:
         types = {name: np.array([gold[photo_of(one)] for one in split["id"]]) for name, split in splits.items()}
     options.output_dir.joinpath("data").mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
-        words = [[kind for kind, shown in zip(TYPES, row, strict=True) if shown] for row in types[name]]
-        kept = split.select_columns(["id", "tokens", "ner_tags"])
-        columns = {
-            "id": kept["id"][:],
-            "tokens": [tokens + told for tokens, told in zip(kept["tokens"], words, strict=True)],
-            "ner_tags": [tags + [0] * len(told) for tags, told in zip(kept["ner_tags"], words, strict=True)],
-        }
         path = options.output_dir / f"data/{name}-00000-of-00001.parquet"
-        Dataset.from_dict(columns, kept.features).to_parquet(os.fspath(path))
-        print(f"{name}: {len(split)} captions, {np.mean([len(told) for told in words]):.2f} words each")
+        tell(split, types[name]).to_parquet(os.fspath(path))
+        print(f"{name}: {len(split)} captions, {types[name].sum(1).mean():.2f} words each")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from real_pictures import BOTH, TEXT, draw, tables  # noqa: E402
+from real_pictures import BOTH, TEXT, TOLD, draw, is_text, tables  # noqa: E402
 from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, store  # noqa: E402
 
 COMMAND = (
@@ -30,7 +30,7 @@ def arms_table(data: str, rows: list[list[str]]) -> list[list[str]]:
     table = [["model", "photos of the test posts", "seeds", METRICS.get(data, F1)[0]]]
     for name, seeds, score in rows:
         arm, _, kind = name.rpartition(", ")
-        arm, photos = (arm, KINDS[kind]) if kind in KINDS else (name, "-" if name == TEXT else "their own")
+        arm, photos = (arm, KINDS[kind]) if kind in KINDS else (name, "-" if is_text(name) else "their own")
         table.append([arm, photos, seeds, score])
     return table
 
@@ -43,8 +43,12 @@ def differences_table(differences: list) -> list[list[str]]:
 
 
 def types_table(records: dict[str, dict]) -> list[list[str]]:
-    """The strict F1 of each type, for the text alone and with photos."""
-    arms = {arm: [one["metrics"] for name, one in records.items() if name.split("/")[1] == arm] for arm in (TEXT, BOTH)}
+    """The strict F1 of each type, for the text alone, with photos, and told what the photo shows."""
+    arms: dict[str, list[dict]] = {arm: [] for arm in (TEXT, BOTH, *TOLD)}
+    for name, one in records.items():
+        if (arm := name.split("/")[1]) in arms:
+            arms[arm].append(one["metrics"])
+    arms = {arm: runs for arm, runs in arms.items() if runs}
     first, start = arms[TEXT][0], "strict_support_"
     table = [["type", "gold", *arms]]
     for kind in sorted(name.removeprefix(start) for name in first if name.startswith(start)):
