@@ -18,7 +18,7 @@ TEXT_KEYS = ("text", "tokens")
 # Columns of our data sets that a post may have beside its own keys. Only the id is used.
 COLUMNS: tuple[str, ...] = ("id", "ner_tags", "relation", "label", "head", "tail", "object_boxes")
 COLUMNS += ("entities", "relations", "regions", "entity_boxes")
-COLUMNS += ("image_errors", "pairs_left_out", "withheld")  # of answers
+COLUMNS += ("image_errors", "pairs_left_out", "withheld", "picture_match")  # of answers
 
 
 class PictureReader(Protocol):

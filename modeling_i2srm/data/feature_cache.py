@@ -284,6 +284,9 @@ def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str)
     settings = {**processor.to_dict(), "max_aspect": MAX_ASPECT}
     for name in ("auto_map", "max_length", "num_objects", "processor_class", "tokenizer", "word_splitting"):
         settings.pop(name, None)
+    # The recipe of a saved checkpoint also names the code that the checkpoint carries.
+    settings["image_processor"] = {**settings["image_processor"]}
+    settings["image_processor"].pop("auto_map", None)
     backbone = {"class": type(encoder).__name__, "weights": digest.hexdigest(), "config": config}
     if not type(encoder).__module__.startswith("transformers."):
         backbone["code"] = hash_file(Path(inspect.getfile(type(encoder))))

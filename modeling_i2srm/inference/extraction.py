@@ -29,6 +29,7 @@ from ..support.batch_norm import fold_batch_norm
 from ..tables import read_rows
 from ..words import Word, join_words
 from .models import HEADS, JOINT, is_joint, load_head
+from .picture_match import PictureMatch
 
 DECIMALS = 4  # of scores that are written, and of score limits; other threads or batch mates change later ones
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
@@ -118,6 +119,7 @@ class Extraction:
         image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
         grounded: a model has looked for the object of each entity; no object shows those without a region.
         withheld: the answers that a coverage withholds; `None` where none was asked for.
+        picture_match: the probability that the picture is the post's own, where it was asked for (`PictureMatch`).
 
     Example:
 
@@ -144,6 +146,7 @@ class Extraction:
     crop_files: list[str] = field(default_factory=list)
     grounded: bool = field(default=False, compare=False)
     withheld: Withheld | None = None
+    picture_match: float | None = None
 
     def to_dict(self) -> dict:
         """As plain dicts and lists, in the exchange format that the data scripts read, too.
@@ -151,7 +154,7 @@ class Extraction:
         Keys: id, text or tokens, entities (start, end, label, score), relations (head, tail, label, score), image,
         objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens. Entities of a
         joint model also have region, the place of an object or -1 for none, and of an object its region_score. With a
-        coverage also withheld, the entities and relations of `Withheld`.
+        coverage also withheld, the entities and relations of `Withheld`; with a `PictureMatch` also picture_match.
         """
         text, words = (self.text, []) if self.tokens is None else join_words(self.tokens)
         in_words = self.tokens is not None and text == self.text  # not of tokens that came with another text
@@ -180,11 +183,12 @@ class Extraction:
             "image_errors": self.image_errors,
             "pairs_left_out": self.pairs_left_out,
             **withheld,
+            **({"picture_match": self.picture_match} if self.picture_match is not None else {}),
         }
 
     def to_earlier_dict(self) -> dict:
         """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
-        later = ("tokens", "image", "crop_files", "grounded", "withheld")
+        later = ("tokens", "image", "crop_files", "grounded", "withheld", "picture_match")
         values = {name: value for name, value in asdict(self).items() if name not in later}
         for entity in values["entities"]:
             del entity["region"]
@@ -279,6 +283,8 @@ class Extractor:
         on_image_error, allow_private_addresses: as for the pipelines.
         cropper: finds the objects of posts that have a picture and no objects, once per post, for both models; default
             that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
+        picture_match: tells how probable it is that the picture of a post is its own; each post with a picture is then
+            read once more, without it.
 
     Example:
 
@@ -298,6 +304,7 @@ class Extractor:
         allow_private_addresses: bool | None = None,
         cropper: Callable | bool | None = None,
         coverage: float | None = None,
+        picture_match: PictureMatch | None = None,
     ):
         check_threshold("threshold", threshold)
         check_threshold("relation_threshold", relation_threshold)
@@ -313,6 +320,7 @@ class Extractor:
         self.cropper = next(filter(callable, croppers), None)
         self.allow_private_addresses = allow_private_addresses
         self.threshold, self.relation_threshold = threshold, relation_threshold
+        self.picture_match = picture_match
         self.coverage, self.limits = coverage, {}
         if coverage is not None:
             related = ner if isinstance(ner, MultimodalJointExtractionPipeline) else re
@@ -333,6 +341,7 @@ class Extractor:
         re: str | None = None,
         device: int | str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
+        picture_match: bool = False,
         **options: object,
     ) -> "Extractor":
         """Load one or two models from folders or Hub ids, for inference: batch-norm is folded into the convolutions.
@@ -341,10 +350,12 @@ class Extractor:
             ner: a joint model, or one of entities.
             re: a model of relations, beside one of entities.
             device, dtype: as for `transformers.pipeline`; dtype="bfloat16" is the fastest where the device has it.
+            picture_match: read the `PictureMatch` of the first model from its folder.
             options: of `Extractor`.
 
         Raises:
-            ValueError: a checkpoint of another kind, whose head would be random, or a second model beside a joint one;
+            ValueError: a checkpoint of another kind, whose head would be random, a second model beside a joint one, or
+                no `PictureMatch` in the folder;
                 `CheckpointError` (a `ValueError`) for one that is cut, broken, incomplete or not there.
         """
         arguments: dict[str, Any] = options
@@ -362,6 +373,8 @@ class Extractor:
             processor = I2SRMProcessor.from_pretrained(path)
             arguments[name] = make_pipeline(task, model=model, processor=processor, device=device)
             fold_batch_norm(model)
+        if picture_match:
+            arguments["picture_match"] = PictureMatch.from_pretrained(ner)
         return cls(**arguments)
 
     def __call__(self, posts: object, batch_size: int = 8) -> "Extraction | list[Extraction] | Iterator[Extraction]":
@@ -423,6 +436,9 @@ class Extractor:
         """
         batch_size = batch_size or len(posts)
         extractions = self.start(posts)
+        if self.picture_match is not None:
+            for answer, probability in zip(extractions, self.picture_match(self.ner, posts), strict=True):
+                answer.picture_match = probability
         # Whatever the pipelines were made with, these options are needed here.
         if isinstance(self.ner, MultimodalJointExtractionPipeline):
             thresholds = {"threshold": self.threshold, "relation_threshold": self.relation_threshold}

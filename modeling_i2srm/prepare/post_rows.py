@@ -12,7 +12,7 @@ from .exchange import BOXES, CUT_PAIR, NO_PAIR, TRIMMED_PAIR, Row, read_labels, 
 from .exchange import EXAMPLE as EXCHANGE
 
 COLUMNS = ("id", "text", "tokens", "ner_tags", "entities", "relations", "head", "tail", "relation", "image", "objects")
-ANSWERS = ("image_errors", "pairs_left_out", "withheld")  # of an extraction, beside the exchange format
+ANSWERS = ("image_errors", "pairs_left_out", "withheld", "picture_match")  # of answers, beside the exchange format
 AT_SPACES = "texts split at white space alone, as their labels are"
 EXAMPLE = '{"text": "Kobe lands in Paris", "ner_tags": ["B-PER", "O", "O", "B-LOC"], "image": "pictures/7.jpg"}'
 

@@ -317,6 +317,16 @@ def test_another_version_of_the_package_reads_the_same_folder(tmp_path, monkeypa
     assert VisualFeatureCache.for_model(tmp_path, tiny_model(), tiny_processor()).folder == before.folder
 
 
+def test_a_saved_checkpoint_reads_the_folder_of_its_training(tmp_path):
+    model, processor = tiny_model(), tiny_processor()
+    before = VisualFeatureCache.for_model(tmp_path / "features", model, processor)
+    for one in (model, processor):
+        one.save_pretrained(tmp_path / "model")
+    saved = type(model).from_pretrained(tmp_path / "model"), type(processor).from_pretrained(tmp_path / "model")
+    assert "auto_map" in saved[1].to_dict()["image_processor"]  # which names the code, and changes no feature
+    assert VisualFeatureCache.for_model(tmp_path / "features", *saved).folder == before.folder
+
+
 def test_a_backbone_that_is_trained_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"would go stale.*--cache_visual_features .* --freeze_vision true"):
         VisualFeatureCache.for_model(tmp_path, tiny_model(freeze_vision=False), tiny_processor())
