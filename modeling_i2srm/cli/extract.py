@@ -37,7 +37,8 @@ Results, in the folder of --output:
                           none, and region_score), relations (head and tail by position in entities, label, score),
                           image and objects (paths as they were given; with --detector its detections: box in pixels
                           of the upright picture, score, label), image_errors, pairs_left_out; with --coverage
-                          also withheld: the entities and relations that are not sure
+                          also withheld: the entities and relations that are not sure; with --picture_match
+                          picture_match: how probable it is that the picture is the post's own
   answers.parquet         all of them in one file, with --output_format parquet
   errors.jsonl            rows that are not posts or cannot be read: input, row, id, reason
   summary.json            counts of all parts, and posts per second

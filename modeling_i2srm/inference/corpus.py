@@ -109,6 +109,13 @@ class CorpusArguments:
             "what is withheld is listed with each post and counted. Default: all answers are kept."
         },
     )
+    picture_match: bool = field(
+        default=False,
+        metadata={
+            "help": "State how probable it is that the picture of a post is its own; fit the map for this with "
+            "examples/fit_picture_match.py first."
+        },
+    )
     detector: str | None = field(
         default=None,
         metadata={
@@ -250,8 +257,10 @@ def extract_corpus(arguments: CorpusArguments, extractor: Extractor | None = Non
     try:
         summary = finish(output, shards, left, count_posts(inputs), processes, time.perf_counter() - started)
         if arguments.output_format == "parquet":
-            boxes, withheld = summary["objects"] > 0, extractor.coverage is not None
-            write_table([output / shard.part for shard in shards], output / TABLE, boxes, withheld)
+            optional = {"withheld": extractor.coverage is not None}
+            optional["picture_match"] = extractor.picture_match is not None
+            parts = [output / shard.part for shard in shards]
+            write_table(parts, output / TABLE, summary["objects"] > 0, **optional)
         return summary
     except OSError as error:
         raise RunError(f"the summary could not be written: {error}. {kept}") from error
@@ -277,7 +286,7 @@ SETTINGS = ("threshold", "relation_threshold", "coverage", "on_image_error")
 
 def load_extractor(arguments: CorpusArguments, device: torch.device) -> Extractor:
     """The models and the cropper that the arguments name."""
-    options = {name: getattr(arguments, name) for name in (*SETTINGS, "allow_private_addresses")}
+    options = {name: getattr(arguments, name) for name in (*SETTINGS, "allow_private_addresses", "picture_match")}
     extractor = Extractor.from_pretrained(arguments.ner, arguments.re, device=device, **options)
     if arguments.detector is not None:
         extractor.cropper = load_cropper(arguments, extractor.num_objects, str(device))
@@ -293,6 +302,7 @@ def settings_of(arguments: CorpusArguments, extractor: Extractor, format: str | 
     settings |= {"ignore": sorted(arguments.ignore), "shard_size": arguments.shard_size}
     settings |= {"image_dir": arguments.image_dir, "format": format}
     settings["allow_private_addresses"] = extractor.allow_private_addresses or None
+    settings["picture_match"] = None if extractor.picture_match is None else extractor.picture_match.digest()
     return settings
 
 

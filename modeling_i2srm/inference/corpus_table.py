@@ -20,7 +20,9 @@ RELATION = pa.struct({"head": pa.int32(), "tail": pa.int32(), "label": pa.string
 REASON = pa.struct({"picture": pa.string(), "reason": pa.string()})
 
 
-def write_table(parts: list[Path], path: Path, boxes: bool, withheld: bool = False) -> None:
+def write_table(
+    parts: list[Path], path: Path, boxes: bool, withheld: bool = False, picture_match: bool = False
+) -> None:
     """Write the posts of JSONL parts as one Parquet file, a row group per part, in columns of the exchange format.
 
     Half a character (a lone surrogate), which Parquet cannot hold, becomes U+FFFD; a warning counts the posts.
@@ -28,12 +30,14 @@ def write_table(parts: list[Path], path: Path, boxes: bool, withheld: bool = Fal
     Args:
         boxes: objects are structs of path, box, score and label, as a cropper has found some; else paths.
         withheld: a column for the answers that a coverage withholds.
+        picture_match: a column for the probability that the picture is the post's own.
     """
     columns = {"id": pa.string(), "text": pa.string(), "tokens": pa.list_(pa.string()), "image": pa.string()}
     columns |= {"objects": pa.list_(BOX if boxes else pa.string())}
     answers = {"entities": pa.list_(pa.struct([*ENTITY, *REGION])), "relations": pa.list_(RELATION)}
     columns |= {**answers, "image_errors": pa.list_(REASON), "pairs_left_out": pa.int32()}
     columns |= {"withheld": pa.struct(answers)} if withheld else {}
+    columns |= {"picture_match": pa.float64()} if picture_match else {}
     schema, changed = pa.schema(columns), 0
     with placing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:

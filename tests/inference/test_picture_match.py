@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
@@ -12,6 +13,7 @@ from tiny import SENTENCES, noise, tiny_pipeline
 
 from modeling_i2srm.cli import fit_picture_match
 from modeling_i2srm.inference import picture_match
+from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
 from modeling_i2srm.inference.extraction import Extraction, Extractor
 from modeling_i2srm.inference.picture_match import PictureMatch, PostVectors, read_vectors
 
@@ -120,3 +122,25 @@ def test_the_script_fits_measures_and_writes(tmp_path, monkeypatch, capsys):
     assert cached["auc"] == pytest.approx(report["validation"]["auc"], abs=0.05)
     extractor = Extractor.from_pretrained(str(tmp_path / "model"), picture_match=True)
     assert 0 < extractor({"text": SENTENCES[0], "image": noise(3)}).picture_match < 1
+
+
+def test_a_corpus_writes_it_with_each_post(tmp_path):
+    pipe = tiny_pipeline("entities")
+    size, channels = pipe.model.config.get_text_config().hidden_size, pipe.model.base_model.last_channels
+    zeros = [torch.zeros(channels, size), torch.zeros(channels), torch.ones(channels), torch.zeros(size)]
+    match = PictureMatch(*zeros, calibration=torch.tensor([1.0, 1.0]))
+    pipe.save_pretrained(tmp_path / "model")
+    match.save_pretrained(tmp_path / "model")
+    noise(0).save(tmp_path / "0.png")
+    rows = [{"text": SENTENCES[0], "image": "0.png"}, {"text": SENTENCES[1]}]
+    (tmp_path / "posts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"input": [str(tmp_path / "posts.jsonl")], "output": str(tmp_path / "out")}
+    settings |= {"ner": str(tmp_path / "model"), "use_cpu": True, "disable_tqdm": True, "output_format": "parquet"}
+    extract_corpus(CorpusArguments(**settings, picture_match=True))
+    [part] = (tmp_path / "out").glob("part-*.jsonl")
+    first, second = map(json.loads, part.read_text().splitlines())
+    assert first["picture_match"] == pytest.approx(0.7310586) and "picture_match" not in second
+    table = pq.read_table(tmp_path / "out" / "answers.parquet").column("picture_match").to_pylist()
+    assert table == [first["picture_match"], None]
+    with pytest.raises(ValueError, match=f"--picture_match '{match.digest()}' there, None here"):
+        extract_corpus(CorpusArguments(**settings))
