@@ -51,7 +51,7 @@ class CachedPosts(Sequence):
 
     def __getitem__(self, place):
         row = self.rows[place]
-        post = self.pipe.preprocess({"tokens": row["tokens"]})["post"]
+        post = self.pipe.preprocess({"tokens": row["tokens"]}, stride=0)["post"]
         features = self.cache.encode([row["picture_keys"]], 1)
         return replace(post, pictures={name: tensor[0] for name, tensor in features.items()})
 
@@ -99,14 +99,15 @@ def main() -> None:
     }
     posts = read_posts(pipe, rows, options.cache_visual_features)
     vectors = {name: read_vectors(pipe, posts[name], f"reading {name}") for name in names}
-    match = PictureMatch.fit(vectors["train"], vectors["validation"], options.seed)
+    embeddings = pipe.model.base_model.get_input_embeddings().weight
+    match = PictureMatch.fit(embeddings, vectors["train"], vectors["validation"], options.seed)
     match.save_pretrained(options.model)
-    report = {name: measure(match, vectors[name], options.seed) for name in names[1:]}
+    report = {name: measure(match, embeddings, vectors[name], options.seed) for name in names[1:]}
     write_json(Path(options.model, "picture_match.json"), report)
     print(json.dumps(report, indent=2))
 
 
-def measure(match: PictureMatch, vectors: PostVectors, seed: int = 0) -> dict[str, float]:
+def measure(match: PictureMatch, embeddings: torch.Tensor, vectors: PostVectors, seed: int = 0) -> dict[str, float]:
     """How well the probability tells own pictures from exchanged ones.
 
     Returns:
@@ -114,7 +115,7 @@ def measure(match: PictureMatch, vectors: PostVectors, seed: int = 0) -> dict[st
     """
     from sklearn.metrics import roc_auc_score
 
-    scores, own = match.compare_pairs(vectors, seed)
+    scores, own = match.compare_pairs(embeddings, vectors, seed)
     error = measure_reliability(scores.tolist(), own.tolist()).ece
     return {
         "posts": len(vectors.places),

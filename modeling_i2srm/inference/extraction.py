@@ -283,8 +283,8 @@ class Extractor:
         on_image_error, allow_private_addresses: as for the pipelines.
         cropper: finds the objects of posts that have a picture and no objects, once per post, for both models; default
             that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
-        picture_match: tells how probable it is that the picture of a post is its own; each post with a picture is then
-            read once more, without it.
+        picture_match: tells how probable it is that the picture of a post is its own; the backbone then reads each
+            picture twice.
 
     Example:
 
