@@ -12,7 +12,7 @@ the pictures say nothing but how many there are. Arms:
 
 * filled: absent crops are pictures of zeros, as the released systems fill them up to a fixed number.
 * masked: absent crops are masked. A softmax over equal vectors gives the same sum however many there are, so this arm
-  cannot see the number: a control of the code.
+  cannot see the number: a control of the code. Its backbone, which sees nothing but equal squares, is frozen.
 * shuffled: filled, each pair with the number of crops of another pair.
 
 The text alone is an arm of benchmarks/real_text.py, with the same settings. A line for each run is appended to
@@ -34,7 +34,7 @@ from transformers.utils import can_return_tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from joint_runs import Job, limit_rows, run_jobs, start_worker
-from real_text import COMMON, RELATIONS
+from real_text import COMMON, RELATIONS, frozen_backbone
 
 from modeling_i2srm import I2SRMForRelationClassification
 from modeling_i2srm.pretrained_model import I2SRMOutput
@@ -158,6 +158,8 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
             settings |= {"dataset": str(options.data / ARMS[arm]), "text_encoder": options.text_encoder}
             settings |= {"use_cpu": options.device == "cpu", "dataloader_num_workers": 0, "bf16": options.bf16}
             settings |= limit_rows(options.rows)
+            if arm == "masked":
+                settings |= frozen_backbone(options.output) | {"cache_visual_features": None}
             name = f"{arm}/crops{options.crops}/seed{seed}"
             folder = str(options.output / "models" / name)
             jobs.append(Job(name, measure, {"arm": arm, "settings": settings, "folder": folder}))
