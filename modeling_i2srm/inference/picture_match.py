@@ -31,6 +31,7 @@ NAME = "picture_match.safetensors"
 FEWEST = 200  # posts with a picture that a map is fitted on, and held-out ones
 PENALTIES = tuple(10.0**power for power in range(-2, 7))  # of the squared weights, tried on held-out posts
 FREQUENT = 1e-3  # the frequency at which a sub-token weighs half, as published
+POOR = 0.6  # an area under the curve that says little
 TOGETHER = 64  # posts whose pictures are read together
 
 
@@ -157,6 +158,8 @@ class PictureMatch:
         logits = np.log(scores / (1 - scores))  # the cosines: slope 1, offset 0
         fitted = LogisticRegression(C=1e6).fit(logits[:, None], own)
         logger.info(f"picture match: {len(train.places)} posts; AUC {score:.3f} on {len(own)} held-out pairs")
+        if score < POOR:
+            logger.warning("this is hardly better than chance, 0.5: the texts do not say what the pictures show")
         calibration = torch.tensor([fitted.coef_[0, 0], fitted.intercept_[0]], dtype=torch.float32)
         return cls(**{**vars(match), "calibration": calibration})
 

@@ -44,8 +44,9 @@ def test_the_probability_is_calibrated_on_new_posts():
     assert measured["posts"] == 2000 and 0.75 < measured["auc"] < 0.98 and measured["calibration_error"] < 0.05
 
 
-def test_pictures_that_say_nothing_get_a_half():
+def test_pictures_that_say_nothing_get_a_half(caplog):
     match = fit(related(1000, 0, 0.0), related(1000, 1, 0.0))
+    assert "hardly better than chance" in caplog.text
     test = related(1000, 2, 0.0)
     assert fit_picture_match.measure(match, EMBEDDINGS, test)["auc"] == pytest.approx(0.5, abs=0.06)
     assert (match.probabilities(EMBEDDINGS, test.tokens, test.pictures) - 0.5).abs().max() < 0.2
