@@ -60,6 +60,7 @@ def read_vectors(pipe: MultimodalTokenClassificationPipeline, posts: Sequence, t
         title: of a progress bar; "" for none.
     """
     channels = pipe.model.base_model.last_channels
+    pipe.model.eval()
     special = set(pipe.processor.tokenizer.all_special_ids)
     tokens, pictures, places = [], [torch.zeros(0, channels)], []
     for start in tqdm(range(0, len(posts), TOGETHER), title, disable=not title):
@@ -199,9 +200,18 @@ class PictureMatch:
 
         Args:
             pipe: of the model that it was fitted with.
+
+        Raises:
+            ValueError: a model of other sizes.
         """
-        vectors = read_vectors(pipe, posts)
         embeddings = pipe.model.base_model.get_input_embeddings().weight
+        sizes = pipe.model.base_model.last_channels, *reversed(embeddings.shape)
+        if (fitted := (*self.weight.shape, len(self.token_weights))) != sizes:
+            raise ValueError(
+                f"the picture match was fitted with a model of other sizes (picture, text, vocabulary): {fitted}, here "
+                f"{sizes}; fit it again: python examples/fit_picture_match.py --model runs/mine --dataset data/mine"
+            )
+        vectors = read_vectors(pipe, posts)
         answers: list[float | None] = [None] * len(posts)
         values = self.probabilities(embeddings, vectors.tokens, vectors.pictures)
         for place, value in zip(vectors.places, values, strict=True):

@@ -153,6 +153,13 @@ def test_the_script_fits_measures_and_writes(tmp_path, monkeypatch, capsys):
     assert 0 < extractor({"text": SENTENCES[0], "image": noise(3)}).picture_match < 1
 
 
+def test_a_map_of_another_model_is_refused():
+    match = example_match(tiny_pipeline("entities"))
+    cut = replace(match, weight=match.weight[:-1])
+    with pytest.raises(ValueError, match=r"of other sizes .*: \(31, .* fit it again"):
+        Extractor(tiny_pipeline("entities"), picture_match=cut)({"text": SENTENCES[0], "image": noise(0)})
+
+
 def test_a_corpus_writes_it_with_each_post(tmp_path):
     pipe = tiny_pipeline("entities")
     match = example_match(pipe)
