@@ -126,10 +126,12 @@ class VisualFeatureCache:
                 "--cache_visual_features out"
             )
         description = describe(model, processor, dtype)
-        text = json.dumps(description, sort_keys=True, default=str)
-        name = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
+        folder, earlier = Path(directory, name_of_folder(description)), dict(description)
+        earlier["processor"] = {**description["processor"], "image_processor": processor.to_dict()["image_processor"]}
+        if not folder.exists() and (known := Path(directory, name_of_folder(earlier))).exists():
+            folder = known  # made from a saved checkpoint by a version that counted its auto_map
         base = model.base_model
-        cache = cls(Path(directory, name), 4 * base.pooled_channels + base.last_channels, dtype)
+        cache = cls(folder, 4 * base.pooled_channels + base.last_channels, dtype)
         manifest = {
             **description,
             "feature_size": cache.size,
@@ -267,6 +269,12 @@ class VisualFeatureCache:
             raise ValueError(f"{path} is a damaged shard ({error})") from error
         length = 2 * KEY_BYTES
         return [codes[start : start + length] for start in range(0, len(codes), length)], features
+
+
+def name_of_folder(description: dict) -> str:
+    """The name of the folder of features with a description."""
+    text = json.dumps(description, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()
 
 
 def describe(model: I2SRMPreTrainedModel, processor: I2SRMProcessor, dtype: str) -> dict:
