@@ -29,6 +29,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+import efficientnet_lite  # noqa: E402, F401  # registers the backbone
+
 from modeling_i2srm import I2SRMForTokenClassification, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.data.dataset import load_splits  # noqa: E402
 from modeling_i2srm.data.feature_cache import VisualFeatureCache, cache_pictures  # noqa: E402
@@ -61,8 +63,6 @@ def annotated_types(folder: Path) -> dict[str, np.ndarray]:
 
 def read_features(splits: dict[str, Dataset], options: argparse.Namespace) -> dict[str, np.ndarray]:
     """The features of the photo of each row, (rows, F), by split."""
-    import efficientnet_lite  # noqa: F401  # registers the backbone
-
     encoders = (options.text_encoder, options.vision_encoder)
     model = I2SRMForTokenClassification.from_encoders(*encoders, num_objects=0, id2label={0: "O"})
     processor = I2SRMProcessor.from_encoders(*encoders, num_objects=0)

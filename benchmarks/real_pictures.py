@@ -241,7 +241,7 @@ def make_task(name: str, arm: str) -> Task:
 
 
 def is_text(arm: str) -> bool:
-    """Whether an arm has no photos: "text", or one of its variants."""
+    """Whether an arm reads the text alone: it is "text", or a variant of it."""
     return arm.partition(",")[0] == TEXT
 
 

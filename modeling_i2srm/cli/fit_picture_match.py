@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def measure(match: PictureMatch, embeddings: torch.Tensor, vectors: PostVectors, seed: int = 0) -> dict[str, float]:
-    """How well the probability tells own pictures from exchanged ones.
+    """Measure how well the probability separates own pictures from exchanged ones.
 
     Returns:
         posts, with a picture; auc; calibration_error, the expected one of the probability.

@@ -1,4 +1,4 @@
-"""How probable it is that the picture of a post is its own: a linear map from the picture to the words of the text.
+"""The probability that the picture of a post is its own, from a linear map of the picture to the words of the text.
 
 The map is fitted by ridge regression, after training, from the features of pictures to the mean word embedding of their
 texts, in which frequent sub-tokens weigh less (Arora et al., 2017, "A simple but tough-to-beat baseline for sentence
@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -82,7 +82,7 @@ def read_vectors(pipe: MultimodalTokenClassificationPipeline, posts: Sequence, t
 
 
 def has_picture(post: Post) -> bool:
-    """Whether an encoded post has its main picture, not crops alone."""
+    """Whether an encoded post has a main picture; crops alone do not count."""
     return bool(post.pictures) and bool(post.pictures["image_mask"][0])
 
 
@@ -162,7 +162,7 @@ class PictureMatch:
         if score < POOR:
             logger.warning("this is hardly better than chance, 0.5: the texts do not say what the pictures show")
         calibration = torch.tensor([fitted.coef_[0, 0], fitted.intercept_[0]], dtype=torch.float32)
-        return cls(**{**vars(match), "calibration": calibration})
+        return replace(match, calibration=calibration)
 
     def probabilities(
         self, embeddings: torch.Tensor, tokens: Sequence[list[int]], pictures: torch.Tensor

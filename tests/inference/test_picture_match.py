@@ -1,4 +1,4 @@
-"""Whether a picture belongs to its post: the map, its probability, and how an extractor shows it."""
+"""Picture match: the map, its probability, and what an extractor and a corpus show of it."""
 
 import json
 import sys
