@@ -6,10 +6,11 @@
 
 Each run trains three epochs without choosing a checkpoint, so that all validation posts calibrate: they fit the
 temperature and the score limits of the coverages. The test split then gives the F1 and the expected calibration error
-with and without the temperature, and the share of the right answers that coverage=0.9 keeps beside the interval in
-which it lies 95 times in 100. A line for each run is appended to runs.jsonl in --output when it ends; the same command
-resumes. The table is made of all runs that are there. The runs behind docs/measured/results.md are kept in
-benchmarks/runs/calibration; a copy of its runs.jsonl in --output adds others to them.
+with and without the temperature, the error that perfect scores would have by chance, and the share of the right answers
+that coverage=0.9 keeps beside the interval in which it lies 95 times in 100. A line for each run is appended to
+runs.jsonl in --output when it ends; the same command resumes. The table is made of all runs that are there. The runs
+behind docs/measured/results.md are kept in benchmarks/runs/calibration; a copy of its runs.jsonl in --output adds
+others to them.
 """
 
 import argparse
@@ -62,6 +63,7 @@ def measure(task: str, settings: dict, folder: str) -> dict:
     kinds = {}
     for kind, one in results["reliability"].items():
         kinds[kind] = {"answers": one["count"], "ece": {"after": one["ece"]}, "brier": {"after": one["brier"]}}
+        kinds[kind] |= {name: one[name] for name in ("confidence", "accuracy", "ece_by_chance")}
         if kind in without:
             kinds[kind]["ece"]["before"] = without[kind]["ece"]
             kinds[kind]["brier"]["before"] = without[kind]["brier"]
@@ -92,7 +94,8 @@ def make_table(records: dict[str, dict]) -> list[list[str]]:
             "seed",
             "answers",
             "F1 without and with temperature, %",
-            "calibration error without and with, points",
+            "mean score, right ones, %",
+            "calibration error without and with, by chance, points",
             "right ones kept with coverage=0.9, % (interval in which it lies 95 times in 100)",
         ]
     ]
@@ -102,10 +105,12 @@ def make_table(records: dict[str, dict]) -> list[list[str]]:
             f1 = ", ".join(per_cent(record["scores"][when]["f1"]) for when in ("before", "after"))
             for kind, one in record["kinds"].items():
                 errors = ", ".join(per_cent(one["ece"].get(when)) for when in ("before", "after"))
+                errors += f", {per_cent(one.get('ece_by_chance'))}"
+                means = ", ".join(per_cent(one.get(name)) for name in ("confidence", "accuracy"))
                 kept = record["abstention"].get(kind)
                 cell = "-" if kept is None else f"{per_cent(kept['covered'])} ({interval(kept['interval'])})"
                 first = "" if place else title
-                rows.append([first, name.partition("/seed")[2], f"{one['answers']:,} {kind}", f1, errors, cell])
+                rows.append([first, name.partition("/seed")[2], f"{one['answers']:,} {kind}", f1, means, errors, cell])
     return rows
 
 

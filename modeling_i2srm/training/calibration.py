@@ -9,6 +9,7 @@ types and relations, which are chosen together, can change.
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -62,6 +63,8 @@ class Reliability:
         accuracy: share that is right.
         confidence: mean score.
         ece: expected calibration error: the mean distance of score and accuracy over bins of equally many answers.
+        ece_by_chance: the ece to be expected of as many answers with these scores that are right exactly as often as
+            the scores say. An ece near it shows no fault of the scores.
         brier: mean squared distance of a score from 1 (right) or 0 (wrong).
         aurc: area under the risk-coverage curve: the mean, over all shares of answers kept from the best score
             down, of the share of them that is wrong. 0 = all wrong answers come last and there are none.
@@ -72,6 +75,7 @@ class Reliability:
     accuracy: float
     confidence: float
     ece: float
+    ece_by_chance: float
     brier: float
     aurc: float
     bins: list[tuple[float, float, int]]
@@ -101,6 +105,8 @@ def measure_reliability(scores: Sequence[float], right: Sequence[bool], bins: in
     parts = [part for part in np.array_split(np.arange(len(values)), bins) if len(part)]
     rows = [(float(values[part].mean()), float(truth[part].mean()), len(part)) for part in parts]
     ece = sum(count * abs(score - share) for score, share, count in rows) / len(values)
+    # The distance in a bin is nearly normal then, and the mean of |x| for x ~ N(0, v) is sqrt(2v/π).
+    chance = sum(math.sqrt(2 / math.pi * float((values[part] * (1 - values[part])).sum())) for part in parts)
     wrong = np.cumsum(1 - truth[::-1]) / np.arange(1, len(values) + 1)
     brier = float(np.mean((values - truth) ** 2))
     return Reliability(
@@ -108,6 +114,7 @@ def measure_reliability(scores: Sequence[float], right: Sequence[bool], bins: in
         accuracy=round(float(truth.mean()), 6),
         confidence=round(float(values.mean()), 6),
         ece=round(ece, 6),
+        ece_by_chance=round(chance / len(values), 6),
         brier=round(brier, 6),
         aurc=round(float(wrong.mean()), 6),
         bins=rows,

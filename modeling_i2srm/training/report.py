@@ -277,7 +277,8 @@ def _results(task: Task, result: RunResult) -> str:
     ]
     tables = ["In per cent.", markdown_table(["metric", *columns], rows)]
     if result.reliability:
-        header = ["scores on the test split", "answers", "mean score", "right", "expected calibration error"]
+        header = ["scores on the test split", "answers", "mean score", "right"]
+        header += ["expected calibration error", "by chance"]
         before = result.unscaled.get("reliability", {})
         rows = [
             [*reliability_row(kind, one), *([f"{100 * before[kind]['ece']:.1f}"] if kind in before else ["-"])]
@@ -300,8 +301,9 @@ def describe_abstention(kind: str, one: dict) -> str:
 
 
 def reliability_row(kind: str, one: dict) -> list[str]:
-    """How far the scores of a kind of answer can be believed, in per cent."""
-    return [kind, str(one["count"]), *(f"{100 * one[name]:.1f}" for name in ("confidence", "accuracy", "ece"))]
+    """How far the scores of a kind of answer can be believed, in per cent; a dash for what older results lack."""
+    names = ("confidence", "accuracy", "ece", "ece_by_chance")
+    return [kind, str(one["count"]), *(f"{100 * one[name]:.1f}" if name in one else "-" for name in names)]
 
 
 def _recipe(
@@ -410,10 +412,11 @@ def print_results(task: Task, results: dict, records: list[dict], folder: Path, 
     for warning in warnings:
         print(f"WARNING: {warning}")
     for kind, one in results.get("reliability", {}).items():
-        _, count, score, right, error = reliability_row(kind, one)
+        _, count, score, right, error, chance = reliability_row(kind, one)
         before = results.get("unscaled", {}).get("reliability", {}).get(kind)
-        note = "" if before is None else f" (without temperature {100 * before['ece']:.1f})"
-        print(f"scores of {count} {kind}: mean {score} %, right {right} %, calibration error {error} points{note}")
+        note = "" if before is None else f", without temperature {100 * before['ece']:.1f}"
+        error = f"calibration error {error} points ({chance} by chance{note})"
+        print(f"scores of {count} {kind}: mean {score} %, right {right} %, {error}")
     for kind, one in results.get("abstention", {}).items():
         print(describe_abstention(kind, one))
     for record in example_records(records, task.describe):

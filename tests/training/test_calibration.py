@@ -57,6 +57,14 @@ def test_the_error_is_the_mean_distance_over_bins_of_equally_many_answers():
     assert [count for _, _, count in one.bins] == [7] * 7 + [6] * 8
 
 
+def test_the_error_by_chance_is_that_of_answers_that_are_right_as_often_as_their_scores_say():
+    rng = np.random.default_rng(0)
+    scores = rng.beta(4, 1, size=600)
+    drawn = [measure_reliability(scores, rng.uniform(size=600) < scores) for _ in range(2000)]
+    assert drawn[0].ece_by_chance == pytest.approx(np.mean([one.ece for one in drawn]), rel=0.02)
+    assert measure_reliability([0.0, 1.0], [False, True]).ece_by_chance == 0
+
+
 def test_the_risk_of_the_answers_kept_falls_if_wrong_ones_have_low_scores():
     good = measure_reliability([0.9, 0.8, 0.7, 0.1], [True, True, True, False])
     bad = measure_reliability([0.9, 0.8, 0.7, 0.1], [False, True, True, True])

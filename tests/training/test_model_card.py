@@ -99,7 +99,7 @@ def test_tables_of_results_and_data(tmp_path):
 
 
 def test_the_card_says_what_temperatures_and_limits_do(tmp_path):
-    one = {"count": 9, "confidence": 0.8, "accuracy": 0.7, "ece": 0.012, "bins": []}
+    one = {"count": 9, "confidence": 0.8, "accuracy": 0.7, "ece": 0.012, "ece_by_chance": 0.009, "bins": []}
     kept = {"coverage": 0.9, "limit": 0.3, "right": 40, "covered": 0.925, "interval": [0.8, 0.975], "wrong": 10}
     kept |= {"withheld": 0.5, "precision": 0.8, "kept_precision": 0.88}
     unscaled = {"lenient_f1": 0.69, "reliability": {"entities": {**one, "ece": 0.034}}}
@@ -107,7 +107,7 @@ def test_the_card_says_what_temperatures_and_limits_do(tmp_path):
     text = card.text.split("## Results")[1]
     assert "| metric | validation | test | test, pictures absent | test, no temperatures |" in text
     assert "| lenient f1 | 75.00 | 70.00 | 65.00 | 69.00 |" in text
-    assert "| entities | 9 | 80.0 | 70.0 | 1.2 | 3.4 |" in text and "| without temperature |" in text
+    assert "| entities | 9 | 80.0 | 70.0 | 1.2 | 0.9 | 3.4 |" in text and "| by chance | without temperature |" in text
     sentence = "coverage=0.9 keeps 92.5 % of the 40 right entities (expected: 80.0 to 97.5 %) and withholds 50.0 %"
     assert f"{sentence} of the 10 wrong ones: of all 80.0 % are right, of those kept 88.0 %." in text
 
