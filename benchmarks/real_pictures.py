@@ -107,6 +107,7 @@ HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
 FLICKR = ("heads_masked", "invented_names", "whole")
 TEXT, PHOTO, BOTH, LATE = "text", "photo", "text and photo", "late fusion"
 TWICE = "prompts and late fusion"
+CROPS = "photo and crops"  # of the boxes that were annotated; MVSA has none
 # Changes of the settings of "text and photo", on one phrasing and on MVSA.
 ABLATIONS = {
     "AttnMixup and KL, as published": {"attn_mixup": True, "semantic_loss_weight": None},
@@ -117,6 +118,7 @@ ABLATIONS = {
     "last level only": {"vision_out_features": ["stage4"]},
     "prompt length 1": {"prompt_length": 1},
     "prompt length 8": {"prompt_length": 8},
+    CROPS: {"num_objects": 16},
 }
 # Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
 DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
@@ -353,7 +355,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
     for seed in options.ablation_seeds:
         for part, variants in VARIANTS.items():
             for arm, changes in variants.items() if part in options.parts else ():
-                for data in (ABLATED, "mvsa"):
+                for data in (ABLATED,) if arm == CROPS else (ABLATED, "mvsa"):
                     add(data, arm, seed, changes)
         for arm in TOLD if "told" in options.parts else ():
             add(ABLATED, arm, seed)
