@@ -81,7 +81,7 @@ def ablation_table(text: dict[str, dict]) -> list[list[str]]:
         rows, differences = tables(data, text)
         against = {row[0].removesuffix(f" - {FULL}"): row[2:] for row in difference_rows(differences["ablation"])}
         rows = sorted((row for row in rows if row[0] in ABLATION), key=lambda row: ABLATION.index(row[0]))
-        if len(rows) > 2:
+        if len(rows) > 1:
             titles = [TITLES[data], *[""] * (len(rows) - 1)]
             table += [[one, *row, *against.get(row[0], [""] * 3)] for one, row in zip(titles, rows, strict=True)]
     return table
