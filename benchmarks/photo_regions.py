@@ -303,8 +303,6 @@ def run_joint(dataset: str, settings: dict, folder: str, features: str, rows: in
     """Train a joint model; return its scores, the accuracy of its regions, and what a second look tells."""
     record = train("joint", None, {**settings, "dataset": dataset}, folder)
     model = I2SRMForJointExtraction.from_pretrained(folder).eval()
-    for parameter in model.base_model.vision_encoder.parameters():
-        parameter.requires_grad_(False)  # as it was trained, which the cache asks for
     processor = I2SRMProcessor.from_pretrained(folder)
     keyed, cache = open_data(dataset, model, processor, features, rows)
     kept = {name: keyed[name] for name in ("validation", "test")}

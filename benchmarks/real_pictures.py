@@ -243,7 +243,7 @@ def make_task(name: str, arm: str) -> Task:
 
 
 def is_text(arm: str) -> bool:
-    """Whether an arm reads the text alone: it is "text", or a variant of it."""
+    """Whether the model of an arm reads the text alone."""
     return arm.partition(",")[0] == TEXT
 
 

@@ -82,7 +82,7 @@ def read_vectors(pipe: MultimodalTokenClassificationPipeline, posts: Sequence, t
 
 
 def has_picture(post: Post) -> bool:
-    """Whether an encoded post has a main picture; crops alone do not count."""
+    """Whether an encoded post has a main picture. Crops alone do not count."""
     return bool(post.pictures) and bool(post.pictures["image_mask"][0])
 
 

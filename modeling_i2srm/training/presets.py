@@ -217,7 +217,7 @@ def fit_to_device(preset: str, options: object) -> dict:
 
 
 def is_frozen(options: object) -> bool:
-    """Whether the backbone is frozen: what the option says, else the checkpoint to start from, else the default."""
+    """Whether the backbone is frozen, by the option, or else by the checkpoint to start from, or else by default."""
     given, checkpoint = (getattr(options, name, None) for name in ("freeze_vision", "model_name_or_path"))
     if given is None and checkpoint:
         given = PreTrainedConfig.get_config_dict(checkpoint)[0].get("freeze_vision")

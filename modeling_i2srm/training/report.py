@@ -301,7 +301,7 @@ def describe_abstention(kind: str, one: dict) -> str:
 
 
 def reliability_row(kind: str, one: dict) -> list[str]:
-    """How far the scores of a kind of answer can be believed, in per cent; a dash for what older results lack."""
+    """Format the reliability of a kind of answer, in per cent. Values that older results lack are dashes."""
     names = ("confidence", "accuracy", "ece", "ece_by_chance")
     return [kind, str(one["count"]), *(f"{100 * one[name]:.1f}" if name in one else "-" for name in names)]
 
