@@ -119,6 +119,11 @@ ABLATIONS = {
     "prompt length 1": {"prompt_length": 1},
     "prompt length 8": {"prompt_length": 8},
     CROPS: {"num_objects": 16},
+    "backbone trained at 1e-5": {
+        "freeze_vision": False,
+        "vision_learning_rate": 1e-5,
+        "cache_visual_features": None,
+    },
 }
 # Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
 DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
