@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from real_pictures import BOTH, TEXT, TOLD, draw, is_text, tables  # noqa: E402
+from real_pictures import BOTH, TEXT, TOLD, draw, tables  # noqa: E402
 from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, store  # noqa: E402
 
 COMMAND = (
@@ -21,17 +21,29 @@ COMMAND = (
 NAMES = {"mvsa": "mvsa", "heads_masked": "heads-masked", "invented_names": "invented-names", "whole": "whole"}
 METRICS = {"mvsa": ("accuracy", "accuracy, per cent")}
 F1 = ("F1", "F1, per cent")
-KINDS = {"shuffled:100": "all exchanged", "blanked:100": "none"}
-KINDS |= {f"shuffled:{share}": f"{share} % exchanged" for share in (25, 50, 75)}
+# The photos of the test posts: columns of the tables.
+OWN = "their own"
+KINDS = {f"shuffled:{share}": f"{share} % exchanged" for share in (25, 50, 75)}
+KINDS |= {"shuffled:100": "all exchanged", "blanked:100": "none"}
 
 
 def arms_table(data: str, rows: list[list[str]]) -> list[list[str]]:
-    """The table of the arms: model, photos of the test posts, seeds, score."""
-    table = [["model", "photos of the test posts", "seeds", METRICS.get(data, F1)[0]]]
-    for name, seeds, score in rows:
+    """The table of the arms: model, seeds, and its score with each kind of photos that a run has; "-" where none has.
+
+    Args:
+        rows: of `arm_rows`.
+    """
+    scores: dict[str, dict[str, str]] = {}
+    seeds: dict[str, str] = {}
+    for name, count, score in rows:
         arm, _, kind = name.rpartition(", ")
-        arm, photos = (arm, KINDS[kind]) if kind in KINDS else (name, "-" if is_text(name) else "their own")
-        table.append([arm, photos, seeds, score])
+        arm, photos = (arm, KINDS[kind]) if kind in KINDS else (name, OWN)
+        scores.setdefault(arm, {})[photos] = score
+        seeds[arm] = count
+    photos = [kind for kind in (OWN, *KINDS.values()) if any(kind in row for row in scores.values())]
+    score = METRICS.get(data, F1)[0]
+    table = [[f"{score}, by the photos of the test posts", "seeds", *photos]]
+    table += [[arm, seeds[arm], *(row.get(kind, "-") for kind in photos)] for arm, row in scores.items()]
     return table
 
 
