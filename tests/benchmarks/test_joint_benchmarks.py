@@ -131,11 +131,15 @@ def test_the_runs_of_real_text(tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(report))
     words = ["--mnre", str(tmp_path), "--text_encoder", "minilm", "--seeds", "1", "2"]
     jobs = joint_text.plan(joint_text.parser.parse_args(words))
-    names = ["mnre/mre", "mnre/joint", "mnre/mner", "gmner/joint", "gmner/mner", "mnre/two models"]
+    names = ["mnre/mre", "mnre/joint", "mnre/mner", f"mnre/{joint_text.LIGHT}", "gmner/joint", "gmner/mner"]
+    names += ["mnre/two models"]
     assert [job.name for job in jobs] == [f"{name}/seed{seed}" for seed in (1, 2) for name in names]
-    two = jobs[5]
+    two = jobs[6]
     assert two.needs == ("mnre/mner/seed1", "mnre/mre/seed1") and two.arguments["ner"].endswith("mnre/mner/seed1")
-    assert [job.arguments["lost"] for job in jobs[:6]] == [(5, 4), (5, 4), (5, 4), (0, 0), (0, 0), (5, 4)]
+    assert [job.arguments["lost"] for job in jobs[:7]] == [(5, 4)] * 4 + [(0, 0)] * 2 + [(5, 4)]
+    assert jobs[3].arguments["settings"]["relation_loss_weight"] == 1 and jobs[3].arguments["task"] == "joint"
+    only = joint_text.plan(joint_text.parser.parse_args([*words, "--only", "gmner/"]))
+    assert [job.name for job in only] == [f"gmner/{arm}/seed{seed}" for seed in (1, 2) for arm in ("joint", "mner")]
     trial = joint_text.plan(joint_text.parser.parse_args([*words, "--rows", "16", "--epochs", "1"]))
     assert {job.arguments["lost"] for job in trial} == {(0, 0)}
     assert trial[1].arguments["settings"]["max_predict_samples"] == 16
