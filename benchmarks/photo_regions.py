@@ -43,7 +43,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from joint_runs import Job, limit_rows, read_records, run_jobs, start_worker, stop_on_error, train  # noqa: E402
-from real_pictures import COMMON  # noqa: E402
+from real_pictures import COMMON, CROP_COUNT  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMForJointExtraction, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.crf import find_entities, tags_of  # noqa: E402
@@ -53,8 +53,7 @@ from modeling_i2srm.joint_head import pad_spans, words_of_tokens  # noqa: E402
 from modeling_i2srm.support.detectors import overlap  # noqa: E402
 from modeling_i2srm.support.markdown import markdown_table  # noqa: E402
 
-CROPS = 16
-JOINT = {"num_objects": CROPS, "head_learning_rate": 1e-2, "pair_learning_rate": 1e-3, "calibrate": False}
+JOINT = {"num_objects": CROP_COUNT, "head_learning_rate": 1e-2, "pair_learning_rate": 1e-3, "calibrate": False}
 PHRASES = ("whole", "invented_names")
 COLUMNS = ("tokens", "ner_tags", "relations", "regions", "object_boxes", "entity_boxes", "id", "image", "objects")
 RULES = ("its largest box", "one of its boxes")  # to which a model has to point
@@ -157,8 +156,8 @@ def read_phrases(
         for b, row in enumerate(batch):
             if not found[b]:
                 continue
-            count, boxes = len(found[b]), [one["box"] for one in row["object_boxes"]][:CROPS]
-            places = F.pad(describe_boxes(boxes), (0, 0, 0, CROPS - len(boxes)))
+            count, boxes = len(found[b]), [one["box"] for one in row["object_boxes"]][:CROP_COUNT]
+            places = F.pad(describe_boxes(boxes), (0, 0, 0, CROP_COUNT - len(boxes)))
             there = inputs["image_mask"][b, 1:].bool()
             photo = numbers.setdefault(row["id"].partition("#")[0], len(numbers))
             kinds = torch.tensor(scores[b]).view(count, -1).clamp(min=1e-9).log()
@@ -183,17 +182,17 @@ def phrases_of(row: dict, rows: Dataset) -> list[tuple[int, int, str, int, list[
     """First word, last word + 1, type, region and row of `overlapping` of the phrases that have a region."""
     tags = rows.features["ner_tags"].feature.names
     entities = find_entities([tags[tag] for tag in row["ner_tags"]])
-    usable = range(min(CROPS, len(row["object_boxes"])))
+    usable = range(min(CROP_COUNT, len(row["object_boxes"])))
     found = zip(entities, row["regions"], row["overlapping"], strict=True)
     return [(*one, region, answers) for one, region, answers in found if region in usable]
 
 
 def overlapping_boxes(row: dict) -> list[list[bool]]:
-    """For each entity of a caption the candidates (CROPS,) that overlap one of its boxes by half."""
+    """For each entity of a caption the candidates (CROP_COUNT,) that overlap one of its boxes by half."""
     with Image.open(io.BytesIO(row["image"]["bytes"])) as photo:
         sides = photo.size * 2
     candidates = [[side / size for side, size in zip(one["box"], sides, strict=True)] for one in row["object_boxes"]]
-    candidates = (candidates + [[0.0] * 4] * CROPS)[:CROPS]
+    candidates = (candidates + [[0.0] * 4] * CROP_COUNT)[:CROP_COUNT]
     return [[any(overlap(one, box) >= 0.5 for box in boxes) for one in candidates] for boxes in row["entity_boxes"]]
 
 
@@ -261,8 +260,10 @@ def run_baselines(dataset: str, encoders: tuple[str, str], features: str, seed: 
     splits = load_splits(dataset, ("tokens", "ner_tags"))
     id2label = dict(enumerate(splits["train"].features["ner_tags"].feature.names))
     names = {"id2label": id2label, "relation_labels": ["None"]}
-    model = I2SRMForJointExtraction.from_encoders(*encoders, num_objects=CROPS, crop_attention=False, **names).eval()
-    processor = I2SRMProcessor.from_encoders(*encoders, num_objects=CROPS)
+    model = I2SRMForJointExtraction.from_encoders(
+        *encoders, num_objects=CROP_COUNT, crop_attention=False, **names
+    ).eval()
+    processor = I2SRMProcessor.from_encoders(*encoders, num_objects=CROP_COUNT)
     keyed, cache = open_data(dataset, model, processor, features, rows)
     phrases = {name: read_phrases(model, processor, keyed[name], cache, pictures=False) for name in keyed}
     test = phrases["test"]

@@ -107,7 +107,7 @@ HEAD_RATES = {"mner": 1e-2, "classification": 1e-3}
 FLICKR = ("heads_masked", "invented_names", "whole")
 TEXT, PHOTO, BOTH, LATE = "text", "photo", "text and photo", "late fusion"
 TWICE = "prompts and late fusion"
-CROPS = "photo and crops"  # of the boxes that were annotated; MVSA has none
+CROPS, CROP_COUNT = "photo and crops", 16  # of the boxes that were annotated; MVSA has none
 # Changes of the settings of "text and photo", on one phrasing and on MVSA.
 ABLATIONS = {
     "AttnMixup and KL, as published": {"attn_mixup": True, "semantic_loss_weight": None},
@@ -118,7 +118,7 @@ ABLATIONS = {
     "last level only": {"vision_out_features": ["stage4"]},
     "prompt length 1": {"prompt_length": 1},
     "prompt length 8": {"prompt_length": 8},
-    CROPS: {"num_objects": 16},
+    CROPS: {"num_objects": CROP_COUNT},
     "backbone trained at 1e-5": {
         "freeze_vision": False,
         "vision_learning_rate": 1e-5,
