@@ -411,7 +411,7 @@ def tables(kind: str, records: dict[str, dict]) -> tuple[list[list[str]], list[l
         for title, shares in run["accuracy"].items():
             pointed.setdefault(title, []).append(shares)
         for title, share in run.get("second_look", {}).get("accuracy", {}).items():
-            looked.setdefault(title, []).append([share])
+            looked.setdefault(f"by {title.removeprefix('by ')}", []).append([share])
     found = []
     for values in (pointed, looked):
         found.append([[title, str(len(rows)), *map(spread, zip(*rows, strict=True))] for title, rows in values.items()])
@@ -433,7 +433,7 @@ def main() -> None:
     for kind in PHRASES:
         pointed, looked = tables(kind, read_records(output))
         print(f"{kind}\n\n{markdown_table(['points to', 'seeds', *RULES], pointed)}\n")
-        print(f"{markdown_table(['types seen by', 'seeds', 'right, %'], looked)}\n")
+        print(f"{markdown_table(['types told', 'seeds', 'right, %'], looked)}\n")
 
 
 if __name__ == "__main__":

@@ -111,8 +111,15 @@ def region_records(runs: dict[str, dict]) -> list[dict]:
         name = kind.replace("_", "-")
         header = ["what points, to", "seeds", *photo_regions.RULES]
         parts[f"photo-regions-{name}"] = ([header, *pointed], "per cent of the phrases of the test split")
-        header = ["types, seen by", "seeds", "right"]
+        header = ["types told", "seeds", "right"]
         parts[f"second-look-{name}"] = ([header, *looked], "per cent of the phrases of the test split")
+    gains = [["phrases", "seed", "points", "95 % interval"]]
+    for name, run in sorted(runs.items()):
+        if "second_look" in run:
+            kind, _, seed = name.split("/")
+            middle, low, high = (f"{100 * value:+.1f}" for value in run["second_look"]["gain"])
+            gains.append([kind.replace("_", " "), seed.removeprefix("seed"), middle, f"{low} to {high}"])
+    parts["second-look-gains"] = (gains, "points of right types: the crop that is pointed to, above scores alone")
     return records_of("photo_regions", runs, parts)
 
 

@@ -21,10 +21,10 @@ def test_counts_survive_packing():
 
 def test_the_records_are_made_of_the_runs(monkeypatch):
     monkeypatch.setattr(page, "draw", lambda *_: None)
-    runs = page.read_runs("real_pictures")
-    made = {record["name"]: record for record in page.page_records(runs)}
+    records = page.page_records(page.read_runs("real_pictures")) + page.region_records(page.read_runs("photo_regions"))
+    made = {record["name"]: record for record in records}
     stored = read_records()["real-photos"]
-    assert {"real-mvsa", "real-mvsa-differences", "real-invented-names-types"} <= made.keys()
+    assert {"real-mvsa", "real-mvsa-differences", "real-invented-names-types", "photo-regions-whole"} <= made.keys()
     for name, record in made.items():
         assert record | {"date": None} == stored[name] | {"date": None}
 
