@@ -31,7 +31,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from joint_runs import Job, limit_rows, read_records, run_jobs, start_worker, stop_on_error, train  # noqa: E402
 from real_pictures import COMMON, CROP_COUNT  # noqa: E402
+from run_tables import spread  # noqa: E402
 
 from modeling_i2srm import I2SRMDataCollator, I2SRMForJointExtraction, I2SRMProcessor  # noqa: E402
 from modeling_i2srm.crf import find_entities, tags_of  # noqa: E402
@@ -416,12 +417,6 @@ def tables(kind: str, records: dict[str, dict]) -> tuple[list[list[str]], list[l
     for values in (pointed, looked):
         found.append([[title, str(len(rows)), *map(spread, zip(*rows, strict=True))] for title, rows in values.items()])
     return found[0], found[1]
-
-
-def spread(shares: Sequence[float]) -> str:
-    """Mean and standard deviation in per cent."""
-    values = [100 * share for share in shares]
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def main() -> None:

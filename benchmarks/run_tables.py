@@ -65,10 +65,15 @@ def arm_rows(arms: dict[str, dict[int, dict]]) -> list[list[str]]:
     for arm, runs in arms.items():
         members = [runs[seed] for seed in sorted(runs)]
         for kind in members[0]["counts"]:
-            values = [100 * float(f1(one.sum(0))) for one in scores(members, kind)]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            rows.append([arm if kind == "test" else f"{arm}, {kind}", str(len(values)), f"{mean(values):.1f}{spread}"])
+            values = [float(f1(one.sum(0))) for one in scores(members, kind)]
+            rows.append([arm if kind == "test" else f"{arm}, {kind}", str(len(values)), spread(values)])
     return rows
+
+
+def spread(shares: Sequence[float]) -> str:
+    """Mean and standard deviation of shares, in per cent; of one share itself."""
+    values = [100 * share for share in shares]
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def find_differences(arms: dict[str, dict[int, dict]], wanted: Iterable[tuple[str, Side, Side]]) -> list[Difference]:
