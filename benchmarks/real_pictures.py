@@ -128,6 +128,9 @@ ABLATIONS = {
 # Trained with photos of other posts in half of the posts: a model that may learn to distrust photos.
 DISTRUST = {"half of the photos swapped in training": {"train_mismatch": "shuffled:50"}}
 RATES = {f"fusion rate {rate:g}": {"fusion_learning_rate": rate} for rate in (3e-5, 2e-4)}
+# The published rate of text encoder and prompts, for the published number of epochs.
+PUBLISHED = {"learning_rate": 3e-5, "fusion_learning_rate": 3e-5, "num_train_epochs": 30}
+RATES |= {f"{arm}, 30 epochs at 3e-5": PUBLISHED for arm in (BOTH, TEXT)}
 # Attempts to make more of a photo.
 BETTER = {"fusion rate 0.003": {"fusion_learning_rate": 3e-3}, TWICE: {}}
 BETTER |= {f"{arm}, 6 epochs": {"num_train_epochs": 6} for arm in (BOTH, TEXT)}
@@ -391,14 +394,15 @@ def tables(data: str, records: dict[str, dict]) -> tuple[list[list[str]], list[D
 
 
 def draw(data: str, differences: list[Difference], path: Path) -> None:
-    """Draw with their intervals by how much "text and photo" is above the others."""
+    """Draw with their intervals by how much "text and photo" is above the others, if it is compared with any."""
     start = f"{BOTH} - "
     rows = [
         (title.removeprefix(start), 100 * one.difference, 100 * one.low, 100 * one.high, p < 0.05)
         for title, _, one, p in differences
         if title.startswith(start)
     ]
-    save_differences(rows, f"{TITLES[data]}, {BOTH} above ...", path, width=32)
+    if rows:
+        save_differences(rows, f"{TITLES[data]}, {BOTH} above ...", path, width=32)
 
 
 def write(options: argparse.Namespace) -> None:
