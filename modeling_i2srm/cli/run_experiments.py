@@ -1,7 +1,8 @@
 """Run a study: a table, a figure and a significance test of each setting against the full model.
 
     accelerate launch examples/run_experiments.py STUDY --task mner|mre --dataset DATA --seeds 1 2 3
-    accelerate launch examples/run_experiments.py ablation examples/configs/quickstart.json --task mner
+    accelerate launch examples/run_experiments.py ablation examples/configs/quickstart_mner.json --attn_mixup true \\
+        --task mner
     accelerate launch examples/run_experiments.py text_encoder examples/configs/mnre.json --task mre \\
         --settings FOLDER_OR_HUB_ID ANOTHER
 

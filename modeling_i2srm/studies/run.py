@@ -89,7 +89,8 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
         names: of the settings, as for `Study.choose`.
 
     Raises:
-        ValueError: an unknown study, setting or value.
+        ValueError: an unknown study, setting or value; a setting that trains the same model as its reference, e.g.
+            "attention only" where AttnMixup is off.
     """
     if study not in STUDIES:
         raise ValueError(f"no study {study!r}; they are {', '.join(STUDIES)}")
@@ -106,7 +107,26 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
             text = json.dumps(decisive, sort_keys=True, default=str)
             key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
             runs.append(Run(setting, seed, words, decisive, key))
+    check_different(study, runs)
     return runs
+
+
+def check_different(study: str, runs: list[Run]) -> None:
+    """Raise a `ValueError` if settings train the same model as their references.
+
+    In a study of one argument some values may, e.g. the default; all of them may not.
+    """
+    first = {run.setting.name: run for run in runs if run.seed == runs[0].seed}
+    same = [name for name, run in first.items() if (one := run.setting.reference) and run.key == first[one].key]
+    others = [name for name, run in first.items() if name not in same]
+    if not same or (STUDIES[study].argument and len(others) > 1):
+        return
+    on = first[others[0]].decisive.get("attn_mixup", True)
+    raise ValueError(
+        f"study {study!r}: {', '.join(map(repr, same))} would train the same model as {others[0]!r}. "
+        + ("" if on else "AttnMixup is off in these settings; turn it on: --attn_mixup true. ")
+        + f"Or leave them out: --settings {' '.join(map(repr, others))}"
+    )
 
 
 @cache
@@ -139,6 +159,9 @@ def decisive_settings(task: Task, arguments: Arguments) -> dict:
         decisive.pop("visual_cache_dtype", None)
     elif arguments.model.use_images:
         decisive["cached_features"] = arguments.cache.visual_cache_dtype
+    if arguments.config.attn_mixup is False:  # its settings change nothing
+        for name in [name for name in decisive if name.startswith(("attn_mixup_", "mixup_"))]:
+            del decisive[name]
     for name in FOLDERS:
         if name in decisive:
             decisive[name] = identity(decisive[name], name == "dataset")
