@@ -1,6 +1,7 @@
 """Exchanges, removes, greys out or blurs with noise the pictures of posts, to measure how far they mislead a model."""
 
 import io
+import logging
 from functools import cache
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from ..checks import IGNORE
 from ..pictures import PictureError, load_picture
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("shuffled", "blanked", "noised", "grey")
 PICTURE_COLUMNS = ("image", "objects")
@@ -71,6 +74,11 @@ def mismatch_pictures(split: Dataset, mismatch: Mismatch, seed: int) -> Dataset:
     chosen = places[: round(mismatch.percent / 100 * len(places))]
     if not len(chosen):
         return split
+    if mismatch.kind == "shuffled" and len(chosen) == 1:
+        logger.warning(
+            f"{mismatch} of {len(places)} posts with pictures is one post, which keeps its own picture; choose more, "
+            "e.g. shuffled:100"
+        )
     if mismatch.kind == "shuffled":
         order = np.arange(len(split))
         order[chosen] = np.roll(chosen, 1)  # the pictures of the next one in a random order: no post keeps its own

@@ -43,12 +43,16 @@ class ConllPost:
 
 @dataclass
 class ConllFile:
-    """The contents of a file: its posts, the lines that could not be read, the counts of irregularities, and notes."""
+    """The contents of a file: its posts, the lines that could not be read, the counts of irregularities, and notes.
+
+    The columns are the number of columns and the position of the tags, from 1, where they were recognised.
+    """
 
     posts: list[ConllPost]
     problems: list[Problem]
     irregularities: Counter
     notes: list[str] = field(default_factory=list)
+    columns: tuple[int, int] | None = None
 
 
 def read_conll(path: str | Path, tag_names: Collection[str] | None = None) -> ConllFile:

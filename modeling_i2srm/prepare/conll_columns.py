@@ -71,7 +71,8 @@ def read_conll_columns(path: str | Path, encoding: str | None = None, tag_column
         problems += block.problems
         if post is not None:
             posts.append(post)
-    return ConllFile(posts, problems, +irregularities, [f"{path.name}: {note}" for note in notes])
+    columns = (width, tag % width + 1) if posts and tag_column is None else None
+    return ConllFile(posts, problems, +irregularities, [f"{path.name}: {note}" for note in notes], columns)
 
 
 def find_columns(

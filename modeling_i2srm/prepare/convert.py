@@ -25,6 +25,7 @@ from pathlib import Path
 
 import datasets
 
+from ..data.tag_schemes import recognise_scheme
 from ..pipeline_i2srm import find_entities
 from ..support.atomic_files import replacing
 from ..support.options import OptionParser
@@ -58,8 +59,30 @@ def read_rows(path: Path, split: str, problems: list[Problem], counts: Counter[s
     if not files:
         raise FileNotFoundError(f"{path}: neither dataset_info.json nor part-*.jsonl; give a file of posts")
     reader = FileReader(problems=problems)
-    for file in files:
-        yield from ((file.name, line, row) for line, row in reader.read(file, counts))
+    rows = [(file.name, line, row) for file in files for line, row in reader.read(file, counts)]
+    yield from in_bio(rows, problems, counts)
+
+
+def in_bio(
+    rows: list[tuple[str, int, Row]], problems: list[Problem], counts: Counter[str]
+) -> Iterator[tuple[str, int, Row]]:
+    """Yield rows with their tags converted to BIO from the scheme that fits all of them; list those that break it.
+
+    Raises:
+        ValueError: tags of more than one scheme.
+    """
+    tags = [list(map(str, tags)) if isinstance(tags := row.get("ner_tags"), list) else None for *_, row in rows]
+    posts = ((file, f"line {line}", one) for (file, line, _), one in zip(rows, tags, strict=True) if one is not None)
+    scheme = recognise_scheme(posts, remedy="convert the posts of each scheme by themselves")
+    for (file, line, row), one in zip(rows, tags, strict=True):
+        if one is not None:
+            try:
+                row = {**row, "ner_tags": scheme.to_bio(one)}
+            except ValueError as error:
+                problems.append(Problem(file, line, f"ner_tags: {error}"[:300]))
+                continue
+            counts[f"tags converted from {scheme} to BIO"] += sum(map(str.__ne__, one, row["ner_tags"]))
+        yield file, line, row
 
 
 def read_data_set(folder: Path, split: str) -> Iterator[tuple[str, int, Row]]:
@@ -132,7 +155,7 @@ def convert(row: Row, form: str, kind: str, counts: Counter[str], overlaps: str 
     """A post as text of a file of a format, `None` if its annotator left it out.
 
     Args:
-        row: of any form that posts.py reads, with entities.
+        row: of any form that posts.py reads, with entities or BIO tags.
         form: "conll", "label_studio" or "exchange".
         kind: of the labels in Label Studio: "predictions" or "annotations".
         counts: what is converted or left out is added to it.

@@ -47,6 +47,7 @@ class FileReader:
     tag_column: int | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    columns: dict[int, tuple[int, str]] = field(default_factory=dict)  # number of columns -> that of the tags, and file
 
     def read(self, path: Path, irregularities: Counter) -> Iterator[tuple[int, dict]]:
         """Yield the raw rows of a file with their lines; add to problems, notes and irregularities.
@@ -61,6 +62,7 @@ class FileReader:
             yield from read_json(path, read_text(path, self.encoding, irregularities), self.problems)
         elif suffix in CONLL and not is_table(path, self.encoding):
             file = read_conll_columns(path, self.encoding, self.tag_column)
+            self._check_columns(path.name, file.columns)
             self.problems += file.problems
             self.notes += file.notes
             irregularities.update(file.irregularities)
@@ -70,6 +72,18 @@ class FileReader:
         else:
             text = read_text(path, self.encoding, irregularities)
             yield from read_table(path, text, self.problems, irregularities)
+
+    def _check_columns(self, name: str, columns: tuple[int, int] | None) -> None:
+        """Raise a `ValueError` where the tags were recognised in another column than in an earlier, equal file."""
+        if columns is None:
+            return
+        width, tag = columns
+        first, other = self.columns.setdefault(width, (tag, name))
+        if tag != first:
+            raise ValueError(
+                f"of {width} columns the tags seem to be column {first} in {other} and column {tag} in {name}; name "
+                f"the column for all files, e.g. --tag_column {first}"
+            )
 
 
 def find_files(root: Path) -> dict[str, Path]:

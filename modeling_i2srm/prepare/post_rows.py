@@ -8,7 +8,7 @@ from ..checks import NO_RELATION
 from ..words import DEFAULT_SPLITTING, Word, split_pair, split_text
 from .annotation_tools import to_exchange
 from .builder import is_text
-from .exchange import BOXES, CUT_PAIR, NO_PAIR, TRIMMED_PAIR, Row, read_labels, trim
+from .exchange import BOXES, CUT_PAIR, NO_PAIR, NOT_ANNOTATED, TRIMMED_PAIR, Row, read_labels, trim
 from .exchange import EXAMPLE as EXCHANGE
 
 COLUMNS = ("id", "text", "tokens", "ner_tags", "entities", "relations", "head", "tail", "relation", "image", "objects")
@@ -40,6 +40,7 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
     if labels := sorted({"ner_tags", "head", "tail", "relation"} & {name for name in row if row[name]}):
         raise ValueError(f"entities and {', '.join(labels)} both say what the labels are; leave one out")
     post = read_labels(row, counts, overlaps)
+    unknown = "relations" in row and row["relations"] is None  # not annotated
     others = {name: value for name, value in row.items() if name not in ("text", "tokens", "entities", "relations")}
     objects = row.get("objects")
     if isinstance(objects, list) and objects and all(isinstance(one, dict) and "box" in one for one in objects):
@@ -50,7 +51,10 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
     if wrong := [one.region for one in post.entities if one.region is not None and one.region >= number]:
         raise ValueError(f"region {wrong[0]} is not the position of one of the {number} objects")
     if task == "mner":
-        return [others | post.to_tag_row()]
+        return [others | post.to_tag_row() | ({"relations": None} if unknown else {})]
+    if unknown:
+        counts[NOT_ANNOTATED] += 1
+        return []
     counts[NO_PAIR] += len(post.entities) < 2
     id = row.get("id")
     return [
@@ -81,7 +85,8 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
     if "ner_tags" in labels:
         tags = checked["ner_tags"] = check_tags(needed(row, "ner_tags"), tokens)
         entities = sum(tag.startswith("B-") for tag in tags)
-        checked |= {"relations": row.get("relations") or []} if "relations" in labels else {}
+        if "relations" in labels:  # null is not annotated, an absent key is none
+            checked["relations"] = None if row.get("relations", []) is None else row.get("relations") or []
         checked |= {"regions": row.get("regions") or [None] * entities} if "regions" in labels else {}
     if "relation" in labels:
         if "relation" not in row:

@@ -170,7 +170,7 @@ class Posts(PostsBuilder):
         """Store the labels for no relation as one, and note what was decided."""
         rows = [row for rows in self.rows.values() for row in rows]
         places = [(row, "relation") for row in rows if "relation" in row]
-        places += [(relation, "label") for row in rows for relation in row.get("relations", [])]
+        places += [(relation, "label") for row in rows for relation in row.get("relations") or ()]
         names = {row[column] for row, column in places}
         labels = no_relation_labels(names, self.config.none_label) if names else set()
         if self.config.none_label is None:
@@ -276,7 +276,7 @@ class Posts(PostsBuilder):
         if "relation" in self.labels:
             features |= mre_features([NO_RELATION, *sorted({row["relation"] for row in rows} - {NO_RELATION})])
         if "relations" in self.labels:
-            relations = {relation["label"] for row in rows for relation in row["relations"]}
+            relations = {relation["label"] for row in rows for relation in row["relations"] or ()}
             features |= relation_features([NO_RELATION, *sorted(relations - {NO_RELATION})])
         if "regions" in self.labels:
             features["regions"] = datasets.List(datasets.Value("int32"))

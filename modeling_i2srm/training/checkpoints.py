@@ -367,7 +367,17 @@ def saving(what: Path, staged: Path, folder: str) -> Iterator[None]:
         ) from error
 
 
+class PatientStopping(EarlyStoppingCallback):
+    """Early stopping that counts no evaluation before a metric has left 0, where F1 may stay for a while."""
+
+    def check_metric_value(self, args, state, control, metric_value):
+        super().check_metric_value(args, state, control, metric_value)
+        if args.greater_is_better and metric_value == 0 and not state.best_metric:
+            self.early_stopping_patience_counter = 0
+
+
 __all__ = [
+    "PatientStopping",
     "WholeCheckpoints",
     "check_whole",
     "find_checkpoints",

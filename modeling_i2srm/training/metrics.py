@@ -198,7 +198,8 @@ def mre_compute_metrics(names: list[str]) -> ComputeMetrics:
     """The `compute_metrics` of an `I2SRMTrainer` for relations, of which one may be no relation."""
     none = no_relation_labels(names)
     plain = [NO_RELATION if name in none else name for name in names]
-    return compute_best_labels(MREMetric(keep_in_memory=True), plain)
+    # Not what occurs in the rows decides which label is no relation.
+    return compute_best_labels(MREMetric(keep_in_memory=True), plain, none_label=NO_RELATION)
 
 
 def classification_compute_metrics(names: list[str]) -> ComputeMetrics:
@@ -206,12 +207,13 @@ def classification_compute_metrics(names: list[str]) -> ComputeMetrics:
     return compute_best_labels(ClassificationMetric(keep_in_memory=True), names)
 
 
-def compute_best_labels(metric: evaluate.Metric, names: list[str]) -> ComputeMetrics:
-    """A `compute_metrics` that gives a metric the names of the best and of the gold labels."""
+def compute_best_labels(metric: evaluate.Metric, names: list[str], **options: str) -> ComputeMetrics:
+    """A `compute_metrics` that gives a metric the names of the best and of the gold labels, and options."""
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         predicted, gold = np.asarray(prediction.predictions).argmax(-1), prediction.label_ids
-        return metric.compute(predictions=[names[i] for i in predicted], references=[names[i] for i in gold])
+        labels = {"predictions": [names[i] for i in predicted], "references": [names[i] for i in gold]}
+        return metric.compute(**labels, **options)
 
     return compute_metrics
 

@@ -16,11 +16,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import (
-    EarlyStoppingCallback,
-    set_seed,
-)
 from transformers import logging as transformers_logging
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..data.collator import I2SRMDataCollator
@@ -48,7 +45,15 @@ from .abstention import fit_abstention, measure_abstention
 from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
 from .calibration import FEWEST, calibrate, summarize_reliability, without_temperatures
-from .checkpoints import check_whole, find_checkpoints, how_to_resume, last_whole_checkpoint, remove, tidy
+from .checkpoints import (
+    PatientStopping,
+    check_whole,
+    find_checkpoints,
+    how_to_resume,
+    last_whole_checkpoint,
+    remove,
+    tidy,
+)
 from .figures import draw_reliability, draw_training_curves
 from .predictions import predict, predictions_name, without_prefix, write_predictions
 from .progress import ProgressTable
@@ -191,6 +196,8 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
     splits = encode_data(task, arguments, data, processor)
     splits, cache = cache_features(arguments, splits, model, processor, checkpoint)
     choosing, held_out = split_validation(arguments, splits.splits.get("validation"))
+    if choosing is not None and training.do_train and training.load_best_model_at_end:
+        task.check_best_metric(training.metric_for_best_model or "loss", choosing)
     trainer = make_trainer(task, arguments, data.label_sets, splits, choosing, model, processor, cache)
     if training.do_train:
         fit(task, trainer, arguments.output_dir, checkpoint, held_out, data.names)
@@ -330,7 +337,7 @@ def make_trainer(
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,
         compute_metrics=task.compute_metrics(*label_sets),
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=patience)] if patience else [],
+        callbacks=[PatientStopping(early_stopping_patience=patience)] if patience else [],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -345,18 +352,21 @@ def split_validation(arguments: Arguments, validation: Dataset | None) -> tuple[
     """The validation posts that are evaluated during training, and those that scores are calibrated on.
 
     Both are all of them, unless a checkpoint is chosen by validation: then every second post is for the one and the
-    others are for the other. Of fewer than twice `FEWEST` posts all are for the choice.
+    others are for the other. Rows with the same tokens are one post, as the pairs of entities of a post. Where fewer
+    than `FEWEST` rows are left for the calibration, all are for the choice.
     """
     training = arguments.training
     if validation is None or not (training.do_train and arguments.run.calibrate):
         return validation, None
     if not training.load_best_model_at_end:
         return validation, validation
-    if len(validation) < 2 * FEWEST:
+    numbers: dict[tuple[str, ...], int] = {}
+    posts = [numbers.setdefault(tuple(tokens), len(numbers)) for tokens in validation["tokens"]]
+    choosing, held_out = ([place for place, post in enumerate(posts) if post % 2 == odd] for odd in (0, 1))
+    if len(held_out) < FEWEST:
         logger.info(f"scores are not calibrated: {len(validation)} validation posts are too few, {2 * FEWEST} needed")
         return validation, None
-    places = range(len(validation))
-    return validation.select(places[::2]), validation.select(places[1::2])
+    return validation.select(choosing), validation.select(held_out)
 
 
 def is_spread(trainer: I2SRMTrainer) -> bool:
@@ -536,10 +546,14 @@ def run_task(task: Task, arguments: Arguments) -> dict:
 
 
 def text_only_twin(arguments: Arguments) -> Arguments:
-    """The arguments of the same run without pictures, in the folder text_only of its own."""
+    """The arguments of the same run without pictures, in the folder text_only of its own.
+
+    It resumes from its own last checkpoint, also where the run names one of its checkpoints.
+    """
     training = copy.copy(arguments.training)
     training.output_dir = str(arguments.output_dir / "text_only")
     training.push_to_hub = False
+    training.resume_from_checkpoint = "last" if training.resume_from_checkpoint else None
     return arguments._replace(model=replace(arguments.model, use_images=False), training=training)
 
 

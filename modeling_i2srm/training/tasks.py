@@ -77,6 +77,9 @@ class Task(ABC):
         """The relation of each pair of entities of a split; raises `ValueError` for a task without relations."""
         raise ValueError(f"the task {self.name} has no relations")
 
+    def check_best_metric(self, name: str, rows: Dataset) -> None:  # noqa: B027  # most metrics are always there
+        """Raise a `ValueError` if the metric that chooses the checkpoint does not exist for these encoded rows."""
+
     @abstractmethod
     def labels_of(self, row: dict, names: list[str] | None = None) -> tuple:
         """What the method `encoder` takes after the words of a row; names are those of the tags."""
@@ -223,6 +226,17 @@ class JointTask(EntityTask):
         if "train" in splits:
             fields["relation_types"] = [list(triple) for triple in sorted(triples_of(splits["train"]))]
         return fields
+
+    def check_best_metric(self, name: str, rows: Dataset) -> None:
+        about_relations = name.removeprefix("eval_").startswith(("triple", "untyped", "relation", "typed", "quintuple"))
+        if about_relations and not any(
+            len(spans) > 1 and labels is not None
+            for spans, labels in zip(rows["entity_spans"], rows["relation_labels"], strict=True)
+        ):
+            raise ValueError(
+                f"--metric_for_best_model {name}: no post that chooses the checkpoint has two entities and annotated "
+                "relations, so there is no such metric; e.g. --metric_for_best_model strict_f1"
+            )
 
     def relation_ids(self, split: Dataset) -> list[int]:
         return pair_labels(split)

@@ -57,6 +57,12 @@ def test_shuffled_posts_get_pictures_and_crops_of_one_other_post(split):
             assert giver != int(row["text"]) and row["objects"] == split[giver]["objects"]
 
 
+def test_one_post_has_none_to_exchange_with(split, caplog):
+    changed = mismatch_pictures(split.select(range(3)), Mismatch("shuffled", 30), seed=1)
+    assert [row["image"] for row in changed] == [row["image"] for row in split.select(range(3))]
+    assert "shuffled:30 of 3 posts with pictures is one post" in caplog.text
+
+
 def test_the_seed_decides_and_more_per_cent_take_in_fewer(split):
     def blanked(percent, seed):
         changed = mismatch_pictures(split, Mismatch("blanked", percent), seed)

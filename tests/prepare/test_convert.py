@@ -108,6 +108,16 @@ def test_files_are_converted_there_and_back(tmp_path, capsys):
         main(["--input", str(write(tmp_path / "train.jsonl", '{"text": "x"}')), "--to", "conll", "--output", str(back)])
 
 
+def test_tags_of_another_scheme_become_bio(tmp_path, capsys):
+    source = write(tmp_path / "train.conll", "Mia S-PER\nflew O\n\nNew B-LOC\nYork E-LOC\n\n")
+    main(["--input", str(source), "--to", "conll", "--output", str(tmp_path / "bio.conll")])
+    assert (tmp_path / "bio.conll").read_text() == "Mia\tB-PER\nflew\tO\n\nNew\tB-LOC\nYork\tI-LOC\n\n"
+    assert "tags converted from IOBES to BIO: 2" in capsys.readouterr().out
+    mixed = write(tmp_path / "mixed.conll", "Mia I-PER\n\nNew I-LOC\nYork I-LOC\n\nMia S-PER\nAnn L-PER\n\n")
+    with pytest.raises(SystemExit, match="convert.py: .*convert the posts of each scheme by themselves"):
+        main(["--input", str(mixed), "--to", "conll", "--output", str(tmp_path / "no.conll")])
+
+
 def store_heads_and_tails_in_words(folder):
     """Rewrite the relations of a data set as version 0.1 stored them."""
     info = datasets.DatasetInfo.from_directory(str(folder))

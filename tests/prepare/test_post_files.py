@@ -177,6 +177,14 @@ def test_posts_with_a_tag_of_another_form_are_listed(tmp_path):
     assert entry["line"] == 7 and "the tag 'LOC' does not fit the other tags, which are BIO" in entry["reason"]
 
 
+def test_files_whose_tags_seem_to_be_in_other_columns_are_refused(tmp_path):
+    write(tmp_path / "raw/train.conll", "Mia\tB-PER\tB-PER\nflew\tO\tO\n")
+    with pytest.raises(SystemExit, match="column 2 in train.conll and column 3 in test.conll; .* --tag_column 2"):
+        convert(tmp_path, "test.conll", "Ann\tB-PER\tO\nflew\tO\tO\n")
+    report, _ = convert(tmp_path, "test.conll", None, "--tag_column", "2")
+    assert report["splits"]["test"]["strict_entities"]["PER"] == 1
+
+
 def test_the_column_of_tags_is_chosen_and_said(tmp_path):
     content = "1\tMia\tB-PER\tO\n2\tflew\tO\tO\n"
     report, rows = convert(tmp_path, "train.conll", content)

@@ -15,6 +15,7 @@ from raw_files import frames, jpeg, load, names_in, picture, read_report, read_s
 
 from modeling_i2srm.prepare import post_rows
 from modeling_i2srm.prepare.builder import MNER_FEATURES, NER_TAGS, mre_features
+from modeling_i2srm.prepare.exchange import NOT_ANNOTATED
 from modeling_i2srm.prepare.post_files import find_files, read_table
 from modeling_i2srm.prepare.post_pictures import find_file
 from modeling_i2srm.prepare.posts import main
@@ -507,6 +508,13 @@ def test_entities_and_relations_become_rows_with_tags_or_pairs(tmp_path):
         "posts with fewer than two entities, which have no pair, left out"
         in report["splits"]["train"]["irregularities"]
     )
+    unknown = {**posts[0], "id": 10, "relations": None}
+    report, rows = run_file(tmp_path / "d", "train.jsonl", lines_of([*posts, unknown]))
+    assert [row["relations"] for row in rows][1:] == [[], None]
+    assert report["splits"]["train"]["posts whose relations are not annotated"] == 1
+    report, rows = run_file(tmp_path / "e", "train.jsonl", lines_of([*posts, unknown]), "--task", "mre")
+    assert [row["id"] for row in rows] == ["7/0-1", "7/1-0"]
+    assert report["splits"]["train"]["irregularities"][NOT_ANNOTATED] == 1
     with pytest.raises(SystemExit, match="--task mre needs relations, but no row has one"):
         run_file(tmp_path / "c", "train.jsonl", lines_of([{**posts[0], "relations": []}]), "--task", "mre")
 

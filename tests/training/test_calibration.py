@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from tiny import tiny_config, tiny_inputs
 from tiny_runs import run
@@ -268,9 +269,8 @@ class Options:
         self.training = type("Training", (), {"do_train": train, "load_best_model_at_end": choose})
 
 
-class Rows(list):
-    def select(self, places):
-        return Rows(self[place] for place in places)
+def as_rows(posts) -> Dataset:
+    return Dataset.from_dict({"number": list(range(len(posts))), "tokens": [["post", str(post)] for post in posts]})
 
 
 @pytest.mark.parametrize(
@@ -284,11 +284,18 @@ class Rows(list):
     ],
 )
 def test_posts_that_choose_the_checkpoint_do_not_calibrate_it(options, rows, choosing, held_out):
-    first, second = split_validation(options, Rows(range(rows)))
-    assert list(first) == list(choosing) and (second if held_out is None else list(second)) == (
-        held_out and list(held_out)
-    )
+    first, second = split_validation(options, as_rows(range(rows)))
+    assert first["number"][:] == list(choosing)
+    assert second is None if held_out is None else second["number"][:] == list(held_out)
     assert split_validation(options, None) == (None, None)
+
+
+def test_the_pairs_of_a_post_are_on_one_side():
+    posts = [post for post in range(FEWEST) for _ in "ab"]  # two directions of each pair
+    first, second = split_validation(Options(), as_rows(posts))
+    sides = [{tokens[1] for tokens in side["tokens"]} for side in (first, second)]
+    assert not sides[0] & sides[1] and len(first) == len(second) == FEWEST
+    assert split_validation(Options(), as_rows([0] * 2 * FEWEST))[1] is None
 
 
 def test_a_run_calibrates_its_model(posts, tmp_path, caplog, monkeypatch):

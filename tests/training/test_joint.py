@@ -288,3 +288,13 @@ def test_posts_without_annotated_relations_train_what_they_have(tmp_path):
     assert entry["relation_loss"] == entry["region_loss"] == 0 and entry["task_loss"] > 0
     output = trainer.predict(trainer.train_dataset)
     assert "test_strict_f1" in output.metrics and "test_triple_f1" not in output.metrics
+
+
+def test_a_metric_that_will_not_exist_is_refused_before_training():
+    rows = Dataset.from_dict({"entity_spans": [[[0, 1]], [[0, 1], [1, 2]]], "relation_labels": [[], None]})
+    JOINT.check_best_metric("strict_f1", rows)
+    with pytest.raises(ValueError, match="--metric_for_best_model triple_f1: no post .* e.g. .* strict_f1"):
+        JOINT.check_best_metric("triple_f1", rows)
+    JOINT.check_best_metric(
+        "triple_f1", Dataset.from_dict({"entity_spans": [[[0, 1], [1, 2]]], "relation_labels": [[]]})
+    )

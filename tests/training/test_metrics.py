@@ -186,6 +186,13 @@ def test_relations_are_taken_from_logits():
     assert scores == relations("peer None parent", "peer None couple")
 
 
+def test_what_occurs_does_not_decide_which_label_is_no_relation():
+    names = ["None", "Other", "peer"]
+    one_hot = np.eye(3)
+    scores = mre_compute_metrics(names)(EvalPrediction(predictions=one_hot[[1, 1, 2]], label_ids=np.array([1, 1, 1])))
+    assert scores["micro_f1"] == pytest.approx(2 / 3) and "f1_Other" in scores
+
+
 @pytest.mark.parametrize(
     ("make", "predictions"),
     [

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import forked
@@ -18,6 +19,9 @@ from transformers import AutoProcessor, TrainingArguments
 
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.data.dataset import load_splits
+from modeling_i2srm.training.arguments import parse_arguments
+from modeling_i2srm.training.checkpoints import PatientStopping
+from modeling_i2srm.training.run import text_only_twin
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
 
@@ -165,11 +169,28 @@ def test_an_earlier_run_is_not_mixed_up_and_the_seed_decides_the_result(posts, t
 def test_early_stopping_and_limits(posts, tmp_path):
     limits = {"max_train_samples": 8, "max_eval_samples": 4, "max_predict_samples": 3}
     frozen = {"learning_rate": 0.0, "num_train_epochs": 9, "early_stopping_patience": 2}
+    frozen |= {"metric_for_best_model": "loss", "use_images": False}  # the metric stays as it is
     results = run(posts, tmp_path, **limits, **frozen)
     assert [results["truncation"][name]["posts"] for name in ("train", "validation", "test")] == [8, 4, 3]
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     assert state["epoch"] == 3.0
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
+
+
+def test_early_stopping_waits_while_the_metric_is_zero():
+    stopping, arguments = PatientStopping(early_stopping_patience=2), SimpleNamespace(greater_is_better=True)
+    counters = []
+    for best, value in ((None, 0.0), (0.0, 0.0), (0.0, 0.0), (0.1, 0.0), (0.1, 0.1)):
+        stopping.check_metric_value(arguments, SimpleNamespace(best_metric=best), None, value)
+        counters.append(stopping.early_stopping_patience_counter)
+    assert counters == [0, 0, 0, 1, 2]
+
+
+def test_the_twin_of_a_resumed_run_resumes_its_own_checkpoint(posts, tmp_path):
+    argv = command_line(posts, tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    twin = text_only_twin(parse_arguments(argv))
+    assert (twin.training.resume_from_checkpoint, Path(twin.training.output_dir).name) == ("last", "text_only")
+    assert text_only_twin(parse_arguments(command_line(posts, tmp_path))).training.resume_from_checkpoint is None
 
 
 def test_truncation_is_reported_and_predictions_stay_whole(posts, tmp_path, caplog):
