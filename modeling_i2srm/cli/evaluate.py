@@ -2,7 +2,8 @@
 
     i2srm evaluate data/mine --model runs/mine
 
-The checkpoint says which task it is for. All options are those of the training scripts.
+The checkpoint says which task it is for, and whether pictures are read: not if it was trained without them. All options
+are those of the training scripts.
 """
 
 import sys
@@ -40,6 +41,7 @@ def evaluate(argv: list[str]) -> None:
     lengths = (processor.max_length, processor.tokenizer.model_max_length, 512)
     settings = {
         "output_dir": f"{checkpoint}/evaluation",
+        "use_images": PreTrainedConfig.get_config_dict(checkpoint)[0].get("reads_pictures", True),
         "do_train": False,
         "do_eval": "validation" in splits,
         "do_predict": "test" in splits,

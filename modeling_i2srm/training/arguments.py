@@ -187,7 +187,7 @@ class RunArguments:
 
 def _config_arguments() -> type:
     """A dataclass with every field of `I2SRMConfig`, unset by default; dicts are written as JSON."""
-    of_the_data = {"relation_labels", "relation_types", "temperatures", "abstention"}
+    of_the_data = {"relation_labels", "relation_types", "temperatures", "abstention", "reads_pictures"}
     names = inspect.get_annotations(I2SRMConfig).keys() - of_the_data
     config_fields = [f for f in dataclasses.fields(I2SRMConfig) if f.name in names]
     about, fields = inspect.getdoc(I2SRMConfig) or "", list[tuple]()

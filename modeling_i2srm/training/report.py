@@ -173,6 +173,7 @@ def write_model_card(
         hub_model_id: the repository that the run is pushed to.
     """
     title, hub_task, pipeline, post, limit = CARDS[task.name]
+    post = post if model_args.use_images else post.partition(', "image"')[0] + "}"
     name = f"{title} on {Path(dataset).name}"
     card = TEMPLATE.format(
         metadata=_metadata(name, task, dataset, model_args, result).to_yaml(),

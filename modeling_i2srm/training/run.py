@@ -200,6 +200,7 @@ def run_training(task: Task, arguments: Arguments) -> RunResult:
         task.check_best_metric(training.metric_for_best_model or "loss", choosing)
     trainer = make_trainer(task, arguments, data.label_sets, splits, choosing, model, processor, cache)
     if training.do_train:
+        model.config.reads_pictures = arguments.model.use_images
         fit(task, trainer, arguments.output_dir, checkpoint, held_out, data.names)
     result = evaluate(task, trainer, splits, data, arguments.output_dir, blank=arguments.model.use_images)
     result.read_training(trainer)

@@ -93,6 +93,10 @@ def test_a_checkpoint_is_evaluated_for_its_task(posts, tmp_path, capsys):
     evaluate.main([posts, "--model", str(tmp_path), "--use_cpu", "true", *FEW])
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert 0 <= results["multimodal"]["lenient_f1"] <= 1 and "validation" in results["multimodal"]
+    pipe.model.config.reads_pictures = False  # trained on texts alone
+    pipe.model.save_pretrained(tmp_path)
+    evaluate.main([posts, "--model", str(tmp_path), "--use_cpu", "true", "--do_eval", "false", *FEW])
+    assert "text_only" in json.loads((tmp_path / "evaluation" / "results.json").read_text())
     with pytest.raises(SystemExit):
         evaluate.main([posts])
     assert "e.g. i2srm evaluate data/mine --model runs/mine" in capsys.readouterr().err

@@ -37,6 +37,7 @@ VALUES = {
     "coherent_decoding": (True, False),
     "temperatures": (None, {"tags": 1.25}),
     "abstention": (None, {"entities": {"count": 60, "limits": {"0.9": 0.4, "0.99": 0.1}}}),
+    "reads_pictures": (True, False),
     "entity_type_embeddings": (False, True),
     "attn_mixup_pairs": (False, True),
     "initializer_range": (0.02, 0.1),

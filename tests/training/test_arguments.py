@@ -20,7 +20,7 @@ from modeling_i2srm.training.presets import read_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples" / "configs"
 EVERY_FIELD = {**OTHERS, "text_config": text_config(), "vision_config": RESNET}
-OF_THE_DATA = {"relation_labels", "relation_types", "temperatures", "abstention"}
+OF_THE_DATA = {"relation_labels", "relation_types", "temperatures", "abstention", "reads_pictures"}
 EVERY_FIELD = {name: value for name, value in EVERY_FIELD.items() if name not in OF_THE_DATA}
 
 

@@ -119,6 +119,7 @@ def test_a_run_without_evaluation_or_pictures(tmp_path):
     assert "Not evaluated." in card.text and not card.data.eval_results and card.data.datasets is None
     assert "`my_posts`" in card.text and str(dataset) not in card.text
     assert "trained on text alone" in card.text
+    assert '"Kobe lands in Paris"}' in card.text and "kobe.jpg" not in card.text
 
 
 @pytest.mark.parametrize(

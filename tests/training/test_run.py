@@ -275,6 +275,7 @@ def test_the_log_says_what_is_on_and_a_text_only_run_ignores_pictures(posts, tmp
     settings = {"num_train_epochs": 1, "dataloader_num_workers": None, "use_images": use_images, **AT_THE_END}
     with caplog.at_level("INFO"):
         results = run(posts, tmp_path, **settings, do_predict=not use_images)
+    assert I2SRMForTokenClassification.from_pretrained(tmp_path).config.reads_pictures == use_images
     if not use_images:
         assert "text_only" in results and "multimodal" not in results and "pictures_blanked" not in results
     for words in (
