@@ -1,6 +1,6 @@
 """How fast examples/extract.py is with one and with two processes, and whether its memory stays flat.
 
-    python benchmarks/corpus.py --ner runs/quickstart --re runs/quickstart_mre
+    python benchmarks/corpus.py --ner runs/quickstart_mner --re runs/quickstart_mre
     python benchmarks/corpus.py --ner runs/quickstart --posts 2000 --memory_posts 1000 5000
     python benchmarks/corpus.py --engines local ray --text --memory_posts        # the example model, texts alone
 

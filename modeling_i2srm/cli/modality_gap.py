@@ -1,6 +1,6 @@
 """Measure the gap between text and pictures of models, before and after training: a table, a picture and a JSON file.
 
-    python examples/modality_gap.py --model runs/quickstart runs/no_kl --names "with KL" "without KL" \
+    python examples/modality_gap.py --model runs/quickstart_mner runs/no_kl --names "with KL" "without KL" \
         --dataset data/visual_posts --output gap
 
 The first row is an untrained model with the configuration of the first one: its parameters are new, except for the
