@@ -43,7 +43,7 @@ OPENING = """\
 
 `make report` runs these studies and writes this page: a reduced set of the studies of `examples/run_experiments.py`, on
 few posts and with small encoders, for two cores and half an hour. It shows which effects are visible at this size. It
-does not rank methods.
+does not rank methods. The single commands below need the data and encoders that `make report` makes first.
 
 * **Made-up data.** Most labels of the visual posts can only be read off the picture. The text encoder
   starts from random weights, the same in every run; the backbone is that of the quickstart, frozen, which was trained

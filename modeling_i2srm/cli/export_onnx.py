@@ -4,7 +4,7 @@
     python examples/export_onnx.py --model runs/quickstart --output onnx8/ --int8
     python examples/export_onnx.py --model runs/quickstart --output joint.onnx    # the graph alone
 
-Needs the extra "onnx": pip install 'modeling-i2srm[onnx]'. The checkpoint's config.json names the head.
+Needs the extra "onnx": pip install '.[onnx]' in a clone. The checkpoint's config.json names the head.
 
 A folder holds extract.py, which needs onnxruntime, tokenizers, numpy and pillow and neither torch nor this package.
 """

@@ -80,7 +80,7 @@ class DataArguments:
     )
     none_label: str | None = field(
         default=None,
-        metadata={"help": "The label for no relation, unless it is None, no_relation, NA, N/A, null or Other."},
+        metadata={"help": "The label for no relation, unless it is None, Other or another known name, e.g. NA."},
     )
     word_splitting: str | None = field(
         default=None,
