@@ -32,11 +32,11 @@ CROSS = {
     "shuffled": "grey squares, as many as another pair has, absent ones filled up with zeros",
     "masked": "a grey square for each crop, absent ones masked",
 }
-# test micro-F1 on MNRE in papers: without and with the released crops
+# test micro-F1 on MNRE in papers: without and with objects, the released crops where the name says so
 PUBLISHED = {
     "BERT, text alone": 59.32,
     "IFAformer, no objects": 68.99,
-    "IFAformer, released crops": 81.67,
+    "IFAformer, objects": 81.67,
     "HVPNeT, released crops": 81.85,
     "I2SRM, released crops": 84.12,
 }
