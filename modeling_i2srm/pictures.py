@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -43,6 +44,9 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION_TAG = 0x0112
+EXPECTED = "expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor"
+PICTURE_KEYS = {"bytes", "path", "box", "score", "label"}  # of a dictionary that is a picture or a box
+DEFAULT_SCORE, DEFAULT_LABEL = 1.0, "object"  # of a box without them
 FAULT_KINDS = ("download", "address", "missing", "outside", "unreadable")  # of a `PictureError`
 
 # What is wrong with the machine, not with a picture: too many open files, no memory, a broken disk or network folder.
@@ -76,6 +80,16 @@ class PictureError(ValueError):
         """Whether the same picture may well be read another time."""
         cause = self.__cause__
         return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS)
+
+
+@dataclass(frozen=True)
+class BoxCrop:
+    """A crop that a post gives as a box in its image: what a cropper says of one, and its picture."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    label: str
+    picture: Image.Image
 
 
 def load_picture(
@@ -172,8 +186,39 @@ def is_absent(picture: object) -> bool:
     [True, True, True, True, False, False]
     """
     if isinstance(picture, Mapping):
-        return bool(picture) and picture.keys() <= {"bytes", "path"} and all(map(is_absent, picture.values()))
+        return bool(picture) and picture.keys() <= PICTURE_KEYS and all(map(is_absent, picture.values()))
     return is_missing(picture) or (isinstance(picture, str) and not picture)
+
+
+def is_box(crop: object) -> bool:
+    """Whether a crop is given as a box in the image of its post, as answers name it, and not as a picture.
+
+    >>> [is_box(crop) for crop in ({"box": [0, 0, 9, 9], "label": "dog"}, {"path": "a.jpg", "box": None}, "a.jpg")]
+    [True, False, False]
+    """
+    return isinstance(crop, Mapping) and crop.get("box") is not None and is_absent(_content(crop))
+
+
+def cut_box(picture: Image.Image, crop: Mapping) -> BoxCrop:
+    """Cut a crop for which `is_box` is true out of the image of its post, at full size; what is outside is left out.
+
+    Raises:
+        PictureError: the box is not four numbers, or nothing of it is in the picture; a score that is not a number.
+    """
+    score, label = crop.get("score"), crop.get("label")
+    try:
+        left, top, right, bottom = (round(float(side)) for side in crop["box"])
+        score = DEFAULT_SCORE if score is None else float(score)
+    except (TypeError, ValueError, OverflowError):
+        left, top, right, bottom = 0, 0, 0, 0
+    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        example = {"box": [0, 0, picture.width, picture.height], "score": 0.9, "label": "dog"}
+        raise PictureError(
+            f"{dict(crop)!r:.300} is no box in a picture of {picture.width} x {picture.height} pixels: expected left, "
+            f"top, right and bottom in pixels, e.g. {example}"
+        )
+    return BoxCrop(inside, score, DEFAULT_LABEL if label is None else str(label), picture.crop(inside))
 
 
 def single_picture(picture: object, name: str = "image") -> object:
@@ -198,10 +243,18 @@ def _content(picture: Any) -> Any:
     return picture
 
 
+def _held(picture: Any) -> Any:
+    """As `_content`, of a picture that is about to be read."""
+    content = _content(picture)
+    if isinstance(picture, Mapping) and is_absent(content):
+        raise ValueError(f"it has neither bytes nor a path; {EXPECTED}")
+    return content
+
+
 def _load(
     picture: Any, max_pixels: int, max_bytes: int, timeout: float, min_side: int | None, allow_private_addresses: bool
 ) -> Image.Image:
-    picture = _content(picture)
+    picture = _held(picture)
     data = _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     if data is not None:
         with _pillow_switches(max_pixels):
@@ -220,7 +273,7 @@ def _load(
 
 
 def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addresses: bool) -> bytes | None:
-    picture = _content(picture)
+    picture = _held(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
         check_bytes(memoryview(picture).nbytes, max_bytes)
         return bytes(picture)
@@ -232,7 +285,7 @@ def _read_bytes(picture: Any, max_bytes: int, timeout: float, allow_private_addr
         return None
     if callable(getattr(picture, "read", None)):
         return _read_stream(picture, max_bytes)
-    raise ValueError("expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor")
+    raise ValueError(EXPECTED)
 
 
 def _read_stream(stream: Any, max_bytes: int) -> bytes:
@@ -482,7 +535,7 @@ def _name(picture: Any) -> str:
     if isinstance(picture, Mapping):
         path = picture.get("path")
         if picture.get("bytes") is None:
-            return _name(path)
+            return f"dict of the keys {list(picture)!s:.200}" if is_absent(path) else _name(path)
         return _name(picture["bytes"]) + (f" of {_name(path)}" if path else "")
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return f"bytes ({memoryview(picture).nbytes} B)"

@@ -235,8 +235,9 @@ class PostPipeline(Pipeline):
 class MultimodalTokenClassificationPipeline(PostPipeline):
     """Find the entities of posts: `pipeline("multimodal-token-classification", model=..., trust_remote_code=True)`.
 
-    A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops). A
-    text is split as the processor's word_splitting says; with tokens beside it, these are its words. One post gives a
+    A post is a text or a dict of text or tokens, image (a path, URL, PIL image ...; or `None`) and objects (crops: each
+    a picture, or {"box": (left, top, right, bottom)} in pixels of the upright image, as answers have them). A text is
+    split as the processor's word_splitting says; with tokens beside it, these are its words. One post gives a
     list of entities, a list or table of posts (`read_rows`) a list of lists, a data set or generator an iterator. Of
     several pictures in image the first is read, with a warning. A text that is longer than the encoder's limit is read
     in overlapping windows, and decoded as a whole. Pictures and mates in a batch change nothing in a post's answer but

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from transformers.utils import logging
 
 from .checks import is_listing, is_missing
-from .pictures import PictureError, is_absent, is_url, single_picture
+from .pictures import BoxCrop, PictureError, cut_box, is_absent, is_box, is_url, single_picture
 from .tables import likely_column
 from .words import DEFAULT_SPLITTING, Word, align_words, check_span, join_words, split_pair, split_text
 
@@ -47,7 +48,7 @@ class Post:
         image_name, crop_names: paths and URLs of image and objects, as they were given.
         picture_faults: the `PictureError.kind` of each of them.
         whole: the picture at full size, until a cropper has looked at it.
-        crops: the crops of a cropper, as it gave them; `None` where none has looked.
+        crops: the crops of a cropper, as it gave them, or those that are given as boxes; `None` where none has looked.
         rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
         owners: the row that each word is read from.
         pictures: pixel_values (1+M, 3, H, W) or visual_features (1+M, F), and image_mask (1+M,); empty without any.
@@ -118,12 +119,35 @@ class Post:
                 self.picture_faults.append(error.kind)
                 return None
 
-        if for_cropper and self.needs_crops:
+        crops, waits, whole = list(self.objects or []), for_cropper and self.needs_crops, None
+        if waits or any(map(is_box, crops)):
             both = load(self.image, "image", processor.load_whole)
-            self.whole, self.image = both if isinstance(both, tuple) else (None, None)
+            whole, self.image = both if isinstance(both, tuple) else (None, None)
         else:
             self.image = load(self.image, "image")
-        self.objects = [load(crop, f"objects[{i}]") for i, crop in enumerate(self.objects or [])]
+        self.whole = whole if waits else None
+        cut = partial(cut_from, whole)
+        if "image" in self.image_errors:  # its crops are lost with it
+            crops = [None if is_box(crop) else crop for crop in crops]
+        found = [
+            load(crop, f"objects[{i}]", cut if is_box(crop) else processor.load_picture) for i, crop in enumerate(crops)
+        ]
+        self.objects = [crop.picture if isinstance(crop, BoxCrop) else crop for crop in found]
+        self.crops = found if found and all(isinstance(crop, BoxCrop) for crop in found) else self.crops
+
+
+def cut_from(whole: object, crop: object, allow_private_addresses: bool | None = None) -> BoxCrop:
+    """The crop that a box cuts out of the image of its post, read as `Post.load_pictures` reads pictures.
+
+    Raises:
+        PictureError: the post has no image; as of `cut_box`.
+    """
+    if whole is None:
+        raise PictureError(
+            f"{crop!r:.200} is a box in the image of the post, which has none: give the image, too, or the crop "
+            "itself, e.g. objects=['crop.jpg']"
+        )
+    return cut_box(cast(Any, whole), cast(Any, crop))
 
 
 def kind_of(row: Mapping) -> str | None:

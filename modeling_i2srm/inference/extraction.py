@@ -84,8 +84,8 @@ class Triple(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundObject:
-    """A crop that a cropper found and a model saw: its box (left, top, right, bottom) in pixels of the upright picture,
-    the detector's score, and the class or phrase."""
+    """A crop that a cropper found, or a box that a post came with, and a model saw: its box (left, top, right, bottom)
+    in pixels of the upright picture, the detector's score, and the class or phrase."""
 
     box: tuple[int, int, int, int]
     score: float
@@ -114,7 +114,7 @@ class Extraction:
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
             `MAX_PAIRS` of a post.
-        objects: what a cropper found in the picture, in the order in which the models saw it; empty where none looked.
+        objects: what a cropper found in the picture, or the boxes that the post came with, as the models saw it.
         tokens: the words of a post given as tokens.
         image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
         grounded: a model has looked for the object of each entity; no object shows those without a region.

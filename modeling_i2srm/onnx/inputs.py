@@ -112,6 +112,11 @@ class PictureReader:
         most, side = self.settings["max_pixels"], self.settings["min_side"]
         return limit_aspect(load_picture(picture, max_pixels=most, min_side=side))
 
+    def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
+        """A picture at full size, of which boxes are cut, and as `load_picture` gives it."""
+        image = self.load_picture(picture)
+        return load_picture(picture, max_pixels=self.settings["max_pixels"]), image
+
     def encode(self, image: object, objects: list) -> dict[str, np.ndarray]:
         """pixel_values (1, K, 3, H, W) and image_mask (1, K) of a post; empty if it has no picture.
 

@@ -24,7 +24,8 @@ from typing import Any, cast
 import numpy as np
 
 from ..crf import find_entities
-from ..inference.extraction import Entity, Extraction, Region, Relation, picture_names
+from ..crops import describe_crop
+from ..inference.extraction import Entity, Extraction, FoundObject, Region, Relation, picture_names
 from ..joint_pipeline import IMPOSSIBLE, MAX_ENTITIES
 from ..posts import Post, find_pairs, read_post
 from ..words import EntityPairError
@@ -188,6 +189,8 @@ class OnnxExtractor:
         answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), tokens=post.tokens)
         if isinstance(given, Mapping):
             answer.image, answer.crop_files = picture_names(given)
+        boxes = (post.crops or [])[: self.pictures.settings["num_objects"]]
+        answer.objects = [FoundObject(**describe_crop(crop)) for crop in boxes]
         rows, windows, owners = self.text.encode_windows([word.text for word in post.words])
         if self.head == "joint":
             self.fill_graph(answer, post, [self.session.encode(**row, **pictures) for row in rows], windows, owners)
@@ -263,7 +266,8 @@ class OnnxExtractor:
         }
         for n in places:
             one = found[n]
-            region = None if one["region"] < 0 else Region(one["region"], None, one["region_score"])
+            box = answer.objects[one["region"]].box if answer.objects and one["region"] >= 0 else None
+            region = None if one["region"] < 0 else Region(one["region"], box, one["region_score"])
             answer.entities.append(entity_of(post, one["start"], one["end"], one["label"], one["score"], region))
         answer.relations += [
             Relation(places[one["head"]], places[one["tail"]], one["label"], one["score"])

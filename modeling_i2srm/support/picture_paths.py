@@ -3,18 +3,25 @@
 import os
 from pathlib import Path
 
-from ..pictures import PictureError
+from ..pictures import PictureError, is_absent, is_box
 from ..remote_pictures import is_address
 
 
 def locate(picture: object, folder: Path) -> object:
-    """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it.
+    """A picture as `load_picture` takes it; paths are relative to a folder and must not leave it. A box stays as it is.
 
     Raises:
-        PictureError: the path leads out of the folder: by "..", as an absolute one, or by a link.
+        PictureError: the path leads out of the folder: by "..", as an absolute one, or by a link; a dictionary that
+            holds no picture and no box.
     """
-    if isinstance(picture, dict):
-        picture = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
+    if isinstance(picture, dict) and not is_box(picture):
+        content = picture["bytes"] if isinstance(picture.get("bytes"), bytes) else picture.get("path")
+        if is_absent(content) and not is_absent(picture):
+            raise PictureError(
+                f"a dict of the keys {list(picture)!s:.200} holds neither the bytes nor the path of a picture, nor a "
+                "box; expected e.g. {'path': 'kobe.jpg'}"
+            )
+        picture = content
     if not isinstance(picture, str) or is_address(picture):
         return picture
     if not picture:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import pytest
 from odd_pictures import encode
@@ -9,6 +10,7 @@ from tiny import noise, tiny_pipeline
 
 from modeling_i2srm import Extractor
 from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
+from modeling_i2srm.pictures import PictureError
 
 PNG = encode(noise(), "PNG")
 DATA_URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
@@ -77,3 +79,57 @@ def test_other_forms_of_a_picture(tmp_path, extractor):
 def test_a_list_of_pictures_leads_out_of_no_folder(tmp_path, extractor):
     _, parts, errors = extract(tmp_path, extractor, [["../outside.png"], ["/etc/hostname", "inside.png"]])
     assert parts == [] and [error["picture_fault"] for error in errors] == ["outside", "outside"]
+
+
+BOXES = [{"box": [0, 0, 20, 20], "score": 0.9, "label": "dog"}, {"box": [20, 10, 50, 40], "score": 0.5, "label": "cat"}]
+
+
+def extract_rows(tmp_path, extractor, rows: list[dict], on_image_error: str = "raise"):
+    """The summary, the extractions and the reasons of rows beside the picture inside.png."""
+    (tmp_path / "inside.png").write_bytes(PNG)
+    path, output = tmp_path / "posts.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps({"text": "Kobe lands in Paris", **row}) + "\n" for row in rows))
+    extractor.on_image_error = on_image_error
+    options = {"on_image_error": on_image_error, "use_cpu": True, "disable_tqdm": True, "overwrite": True}
+    summary = extract_corpus(CorpusArguments([str(path)], str(output), "NER", **options), extractor)
+    files = [*sorted(output.glob("part-*")), output / "errors.jsonl"]
+    parts, errors = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+    return summary, parts, [error["reason"] for error in errors]
+
+
+def test_boxes_are_cut_out_of_the_image_and_answers_are_rows_again(tmp_path, extractor):
+    for n, one in enumerate(BOXES):
+        noise().crop(one["box"]).save(tmp_path / f"{n}.png")
+    rows = [{"objects": BOXES}, {"objects": ["0.png", "1.png"]}, {"objects": [{**BOXES[0], "path": None}, "1.png"]}, {}]
+    rows.append({"objects": [{"path": f"{n}.png", "box": None} for n in range(2)] + [{"path": None, "box": None}]})
+    rows = [{**row, "image": "inside.png"} for row in rows]
+    summary, parts, errors = extract_rows(tmp_path, extractor, rows)
+    scores = [[entity["score"] for entity in part["entities"]] for part in parts]
+    assert errors == [] and scores[0] == scores[1] == scores[2] == scores[4] != scores[3]
+    assert parts[0]["objects"] == BOXES and summary["objects"] == 2
+    assert extract_rows(tmp_path, extractor, parts[:1])[1] == parts[:1]  # the answer is a row, too
+    assert Extractor(extractor.ner)({"text": "Kobe", **rows[0], "image": noise()}).to_dict()["objects"] == [
+        {**one, "box": tuple(one["box"])} for one in BOXES
+    ]
+
+
+NO_PICTURES = {
+    "keys \\['url'\\]": {"image": {"url": "https://a.org/a.jpg"}},
+    "keys \\['file'\\]": {"image": "inside.png", "objects": [{"file": "x.jpg"}]},
+    "in the image of the post, which has none": {"objects": BOXES},
+    "no box in a picture of 50 x 40 pixels": {"image": "inside.png", "objects": [{"box": [60, 0, 90, 40]}]},
+    "expected left, top, right and bottom": {"image": "inside.png", "objects": [{"box": "all"}]},
+    "keys \\['box'\\]": {"image": {"box": [0, 0, 9, 9]}},
+}
+
+
+def test_dicts_without_a_picture_are_faults(tmp_path, extractor):
+    summary, parts, reasons = extract_rows(tmp_path, extractor, list(NO_PICTURES.values()))
+    assert parts == [] and summary["pictures_unreadable"] == summary["errors"] == len(NO_PICTURES)
+    for (reason, row), told in zip(NO_PICTURES.items(), reasons, strict=True):
+        assert re.search(reason, told), told
+        image = noise() if row.get("image") == "inside.png" else row.get("image")
+        with pytest.raises(PictureError, match=reason):
+            Extractor(extractor.ner)({"text": "Kobe lands in Paris", **row, "image": image})
+    summary, parts, _ = extract_rows(tmp_path, extractor, list(NO_PICTURES.values()), "warn")
+    assert len(parts) == summary["posts"] == len(NO_PICTURES) and all(part["image_errors"] for part in parts)
