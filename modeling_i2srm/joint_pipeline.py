@@ -20,7 +20,9 @@ from .pipeline_i2srm import (
 from .posts import Post
 
 MAX_ENTITIES = 100  # of a long post that are decoded together: all pairs of them are scored
-IMPOSSIBLE = -1e4  # the logit of a relation of two entities that no window shows together
+IMPOSSIBLE = (
+    -1e4
+)  # the logit of a relation of two entities that no window shows together, of a region if none shows one
 
 
 @dataclass
@@ -162,7 +164,7 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
                 emissions[n, : len(post.words)],
                 of_post,
                 torch.zeros(len(of_post), len(of_post), widths[0]),
-                torch.zeros(len(of_post), widths[1]),
+                torch.tensor([*[IMPOSSIBLE] * (widths[1] - 1), 0.0]).repeat(len(of_post), 1),
                 torch.zeros(len(of_post), len(of_post), dtype=torch.bool),
             )
             for n, (post, of_post) in enumerate(zip(posts, spans, strict=True))

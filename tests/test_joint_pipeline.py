@@ -167,6 +167,16 @@ def test_without_types_of_relations_all_unseen_pairs_are_counted(joint, monkeypa
     assert joint(LONG)["pairs_left_out"] == count**2 - int(scores.seen.sum())
 
 
+@pytest.mark.parametrize("image", [None, noise()])
+def test_no_object_shows_an_entity_that_no_window_holds(joint, monkeypatch, image):
+    names = list(joint.model.config.id2label.values())
+    tags = [names.index("B-PER"), *[names.index("I-PER")] * 100]  # one entity of all words
+    monkeypatch.setattr(joint.model, "decode", lambda emissions, mask: [tags[: len(row)] for row in mask])
+    options = {"cropper": lambda pictures, texts: [[] for _ in pictures], "max_length": 16, "stride": 0}
+    [entity] = joint({"text": " ".join(SENTENCES), "image": image}, **options)["entities"]
+    assert entity["region"] is None
+
+
 # Options
 
 

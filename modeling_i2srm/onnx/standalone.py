@@ -281,7 +281,8 @@ class OnnxExtractor:
         """The logits of the relations (E, E, R) and regions (E, M+1) of spans, and whether a window shows both."""
         count, length, bounds = len(spans), windows[-1][1], np.array(spans, float).reshape(-1, 2)
         relations = np.zeros((count, count, len((self.session.joint or {})["relations"])))
-        regions = np.zeros((count, self.session.max_pictures))
+        regions = np.full((count, self.session.max_pictures), IMPOSSIBLE)
+        regions[:, -1] = 0.0
         margin = np.full((count, count), -1.0)  # words between a pair and the nearer edge of the best window
         for (first, last), state in zip(windows, states, strict=True):
             inside = [n for n, (start, end) in enumerate(spans) if first <= start and end <= last]

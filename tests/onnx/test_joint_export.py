@@ -144,6 +144,19 @@ def test_the_file_gives_the_graphs_of_the_extractor(extract, joint, tmp_path):
     assert expected[-1].pairs_left_out > 0  # the long post
 
 
+def test_no_object_shows_an_entity_that_no_window_holds(extract):
+    _, regions, seen = extract.OnnxExtractor(threads=1).score_windows([(1, 3)], [{}, {}], [(0, 2), (2, 4)])
+    assert regions.argmax(-1).tolist() == [regions.shape[1] - 1] and not seen.any()
+
+
+def test_boxes_of_a_post_are_cut_out_of_its_image(extract, joint):
+    boxes = [{"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}, {"box": [25, 20, 50, 40]}]
+    post = {"text": SENTENCES[2], "image": noise(), "objects": boxes}
+    expected = Extractor(joint)(post)
+    assert_same(extract.OnnxExtractor(threads=1)(post).to_dict(), expected.to_dict(), TOLERANCE)
+    assert any(entity.region and entity.region.box for entity in expected.entities)
+
+
 def test_answers_do_not_depend_on_other_posts(extract, tmp_path):
     posts, extractor = posts_of_all_kinds(tmp_path)[:4], extract.OnnxExtractor(threads=1)
     assert [extractor(post) for post in posts] == extractor(posts)
