@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from modeling_i2srm.inference.answers import Extraction
 from modeling_i2srm.inference.changes import Change, find_changes
 from modeling_i2srm.inference.explanation import Explanation, explain
-from modeling_i2srm.inference.extraction import Extraction, Extractor
+from modeling_i2srm.inference.extraction import Extractor
 from modeling_i2srm.inference.graph_drawing import draw_graph
 from modeling_i2srm.inference.html import (
     STYLE,

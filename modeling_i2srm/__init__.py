@@ -33,10 +33,10 @@ if TYPE_CHECKING:  # at run time `__getattr__` imports these
     from .data.collator import I2SRMDataCollator as I2SRMDataCollator
     from .data.feature_cache import VisualFeatureCache as VisualFeatureCache
     from .data.feature_cache import cache_pictures as cache_pictures
+    from .inference.answers import Extraction as Extraction
     from .inference.example import example_model as example_model
     from .inference.example import example_posts as example_posts
     from .inference.explanation import explain as explain
-    from .inference.extraction import Extraction as Extraction
     from .inference.extraction import Extractor as Extractor
     from .inference.html import draw_post as draw_post
     from .inference.html import draw_posts as draw_posts
@@ -77,7 +77,7 @@ for task, pipeline_class, auto_class in (
 # Imported when they are first used: name -> module, extra whose packages it needs.
 _LAZY = {
     "ClassificationMetric": ("training.metrics", "train"),
-    "Extraction": ("inference.extraction", None),
+    "Extraction": ("inference.answers", None),
     "Extractor": ("inference.extraction", None),
     "I2SRMDataCollator": ("data.collator", "train"),
     "I2SRMTrainer": ("training.trainer", "train"),

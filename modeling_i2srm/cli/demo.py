@@ -10,8 +10,9 @@ try other posts.
 import argparse
 from typing import cast
 
+from ..inference.answers import Extraction
 from ..inference.example import example_model, example_posts
-from ..inference.extraction import Extraction, Extractor
+from ..inference.extraction import Extractor
 from ..inference.html import draw_posts
 from ..support.options import OptionParser
 

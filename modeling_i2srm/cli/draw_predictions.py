@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from ..data.dataset import check_picture_paths
-from ..inference.extraction import Extraction
+from ..inference.answers import Extraction
 from ..inference.html import draw_posts
 from ..support.options import OptionParser
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ..checks import names_no_relation
+from .answers import Extraction
 from .explanation import ALL, Explanation, RelationWithout, Without, call, printable
-from .extraction import Extraction
 
 
 @dataclass(frozen=True)

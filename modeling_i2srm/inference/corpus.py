@@ -43,6 +43,7 @@ from ..support.faults import LOST_PROCESS, RunError, first_line, lost_process
 from ..support.parquet_rows import ParquetRows
 from ..support.picture_paths import locate
 from ..support.processes import from_first
+from .answers import Entity, Extraction, FoundObject, Region, Relation, Withheld, picture_names
 from .corpus_files import (
     COUNTS,
     EXAMPLE,
@@ -62,17 +63,7 @@ from .corpus_files import (
 )
 from .corpus_inputs import prepare_inputs
 from .corpus_table import TABLE, write_table
-from .extraction import (
-    DECIMALS,
-    Entity,
-    Extraction,
-    Extractor,
-    FoundObject,
-    Region,
-    Relation,
-    Withheld,
-    picture_names,
-)
+from .extraction import DECIMALS, Extractor
 
 FORMAT = "exchange"  # of the parts; runs that began with version 0.1 have another one, and none in the manifest
 BATCHES_AHEAD = 2  # whose pictures are read while the models are busy

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..support.atomic_files import placing
-from .extraction import Extraction
+from .answers import Extraction
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from ..joint_pipeline import MultimodalJointExtractionPipeline
 from ..pipeline_i2srm import ROWS_TOGETHER, MultimodalTokenClassificationPipeline, PostPipeline, label_names
 from ..posts import Post
 from ..pretrained_model import I2SRMPreTrainedModel
-from .extraction import Entity, Extraction, Extractor, Region, Relation, read_entities, read_graph, spans_in_words
+from .answers import Entity, Extraction, Region, Relation
+from .extraction import Extractor, read_entities, read_graph, spans_in_words
 
 SETTINGS = ("threshold", "relation_threshold", "on_image_error")  # of a pipeline that its `Extractor` takes over
 TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...

@@ -1,23 +1,20 @@
 """Whole posts: the entities of a post and the relations between them, from one model or from one of each kind."""
 
-import json
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from PIL import Image
 from transformers import pipeline
 
 from ..batching import read_windows
 from ..checks import check_on_image_error, check_threshold, no_relation_labels
 from ..crops import add_crops, check_cropper, describe_crop
 from ..joint_pipeline import MultimodalJointExtractionPipeline
-from ..pictures import load_picture
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
     MultimodalTokenClassificationPipeline,
@@ -27,239 +24,13 @@ from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
 from ..tables import read_rows
-from ..words import Word, join_words
+from .answers import Entity, Extraction, FoundObject, Region, Relation, Withheld, offsets_in_words, picture_names
 from .models import HEADS, JOINT, is_joint, load_head
 from .picture_match import PictureMatch
 
 DECIMALS = 4  # of scores that are written, and of score limits; other threads or batch mates change later ones
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")  # MNRE's labels name the types of head and tail
-
-
-@dataclass(frozen=True)
-class Region:
-    """The object that shows an entity: its place among the crops of the post, from 0, its box (left, top, right,
-    bottom) where a cropper has found it, and its probability."""
-
-    index: int
-    box: tuple[int, int, int, int] | None
-    score: float
-
-
-@dataclass(frozen=True)
-class Entity:
-    """An entity: its type, the probability that exactly these words are one, its text and character offsets.
-
-    `region` is the object that shows it, if a joint model says that one does.
-    """
-
-    entity: str
-    score: float
-    word: str
-    start: int
-    end: int
-    region: Region | None = None
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A relation between two entities, given by their positions in `Extraction.entities`."""
-
-    head: int
-    tail: int
-    label: str
-    score: float
-
-
-class Triple(NamedTuple):
-    """A relation with the texts and types of its entities, and its score; the first three are the triple itself."""
-
-    head: str
-    relation: str
-    tail: str
-    head_type: str
-    tail_type: str
-    score: float
-
-
-@dataclass(frozen=True)
-class FoundObject:
-    """A crop that a cropper found, or a box that a post came with, and a model saw: its box (left, top, right, bottom)
-    in pixels of the upright picture, the detector's score, and the class or phrase."""
-
-    box: tuple[int, int, int, int]
-    score: float
-    label: str
-
-
-@dataclass
-class Withheld:
-    """Answers of which a model is not sure enough for the coverage that is asked for.
-
-    Relations are withheld with their entities: `head` and `tail` are positions in the entities of the `Extraction`,
-    followed by those here.
-    """
-
-    entities: list[Entity] = field(default_factory=list)
-    relations: list[Relation] = field(default_factory=list)
-
-
-@dataclass
-class Extraction:
-    """What was found in a post.
-
-    Args:
-        text: the text that offsets refer to; of a post given as tokens alone, these as `join_words` joins them.
-        id: of the post, if it has one.
-        image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
-        pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
-            `MAX_PAIRS` of a post.
-        objects: what a cropper found in the picture, or the boxes that the post came with, as the models saw it.
-        tokens: the words of a post given as tokens.
-        image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
-        grounded: a model has looked for the object of each entity; no object shows those without a region.
-        withheld: the answers that a coverage withholds; `None` where none was asked for.
-        picture_match: the probability that the picture is the post's own, where it was asked for (`PictureMatch`).
-
-    Example:
-
-    >>> extraction = Extraction(
-    ...     "Kobe lands in Paris",
-    ...     [Entity("PER", 0.98, "Kobe", 0, 4), Entity("LOC", 0.97, "Paris", 14, 19)],
-    ...     [Relation(0, 1, "visits", 0.8)],
-    ... )
-    >>> extraction.to_triples()
-    [Triple(head='Kobe', relation='visits', tail='Paris', head_type='PER', tail_type='LOC', score=0.8)]
-    >>> Extraction.from_dict(extraction.to_dict()) == extraction
-    True
-    """
-
-    text: str
-    entities: list[Entity]
-    relations: list[Relation]
-    id: str | None = None
-    image_errors: dict[str, str] = field(default_factory=dict)
-    pairs_left_out: int = 0
-    objects: list[FoundObject] = field(default_factory=list)
-    tokens: list[str] | None = field(default=None, compare=False)
-    image: str | None = None
-    crop_files: list[str] = field(default_factory=list)
-    grounded: bool = field(default=False, compare=False)
-    withheld: Withheld | None = None
-    picture_match: float | None = None
-
-    def to_dict(self) -> dict:
-        """As plain dicts and lists, in the exchange format that the data scripts read, too.
-
-        Keys: id, text or tokens, entities (start, end, label, score), relations (head, tail, label, score), image,
-        objects, image_errors and pairs_left_out. Offsets are characters of text, or words of tokens. Entities of a
-        joint model also have region, the place of an object or -1 for none, and of an object its region_score. With a
-        coverage also withheld, the entities and relations of `Withheld`; with a `PictureMatch` also picture_match.
-        """
-        text, words = (self.text, []) if self.tokens is None else join_words(self.tokens)
-        in_words = self.tokens is not None and text == self.text  # not of tokens that came with another text
-
-        def plain(entities: list[Entity]) -> list[dict]:
-            spans = [(entity.start, entity.end) for entity in entities]
-            return [
-                {"start": start, "end": end, "label": entity.entity, "score": entity.score}
-                | (region_keys(entity.region) if self.grounded else {})
-                for (start, end), entity in zip(
-                    offsets_in_words(words, spans) if in_words else spans, entities, strict=True
-                )
-            ]
-
-        withheld = {}
-        if self.withheld is not None:
-            unsure = plain(self.withheld.entities), list(map(asdict, self.withheld.relations))
-            withheld["withheld"] = dict(zip(("entities", "relations"), unsure, strict=True))
-        return {
-            "id": self.id,
-            **({"tokens": self.tokens} if in_words else {"text": self.text}),
-            **({"image": self.image} if self.image is not None else {}),
-            "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
-            "entities": plain(self.entities),
-            "relations": [asdict(relation) for relation in self.relations],
-            "image_errors": self.image_errors,
-            "pairs_left_out": self.pairs_left_out,
-            **withheld,
-            **({"picture_match": self.picture_match} if self.picture_match is not None else {}),
-        }
-
-    def to_earlier_dict(self) -> dict:
-        """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
-        later = ("tokens", "image", "crop_files", "grounded", "withheld", "picture_match")
-        values = {name: value for name, value in asdict(self).items() if name not in later}
-        for entity in values["entities"]:
-            del entity["region"]
-        return values
-
-    def to_json(self) -> str:
-        """As one line of JSON, in ASCII: a post may hold line separators and halves of characters."""
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "Extraction":
-        """Read what `to_dict` gave, of earlier versions too, or a post in the exchange format.
-
-        A score that is absent, since a person made the label, is 1.
-        """
-        values = dict(values)
-        text, tokens, objects = values.pop("text", None), values.pop("tokens", None), values.pop("objects", None) or []
-        in_words = tokens is not None and text is None
-        if in_words:
-            text, words = join_words(tokens)
-        found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
-
-        def read(one: dict) -> Entity:
-            start, end = one["start"], one["end"]
-            if in_words:
-                start, end = words[start].start, words[end - 1].end
-            label = one["label"] if "label" in one else one["entity"]
-            place = one.get("region")
-            box = found[place].box if place is not None and 0 <= place < len(found) else None
-            region = None if place in (None, -1) else Region(place, box, one.get("region_score", 1.0))
-            return Entity(label, one.get("score", 1.0), text[start:end], start, end, region)
-
-        def read_answers(entities: list[dict], relations: list[dict]) -> tuple[list[Entity], list[Relation]]:
-            return [read(one) for one in entities], [Relation(**{"score": 1.0, **one}) for one in relations]
-
-        kept = values.pop("entities"), values.pop("relations", [])
-        if (unsure := values.pop("withheld", None)) is not None:
-            values["withheld"] = Withheld(*read_answers(unsure["entities"], unsure["relations"]))
-        every = [*kept[0], *(unsure["entities"] if unsure is not None else ())]
-        values["grounded"] = any(one.get("region") is not None for one in every)
-        values["crop_files"] = values.get("crop_files") or [one for one in objects if isinstance(one, str)]
-        return cls(text, *read_answers(*kept), objects=found, tokens=tokens, **values)
-
-    def to_triples(self) -> list[Triple]:
-        """The relations with the texts and types of their entities."""
-        triples = []
-        for relation in self.relations:
-            head, tail = self.entities[relation.head], self.entities[relation.tail]
-            triples.append(Triple(head.word, relation.label, tail.word, head.entity, tail.entity, relation.score))
-        return triples
-
-    def crops(self, picture: object, **options: object) -> list[Image.Image]:
-        """The crops of `objects`, cut again from the picture of the post.
-
-        Args:
-            picture: what the post has as image.
-            options: of `load_picture`.
-
-        Raises:
-            PictureError: the picture cannot be read (any more).
-
-        Example:
-
-        >>> extraction = extractor(post)  # doctest: +SKIP
-        >>> extraction.crops(post["image"])  # doctest: +SKIP
-        """
-        if not self.objects:
-            return []
-        read: Callable[..., Image.Image] = load_picture
-        whole = read(picture, **options)
-        return [whole.crop(one.box) for one in self.objects]
 
 
 class Extractor:
@@ -568,32 +339,9 @@ def read_graph(extraction: Extraction, answer: dict) -> None:
     extraction.pairs_left_out, extraction.grounded = answer.get("pairs_left_out", 0), True
 
 
-def region_keys(region: Region | None) -> dict:
-    """A region in the exchange format: its place, -1 for none, and its score."""
-    return {"region": -1} if region is None else {"region": region.index, "region_score": region.score}
-
-
 def spans_in_words(post: Post, entities: list[Entity]) -> list[tuple[int, int]]:
     """First word and last word + 1 of each entity."""
     return offsets_in_words(post.words, [(entity.start, entity.end) for entity in entities])
 
 
-def offsets_in_words(words: list[Word], spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """First word and last word + 1 of spans of characters that begin and end at words."""
-    starts = {word.start: n for n, word in enumerate(words)}
-    ends = {word.end: n for n, word in enumerate(words, start=1)}
-    return [(starts[start], ends[end]) for start, end in spans]
-
-
-def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
-    """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses."""
-
-    def is_name(picture: object) -> bool:
-        return isinstance(picture, str) and not picture.startswith("data:")
-
-    image, crops = post.get("image"), post.get("objects")
-    crops = crops if isinstance(crops, (list, tuple)) and all(map(is_name, crops)) else []
-    return str(image) if is_name(image) else None, [str(crop) for crop in crops]
-
-
-__all__ = ["Entity", "Extraction", "Extractor", "FoundObject", "Region", "Relation", "Triple", "Withheld"]
+__all__ = ["Extractor"]

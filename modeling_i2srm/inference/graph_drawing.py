@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from ..support.html_page import INK, PAPER, Box, escape, jpeg_address
+from .answers import Extraction
 from .explanation import shown_by
-from .extraction import TYPED_LABEL, Extraction
+from .extraction import TYPED_LABEL
 
 RADIUS, WIDTH, LONGEST = 34, 380, 20  # of a node; of the drawing; characters of a word
 MAX_PIXELS = 4_000_000  # of a picture in which crops are looked for

@@ -20,9 +20,9 @@ from ..support.html_page import (
     isolated,
     write_page,
 )
+from .answers import Entity, Extraction, Relation
 from .changes import Change, find_changes
 from .explanation import Explanation, call, caption, percent, shown_by
-from .extraction import Entity, Extraction, Relation
 from .graph_drawing import GRAPH_STYLE, draw_graph, find_box
 
 # Okabe and Ito's colours, lightened so that dark text can be read on them, each so much that the colour-blind can tell

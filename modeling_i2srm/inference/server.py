@@ -37,7 +37,8 @@ from ..posts import Post
 from ..remote_pictures import is_address
 from ..tables import likely_column
 from ..version import __version__
-from .extraction import Extraction, Extractor
+from .answers import Extraction
+from .extraction import Extractor
 
 EXAMPLE = '{"text": "Kobe lands in Paris", "image": "https://example.org/kobe.jpg"}'
 RETRY_AFTER = "1"  # seconds

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..crf import find_entities
 from ..crops import describe_crop
-from ..inference.extraction import Entity, Extraction, FoundObject, Region, Relation, picture_names
+from ..inference.answers import Entity, Extraction, FoundObject, Region, Relation, picture_names
 from ..joint_pipeline import IMPOSSIBLE, MAX_ENTITIES
 from ..posts import Post, find_pairs, read_post
 from ..words import EntityPairError
