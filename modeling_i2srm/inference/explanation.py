@@ -19,7 +19,8 @@ from ..pretrained_model import I2SRMPreTrainedModel
 from .answers import Entity, Extraction, Region, Relation
 from .extraction import Extractor, read_entities, read_graph, spans_in_words
 
-SETTINGS = ("threshold", "relation_threshold", "on_image_error")  # of a pipeline that its `Extractor` takes over
+# Of a pipeline that its `Extractor` takes over.
+SETTINGS = ("threshold", "relation_threshold", "on_image_error", "allow_private_addresses")
 TEXT, ALL = "text", "all"  # beside the names of pictures: "image", "objects[0]", "objects[1]" ...
 
 

@@ -51,7 +51,7 @@ class Extractor:
             0.9: each right entity, and each right relation between entities that are kept, is kept with at least this
             probability, if the posts are like those that training held out. The score limits are in the checkpoints
             (`I2SRMConfig.score_limit`); `Extraction.withheld` lists the others.
-        on_image_error, allow_private_addresses: as for the pipelines.
+        on_image_error, allow_private_addresses: as for the pipelines; default what the first one was made with.
         cropper: finds the objects of posts that have a picture and no objects, once per post, for both models; default
             that of a pipeline that was made with one, `False` for none. The pictures of a batch go to it together.
         picture_match: tells how probable it is that the picture of a post is its own; the backbone then reads each
@@ -86,10 +86,13 @@ class Extractor:
                 "the first pipeline finds relations, too: leave out the second one, Extractor(joint), or give "
                 'Extractor(pipeline("multimodal-token-classification", ...), re)'
             )
-        self.ner, self.re, self.on_image_error = ner, re, on_image_error
+        self.ner, self.re = ner, re
+        reading = ner._preprocess_params
+        self.on_image_error = reading.get("on_image_error") if on_image_error is None else on_image_error
         croppers = [pipe.cropper for pipe in (ner, re) if pipe is not None] if cropper is None else [cropper]
         self.cropper = next(filter(callable, croppers), None)
-        self.allow_private_addresses = allow_private_addresses
+        private = reading.get("allow_private_addresses") if allow_private_addresses is None else allow_private_addresses
+        self.allow_private_addresses = private
         self.threshold, self.relation_threshold = threshold, relation_threshold
         self.picture_match = picture_match
         self.coverage, self.limits = coverage, {}

@@ -14,6 +14,7 @@ from tiny import RELATIONS, SENTENCES, Corners, assert_same, noise, tiny_pipelin
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
+from modeling_i2srm.inference.explanation import explain
 from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation, read_entities
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.pipeline_i2srm import CPU_TOKENS
@@ -459,6 +460,20 @@ def test_what_is_done_about_a_picture_that_cannot_be_read(ner, relate, extractor
     found = Extractor(ner, relate, on_image_error="warn")({"text": SENTENCES[0], "image": bad})
     assert set(found.image_errors) == {"image"}
     assert_same({**found.to_earlier_dict(), "image_errors": {}}, extractor(SENTENCES[0]).to_earlier_dict())
+
+
+def test_pictures_are_read_as_the_pipeline_was_made_to(monkeypatch, picture_server):
+    ner = tiny_pipeline("entities")  # `explain` leaves hooks in it
+    monkeypatch.setattr(processing_i2srm.I2SRMProcessor, "allow_private_addresses", False)
+    post = {"text": SENTENCES[0], "image": f"{picture_server.url}/kobe.png", "objects": [b"no picture"]}
+    for made_with in ({"on_image_error": "warn"}, {"on_image_error": "warn", "allow_private_addresses": True}):
+        monkeypatch.setattr(ner, "_preprocess_params", made_with)
+        left_out = {"objects[0]"} | ({"image"} if len(made_with) == 1 else set())
+        for answer in (Extractor(ner)(post), explain(ner, post).extraction):
+            assert set(answer.image_errors) == left_out
+    assert set(Extractor(ner, allow_private_addresses=False)(post).image_errors) == {"image", "objects[0]"}
+    with pytest.raises(PictureError, match="bytes"):
+        Extractor(ner, on_image_error="raise")(post)
 
 
 # Extractions as data
