@@ -39,7 +39,9 @@ def cut_by_length(lengths: Sequence[int], cells: int, rows: int) -> list[list[in
 
 
 def has_pictures(post: object) -> bool:
-    """Return whether a post (a text, a mapping or a `Post`) has a picture or crops."""
+    """Return whether a post (a text, a mapping or a `Post`, whose pictures may be tensors) has a picture or crops."""
+    if getattr(post, "pictures", None):
+        return True
     image, crops = (post.get(name) if isinstance(post, Mapping) else getattr(post, name, None) for name in PICTURES)
     return image is not None or not (crops is None or (isinstance(crops, Sequence) and not crops))
 

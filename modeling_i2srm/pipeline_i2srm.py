@@ -154,7 +154,8 @@ class PostPipeline(Pipeline):
         listed = isinstance(posts, Sized)
         if num_workers:
             loader = super().get_iterator(posts, num_workers, 1, reading, answering, writing).loader.loader
-            windows = read_windows(loader, lambda item: item, batch_size, listed)
+            ready = (item["post"] for item in loader)
+            windows = read_windows(ready, lambda post: {"post": post}, batch_size, listed)
         else:
             one_by_one = map(cast(Any, posts).__getitem__, range(len(cast(Sized, posts)))) if listed else posts
             windows = read_windows(one_by_one, partial(self.preprocess, **reading), batch_size, listed)

@@ -76,6 +76,17 @@ def test_crops_of_a_cropper_are_as_crops_given_by_hand(request, pipe_name):
     assert len((many if isinstance(many, dict) else many[0])["objects"]) == 3
 
 
+def test_pictures_that_worker_processes_read_are_encoded_a_batch_at_a_time(ner, monkeypatch):
+    encode, sizes = ner.model.get_visual_features, []
+    monkeypatch.setattr(
+        ner.model, "get_visual_features", lambda **inputs: sizes.append(len(inputs["image_mask"])) or encode(**inputs)
+    )
+    posts = [{"text": POST["text"], "image": noise(i)} for i in range(5)]
+    answers = ner(posts, batch_size=2, num_workers=1)
+    assert sizes == [2, 2, 1]
+    assert_same(answers, ner(posts))
+
+
 class Indexed(torch.utils.data.Dataset):
     """A data set that has no __iter__ and no end for those who try one."""
 
