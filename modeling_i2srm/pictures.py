@@ -25,6 +25,9 @@ logger = logging.get_logger(__name__)
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 MAX_ASPECT = 16  # longer pictures are cut to this ratio around their centre before they are resized
 MAX_SCANS = 100  # of a progressive JPEG; usual ones have ten. Each is decoded at full size, and takes some 50 bytes
+MAX_SEGMENTS = 10_000  # of a JPEG; one with large metadata has hundreds
+# What the decoder of a JPEG stops at: not a packed 0xff, not a restart, not what it takes for a broken byte of a scan.
+SEGMENT_PATTERN = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
 # How the base64 of a picture's file begins: PNG, JPEG, GIF, WebP, BMP, TIFF.
 BASE64_PATTERN = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk|SUkqA|TU0AK)[A-Za-z0-9+/_\s-]*={0,2}\s*")
@@ -361,7 +364,7 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
 
 def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
     """Refuse a JPEG that takes far more work than its bytes can be a picture for; its reader would not notice."""
-    scans = data.count(b"\xff\xda")  # in packed pixels a zero byte follows every 0xff
+    scans = _count_scans(data)
     if scans > MAX_SCANS:
         raise ValueError(f"it has {scans} scans, more than {MAX_SCANS}")
     # Each block of 8 x 8 takes a bit at least, and the channel with the most blocks has a quarter of all places.
@@ -371,6 +374,24 @@ def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
         raise ValueError(
             f"{len(data)} bytes cannot hold its {width} x {height} pixels, which take {least} or more: it is cut short"
         )
+
+
+def _count_scans(data: bytes) -> int:
+    """How many scans the decoder of a JPEG meets: none inside of other segments, and none after the end of the image,
+    where the video of a motion photo stands.
+
+    Raises:
+        ValueError: so many segments that walking them takes long.
+    """
+    scans = segments = place = 0
+    while (marker := SEGMENT_PATTERN.search(data, place)) and marker[1] != b"\xd9":
+        place, segments = marker.end(), segments + 1
+        if segments > MAX_SEGMENTS:
+            raise ValueError(f"it has more than {MAX_SEGMENTS} segments")
+        if marker[1] != b"\xd8":  # the start of the image has no length
+            place += max(int.from_bytes(data[place : place + 2], "big"), 2)
+        scans += marker[1] == b"\xda"
+    return scans
 
 
 def _reduce(image: ImageFile.ImageFile, max_pixels: int, min_side: int | None) -> None:

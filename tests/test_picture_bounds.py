@@ -104,6 +104,15 @@ def test_jpeg_with_endless_scans():
     scan = data[data.rindex(b"\xff\xda") : -2]
     assert load_picture(data[:-2] + scan * 50 + data[-2:]).size == corners().size
     assert_refused(data[:-2] + scan * 100 + data[-2:], "scans, more than 100")
+    hidden = b"\xff\x02\xff\xff"  # no segment: the decoder reads on behind the marker of one that does not exist
+    assert_refused(data[:-2] + hidden + scan * 100 + data[-2:], "scans, more than 100")
+    assert_refused(data[:2] + b"\xff\xfe\x00\x02" * 10_001 + data[2:], "more than 10000 segments")
+
+
+def test_scans_are_not_those_of_the_video_and_the_metadata_of_a_jpeg():
+    data, starts = encode(corners(), "JPEG", progressive=True), b"\xff\xda" * 150
+    comment = b"\xff\xfe" + (2 + len(starts)).to_bytes(2, "big") + starts
+    assert load_picture(data + starts).size == load_picture(data[:2] + comment + data[2:]).size == corners().size
 
 
 @pytest.mark.parametrize(
