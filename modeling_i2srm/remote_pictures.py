@@ -16,13 +16,14 @@ from collections.abc import Callable
 from functools import partial
 from io import BufferedIOBase
 from typing import cast
-from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 65536
 # IPv6 addresses that stand for an IPv4 one, which is their last four bytes: mapped ones, and those of translators.
 IPV4_INSIDE = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+HOST_PATTERN = re.compile(r"[a-z0-9_.-]+", re.IGNORECASE)
 ADDRESS_PATTERN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://|data:|file:", re.IGNORECASE)
 
 
@@ -108,6 +109,7 @@ def download(url: str, max_bytes: int, timeout: float, allow_private_addresses: 
             the environment names a proxy, that one connects; then a name that cannot be looked up here is left to it.
 
     Raises:
+        AddressError: the host is no name, as of `with_ascii_host`.
         ValueError: the URL, an address or the answer is not as it should be.
         OSError, http.client.HTTPException: the network failed.
     """
@@ -119,7 +121,9 @@ def download(url: str, max_bytes: int, timeout: float, allow_private_addresses: 
     for _ in range(MAX_REDIRECTS + 1):
         if urlsplit(url).scheme.lower() not in ("http", "https"):
             raise ValueError(f"only http and https URLs are read, not {url[:300]!r}")
-        request = _Request(quote(url, safe=string.punctuation), headers={"User-Agent": "modeling_i2srm"})
+        request = _Request(
+            quote(with_ascii_host(url), safe=string.punctuation), headers={"User-Agent": "modeling_i2srm"}
+        )
         with opener.open(request, timeout=seconds_until(deadline)) as response:
             location = response.headers.get("Location")
             if location and response.status in (301, 302, 303, 307, 308):
@@ -134,6 +138,33 @@ def download(url: str, max_bytes: int, timeout: float, allow_private_addresses: 
                 raise ValueError(f"the connection closed after {len(data)} of {length} bytes")
             return data
     raise ValueError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def with_ascii_host(url: str) -> str:
+    """A URL with its host as names are looked up: a name of other letters in its ASCII form (IDNA).
+
+    Raises:
+        AddressError: the host has no such form.
+
+    >>> with_ascii_host("https://bücher.example:8080/ä.png"), with_ascii_host("https://a.example/ä.png")
+    ('https://xn--bcher-kva.example:8080/ä.png', 'https://a.example/ä.png')
+    """
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    name, colon, port = place.partition(":")
+    host = unquote(name)
+    if host.isascii():
+        return url
+    try:
+        encoded = host.encode("idna").decode()
+        if not HOST_PATTERN.fullmatch(encoded):  # letters that stand for signs, such as a wide slash
+            raise UnicodeError(f"it becomes {encoded!r}")
+    except UnicodeError as error:
+        reason = str(error)[:200]
+        raise AddressError(
+            f"the host {host[:300]!r} is no name ({reason}), expected e.g. https://example.org/kobe.jpg"
+        ) from error
+    return parts._replace(netloc=f"{user}{at}{encoded}{colon}{port}").geturl()
 
 
 def is_public(address: str) -> bool:

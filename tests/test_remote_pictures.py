@@ -359,6 +359,27 @@ def names(monkeypatch, server):
     return found, connected
 
 
+@pytest.mark.parametrize("host", ["bücher.test", "b%C3%BCcher.test", "b\u00fccher\u3002test", "bücher.test:80"])
+def test_hosts_of_other_letters_are_looked_up_in_ascii(names, host):
+    found, connected = names
+    found |= {"xn--bcher-kva.test": [[PUBLIC[0]]], "public.test": [[PUBLIC[1]]]}
+    assert_picture(pictures.load_picture(f"http://{host}/good"), noise())
+    assert_picture(pictures.load_picture("http://public.test/redirect/http://bücher.test/good"), noise())
+    assert connected == [PUBLIC[0], PUBLIC[1], PUBLIC[0]]
+
+
+def test_hosts_of_other_letters_are_checked_in_ascii(names):
+    found, _ = names
+    found["xn--bcher-kva.test"] = [["127.0.0.1"]]
+    for host in ("bücher.test", "①②⑦.⓪.⓪.①", "１２７.0.0.1"):
+        with pytest.raises(PictureError, match="not public"):
+            pictures.load_picture(f"http://{host}/good")
+    for host in ("ü..test", f"{'ü' * 70}.test", "a%EF%BC%8Fü.test"):
+        with pytest.raises(PictureError, match="the host '.*' is no name") as caught:
+            pictures.load_picture(f"http://{host}/good")
+        assert caught.value.kind == "address"
+
+
 def test_a_name_with_a_public_address_is_read_from_that_address(names):
     found, connected = names
     found["pictures.example"] = [["1.1.1.1"]]
