@@ -1,14 +1,22 @@
 """What is found in a post: entities, the relations between them and the objects that show them, also as plain data."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple, TypeVar, cast
 
 from PIL import Image
 
-from ..pictures import load_picture
+from ..checks import is_missing
+from ..pictures import DEFAULT_LABEL, DEFAULT_SCORE, is_absent, is_box, load_picture
+from ..posts import COLUMNS
 from ..words import Word, join_words
+
+ANSWER_KEYS = ("text", "tokens", "image", "objects", "crop_files")  # of a post beside `COLUMNS`
+EXAMPLE_ANSWER = (
+    '{"text": "Kobe lands in Paris", "objects": ["crop.jpg"], "entities": [{"start": 0, "end": 4, "label": "PER"}]}'
+)
 
 
 @dataclass(frozen=True)
@@ -174,38 +182,55 @@ class Extraction:
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Extraction":
-        """Read what `to_dict` gave, of earlier versions too, or a post in the exchange format.
+    def from_dict(cls, values: Mapping) -> "Extraction":
+        """Read what `to_dict` gave, of earlier versions too, a row of answers.parquet or a post of the exchange format.
 
-        A score that is absent, since a person made the label, is 1.
+        A score that is absent, since a person made the label, is 1; columns of data sets are ignored.
+
+        Raises:
+            ValueError: neither text nor tokens, a key that no post has, or an answer or object that cannot be read.
         """
-        values = dict(values)
-        text, tokens, objects = values.pop("text", None), values.pop("tokens", None), values.pop("objects", None) or []
-        in_words = tokens is not None and text is None
-        if in_words:
-            text, words = join_words(tokens)
-        found = [FoundObject(**{**one, "box": tuple(one["box"])}) for one in objects if isinstance(one, dict)]
+        given = {name: value for name, value in values.items() if not is_missing(value)}
+        if unknown := {name: value for name, value in given.items() if name not in (*ANSWER_KEYS, *COLUMNS)}:
+            raise ValueError(f"{unknown!r:.200} are no keys of a post; expected e.g. {EXAMPLE_ANSWER}")
+        if not given.keys() & {"text", "tokens"}:
+            raise ValueError(f"{dict(values)!r:.200} has neither text nor tokens; expected e.g. {EXAMPLE_ANSWER}")
+        words: list[Word] = []
+        if in_words := "text" not in given:
+            given["text"], words = join_words(given["tokens"])
+        text, (boxes, files) = given["text"], read_objects(given.pop("objects", []))
 
-        def read(one: dict) -> Entity:
-            start, end = one["start"], one["end"]
+        def read_entity(one: Mapping) -> Entity:
+            start, end, place = one["start"], one["end"], one.get("region")
             if in_words:
                 start, end = words[start].start, words[end - 1].end
-            label = one["label"] if "label" in one else one["entity"]
-            place = one.get("region")
-            box = found[place].box if place is not None and 0 <= place < len(found) else None
-            region = None if place in (None, -1) else Region(place, box, one.get("region_score", 1.0))
-            return Entity(label, one.get("score", 1.0), text[start:end], start, end, region)
+            label = one["entity"] if one.get("label") is None else one["label"]
+            found = boxes[place] if place is not None and 0 <= place < len(boxes) else None
+            region = None if place in (None, -1) else Region(place, found and found.box, score_of(one, "region_score"))
+            return Entity(label, score_of(one), text[start:end], start, end, region)
 
-        def read_answers(entities: list[dict], relations: list[dict]) -> tuple[list[Entity], list[Relation]]:
-            return [read(one) for one in entities], [Relation(**{"score": 1.0, **one}) for one in relations]
+        def read_relation(one: Mapping) -> Relation:
+            return Relation(one["head"], one["tail"], one["label"], score_of(one))
 
-        kept = values.pop("entities"), values.pop("relations", [])
-        if (unsure := values.pop("withheld", None)) is not None:
-            values["withheld"] = Withheld(*read_answers(unsure["entities"], unsure["relations"]))
-        every = [*kept[0], *(unsure["entities"] if unsure is not None else ())]
-        values["grounded"] = any(one.get("region") is not None for one in every)
-        values["crop_files"] = values.get("crop_files") or [one for one in objects if isinstance(one, str)]
-        return cls(text, *read_answers(*kept), objects=found, tokens=tokens, **values)
+        def read_answers(graph: Mapping) -> tuple[list[Entity], list[Relation]]:
+            entities = read_each(read_entity, graph.get("entities"), "entities")
+            return entities, read_each(read_relation, graph.get("relations"), "relations")
+
+        kept, unsure = read_answers(given), given.get("withheld")
+        errors = given.get("image_errors", {})
+        regions = [one.get("region") for graph in (given, unsure or {}) for one in graph.get("entities") or ()]
+        parts = {name: given[name] for name in ("id", "tokens", "pairs_left_out", "picture_match") if name in given}
+        return cls(
+            text,
+            *kept,
+            image_errors=errors if isinstance(errors, dict) else {one["picture"]: one["reason"] for one in errors},
+            objects=[box for box in boxes if box] if all(boxes) else [],
+            image=name_of(given.get("image")),
+            crop_files=given.get("crop_files") or ([] if boxes and all(boxes) else files),
+            grounded=any(place is not None for place in regions),
+            withheld=None if unsure is None else Withheld(*read_answers(unsure)),
+            **parts,
+        )
 
     def to_triples(self) -> list[Triple]:
         """The relations with the texts and types of their entities."""
@@ -235,6 +260,65 @@ class Extraction:
         read: Callable[..., Image.Image] = load_picture
         whole = read(picture, **options)
         return [whole.crop(one.box) for one in self.objects]
+
+
+Part = TypeVar("Part")
+
+
+def read_each(read: Callable[[Mapping], Part], values: Iterable | None, name: str) -> list[Part]:
+    """Read the parts of a post, of which `name` is the key; `None` are none.
+
+    Raises:
+        ValueError: one cannot be read; the message names its place.
+    """
+    parts = []
+    for place, value in enumerate(values if values is not None else ()):
+        try:
+            parts.append(read(value))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{name}[{place}]={value!r:.200} cannot be read ({reason}); e.g. {EXAMPLE_ANSWER}"
+            ) from error
+    return parts
+
+
+def score_of(one: Mapping, name: str = "score") -> float:
+    """The score of an answer or a box, 1 where it is absent."""
+    score = one.get(name)
+    if not (is_missing(score) or isinstance(score, Real)):
+        raise ValueError(f"{name}={score!r} is not a number")
+    return DEFAULT_SCORE if is_missing(score) else cast(float, score)
+
+
+def read_objects(objects: Iterable) -> tuple[list[FoundObject | None], list[str | None]]:
+    """The objects of a post at their places: as boxes, and as paths and URLs; `None` for what is not such a one.
+
+    Raises:
+        ValueError: something is neither a box nor a picture.
+    """
+
+    def read(one: object) -> FoundObject | str | None:
+        if is_box(one):
+            box = cast(Mapping, one)
+            label = DEFAULT_LABEL if box.get("label") is None else box["label"]
+            left, top, right, bottom = box["box"]
+            return FoundObject((left, top, right, bottom), score_of(box), label)
+        if isinstance(one, Mapping) and not (is_absent(one) or one.keys() & {"bytes", "path"}):
+            raise ValueError("it has no box, bytes or path")
+        return name_of(one)
+
+    if isinstance(objects, (str, bytes, Mapping)):
+        raise ValueError(f"objects={objects!r:.200} is not a list; e.g. {EXAMPLE_ANSWER}")
+    found = read_each(cast(Any, read), objects, "objects")
+    boxes = [one if isinstance(one, FoundObject) else None for one in found]
+    return boxes, [one if isinstance(one, str) else None for one in found]
+
+
+def name_of(picture: object) -> str | None:
+    """The path or URL that a picture is given as; `None` if it is given as something else."""
+    name = picture.get("path") if isinstance(picture, Mapping) else picture
+    return name if isinstance(name, str) and name else None
 
 
 def region_keys(region: Region | None) -> dict:

@@ -3,6 +3,7 @@ import itertools
 import json
 import logging
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -398,6 +399,55 @@ def test_records_of_earlier_versions_are_read():
     assert Extraction.from_dict(values) == EXTRACTION
     del values["objects"]
     assert Extraction.from_dict(values).objects == []
+
+
+KOBE = {"text": "Kobe lands in Paris", "entities": [{"start": 0, "end": 4, "label": "PER"}]}
+KOBE_FOUND = Extraction("Kobe lands in Paris", [Entity("PER", 1.0, "Kobe", 0, 4)], [])
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [
+        ({"ner_tags": [1, 0, 0, 0], "regions": [0], "label": None}, {}),
+        ({"id": None, "tokens": None, "image": None, "objects": None, "relations": None, "withheld": None}, {}),
+        ({"entities": None}, {"entities": []}),
+        ({"entities": [{"start": 0, "end": 4, "label": "PER", "score": None, "region": None}]}, {}),
+        ({"objects": [{"box": [0, 0, 9, 9]}]}, {"objects": [FoundObject((0, 0, 9, 9), 1.0, "object")]}),
+        (
+            {"objects": [{"path": None, "box": [0, 0, 9, 9], "score": 0.5, "label": "dog"}]},
+            {"objects": [FoundObject((0, 0, 9, 9), 0.5, "dog")]},
+        ),
+        (
+            {"objects": [{"path": "a.png", "box": None}, {"bytes": b"a", "path": None}, None, "b.png"]},
+            {"crop_files": ["a.png", None, None, "b.png"]},
+        ),
+        ({"image": {"bytes": b"a", "path": "a.png"}}, {"image": "a.png"}),
+        ({"image_errors": [{"picture": "image", "reason": "gone"}]}, {"image_errors": {"image": "gone"}}),
+    ],
+)
+def test_posts_and_rows_of_answers_are_read(parts, changes):
+    extraction = Extraction.from_dict({**KOBE, **parts})
+    assert extraction == replace(KOBE_FOUND, **changes)
+    assert Extraction.from_dict(json.loads(extraction.to_json())) == extraction
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"lang": "en"}, ["'lang': 'en'", "keys of a post"]),
+        ({"text": None}, ["neither text nor tokens"]),
+        ({"entities": [{"start": 0, "label": "PER"}]}, ["entities[0]={'start': 0", "KeyError: 'end'"]),
+        ({"entities": [{"start": 0, "end": 4, "label": "PER", "score": "high"}]}, ["score='high' is not a number"]),
+        ({"relations": [{"head": 0, "label": "met"}]}, ["relations[0]={'head': 0", "'tail'"]),
+        ({"objects": ["a.png", {"url": "https://a.org"}]}, ["objects[1]={'url'", "no box, bytes or path"]),
+        ({"objects": [{"box": [0, 0]}]}, ["objects[0]={'box': [0, 0]}"]),
+        ({"objects": "a.png"}, ["objects='a.png' is not a list"]),
+    ],
+)
+def test_what_is_no_answer_is_named(parts, words):
+    with pytest.raises(ValueError) as error:
+        Extraction.from_dict({**KOBE, **parts})
+    assert [word for word in [*words, "e.g. {"] if word not in str(error.value)] == []
 
 
 def test_answers_about_tokens_have_offsets_in_words(extractor):
