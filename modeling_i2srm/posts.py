@@ -45,7 +45,7 @@ class Post:
         head, tail, pairs: the entities that a relation is asked of, as they are given.
         image, objects: the picture and the crops: at first as they are given, then as PIL images.
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; these are `None`.
-        image_name, crop_names: paths and URLs of image and objects, as they were given.
+        image_name, crop_names: paths and URLs of image and objects, as they were given; `None` for one without.
         picture_faults: the `PictureError.kind` of each of them.
         whole: the picture at full size, until a cropper has looked at it.
         crops: the crops of a cropper, as it gave them, or those that are given as boxes; `None` where none has looked.
@@ -67,7 +67,7 @@ class Post:
     objects: Sequence[object] | None = None
     image_errors: dict[str, str] = field(default_factory=dict)
     image_name: str | None = None
-    crop_names: list[str] = field(default_factory=list)
+    crop_names: list[str | None] = field(default_factory=list)
     picture_faults: list[str] = field(default_factory=list)
     whole: object = None
     crops: list | None = None

@@ -99,7 +99,8 @@ class Extraction:
             `MAX_PAIRS` of a post.
         objects: what a cropper found in the picture, or the boxes that the post came with, as the models saw it.
         tokens: the words of a post given as tokens.
-        image, crop_files: the picture and the crops of the post, where they were given as paths or URLs.
+        image, crop_files: the picture and the crops of the post, where they were given as paths or URLs; crops at their
+            places, with `None` for another one.
         grounded: a model has looked for the object of each entity; no object shows those without a region.
         withheld: the answers that a coverage withholds; `None` where none was asked for.
         picture_match: the probability that the picture is the post's own, where it was asked for (`PictureMatch`).
@@ -126,7 +127,7 @@ class Extraction:
     objects: list[FoundObject] = field(default_factory=list)
     tokens: list[str] | None = field(default=None, compare=False)
     image: str | None = None
-    crop_files: list[str] = field(default_factory=list)
+    crop_files: list[str | None] = field(default_factory=list)
     grounded: bool = field(default=False, compare=False)
     withheld: Withheld | None = None
     picture_match: float | None = None
@@ -226,7 +227,7 @@ class Extraction:
             image_errors=errors if isinstance(errors, dict) else {one["picture"]: one["reason"] for one in errors},
             objects=[box for box in boxes if box] if all(boxes) else [],
             image=name_of(given.get("image")),
-            crop_files=given.get("crop_files") or ([] if boxes and all(boxes) else files),
+            crop_files=given.get("crop_files") or (files if any(files) else []),
             grounded=any(place is not None for place in regions),
             withheld=None if unsure is None else Withheld(*read_answers(unsure)),
             **parts,
@@ -317,8 +318,10 @@ def read_objects(objects: Iterable) -> tuple[list[FoundObject | None], list[str 
 
 def name_of(picture: object) -> str | None:
     """The path or URL that a picture is given as; `None` if it is given as something else."""
-    name = picture.get("path") if isinstance(picture, Mapping) else picture
-    return name if isinstance(name, str) and name else None
+    name = picture
+    if isinstance(picture, Mapping):
+        name = picture.get("path") if is_absent(picture.get("bytes")) else None
+    return str(name) if isinstance(name, str) and name else None
 
 
 def region_keys(region: Region | None) -> dict:
@@ -333,15 +336,15 @@ def offsets_in_words(words: list[Word], spans: list[tuple[int, int]]) -> list[tu
     return [(starts[start], ends[end]) for start, end in spans]
 
 
-def picture_names(post: Mapping) -> tuple[str | None, list[str]]:
-    """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses."""
+def picture_names(post: Mapping) -> tuple[str | None, list[str | None]]:
+    """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses.
 
-    def is_name(picture: object) -> bool:
-        return isinstance(picture, str) and not picture.startswith("data:")
-
+    Crops keep their places, with `None` for one that is absent or has no name; the list is empty if none has one.
+    """
     image, crops = post.get("image"), post.get("objects")
-    crops = crops if isinstance(crops, (list, tuple)) and all(map(is_name, crops)) else []
-    return str(image) if is_name(image) else None, [str(crop) for crop in crops]
+    names = [name_of(crop) for crop in (image, *(crops if isinstance(crops, (list, tuple)) else ()))]
+    image, *crops = [None if name is not None and name.startswith("data:") else name for name in names]
+    return image, crops if any(crops) else []
 
 
 __all__ = ["Entity", "Extraction", "FoundObject", "Region", "Relation", "Triple", "Withheld", "picture_names"]

@@ -169,7 +169,7 @@ class Answer(BaseModel):
     text: str | None = None
     tokens: list[str] | None = None
     image: str | None = None
-    objects: list[str] | list[dict[str, Any]]
+    objects: list[str | None] | list[dict[str, Any]]
     entities: list[AnswerEntity]
     relations: list[AnswerRelation]
     image_errors: dict[str, str] = Field(description="pictures that could not be read; the post was read without them")

@@ -79,9 +79,9 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
         if value is not None and not isinstance(value, (str, int)) or not is_text(str(value)):
             raise ValueError(f"{name} must be a text, got {value!a:.80}")
         checked[name] = str(value) if value not in (None, "") else None
-    checked["objects"] = row.get("objects") or []
-    if not is_word_list(checked["objects"]):
-        raise ValueError(f"objects must be a list of paths, got {checked['objects']!a:.80}")
+    crops = checked["objects"] = row.get("objects") or []
+    if not isinstance(crops, list) or not is_word_list([one for one in crops if one is not None]):
+        raise ValueError(f"objects must be a list of paths, got {crops!a:.80}")
     if "ner_tags" in labels:
         tags = checked["ner_tags"] = check_tags(needed(row, "ner_tags"), tokens)
         entities = sum(tag.startswith("B-") for tag in tags)

@@ -295,7 +295,8 @@ class Posts(PostsBuilder):
                 if row.get("image"):
                     post.image, post.image_file = self.finder.find(row["image"], counts)
                 if self.config.objects == "column":
-                    crops = [self.finder.find(name, counts) for name in row.get("objects") or []]
+                    names = row.get("objects") or []
+                    crops = [self.finder.find(name, counts) if name else ("", None) for name in names]
                     post.crops, post.crop_files = [name for name, _ in crops], [path for _, path in crops]
                 raw.splits[split].append(post)
             if self.config.objects not in ("none", "column"):

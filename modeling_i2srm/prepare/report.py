@@ -121,7 +121,7 @@ def absent_pictures(posts: list, folder: PictureFolder) -> list[str]:
     names = [post.image for post in posts if post.image_file is None and not folder.other_names(post.image)]
     for post in posts:
         names += [name for name, path in zip(post.crops, post.crop_files, strict=True) if path is None]
-    return list(dict.fromkeys(name for name in names if name is not None))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def print_report(report: dict) -> None:

@@ -527,9 +527,10 @@ def test_regions_are_those_of_the_crops_that_are_there(tmp_path):
     posts = [
         {"text": "Kobe lands in Paris ok", "entities": entities, "objects": ["a.png", "gone.png", "b.png"]},
         {"text": "Kobe", "entities": [{"start": 0, "end": 4, "label": "X"}]},
+        {"text": "Kobe", "entities": [{"start": 0, "end": 4, "label": "X", "region": 1}], "objects": [None, "a.png"]},
     ]
     report, rows = run_file(tmp_path, "train.jsonl", lines_of(posts))
-    assert [row["regions"] for row in rows] == [[1, -1, None, 0, None], [None]]  # in the order of the words
+    assert [row["regions"] for row in rows] == [[1, -1, None, 0, None], [None], [0]]  # in the order of the words
     counts = report["splits"]["train"]["irregularities"]
     assert counts["regions of crops that are absent or cannot be read, stored as not known"] == 1
     report = run(tmp_path / "raw", tmp_path / "out", "--objects", "none")
