@@ -155,8 +155,7 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         """The entities (B, E, 2) that labels (B, T) tag."""
         tags, mask = gather_words(labels, word_mask)
         lengths = mask.sum(1).tolist()
-        # A word without a label is not part of an entity.
-        rows = [row[:length] for row, length in zip(tags.masked_fill(tags == -100, 0).tolist(), lengths, strict=True)]
+        rows = [row[:length] for row, length in zip(tags.tolist(), lengths, strict=True)]
         return pad_spans([self._entities(row) for row in rows], labels.device)
 
     @torch.no_grad()
@@ -169,7 +168,8 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
 
     def _entities(self, tags: list[int]) -> list[tuple[int, int]]:
         names = self.config.label_names
-        return [(start, end) for start, end, _ in find_entities([names[tag] for tag in tags])]
+        words = ["O" if tag == -100 else names[tag] for tag in tags]  # one without a label is not part of an entity
+        return [(start, end) for start, end, _ in find_entities(words)]
 
     def _score(
         self,
@@ -200,9 +200,9 @@ class I2SRMForJointExtraction(I2SRMForTokenClassification):
         if labels is None:
             rows = self.decode(joint.logits, joint.word_mask)
         else:
-            rows = gather_words(labels.clamp(min=0), joint.word_mask)[0].tolist()
+            rows = gather_words(labels, joint.word_mask)[0].tolist()
         types = [
-            [of_tag[row[start]] if 0 <= start < len(row) else 0 for start in starts]
+            [of_tag[row[start]] if 0 <= start < len(row) and row[start] >= 0 else 0 for start in starts]
             for row, starts in zip(rows, spans[..., 0].tolist(), strict=True)
         ]
         return torch.tensor(types, device=spans.device)

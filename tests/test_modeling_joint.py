@@ -128,6 +128,14 @@ def test_default_spans_are_those_of_the_labels_or_decoded(model, inputs):
     torch.testing.assert_close(scores[1], outputs.region_logits)
 
 
+def test_words_without_a_label_are_in_no_entity_wherever_o_stands(inputs):
+    model = joint_model(id2label=dict(enumerate(TAGS[::-1])), entity_type_embeddings=True)
+    labels = torch.full_like(inputs["labels"], -100)
+    labels[0, inputs["word_mask"][0].nonzero()[2, 0]] = TAGS[::-1].index("B-LOC")
+    spans = call(model, inputs, "entity_spans", "relation_labels", "region_labels", labels=labels).entity_spans
+    assert spans.tolist() == [[[2, 3]], [[-1, -1]], [[-1, -1]]]
+
+
 def test_scores_of_a_graph_are_probabilities_of_its_spans_relations_and_regions(model, inputs):
     outputs = call(model, inputs, "labels", "relation_labels", "region_labels", "image_mask")
     for b, graph in enumerate(model.decode_graphs(outputs, inputs["word_mask"])):
