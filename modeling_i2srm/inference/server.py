@@ -139,6 +139,7 @@ class PostBody(BaseModel):
     image_errors: dict[str, str] | None = PASSED
     pairs_left_out: int | None = PASSED
     withheld: dict[str, Any] | None = PASSED
+    picture_match: float | None = PASSED
 
 
 class AnswerEntity(BaseModel):
@@ -175,6 +176,7 @@ class Answer(BaseModel):
     image_errors: dict[str, str] = Field(description="pictures that could not be read; the post was read without them")
     pairs_left_out: int
     withheld: WithheldAnswers | None = Field(default=None, description="answers that are not sure, with a coverage")
+    picture_match: float | None = Field(default=None, description="the probability that the picture is the post's own")
 
 
 class Refusal(BaseModel):
@@ -217,9 +219,10 @@ async def read_request(request: Request, limits: Limits, num_objects: int) -> di
         Refused: it is too large or not a post.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    chunks = read_chunks(request, int(limits.max_body_mb * 1e6))
+    most = int(limits.max_body_mb * 1e6)
+    chunks = read_chunks(request, most)
     if kind == "multipart/form-data":
-        post = check(PostForm.model_validate, await read_form(request, chunks))
+        post = check(PostForm.model_validate, await read_form(request, chunks, most))
     elif kind in ("application/json", ""):
         post = check(PostBody.model_validate_json, b"".join([chunk async for chunk in chunks]))
     else:
@@ -242,9 +245,9 @@ async def read_request(request: Request, limits: Limits, num_objects: int) -> di
     return post
 
 
-async def read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> dict[str, Any]:
-    """The fields of a form; those that repeat as a list, files as bytes."""
-    parser = MultiPartParser(request.headers, chunks)
+async def read_form(request: Request, chunks: AsyncGenerator[bytes, None], most: int) -> dict[str, Any]:
+    """The fields of a form, of at most so many bytes; those that repeat as a list, files as bytes."""
+    parser = MultiPartParser(request.headers, chunks, max_part_size=most)  # a data: URI is long
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeError) as error:  # KeyError: no boundary

@@ -164,9 +164,18 @@ def test_a_form_with_files_is_the_same_post(running):
     assert running.ask("POST", "/extract", *words)[2] == running.extractor({"tokens": SENTENCES[3].split()}).to_json()
 
 
+def test_a_long_address_is_a_field_of_a_form(running):
+    uri = f"data:image/png;base64,{base64.b64encode(png(1, width=800, height=600)).decode()}"
+    assert len(uri) > 1.5e6
+    fields = form([("text", SENTENCES[2]), ("image", uri)])
+    status, _, body = running.ask("POST", "/extract", *fields)
+    assert (status, body) == (200, running.extractor({"text": SENTENCES[2], "image": uri}).to_json())
+
+
 def test_an_answer_can_be_sent_again(running):
     answer = running.extractor({"text": SENTENCES[0]})
-    assert running.extract(answer.to_dict())[2] == answer.to_json()
+    for more in ({}, {"picture_match": 0.5}):
+        assert running.extract(answer.to_dict() | more)[2] == answer.to_json()
 
 
 def test_posts_that_wait_together_are_answered_as_one_batch_of_the_extractor(running, gate):
@@ -374,7 +383,7 @@ def test_the_page_describes_posts_answers_and_refusals(running):
     kinds = described["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
     assert running.ask("GET", "/metrics")[1]["content-type"].partition(";")[0] in kinds
     answer = described["components"]["schemas"]["Answer"]["properties"]
-    assert set(answer) >= set(running.extractor(POSTS[2]).to_dict())
+    assert set(answer) >= {*running.extractor(POSTS[2]).to_dict(), "picture_match"}
     assert set(content["application/json"]["schema"]["properties"]) >= set(running.extractor(POSTS[2]).to_dict())
 
 
