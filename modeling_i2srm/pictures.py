@@ -208,10 +208,10 @@ def cut_box(picture: Image.Image, crop: Mapping) -> BoxCrop:
     Raises:
         PictureError: the box is not four numbers, or nothing of it is in the picture; a score that is not a number.
     """
-    score, label = crop.get("score"), crop.get("label")
+    score, label = DEFAULT_SCORE, crop.get("label")
     try:
         left, top, right, bottom = (round(float(side)) for side in crop["box"])
-        score = DEFAULT_SCORE if score is None else float(score)
+        score = score if crop.get("score") is None else float(crop["score"])
     except (TypeError, ValueError, OverflowError):
         left, top, right, bottom = 0, 0, 0, 0
     inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
