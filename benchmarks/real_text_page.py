@@ -1,7 +1,7 @@
-"""Write the records and figures of runs of real_text.py, cross_attention_leak.py and calibration.py.
+"""Write the records and figures of runs of real_text.py, cross_attention_leak.py, calibration.py and joint_text.py.
 
-The runs are the files of benchmarks/runs/real_text, cross_attention and calibration. Afterwards the pages take their
-tables:
+The runs are the files of benchmarks/runs/real_text, cross_attention, calibration and joint_text. Afterwards the pages
+take their tables:
 
     python benchmarks/real_text_page.py && python benchmarks/records.py write
 """
@@ -10,12 +10,22 @@ import sys
 import textwrap
 from datetime import date
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from calibration import TITLES, make_table  # noqa: E402
+from joint_text import JOINT, LIGHT  # noqa: E402
 from real_text import ABLATED, ABLATION, FEW, FULL, OFF, tables  # noqa: E402
-from run_tables import DIFFERENCES, ROOT, describe_runs, difference_rows, group_by_arm, read_runs, store  # noqa: E402
+from run_tables import (  # noqa: E402
+    DIFFERENCES,
+    ROOT,
+    describe_runs,
+    difference_rows,
+    group_by_arm,
+    read_runs,
+    spread,
+    store,
+)
 
 from modeling_i2srm.support.figure_style import COLOURS, UNCLEAR, new_figure, styled  # noqa: E402
 
@@ -32,6 +42,12 @@ CROSS = {
     "shuffled": "grey squares, as many as another pair has, absent ones filled up with zeros",
     "masked": "a grey square for each crop, absent ones masked",
 }
+FOLDERS = ("real_text", "cross_attention", "calibration", "joint_text")  # of benchmarks/runs
+JOINT_DATA = "--mnre data/mnre_posts --gmner data/gmner"
+TWO = "two models"
+JOINT_MNRE = {JOINT: "joint model, one pass", LIGHT: "the same, weight 1 for relations", TWO: "two marker models"}
+JOINT_GMNER = {JOINT: "joint model, one pass", "mner": "entity model"}
+PARTS = {TWO: ("mner", "mre")}
 # test micro-F1 on MNRE in papers: without and with objects, the released crops where the name says so
 PUBLISHED = {
     "BERT, text alone": 59.32,
@@ -40,12 +56,6 @@ PUBLISHED = {
     "HVPNeT, released crops": 81.85,
     "I2SRM, released crops": 84.12,
 }
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± standard deviation of shares, in per cent."""
-    values = [100 * value for value in values]
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def leak_rows(text: dict[str, dict], cross: dict[str, dict]) -> list[tuple[str, str, list[dict]]]:
@@ -95,7 +105,44 @@ def few_table(text: dict[str, dict]) -> list[list[str]]:
     return table + [[*row, *against.get(row[0], [""] * 3)] for row in rows]
 
 
-def page_records(text: dict[str, dict], cross: dict[str, dict], calibrated: dict[str, dict]) -> dict[str, list[dict]]:
+def joint_table(joint: dict[str, dict]) -> list[list[str]]:
+    """Entity and triple F1 of one pass and of what it is compared with, and the CPU minutes of its training."""
+    table = [["data", "system", "seeds", "entity F1", "triple F1", "CPU minutes of training"]]
+    for data, title, arms in (("mnre", "MNRE as posts", JOINT_MNRE), ("gmner", "Twitter-GMNER", JOINT_GMNER)):
+        runs = group_by_arm(joint, data)
+        for arm, name in arms.items():
+            members = runs.get(arm, {})
+            minutes = [one["training_cpu_seconds"] for part in PARTS.get(arm, (arm,)) for one in runs[part].values()]
+            count = len(PARTS.get(arm, (arm,)))
+            kinds = [[one["scores"][kind]["f1"] for one in members.values()] for kind in ("entity", "triple")]
+            cells = [spread(kinds[0]), spread(kinds[1]) if data == "mnre" else "-"]
+            table.append([title, name, str(len(members)), *cells, f"{count * mean(minutes) / 60:.0f}"])
+            title = ""
+    return table
+
+
+def joint_gold_table(joint: dict[str, dict]) -> list[list[str]]:
+    """Relation F1 where the gold entities are given."""
+    runs = group_by_arm(joint, "mnre")
+    pairs = [one["gold_entities"]["triple"]["f1"] for one in runs[TWO].values()]
+    table = [["system", "seeds", "relation F1"], ["relation model", str(len(pairs)), spread(pairs)]]
+    for arm in (JOINT, LIGHT):
+        scores = [on_gold(one) for one in runs[arm].values()]
+        table.append([JOINT_MNRE[arm], str(len(scores)), spread(scores)])
+    return table
+
+
+def on_gold(run: dict) -> float:
+    """The relation F1 of a joint model on gold entities, where relations that the rows do not hold are missed."""
+    metrics, gold = run["metrics"], run["scores"]["triple"]["gold"]
+    held = sum(value for name, value in metrics.items() if name.startswith("triple_support_"))
+    right = metrics["relation_recall"] * held
+    return 2 * right / (gold + right / metrics["relation_precision"])
+
+
+def page_records(
+    text: dict[str, dict], cross: dict[str, dict], calibrated: dict[str, dict], joint: dict[str, dict]
+) -> dict[str, list[dict]]:
     """The records of each page."""
     mnre = {name: run for name, run in text.items() if name.startswith("mnre/")}
     few = {name: run for name, run in text.items() if name.startswith(f"{FEW}/")}
@@ -112,9 +159,15 @@ def page_records(text: dict[str, dict], cross: dict[str, dict], calibrated: dict
         ("results", "attn-mixup-on-few", few_table(text), "F1, %", ["real_text.py --parts few"], "real_text", few),
         ("results", "calibration-texts", make_table(calibrated), None, ["calibration.py"], "calibration", calibrated),
     ]
+    parts += [
+        ("results", name, table, "F1, per cent", ["joint_text.py"], "joint_text", joint)
+        for name, table in (("joint-text", joint_table(joint)), ("joint-text-gold", joint_gold_table(joint)))
+    ]
     records: dict[str, list[dict]] = {"leak": [], "results": []}
     for page, name, value, unit, programs, source, runs in parts:
         about = {"command": list(map(COMMAND.format, programs)), **describe_runs(runs)}
+        if source == "joint_text":
+            about["command"] = [COMMAND.format("joint_text.py").replace("--data data", JOINT_DATA)]
         about |= {"date": date.today().isoformat(), "source": f"benchmarks/runs/{source}"}
         records[page].append({"name": name, "value": value, "unit": unit} | about)
     return records
@@ -140,10 +193,10 @@ def draw_leak(rows: list[tuple[str, str, list[dict]]], path: Path) -> None:
 
 
 def main() -> None:
-    text, cross, calibrated = map(read_runs, ("real_text", "cross_attention", "calibration"))
-    for page, records in page_records(text, cross, calibrated).items():
+    text, *others = map(read_runs, FOLDERS)
+    for page, records in page_records(text, *others).items():
         store(page, records)
-    draw_leak(leak_rows(text, cross), ROOT / "docs/figures/leak-scores.png")
+    draw_leak(leak_rows(text, others[0]), ROOT / "docs/figures/leak-scores.png")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from .pipeline_i2srm import (
 from .posts import Post
 
 MAX_ENTITIES = 100  # of a long post that are decoded together: all pairs of them are scored
-IMPOSSIBLE = (
-    -1e4
-)  # the logit of a relation of two entities that no window shows together, of a region if none shows one
+# The logit of a relation of two entities that no window shows together, and of a crop for an entity that none shows.
+IMPOSSIBLE = -1e4
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from transformers import Pipeline
+from transformers.utils import logging
 
 from .batching import Answers, cut_by_length, has_pictures, read_windows
 from .checks import check_finite, check_on_image_error, check_sub_tokens, check_threshold
@@ -19,6 +20,8 @@ from .pretrained_model import I2SRMPreTrainedModel, gather_words
 from .processing_i2srm import I2SRMProcessor
 from .tables import read_rows
 from .words import SAVED_SPLITTING, EntityPairError, split_text
+
+logger = logging.get_logger(__name__)
 
 ROWS_TOGETHER = 32  # windows or pairs that go through the model at once, unless the batch is larger
 CPU_TOKENS = 1024  # of a call on the CPU, padding included: larger calls are hardly faster, and take more memory
@@ -165,8 +168,15 @@ class PostPipeline(Pipeline):
                 yield self.postprocess(cast(Any, {"post": post}), **writing)
 
     def encode(self, post: Post, rows: Sequence[dict | None], owners: list[int] | None = None) -> dict[str, Post]:
-        """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors."""
-        tensors = self.processor.encode_pictures([post.image], [post.objects]) if has_pictures(post) else {}
+        """The return value of `preprocess`: a copy of a post with its rows, and its pictures only as tensors.
+
+        A model that was trained without pictures gets none: its prompts are random.
+        """
+        pictured = has_pictures(post)
+        if pictured and not getattr(self.model.config, "reads_pictures", True):
+            logger.warning_once("pictures are not used: the model was trained without them (config.reads_pictures)")
+            pictured = False
+        tensors = self.processor.encode_pictures([post.image], [post.objects]) if pictured else {}
         pictures = {name: tensor[0] for name, tensor in tensors.items()}
         return {
             "post": replace(post, rows=list(rows), owners=owners or [], pictures=pictures, image=None, objects=None)

@@ -64,6 +64,16 @@ def test_the_answer_is_the_same_alone_in_a_batch_and_among_other_mates(joint):
             assert_same(answer, alone[place])
 
 
+def test_a_model_that_was_trained_without_pictures_points_to_none(joint, monkeypatch):
+    monkeypatch.setattr(joint.model.config, "reads_pictures", False)
+    text, crops = " ".join(["kobebryant"] * 3), [{"box": [0, 0, 20, 20]}, {"box": [10, 10, 30, 30]}]
+    answer = joint({"text": text, "image": noise(1), "objects": crops})
+    assert answer["entities"] and all(entity["region"] is None for entity in answer["entities"])
+    without = joint(text)
+    assert_same(answer["entities"], without["entities"])
+    assert_same(answer["relations"], without["relations"])
+
+
 def test_a_post_of_several_windows_may_have_fewer_words_than_one_of_a_single_window(joint):
     long_words = " ".join(["kobebryant"] * 8)  # 80 sub-tokens
     posts = [long_words, {"tokens": ["a"] * 30}]

@@ -31,6 +31,16 @@ def test_every_picture_counts(ner, key):
         assert_differ(answer, ner(SENTENCES[0]))
 
 
+@pytest.mark.parametrize("pipe_name", ["ner", "relate"])
+def test_a_model_that_was_trained_without_pictures_gets_none(request, pipe_name, monkeypatch, caplog):
+    pipe = request.getfixturevalue(pipe_name)
+    monkeypatch.setattr(pipe.model.config, "reads_pictures", False)
+    transformers_logging.warning_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert_same(pipe(post_of(pipe, image=noise(1), objects=[noise(2)])), pipe(post_of(pipe)))
+    assert "pictures are not used: the model was trained without them" in caplog.text
+
+
 def test_crops_beyond_the_models_number_are_told(ner, caplog):
     posts = [{"text": SENTENCES[0], "objects": [noise(i) for i in range(count)]} for count in (3, 4)]
     transformers_logging.warning_once.cache_clear()

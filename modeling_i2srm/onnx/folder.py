@@ -48,9 +48,9 @@ def export_folder(name_or_path: str, folder: str | os.PathLike, int8: bool = Fal
     if path.is_dir() and any(path.iterdir()) and not (path / CODE).is_file():
         raise ValueError(f"{str(path)!r} holds other files: give a new folder, e.g. {str(path / 'onnx')!r}")
     processor = I2SRMProcessor.from_pretrained(name_or_path)
-    architecture = (PreTrainedConfig.get_config_dict(name_or_path)[0].get("architectures") or [""])[0]
-    head = TASKS.get(architecture, "mner")
-    settings = describe(processor, head, int8)
+    config = PreTrainedConfig.get_config_dict(name_or_path)[0]
+    head = TASKS.get((config.get("architectures") or [""])[0], "mner")
+    settings = {**describe(processor, head, int8), "reads_pictures": config.get("reads_pictures", True)}
     path.mkdir(parents=True, exist_ok=True)
     difference = export_checkpoint(name_or_path, path / MODEL, opset)
     if int8:

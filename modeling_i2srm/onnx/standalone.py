@@ -178,7 +178,8 @@ class OnnxExtractor:
     def answer(self, given: str | Mapping, post: Post) -> Extraction | dict | list:
         """The answer to a post as it is given and as it is read."""
         post.load_pictures(cast(Any, self.pictures), self.on_image_error)
-        pictures = self.pictures.encode(post.image, list(post.objects or []))
+        reads = self.settings.get("reads_pictures", True)
+        pictures = self.pictures.encode(post.image, list(post.objects or [])) if reads else {}
         if self.head in ("mre", "classification"):
             answers: list[dict | None] = [self.answer_label(post, pictures)] if self.head == "classification" else []
             if self.head == "mre":

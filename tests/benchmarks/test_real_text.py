@@ -11,7 +11,7 @@ from modeling_i2srm.attn_mixup import AttnMixup
 
 def test_the_records_are_made_of_the_runs():
     stored = read_records()
-    made = page.page_records(*map(read_runs, ("real_text", "cross_attention", "calibration")))
+    made = page.page_records(*map(read_runs, page.FOLDERS))
     for name, records in made.items():
         for record in records:
             assert record | {"date": None} == stored[name][record["name"]] | {"date": None}
