@@ -48,9 +48,11 @@ def draw_run(output_dir: str | Path, dataset: str, count: int = 20, image_dir: s
     records = [json.loads(lines[n]) for n in sorted({n * len(lines) // count for n in range(count)}) if lines]
     from datasets import load_dataset
 
+    from ..training.tasks import row_ids
+
     rows = load_dataset(dataset, split="test")
     check_picture_paths(dataset, {"test": rows}, image_dir)
-    places = {str(name): n for n, name in enumerate(rows["id"])}
+    places = {str(name): n for n, name in enumerate(row_ids(rows))}
     posts, answers, gold = [], [], []
     for number, record in enumerate(records, 1):
         if not {"entities", "gold"} <= record.keys():

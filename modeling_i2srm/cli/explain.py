@@ -46,7 +46,7 @@ def read_post(arguments: argparse.Namespace) -> dict:
     if not 0 <= arguments.row < len(rows):
         raise ValueError(f"--row {arguments.row}: the {arguments.split} split has rows 0 to {len(rows) - 1}")
     check_picture_paths(arguments.dataset, {arguments.split: rows}, arguments.image_dir)
-    return rows[arguments.row]
+    return {"image": None, "objects": None, **rows[arguments.row]}
 
 
 def main(arguments: list[str] | None = None) -> None:

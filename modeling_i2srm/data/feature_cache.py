@@ -36,6 +36,7 @@ from ..support.faults import RunError
 from ..support.precision import bf16_is_fast
 from ..support.processes import from_first, in_process_group
 from ..version import __version__
+from .picture_columns import regions_count_crops
 
 logger = logging.getLogger(__name__)
 
@@ -375,13 +376,15 @@ def cache_pictures(
     rows = {name: picture_rows(split) for name, split in splits.items()}
     posts, places, unreadable = from_first(read_keys(rows, processor, progress) if rank == 0 else None)
     attempted: set[str] = set()
+    joint = bool(model.config.relation_labels)
+    counted = {name: regions_count_crops(split.column_names, joint) for name, split in splits.items()}
     while True:
         if strict_pictures and unreadable:
             (name, index, slot), reason = min((places[key], reason) for key, reason in unreadable.items())
             raise PictureError(f"{name_of(rows[name][index], slot)} is unreadable: {reason}")
         chosen = {
-            name: [choose(keys, unreadable, processor.num_objects, "region_labels" in columns) for keys in posts[name]]
-            for name, columns in ((name, split.column_names) for name, split in splits.items())
+            name: [choose(keys, unreadable, processor.num_objects, counted[name]) for keys in posts[name]]
+            for name in splits
         }
         wanted = {key for split in chosen.values() for keys in split for key in keys if key is not None}
         cache.refresh()

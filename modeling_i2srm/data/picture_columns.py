@@ -100,4 +100,14 @@ def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.is_valid(column)
 
 
-__all__ = ["check_picture_columns", "count_pictures"]
+def regions_count_crops(columns: Collection[str], joint: bool) -> bool:
+    """Whether the regions of rows count their crops, so that an absent crop keeps its place, as in `I2SRMDataCollator`.
+
+    Args:
+        columns: of encoded rows, or of rows as they are in a data set.
+        joint: whether a joint model reads them.
+    """
+    return "region_labels" in columns or (joint and "ner_tags" in columns and "input_ids" not in columns)
+
+
+__all__ = ["check_picture_columns", "count_pictures", "regions_count_crops"]

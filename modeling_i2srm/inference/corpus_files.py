@@ -261,6 +261,7 @@ ADDED = {
         "attn_mixup_pairs",
         "temperatures",
         "abstention",
+        "reads_pictures",
     )
 }
 

@@ -227,7 +227,8 @@ async def read_request(request: Request, limits: Limits, num_objects: int) -> di
         post = check(PostBody.model_validate_json, b"".join([chunk async for chunk in chunks]))
     else:
         raise Refused(422, f"content-type {kind[:80]!r} is neither application/json nor multipart/form-data")
-    characters = len(post.get("text") or "") + sum(map(len, post.get("tokens") or ()))
+    # An empty token counts as one character, as it takes a place in the model.
+    characters = len(post.get("text") or "") + sum(max(len(token), 1) for token in post.get("tokens") or ())
     if characters > limits.max_characters:
         name = "text" if post.get("text") else "tokens"
         raise Refused(422, f"{name} has {characters:,} characters, more than {limits.max_characters:,}", name)

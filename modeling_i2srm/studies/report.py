@@ -1,9 +1,10 @@
 """Turns the runs of a study into the rows of its table, a Markdown table and a figure."""
 
 import json
+import logging
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .significance import adjusted, compare, post_counts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 NOTE = """\
 Differences are in points, with the 95 % interval of a paired bootstrap over the test posts. p is that of an approximate
@@ -42,13 +45,13 @@ def summarize(records: list[dict], task: Task) -> list[dict]:
     for one in records:
         for mismatch in (None, *one["results"].get("mismatched", {})):
             groups.setdefault((one["setting"], mismatch), []).append(one)
-    counts: dict[tuple, list] = {}
+    counts: dict[tuple, list[Counted]] = {}
 
-    def counted(name: str, mismatch: str | None) -> list:
+    def counted(name: str, mismatch: str | None) -> list[Counted]:
         if (name, mismatch) not in counts:
             runs = sorted(groups[name, mismatch], key=lambda one: one["seed"])
             paths = [Path(one["folder"], predictions_name(mismatch)) for one in runs]
-            counts[name, mismatch] = [post_counts(read_lines(path)) for path in paths]
+            counts[name, mismatch] = [count_posts(read_lines(path)) for path in paths]
         return counts[name, mismatch]
 
     rows = []
@@ -61,12 +64,45 @@ def summarize(records: list[dict], task: Task) -> list[dict]:
         row |= {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
         row["blanked"] = float(np.mean(blanked)) if blanked and mismatch is None else None
         if (one["reference"], mismatch) in groups:
-            row |= compare(counted(name, mismatch), counted(one["reference"], mismatch))._asdict()
+            sides = on_the_same_posts(name, counted(name, mismatch), counted(one["reference"], mismatch))
+            row |= compare(*sides)._asdict()
         rows.append(row)
     tested = [row for row in rows if "p" in row]
     for row, p in zip(tested, adjusted([row["p"] for row in tested]), strict=True):
         row["adjusted_p"] = p
     return rows
+
+
+class Counted(NamedTuple):
+    """The ids of the posts of a run, and the counts (posts, 3) of `post_counts`."""
+
+    ids: list[str]
+    counts: np.ndarray
+
+
+def count_posts(records: list[dict]) -> Counted:
+    return Counted([str(record["id"]) for record in records], post_counts(records))
+
+
+def on_the_same_posts(name: str, *sides: list[Counted]) -> list[list[np.ndarray]]:
+    """The counts of the runs of both sides on the posts that all have; a warning says how many others are left out.
+
+    Runs may have predictions of different posts: with `--skip_long_pairs true` each tokenizer leaves out other pairs.
+
+    Raises:
+        ValueError: ids that repeat in runs of different posts.
+    """
+    runs = [run for side in sides for run in side]
+    if all(run.ids == runs[0].ids for run in runs):
+        return [[run.counts for run in side] for side in sides]
+    if any(len(set(run.ids)) < len(run.ids) for run in runs):
+        raise ValueError(f"setting {name!r}: predictions of other posts than its reference, with ids that repeat")
+    shared = sorted(set.intersection(*(set(run.ids) for run in runs)))
+    most = max(len(run.ids) for run in runs)
+    logger.warning(f"setting {name!r} is compared with its reference on {len(shared)} of {most} test posts")
+    places = [dict(zip(run.ids, range(len(run.ids)), strict=True)) for run in runs]
+    chosen = iter([run.counts[[place[one] for one in shared]] for run, place in zip(runs, places, strict=True)])
+    return [[next(chosen) for _ in side] for side in sides]
 
 
 def score(results: dict, metric: str, mismatch: str | None = None) -> float:

@@ -21,6 +21,7 @@ from tiny import RESNET, SIDE, noise, run_arguments, tiny_config, tiny_processor
 
 from modeling_i2srm import (
     I2SRMDataCollator,
+    I2SRMForJointExtraction,
     I2SRMForRelationClassification,
     I2SRMForTokenClassification,
     VisualFeatureCache,
@@ -159,6 +160,18 @@ def test_unreadable_pictures_are_absent_as_they_are_without_a_cache(tmp_path, ca
         cached(tmp_path / "strict", posts((GONE, [])), strict_pictures=True)
     with pytest.raises(PictureError, match="expected one of JPEG"):
         cached(tmp_path / "strict", posts((BROKEN, [])), strict_pictures=True)
+
+
+def test_crops_of_raw_graphs_keep_their_places_as_without_a_cache(tmp_path):
+    processor, model = tiny_processor(), tiny_model(I2SRMForJointExtraction, relation_labels=["None", "peer"])
+    split = posts((png(1), [BROKEN, png(2), png(3)])).add_column("regions", [[1]])
+    cache, keyed = cached(tmp_path, split, model, processor)
+    labels = {name: label for label, name in model.config.id2label.items()}
+    options = {"label2id": labels, "relation2id": {"None": 0, "peer": 1}}
+    expected = I2SRMDataCollator(processor, **options)(list(split))
+    batch = I2SRMDataCollator(processor, feature_cache=cache, **options)(list(keyed))
+    assert batch["image_mask"].tolist() == expected["image_mask"].tolist() == [[1, 0, 1, 1]]
+    assert batch["region_labels"].tolist() == expected["region_labels"].tolist() == [[1]]
 
 
 def test_pictures_of_every_kind_have_a_key(tmp_path, picture_server):

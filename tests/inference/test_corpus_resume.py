@@ -10,6 +10,7 @@ import time
 
 import forked
 import pytest
+from config_fields import FIELDS
 from corpora import ROOT, arguments, errors, results, script, strays, write_jsonl
 
 from modeling_i2srm.inference import corpus_files
@@ -24,6 +25,14 @@ from modeling_i2srm.support.atomic_files import replacing
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
 TORCHRUN += ["--rdzv_endpoint", "localhost:0"]
+
+
+def test_a_new_field_of_the_configuration_does_not_end_earlier_runs():
+    first = "vision_config vision_out_features freeze_vision num_objects prompt_length prompt_hidden_size use_crf"
+    first += " semantic_loss_weight semantic_loss_detach_text attn_mixup attn_mixup_attention attn_mixup_interpolation"
+    first += " attn_mixup_heads attn_mixup_dropout attn_mixup_gather mixup_alpha mixup_delta mixup_ratio"
+    first += " classifier_dropout constrained_decoding class_weights initializer_range text_config"
+    assert FIELDS - set(first.split()) == corpus_files.ADDED.keys(), "add the field to ADDED"
 
 
 def test_a_killed_run_is_resumed_with_two_processes_to_the_same_results(tmp_path, models, extractor):

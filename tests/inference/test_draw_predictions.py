@@ -35,6 +35,14 @@ def test_posts_of_the_test_split_are_drawn(posts, tmp_path, capsys):
     assert page.read_text(encoding="utf-8").count("<section>") == len(rows) and str(page) in capsys.readouterr().out
 
 
+def test_posts_without_ids_are_found_by_their_rows(posts, tmp_path):
+    rows = load_dataset(posts, split="test").remove_columns("id")
+    rows.to_parquet(tmp_path / "data/test-00000-of-00001.parquet")
+    write(tmp_path, [record({"id": str(n), "tokens": rows[n]["tokens"]}) for n in (3, 5)])
+    page = draw_run(tmp_path, str(tmp_path / "data"), count=2).read_text(encoding="utf-8")
+    assert page.count("<section>") == 2 and all(rows[n]["tokens"][-1] in page for n in (3, 5))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"id": "none"}, "post 'none' is not a test post of .*: name the run's data"), ({"gold": None}, "not of a joint")],

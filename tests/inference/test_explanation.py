@@ -473,6 +473,10 @@ def test_the_script_prints_the_lines_and_draws(tmp_path, capsys):
     script.main([*models[:2], "--dataset", str(tmp_path / "data"), "--row", "1", "--output", output])
     assert "without crop 2" in capsys.readouterr().out
     assert "test-1" in (tmp_path / "row.html").read_text()
+    rows = datasets.Dataset.from_list(rows, features=features).remove_columns("objects")
+    rows.to_parquet(tmp_path / "data" / "test-00000.parquet")
+    script.main([*models[:2], "--dataset", str(tmp_path / "data"), "--row", "1", "--output", output])
+    assert "test-1" in (tmp_path / "row.html").read_text()
 
 
 def test_the_script_crops(tmp_path, capsys):

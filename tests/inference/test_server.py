@@ -238,6 +238,7 @@ def test_pictures_of_private_addresses_are_not_read(running):
         ({"text": "Kobe", "objects": URIS}, "objects", "at most 3 crops"),
         ({"text": "Kobe " * 3000}, "text", "15,000 characters, more than 10,000"),
         ({"tokens": ["Kobe"] * 3000}, "tokens", "12,000 characters"),
+        ({"tokens": [""] * 10_001}, "tokens", "10,001 characters"),
         ({"id": 1.5, "text": "Kobe"}, "id", "1.5"),
         (b'{"text": "Kobe", "id": 1' + b"0" * 4300 + b"}", None, "Invalid JSON"),
     ],

@@ -3,6 +3,7 @@ import pytest
 from seqeval.metrics import f1_score
 from sklearn.metrics import f1_score as relation_f1
 
+from modeling_i2srm.studies.report import Counted, on_the_same_posts
 from modeling_i2srm.studies.significance import adjusted, compare, f1, post_counts
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -33,6 +34,18 @@ def test_counts_of_relations_give_the_micro_f1_without_none():
     assert f1(post_counts(records).sum(0)) == pytest.approx(expected) and 0 < expected < 1
     named = [{key: "no_relation" if name == "None" else name for key, name in record.items()} for record in records]
     assert (post_counts(named) == post_counts(records)).all()
+
+
+def test_runs_of_different_posts_are_compared_on_those_that_both_have(caplog):
+    one, other = random_counts(0, 0.5, 40), random_counts(1, 0.9, 40)
+    ids = [f"t{i}" for i in range(40)]
+    ours, theirs = on_the_same_posts("b", [Counted(ids[1:], one[1:])], [Counted(ids[::-1][1:], other[::-1][1:])])
+    shared = [place for place in sorted(range(40), key=str) if 0 < place < 39]
+    assert np.array_equal(ours[0], one[shared]) and np.array_equal(theirs[0], other[shared])
+    assert "setting 'b' is compared with its reference on 38 of 39 test posts" in caplog.text
+    assert on_the_same_posts("b", [Counted(ids, one)], [Counted(ids, other)])[1][0] is other
+    with pytest.raises(ValueError, match="setting 'b': predictions of other posts .* ids that repeat"):
+        on_the_same_posts("b", [Counted(["t"] * 2, one[:2])], [Counted(["t", "u"], one[:2])])
 
 
 def test_no_label_at_all_is_an_f1_of_zero():
