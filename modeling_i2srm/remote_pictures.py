@@ -23,6 +23,7 @@ CHUNK_BYTES = 65536
 # IPv6 addresses that stand for an IPv4 one, which is their last four bytes: mapped ones, and those of translators.
 IPV4_INSIDE = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+CHANGED_LETTERS = "ßς\u200c\u200d"  # IDNA 2003, which Python has, reads other names than browsers
 HOST_PATTERN = re.compile(r"[a-z0-9_.-]+", re.IGNORECASE)
 ADDRESS_PATTERN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://|data:|file:", re.IGNORECASE)
 
@@ -144,7 +145,7 @@ def with_ascii_host(url: str) -> str:
     """A URL with its host as names are looked up: a name of other letters in its ASCII form (IDNA).
 
     Raises:
-        AddressError: the host has no such form.
+        AddressError: the host has no such form, or one that browsers read differently.
 
     >>> with_ascii_host("https://bücher.example:8080/ä.png"), with_ascii_host("https://a.example/ä.png")
     ('https://xn--bcher-kva.example:8080/ä.png', 'https://a.example/ä.png')
@@ -155,6 +156,8 @@ def with_ascii_host(url: str) -> str:
     host = unquote(name)
     if host.isascii():
         return url
+    if any(letter in host for letter in CHANGED_LETTERS):
+        raise AddressError(f"the host {host[:300]!r} has a letter that older forms change: give its form xn--...")
     try:
         encoded = host.encode("idna").decode()
         if not HOST_PATTERN.fullmatch(encoded):  # letters that stand for signs, such as a wide slash

@@ -378,6 +378,8 @@ def test_hosts_of_other_letters_are_checked_in_ascii(names):
         with pytest.raises(PictureError, match="the host '.*' is no name") as caught:
             pictures.load_picture(f"http://{host}/good")
         assert caught.value.kind == "address"
+    with pytest.raises(PictureError, match="'straße.test' has a letter that older forms change: give its form xn--"):
+        pictures.load_picture("http://straße.test/good")
 
 
 def test_a_name_with_a_public_address_is_read_from_that_address(names):

@@ -37,6 +37,7 @@ from .picture_files import is_plain_name
 from .post_files import FileReader
 from .post_rows import ANSWERS
 
+UNKNOWN = "posts whose relations are not annotated, which the format cannot say"
 NOT_IN_CONLL = "relations, which CoNLL does not hold"
 COLUMNS = ("id", "tokens", "ner_tags", "relations", "regions", "image", "objects")
 READ_ERRORS = (ValueError, TypeError, KeyError, RecursionError)
@@ -104,13 +105,15 @@ def read_data_set(folder: Path, split: str) -> Iterator[tuple[str, int, Row]]:
                 entity |= {"region": region} if region is not None and region >= NO_REGION else {}
             places = {(one["start"], one["end"]): place for place, one in enumerate(entities)}
             post.pop("regions", None)
-            post["relations"] = [
+            relations = [
                 {name: find_entity(one[name], places) for name in ("head", "tail")} | {"label": names[one["label"]]}
                 for one in row.get("relations") or []
             ]
+            post["relations"] = None if row.get("relations") is None else relations
             post["image"] = (row.get("image") or {}).get("path")
             post["objects"] = [one["path"] for one in row.get("objects") or [] if one["path"]]
-            yield path.name, number, {name: value for name, value in post.items() if value or name == "entities"}
+            kept = {"entities", *(["relations"] if names else [])}  # relations that are null are not annotated
+            yield path.name, number, {name: value for name, value in post.items() if value or name in kept}
         rows.close()
 
 
@@ -167,7 +170,9 @@ def convert(row: Row, form: str, kind: str, counts: Counter[str], overlaps: str 
     post = to_exchange(with_entities(row), counts)
     if post is None:
         return None
+    unknown = "relations" in post and post["relations"] is None
     post = {name: value for name, value in post.items() if value is not None and name not in ANSWERS}
+    counts[UNKNOWN] += unknown and form != "exchange"
     if post.get("entities") in (None, ""):
         raise ValueError(f"no entities, only {', '.join(map(str, post))}")
     if form == "conll":
@@ -175,6 +180,8 @@ def convert(row: Row, form: str, kind: str, counts: Counter[str], overlaps: str 
     trial: Counter[str] = Counter()  # offsets of a text stay as they are: these formats hold any
     read_labels(post, trial, "longest")
     post |= {"entities": items(post, "entities"), "relations": items(post, "relations")}
+    if unknown and form == "exchange":
+        post["relations"] = None
     for entity in items(post, "entities"):
         entity["label"] = next(entity.pop(name) for name in LABELS if entity.get(name) is not None)
     return json.dumps(post if form == "exchange" else to_task(post, kind), ensure_ascii=False)

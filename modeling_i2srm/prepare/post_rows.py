@@ -68,7 +68,9 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
     text, tokens = row.get("text"), row.get("tokens")
     words, at_spaces = words_of_text(text, row, labels) if isinstance(text, str) and not tokens else ([], False)
     tokens = [word.text for word in words] if words else tokens or text
-    if not is_word_list(tokens) or not tokens:
+    if row.get("tokens") == [] or (isinstance(tokens, str) and tokens and not tokens.strip()):
+        raise ValueError(f"the post has no words: its text is empty or white space; e.g. {EXAMPLE}")
+    if not is_word_list(tokens):
         raise ValueError(f"expected text, or tokens as a list of words, got {tokens!a:.80}; e.g. {EXAMPLE}")
     checked: Row = {"tokens": tokens}
     counts[AT_SPACES] += at_spaces
@@ -101,7 +103,7 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
 def needed(row: Row, name: str) -> object:
     """A label of a row; raises `ValueError` where it is absent."""
     if row.get(name) in (None, ""):
-        raise ValueError(f"no {name}, which other rows have")
+        raise ValueError(f"no {name}{' or entities' if name == 'ner_tags' else ''}, which other rows have")
     return row[name]
 
 

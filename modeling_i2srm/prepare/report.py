@@ -87,7 +87,8 @@ def count_pictures(posts: list, rows: list[dict]) -> tuple[dict, dict]:
         else:
             pictures["unreadable" if post.image_file else "absent"] += 1
         existing, stored = sum(path is not None for path in post.crop_files), len(row["objects"])
-        crops.update(present=stored, absent=len(post.crops) - existing, unreadable=existing - stored)
+        named = sum(bool(name) for name in post.crops)  # null is absent on purpose
+        crops.update(present=stored, absent=named - existing, unreadable=existing - stored)
     pictures["files"] = len(files)
     return dict(pictures), dict(crops)
 

@@ -81,7 +81,7 @@ class Counted(NamedTuple):
 
 
 def count_posts(records: list[dict]) -> Counted:
-    return Counted([str(record["id"]) for record in records], post_counts(records))
+    return Counted([str(record.get("id", number)) for number, record in enumerate(records)], post_counts(records))
 
 
 def on_the_same_posts(name: str, *sides: list[Counted]) -> list[list[np.ndarray]]:

@@ -89,7 +89,7 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
         names: of the settings, as for `Study.choose`.
 
     Raises:
-        ValueError: an unknown study, setting or value; a setting that trains the same model as its reference, e.g.
+        ValueError: an unknown study, setting or value; settings that train the same model, e.g. "full" and
             "attention only" where AttnMixup is off.
     """
     if study not in STUDIES:
@@ -112,21 +112,22 @@ def plan(study: str, task: Task, argv: list[str], seeds: list[int], names: list[
 
 
 def check_different(study: str, runs: list[Run]) -> None:
-    """Raise a `ValueError` if settings train the same model as their references.
+    """Raise a `ValueError` if settings train the same model.
 
     In a study of one argument some values may, e.g. the default; all of them may not.
     """
-    first = {run.setting.name: run for run in runs if run.seed == runs[0].seed}
-    same = [name for name, run in first.items() if (one := run.setting.reference) and run.key == first[one].key]
-    others = [name for name, run in first.items() if name not in same]
-    if not same or (STUDIES[study].argument and len(others) > 1):
+    groups: dict[str, list[str]] = {}
+    for run in runs:
+        if run.seed == runs[0].seed:
+            groups.setdefault(run.key, []).append(run.setting.name)
+    same = [names for names in groups.values() if len(names) > 1]
+    if not same or (STUDIES[study].argument and len(groups) > 1):
         return
-    on = first[others[0]].decisive.get("attn_mixup", True)
-    raise ValueError(
-        f"study {study!r}: {', '.join(map(repr, same))} would train the same model as {others[0]!r}. "
-        + ("" if on else "AttnMixup is off in these settings; turn it on: --attn_mixup true. ")
-        + f"Or leave them out: --settings {' '.join(map(repr, others))}"
-    )
+    equal = "; ".join(" = ".join(map(repr, names)) for names in same)
+    off = any(run.decisive.get("attn_mixup") is False for run in runs if run.setting.reference is None)
+    hint = "AttnMixup is off in these settings; turn it on, --attn_mixup true, or choose" if off else "Choose"
+    names = " ".join(repr(names[0]) for names in groups.values())
+    raise ValueError(f"study {study!r}: settings that train the same model: {equal}. {hint} others: --settings {names}")
 
 
 @cache

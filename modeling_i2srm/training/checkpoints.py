@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback as PlainStopping
+from transformers import Trainer, TrainerCallback
 
 from ..support.atomic_files import placing, sync_folder, write_json
 from ..support.faults import RunError, lost_process
@@ -256,7 +257,7 @@ class WholeCheckpoints(Trainer):
     def _run_epoch(self, model, epoch, train_dataloader, *args, **kwargs):
         """As Trainer's, but a finished run is not continued: Trainer would take one more step."""
         tell_sampler(train_dataloader, epoch)
-        callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, EarlyStoppingCallback)]
+        callbacks = [call for call in self.callback_handler.callbacks if isinstance(call, PlainStopping)]
         stopped = any(call.early_stopping_patience_counter >= call.early_stopping_patience for call in callbacks)
         if not stopped and self.state.global_step < self.state.max_steps:
             super()._run_epoch(model, epoch, train_dataloader, *args, **kwargs)
@@ -367,8 +368,11 @@ def saving(what: Path, staged: Path, folder: str) -> Iterator[None]:
         ) from error
 
 
-class PatientStopping(EarlyStoppingCallback):
-    """Early stopping that counts no evaluation before a metric has left 0, where F1 may stay for a while."""
+class EarlyStoppingCallback(PlainStopping):
+    """Early stopping that counts no evaluation before a metric has left 0, where F1 may stay for a while.
+
+    The name is that of the base class: checkpoints hold the counter under it.
+    """
 
     def check_metric_value(self, args, state, control, metric_value):
         super().check_metric_value(args, state, control, metric_value)
@@ -377,7 +381,7 @@ class PatientStopping(EarlyStoppingCallback):
 
 
 __all__ = [
-    "PatientStopping",
+    "EarlyStoppingCallback",
     "WholeCheckpoints",
     "check_whole",
     "find_checkpoints",

@@ -46,7 +46,7 @@ from .arguments import Arguments, parse_arguments
 from .build import RawData, build_model
 from .calibration import FEWEST, calibrate, summarize_reliability, without_temperatures
 from .checkpoints import (
-    PatientStopping,
+    EarlyStoppingCallback,
     check_whole,
     find_checkpoints,
     how_to_resume,
@@ -338,7 +338,7 @@ def make_trainer(
         eval_dataset=None if validation is None else longest_first(validation, training.length_column_name)[0],
         processing_class=processor,
         compute_metrics=task.compute_metrics(*label_sets),
-        callbacks=[PatientStopping(early_stopping_patience=patience)] if patience else [],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=patience)] if patience else [],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -353,21 +353,28 @@ def split_validation(arguments: Arguments, validation: Dataset | None) -> tuple[
     """The validation posts that are evaluated during training, and those that scores are calibrated on.
 
     Both are all of them, unless a checkpoint is chosen by validation: then every second post is for the one and the
-    others are for the other. Rows with the same tokens are one post, as the pairs of entities of a post. Where fewer
-    than `FEWEST` rows are left for the calibration, all are for the choice.
+    others are for the other. Rows with the same tokens are one post, as the pairs of entities of a post; each post is
+    for the part that has fewer rows. Where that leaves fewer than `FEWEST` for the calibration, all are for the choice.
     """
     training = arguments.training
     if validation is None or not (training.do_train and arguments.run.calibrate):
         return validation, None
     if not training.load_best_model_at_end:
         return validation, validation
-    numbers: dict[tuple[str, ...], int] = {}
-    posts = [numbers.setdefault(tuple(tokens), len(numbers)) for tokens in validation["tokens"]]
-    choosing, held_out = ([place for place, post in enumerate(posts) if post % 2 == odd] for odd in (0, 1))
+    posts: dict[tuple[str, ...], list[int]] = {}
+    for place, tokens in enumerate(validation["tokens"]):
+        posts.setdefault(tuple(tokens), []).append(place)
+    choosing: list[int] = []
+    held_out: list[int] = []
+    for places in posts.values():
+        (choosing if len(choosing) <= len(held_out) else held_out).extend(places)
     if len(held_out) < FEWEST:
-        logger.info(f"scores are not calibrated: {len(validation)} validation posts are too few, {2 * FEWEST} needed")
+        logger.info(
+            f"scores are not calibrated: of {len(validation)} validation rows {len(held_out)} would be left for it, "
+            f"{FEWEST} needed"
+        )
         return validation, None
-    return validation.select(choosing), validation.select(held_out)
+    return validation.select(sorted(choosing)), validation.select(sorted(held_out))
 
 
 def is_spread(trainer: I2SRMTrainer) -> bool:

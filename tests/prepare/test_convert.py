@@ -11,7 +11,7 @@ from modeling_i2srm.pipeline_i2srm import find_entities
 from modeling_i2srm.prepare.annotation_tools import to_exchange, to_task
 from modeling_i2srm.prepare.builder import SPAN
 from modeling_i2srm.prepare.conll_columns import read_conll_columns
-from modeling_i2srm.prepare.convert import convert, main
+from modeling_i2srm.prepare.convert import UNKNOWN, convert, main
 from modeling_i2srm.prepare.exchange import read_labels
 from modeling_i2srm.prepare.posts import main as build
 
@@ -106,6 +106,18 @@ def test_files_are_converted_there_and_back(tmp_path, capsys):
     assert len(json.loads(tasks.read_text())) == 4
     with pytest.raises(SystemExit, match="no post can be converted; train.jsonl, line 1: no entities"):
         main(["--input", str(write(tmp_path / "train.jsonl", '{"text": "x"}')), "--to", "conll", "--output", str(back)])
+
+
+def test_relations_that_are_not_annotated_stay_so(tmp_path):
+    post, counts = {**POSTS["text"], "relations": None}, Counter()
+    assert json.loads(convert(post, "exchange", "", counts))["relations"] is None and not +counts
+    convert(post, "conll", "", counts)
+    assert counts[UNKNOWN] == 1
+    write(tmp_path / "raw/train.jsonl", "\n".join(json.dumps(one) for one in (POSTS["text"], post)))
+    build(["--data_dir", str(tmp_path / "raw"), "--output_dir", str(tmp_path / "data")])
+    main(["--input", str(tmp_path / "data"), "--to", "exchange", "--output", str(tmp_path / "back.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
+    assert [row["relations"] for row in rows] == [[RELATION], None]
 
 
 def test_tags_of_another_scheme_become_bio(tmp_path, capsys):

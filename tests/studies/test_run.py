@@ -81,12 +81,12 @@ def test_a_plan_says_what_is_wrong_before_anything_runs(posts):
 
 
 def test_settings_that_train_the_same_model_are_refused(posts):
-    same = "'no AttnMixup', 'attention only', 'interpolation only' would train the same model as 'full'. Attn"
+    same = "'full' = 'no AttnMixup' = 'attention only' = 'interpolation only'; 'no KL' = 'neither module'. Attn"
     with pytest.raises(ValueError, match=same):
         plan("ablation", MNER, words(posts, attn_mixup=False), [1, 2])
-    with pytest.raises(ValueError, match="study 'delta': '0.1', .*turn it on: --attn_mixup true"):
+    with pytest.raises(ValueError, match="study 'delta': .*: '0.1' = '0.2' .*turn it on, --attn_mixup true"):
         plan("delta", MNER, words(posts, attn_mixup=False), [1])
-    with pytest.raises(ValueError, match="'no picture' would train the same model as 'full'. Or leave them out"):
+    with pytest.raises(ValueError, match="same model: 'full' = 'no picture'. Choose others: --settings 'full'$"):
         plan("ablation", MNER, words(posts, use_images=False), [1], ["no picture"])
     assert keys(posts, names=("no KL",), attn_mixup=False) != keys(posts, names=("no KL",))
     weights = keys(posts, "kl_weight", ("1.0", "0.5"))  # 1.0 is the default

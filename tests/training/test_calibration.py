@@ -296,6 +296,8 @@ def test_the_pairs_of_a_post_are_on_one_side():
     sides = [{tokens[1] for tokens in side["tokens"]} for side in (first, second)]
     assert not sides[0] & sides[1] and len(first) == len(second) == FEWEST
     assert split_validation(Options(), as_rows([0] * 2 * FEWEST))[1] is None
+    uneven = [0] * 9 * FEWEST + [1 + n // 6 for n in range(6 * FEWEST)]  # one post of many pairs
+    assert [len(side) for side in split_validation(Options(), as_rows(uneven))] == [9 * FEWEST, 6 * FEWEST]
 
 
 def test_a_run_calibrates_its_model(posts, tmp_path, caplog, monkeypatch):

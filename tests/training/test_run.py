@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from tiny import CHECKPOINTING
 from tiny_runs import command_line, run
 from transformers import AutoProcessor, TrainingArguments
+from transformers import EarlyStoppingCallback as PlainStopping
 
 from modeling_i2srm import I2SRMForTokenClassification
 from modeling_i2srm.data.dataset import load_splits
 from modeling_i2srm.training.arguments import parse_arguments
-from modeling_i2srm.training.checkpoints import PatientStopping
+from modeling_i2srm.training.checkpoints import EarlyStoppingCallback
 from modeling_i2srm.training.run import text_only_twin
 from modeling_i2srm.training.tasks import MNER
 from modeling_i2srm.training.trainer import I2SRMTrainer
@@ -178,12 +179,13 @@ def test_early_stopping_and_limits(posts, tmp_path):
 
 
 def test_early_stopping_waits_while_the_metric_is_zero():
-    stopping, arguments = PatientStopping(early_stopping_patience=2), SimpleNamespace(greater_is_better=True)
+    stopping, arguments = EarlyStoppingCallback(early_stopping_patience=2), SimpleNamespace(greater_is_better=True)
     counters = []
     for best, value in ((None, 0.0), (0.0, 0.0), (0.0, 0.0), (0.1, 0.0), (0.1, 0.1)):
         stopping.check_metric_value(arguments, SimpleNamespace(best_metric=best), None, value)
         counters.append(stopping.early_stopping_patience_counter)
     assert counters == [0, 0, 0, 1, 2]
+    assert type(stopping).__name__ == PlainStopping.__name__  # the key of its counter in checkpoints
 
 
 def test_the_twin_of_a_resumed_run_resumes_its_own_checkpoint(posts, tmp_path):
