@@ -120,6 +120,13 @@ class Dataset:
     def rows(self) -> int:
         return sum(pq.read_metadata(path).num_rows for path in self.files)
 
+    def digest(self) -> str:
+        """The sha256 of all files that the result is made from, labels, texts, report and card included."""
+        described = [self.folder / name for name in ("dataset_info.json", "report.json", "README.md")]
+        splits = [(split, [hash_file(path) for path in paths]) for split, paths in self.splits.items()]
+        others = [hash_file(path) if path.is_file() else None for path in described]
+        return hashlib.sha256(json.dumps([splits, others]).encode()).hexdigest()
+
 
 def fingerprint(detector: Detector, name: str) -> str:
     """Return the sha256 of a detector's weights, or of the Python file of a user-defined detector."""
@@ -348,13 +355,11 @@ def crop(args: argparse.Namespace) -> dict:
     listed = hashlib.sha256(json.dumps([[look.key for look in looks], rows]).encode()).hexdigest()
     manifest = {"version": __version__, "settings": asdict(settings), "detector": fingerprint(detector, args.detector)}
     manifest["posts"] = listed
+    whole = {**manifest, "dataset": dataset.digest()}  # the crops depend on less: shards outlive a change of labels
     folder = output.with_name(f".{output.name}.unfinished")
-    report = output / "report.json"
-    if not args.overwrite and not folder.exists() and report.is_file():
-        earlier = json.loads(report.read_text(encoding="utf-8"))
-        if earlier.get("object_crops") == manifest:
-            logger.info(f"{output} is complete already; --overwrite makes it again")
-            return earlier
+    if not args.overwrite and not folder.exists() and (earlier := read_complete(output, whole)):
+        logger.info(f"{output} is complete already; --overwrite makes it again")
+        return earlier
     check_work(folder, manifest, args.overwrite)
     work = Work(
         settings,
@@ -368,7 +373,14 @@ def crop(args: argparse.Namespace) -> dict:
         device=args.device,
     )
     detect(work, looks, detector, args.num_processes)
-    return write_output(dataset, output, manifest, rows, Detections(work, looks), sheet)
+    return write_output(dataset, output, whole, rows, Detections(work, looks), sheet)
+
+
+def read_complete(output: Path, manifest: dict) -> dict | None:
+    """The report of a data set that is there already, if it was made from the same files in the same way."""
+    path = output / "report.json"
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return report if report.get("object_crops") == manifest else None
 
 
 def make_parser() -> argparse.ArgumentParser:

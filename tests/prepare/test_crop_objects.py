@@ -296,6 +296,16 @@ def test_finished_shards_are_not_done_again(tmp_path, detectors, relations, monk
     assert sum(map(int, looks(detectors))) == 2 * total
 
 
+def test_new_labels_of_the_same_pictures_reach_the_output(tmp_path, detectors):
+    image = {"bytes": noise_png(1), "path": "1.png"}
+    for relation, text in enumerate((["Kobe", "first"], ["Kobe", "second"])):
+        dataset = write_rows(tmp_path / "in", [{"image": image, "tokens": text, "relation": relation}])
+        (row,) = read_stored(crop(dataset, tmp_path / "out", detectors))
+        assert (row["relation"], row["tokens"]) == (relation, text)
+    crop(dataset, tmp_path / "out", detectors)  # complete already
+    assert len(looks(detectors)) == 2
+
+
 @pytest.mark.parametrize(
     "given, message",
     [
