@@ -71,6 +71,11 @@ class Split:
     unreadable: int = 0
 
     @property
+    def ids(self) -> list[str]:
+        """The id of each row; without a column id its number, as in the predictions of the training scripts."""
+        return [str(row.get("id", number)) for number, row in enumerate(self.rows)]
+
+    @property
     def pictures(self) -> list[str | None]:
         """The name of the picture of each row."""
         return [image and image.name for image in self.images]

@@ -7,11 +7,13 @@ from ..support.atomic_files import placing
 from ..support.html_page import GREY, INK, TRACK, escape, write_page
 from .audit_verdicts import LEVELS
 
+NOTHING = "not measured"  # in the place of a level
 COLOURS = {"red": "#c0392b", "yellow": "#e6b800", "green": "#00855f"}
 SUMMARY = {
     "red": "Do not trust scores on this data before you have read why:",
     "yellow": "Usable, with these figures reported beside the scores:",
     "green": "Nothing that misleads was measured.",
+    NOTHING: "No verdict: there are too few rows or answers, or nothing to compare.",
 }
 STYLE = f"""
 body {{ max-width: 60rem; }}
@@ -19,6 +21,7 @@ body {{ max-width: 60rem; }}
 .light {{ flex: none; width: 4.2rem; text-align: center; font: bold .8rem/1.6 sans-serif; border-radius: .25rem;
   height: 1.3rem; color: #fff; }}
 .light.yellow {{ color: {INK}; }}
+.light.not {{ background: {GREY}; width: 7rem; padding: 0 .4rem; }}
 {"".join(f".light.{level} {{ background: {colour}; }}" for level, colour in COLOURS.items())}
 table {{ border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; }}
 th, td {{ padding: .15rem .6rem; text-align: left; border-bottom: 1px solid {TRACK}; }}
@@ -66,8 +69,8 @@ def section(name: str, report: dict) -> list[str]:
 
 
 def worst_level(verdicts: Sequence[Mapping[str, str]]) -> str:
-    """The worst of the levels of verdicts; green without any."""
-    return min((one["level"] for one in verdicts), key=LEVELS.index, default=LEVELS[-1])
+    """The worst of the levels of verdicts; "not measured" without any."""
+    return min((one["level"] for one in verdicts), key=LEVELS.index, default=NOTHING)
 
 
 def light(level: str) -> str:

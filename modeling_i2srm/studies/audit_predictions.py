@@ -7,7 +7,7 @@ its text-only twin where the folder has one.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -59,10 +59,11 @@ def read_answers(path: Path, split: Split | None = None) -> dict[str, dict]:
     """Read predictions, by their ids; those without gold get that of the rows of a split.
 
     Raises:
-        ValueError: a line that is no answer, an id that occurs twice, or one that the split does not have.
+        ValueError: a line that is no answer, an id that occurs twice, or one that the split does not have, or has for a
+            post of other words.
     """
     answers: dict[str, dict] = {}
-    gold = {str(row.get("id")): row for row in split.rows} if split else {}
+    rows = dict(zip(split.ids, split.rows, strict=True)) if split else {}
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -76,21 +77,41 @@ def read_answers(path: Path, split: Split | None = None) -> dict[str, dict]:
                 raise ValueError(f"{path}, line {number}: no answer with an id ({error!r}); e.g. {EXAMPLE}") from error
             if id in answers:
                 raise ValueError(f"{path}, line {number}: the id {id!r} occurs twice; give each post once")
-            answers[id] = record if "gold" in record else {**record, "gold": gold_of(record, gold.get(id), path)}
+            row = find_row(record, rows, path) if split or "gold" not in record else {}
+            answers[id] = record if "gold" in record else {**record, "gold": gold_of(row)}
     if not answers:
         raise ValueError(f"{path}: no answers; give one line of JSON per post, e.g. {EXAMPLE}")
     return answers
 
 
-def gold_of(record: dict, row: dict | None, path: Path) -> dict:
-    """The annotated graph of a row, for an answer in the exchange format."""
-    if row is None:
-        raise ValueError(f"{path}: the test split has no post with the id {record['id']!r}; give the ids of its rows")
-    if record.get("tokens") != words_of(row):
+def find_row(record: dict, rows: Mapping[str, dict], path: Path) -> dict:
+    """The row that an answer is for; raises a `ValueError` where there is none, or one of other words."""
+    id = post_of(record, rows)
+    if id is None:
+        there = f", which has {next(iter(rows))!r} ..." if rows else ""
         raise ValueError(
-            f"{path}: the tokens of {record['id']!r} are {record.get('tokens')!r:.80}, those of the data set "
-            f"{words_of(row)!r:.80}; give the tokens of the data set, and offsets in words"
+            f"{path}: the test split has no post with the id {record['id']!r}{there}; give answers to this data set, "
+            'with the ids of its rows or, without a column id, their numbers, e.g. {"id": "0"}'
         )
+    row = rows[id]
+    words, mine = words_of(row), record.get("tokens")
+    if mine != words and ("gold" not in record or (mine is not None and row.get("tokens") is not None)):
+        raise ValueError(
+            f"{path}: the tokens of {record['id']!r} are {mine!r:.80}, those of the data set {words!r:.80}; give the "
+            "tokens of the data set, and offsets in words"
+        )
+    return row
+
+
+def post_of(record: Mapping, ids: Container[str]) -> str | None:
+    """The id of the post that an answer is for: its own, or of a pair of a post's entities the part before theirs."""
+    id = str(record["id"])
+    post = id.rsplit("-", 2)[0] if "head" in record and id not in ids else id
+    return post if post in ids else None
+
+
+def gold_of(row: Mapping) -> dict:
+    """The annotated graph of a row, for an answer in the exchange format."""
     entities = [{"start": a, "end": b, "label": kind} for a, b, kind in find_entities(row.get("ner_tags") or [])]
     return {"entities": entities, "relations": row.get("relations")}
 
@@ -191,11 +212,10 @@ def follow_cues(answers: Mapping[str, dict], split: Split, permutations: int = P
     """How well each cue tells what is answered, of the posts of the split that have an answer."""
     absent: list[list[Picture] | None] = [None] * len(split.rows)
     crops: Sequence[list[Picture] | None] = split.crops or absent
-    units = [
-        Unit(image, mine, labels_of_row(as_row(answers[str(row.get("id"))])))
-        for image, mine, row in zip(split.images, crops, split.rows, strict=True)
-        if str(row.get("id")) in answers
-    ]
+    places = {id: place for place, id in enumerate(split.ids)}
+    mine = ((post_of(record, places), labels_of_row(as_row(record))) for record in answers.values())
+    found = sorted(((places[id], labels) for id, labels in mine if id is not None), key=lambda one: one[0])
+    units = [Unit(split.images[place], crops[place], labels) for place, labels in found]
     return measure_cues(one_a_picture(units, np.random.default_rng(0)), [], CUES, permutations)
 
 
@@ -238,7 +258,8 @@ def audit_predictions(paths: Sequence[Path], split: Split) -> dict:
         split: the rows that they answer.
 
     Returns:
-        JSON-ready: verdicts, conditions (of `compare_answers`) and followed (of `follow_cues`).
+        JSON-ready: verdicts, conditions (of `compare_answers`), followed (of `follow_cues`) and "not measured" (cues
+        that are absent, do not vary or have too few answers).
     """
     answers = {name: read_answers(path, split) for name, path in zip(names_of(paths), paths, strict=True)}
     conditions = compare_answers(answers)
@@ -248,6 +269,7 @@ def audit_predictions(paths: Sequence[Path], split: Split) -> dict:
         "verdicts": [one._asdict() for one in sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))],
         "conditions": conditions,
         "followed": [telling._asdict() for telling in followed],
+        "not measured": sorted({*CUES} - {telling.cue for telling in followed}),
     }
 
 

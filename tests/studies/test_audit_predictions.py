@@ -9,6 +9,7 @@ import pytest
 from modeling_i2srm import example_model
 from modeling_i2srm.cli.audit import main
 from modeling_i2srm.studies.audit_data import Picture, Split, read_folder
+from modeling_i2srm.studies.audit_page import traffic_lights, write_audit
 from modeling_i2srm.studies.audit_predictions import (
     audit_model,
     audit_predictions,
@@ -71,6 +72,30 @@ def test_answers_that_follow_the_number_of_crops_are_red(tmp_path):
     assert report["verdicts"][0]["sentence"].startswith("The answers follow the number of crops")
 
 
+@pytest.mark.parametrize("kind", ["rows without ids", "pairs of posts"])
+def test_answers_are_matched_with_the_ids_that_training_writes(tmp_path, kind):
+    split = make_split()
+    answers = ["peer" if len(crops) > 2 else "None" for crops in split.crops]
+    path = write_answers(tmp_path / "predictions.jsonl", split, answers)
+    if kind == "pairs of posts":
+        path.write_text(path.read_text(encoding="utf-8").replace('", "tokens"', '-0-1", "tokens"'), encoding="utf-8")
+    else:
+        for row in split.rows:
+            del row["id"]
+    assert audit_predictions([path], split)["verdicts"][0]["level"] == "red"
+
+
+def test_without_a_verdict_nothing_is_green(tmp_path):
+    split = make_split()
+    path = write_answers(tmp_path / "predictions.jsonl", split, with_errors(split, 0))
+    path.write_text("\n".join(path.read_text(encoding="utf-8").split("\n")[:50]), encoding="utf-8")
+    report = audit_predictions([path], split)
+    assert report["verdicts"] == [] and "the number of crops" in report["not measured"]
+    assert traffic_lights("answers", report).startswith("answers: not measured\nNot measured (absent,")
+    write_audit({"answers": report}, tmp_path / "audit.html")
+    assert "No verdict: there are too few" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+
+
 def condition(name: str, difference: float, p: float) -> dict:
     return {"condition": name, "metric": "entity F1", "score": 0.8 - difference, "difference": difference, "p": p}
 
@@ -117,7 +142,9 @@ def test_answers_in_the_exchange_format_get_the_gold_of_the_data_set(tmp_path):
         ('{"id": "0"}', "'entities'"),
         ('{"id": "0", "gold": "a", "predicted": "a"}\n' * 2, "line 2: the id '0' occurs twice"),
         ('{"id": "x", "tokens": ["a"], "entities": []}', "no post with the id 'x'"),
+        ('{"id": "x", "gold": "a", "predicted": "a"}', "no post with the id 'x', which has '0'"),
         ('{"id": "0", "tokens": ["a"], "entities": []}', "the tokens of '0' are"),
+        ('{"id": "0", "tokens": ["a"], "gold": "a", "predicted": "a"}', "the tokens of '0' are"),
     ],
 )
 def test_answers_that_cannot_be_read_are_refused(tmp_path, text, message):
