@@ -24,6 +24,7 @@ from ..studies.audit_cues import PERMUTATIONS
 from ..studies.audit_data import BUILDERS, Split, read_folder, read_raw
 from ..studies.audit_page import traffic_lights, write_audit
 from ..studies.audit_predictions import audit_model, audit_predictions
+from ..studies.audit_verdicts import LEAST_PERMUTATIONS
 from ..support.options import OptionParser
 
 
@@ -106,8 +107,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--dataset needs --data_dir")
     if (args.predictions or args.model) and len(args.parquet or []) != 1:
         parser.error("--predictions and --model need the one data set that was predicted, e.g. --parquet data/mnre")
-    if args.permutations < 1:
-        parser.error(f"--permutations {args.permutations}: expected 1 or more, e.g. --permutations {PERMUTATIONS}")
+    if args.permutations < LEAST_PERMUTATIONS:
+        parser.error(
+            f"--permutations {args.permutations} is too few to tell any cue from chance: give {LEAST_PERMUTATIONS} or "
+            f"more, e.g. --permutations {PERMUTATIONS}"
+        )
     try:
         data_sets = read_data(args)
         reports = {name: measures.audit(splits, args.words, args.permutations) for name, splits in data_sets.items()}
@@ -117,9 +121,10 @@ def main(argv: list[str] | None = None) -> None:
         if (args.predictions or args.model) and test is None:
             raise ValueError(f"{args.parquet[0]}: no test split, whose rows --predictions and --model answer")
         if args.predictions and test is not None:
-            reports[str(args.predictions[0])] = audit_predictions(args.predictions, test)
+            reports[str(args.predictions[0])] = audit_predictions(args.predictions, test, args.permutations)
         if args.model and test is not None:
-            reports[str(args.model)] = audit_model(args.model, args.parquet[0], test, args.max_posts)
+            given = args.model, args.parquet[0], test, args.max_posts, args.permutations
+            reports[str(args.model)] = audit_model(*given)
         for name, report in reports.items():
             print(f"\n{traffic_lights(name, report)}")
         if args.output:

@@ -339,7 +339,10 @@ def tell(
     test_answers: np.ndarray,
     permutations: int,
 ) -> list[Telling]:
-    """Measure how well the columns of a cue predict each label; labels of too few rows are left out."""
+    """Measure how well the columns of a cue predict each label, with p not yet corrected for the number of cues.
+
+    Labels of too few rows are left out.
+    """
     yes = answers.sum(0)
     kept = np.flatnonzero((yes >= LEAST_LABELS) & (len(answers) - yes >= LEAST_LABELS))[:MOST_LABELS]
     if len(answers) < LEAST_ROWS or not len(kept):
@@ -350,9 +353,7 @@ def tell(
         model = Ridge(alpha=1.0).fit(columns, answers[:, kept].astype(float))
         others = areas(model.predict(test_columns).reshape(len(test_columns), -1), test_answers[:, kept])
     return [
-        Telling(
-            cue, labels[k], len(answers), int(yes[k]), rounded(auc), rounded(p), None if np.isnan(x) else rounded(x)
-        )
+        Telling(cue, labels[k], len(answers), int(yes[k]), rounded(auc), float(p), None if np.isnan(x) else rounded(x))
         for k, auc, p, x in zip(kept, measured, ps, others, strict=True)
     ]
 

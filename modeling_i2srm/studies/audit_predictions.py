@@ -250,12 +250,13 @@ def judge_answers(tellings: Sequence[Telling]) -> Iterator[Verdict]:
         yield Verdict(GREEN, "cues", f"{text}: the AUC is below {decimals(YELLOW_AUC)} for each.")
 
 
-def audit_predictions(paths: Sequence[Path], split: Split) -> dict:
+def audit_predictions(paths: Sequence[Path], split: Split, permutations: int = PERMUTATIONS) -> dict:
     """Audit the answers of a system; further files hold answers to compare them with.
 
     Args:
         paths: files of answers on the same posts.
         split: the rows that they answer.
+        permutations: of the test of each cue.
 
     Returns:
         JSON-ready: verdicts, conditions (of `compare_answers`), followed (of `follow_cues`) and "not measured" (cues
@@ -263,7 +264,7 @@ def audit_predictions(paths: Sequence[Path], split: Split) -> dict:
     """
     answers = {name: read_answers(path, split) for name, path in zip(names_of(paths), paths, strict=True)}
     conditions = compare_answers(answers)
-    followed = follow_cues(next(iter(answers.values())), split)
+    followed = follow_cues(next(iter(answers.values())), split, permutations)
     verdicts = [*judge_answers(followed), *judge_conditions(conditions)]
     return {
         "verdicts": [one._asdict() for one in sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))],
@@ -282,7 +283,9 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return [AS_THEY_ARE, *(name if names.count(name) == 1 else str(path) for name, path in pairs)]
 
 
-def audit_model(folder: Path, dataset: Path, split: Split, max_posts: int | None = None) -> dict:
+def audit_model(
+    folder: Path, dataset: Path, split: Split, max_posts: int | None = None, permutations: int = PERMUTATIONS
+) -> dict:
     """Audit a model: predict the test split of a data set as it is and with other pictures, and compare.
 
     Args:
@@ -290,6 +293,7 @@ def audit_model(folder: Path, dataset: Path, split: Split, max_posts: int | None
         dataset: the folder that its task reads.
         split: the test split.
         max_posts: the first posts alone.
+        permutations: of the test of each cue.
     """
     task = task_of(folder)
     with TemporaryDirectory() as work:
@@ -297,7 +301,7 @@ def audit_model(folder: Path, dataset: Path, split: Split, max_posts: int | None
         paths += [paths[0].with_name(predictions_name(mismatch)) for mismatch in MISMATCHES.values()]
         if (folder / TWIN_FOLDER / "config.json").is_file():
             paths.append(predict(task, folder / TWIN_FOLDER, dataset, Path(work, TWIN_FOLDER), max_posts, []))
-        return audit_predictions(paths, split)
+        return audit_predictions(paths, split, permutations)
 
 
 def task_of(folder: Path) -> Task:

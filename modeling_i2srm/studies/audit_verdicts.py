@@ -1,14 +1,16 @@
 """Turns the measurements of an audit into verdicts: red, yellow or green, with a sentence that a person understands."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .audit_baselines import Baseline
-from .audit_cues import TOGETHER, Telling
+from .audit_cues import CUES, TOGETHER, Telling
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
 LEVELS = (RED, YELLOW, GREEN)
 SIGNIFICANT = 0.05  # p of a permutation test, corrected
+LEAST_PERMUTATIONS = math.ceil((len(CUES) + 1) / SIGNIFICANT) - 1  # with fewer, no p is that small: all would be green
 RED_AUC, YELLOW_AUC = 0.75, 0.6
 RED_SHARE, YELLOW_SHARE = 0.1, 0.01  # rows of a split that another split has, too
 HIGH_BASELINE = {"default": 50.0, "a box round the whole picture (IoU of .5)": 25.0}  # per cent
@@ -128,4 +130,4 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-__all__ = ["GREEN", "LEVELS", "RED", "YELLOW", "Verdict", "judge"]
+__all__ = ["GREEN", "LEAST_PERMUTATIONS", "LEVELS", "RED", "YELLOW", "Verdict", "judge"]

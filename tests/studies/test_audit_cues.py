@@ -11,10 +11,20 @@ from PIL import Image
 from modeling_i2srm.cli.audit import main
 from modeling_i2srm.studies.audit import audit
 from modeling_i2srm.studies.audit_baselines import audit_baselines
-from modeling_i2srm.studies.audit_cues import TOGETHER, areas, audit_cues, bin_edges, correlations, labels_of_row
+from modeling_i2srm.studies.audit_cues import (
+    CUES,
+    TOGETHER,
+    areas,
+    audit_cues,
+    bin_edges,
+    correlations,
+    labels_of_row,
+    measure_cues,
+    row_units,
+)
 from modeling_i2srm.studies.audit_data import Picture, Split, read_folder
 from modeling_i2srm.studies.audit_duplicates import audit_overlap
-from modeling_i2srm.studies.audit_verdicts import decimals, judge
+from modeling_i2srm.studies.audit_verdicts import LEAST_PERMUTATIONS, decimals, judge
 
 PERMUTATIONS = 200
 SIZES = {"train": 240, "test": 80}
@@ -62,6 +72,15 @@ def test_a_planted_leak_is_named_and_the_rest_is_green(leak, cue, level):
     if cue:
         (sentence,) = [verdict.sentence for verdict in verdicts if verdict.subject == cue]
         assert sentence.startswith(f"{cue[0].upper()}{cue[1:]} alone tells related pairs from others with AUC")
+
+
+def test_the_least_permutations_tell_one_of_all_cues_from_chance():
+    units = row_units(make_splits("counts")["train"])
+    cues = dict.fromkeys(CUES, CUES["the number of crops"])
+    for number, level in ((LEAST_PERMUTATIONS, "red"), (LEAST_PERMUTATIONS - 1, "green")):
+        tellings = measure_cues(units, [], cues, number)
+        assert {telling.cue for telling in tellings} == {*CUES, TOGETHER}
+        assert judge(tellings, [], {}, {})[0].level == level
 
 
 def test_rows_that_share_a_picture_count_once():

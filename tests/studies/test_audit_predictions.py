@@ -67,7 +67,8 @@ def test_grey_squares_that_do_as_well_are_red(tmp_path):
 def test_answers_that_follow_the_number_of_crops_are_red(tmp_path):
     split = make_split()
     answers = ["peer" if len(crops) > 2 else "None" for crops in split.crops]
-    report = audit_predictions([write_answers(tmp_path / "predictions.jsonl", split, answers)], split)
+    report = audit_predictions([write_answers(tmp_path / "predictions.jsonl", split, answers)], split, 199)
+    assert {one["p"] for one in report["followed"]} == {1 / 200}
     assert report["verdicts"][0]["level"] == "red"
     assert report["verdicts"][0]["sentence"].startswith("The answers follow the number of crops")
 
@@ -175,7 +176,7 @@ def test_a_model_is_asked_with_other_pictures(posts):
     [
         (["--data_dir", "raw", "--predictions", "a.jsonl"], "--predictions and --model need the one data set"),
         (["--parquet", "a", "b", "--model", "m"], "--predictions and --model need the one data set"),
-        (["--parquet", "a", "--permutations", "0"], "--permutations 0: expected 1 or more"),
+        (["--parquet", "a", "--permutations", "178"], "--permutations 178 is too few to tell any cue from chance"),
         (["--parquet", "a", "--dataset", "mnre"], "--dataset needs --data_dir"),
     ],
 )
