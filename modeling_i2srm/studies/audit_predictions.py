@@ -120,8 +120,12 @@ def count(records: Sequence[dict]) -> dict[str, np.ndarray]:
     """For each metric the numbers of labels of each post that are right, predicted and gold (posts, 3)."""
     first = records[0]
     if isinstance(first["gold"], Mapping):
-        graphs = [(graph_items(record), graph_items(record["gold"])) for record in records]
-        names = ["entity F1"] + (["triple F1"] if any(record["gold"].get("relations") for record in records) else [])
+        golds = [record["gold"] for record in records]
+        graphs = [
+            (graph_items(record, gold.get("relations") is not None), graph_items(gold))
+            for record, gold in zip(records, golds, strict=True)
+        ]
+        names = ["entity F1"] + (["triple F1"] if any(gold.get("relations") for gold in golds) else [])
         return {
             name: np.array([[len(a[i] & b[i]), len(a[i]), len(b[i])] for a, b in graphs], dtype=float)
             for i, name in enumerate(names)
@@ -131,13 +135,13 @@ def count(records: Sequence[dict]) -> dict[str, np.ndarray]:
     return {"relation F1" if isinstance(first["gold"], str) else "entity F1": post_counts(records)}
 
 
-def graph_items(graph: Mapping) -> tuple[set, set]:
-    """The entities and the triples of a post."""
+def graph_items(graph: Mapping, related: bool = True) -> tuple[set, set]:
+    """The entities and the triples of a post; no triples where its relations are not annotated (`related`)."""
     entities = [(one["start"], one["end"], one["label"]) for one in graph["entities"]]
     triples = {
         (entities[one["head"]], one["label"], entities[one["tail"]])
         for one in graph.get("relations") or ()
-        if one["label"] != NO_RELATION
+        if related and one["label"] != NO_RELATION
     }
     return set(entities), triples
 

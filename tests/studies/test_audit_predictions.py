@@ -123,6 +123,10 @@ def test_graphs_and_labels_are_counted():
     counts = count([{**gold, "gold": gold}, {**wrong, "gold": gold}])
     assert counts["entity F1"].tolist() == [[2, 2, 2], [1, 1, 2]]
     assert counts["triple F1"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    unknown = {"entities": entities, "relations": None}
+    counts = count([{**gold, "gold": gold}, {**gold, "gold": unknown}])
+    assert counts["entity F1"].tolist() == [[2, 2, 2], [2, 2, 2]]
+    assert counts["triple F1"].tolist() == [[1, 1, 1], [0, 0, 0]]
     assert count([{"gold": "Other", "predicted": "Other"}])["accuracy"].tolist() == [[1, 1, 1]]
 
 
