@@ -30,6 +30,7 @@ from .significance import adjusted, compare, f1, post_counts
 AS_THEY_ARE, TEXT_TWIN = "as they are", "text twin"
 MISMATCHES = {"shuffled": "shuffled:100", "blanked": "blanked:100", "grey": "grey:100"}
 TWIN_FOLDER = "text_only"
+NO_PICTURES = "other pictures (the model was trained without any: config.reads_pictures is false)"
 EXAMPLE = '{"id": "7", "tokens": ["Kobe", "lands"], "entities": [{"start": 0, "end": 1, "label": "PER"}]}'
 P = 0.05  # of the comparisons
 LONGEST = 512  # sub-tokens of a post, or fewer where the model reads no more
@@ -292,6 +293,8 @@ def audit_model(
 ) -> dict:
     """Audit a model: predict the test split of a data set as it is and with other pictures, and compare.
 
+    A model that was trained without pictures predicts without them, and "not measured" says so.
+
     Args:
         folder: the model, a checkpoint of this package; with its text-only twin in text_only, if there is one.
         dataset: the folder that its task reads.
@@ -300,12 +303,15 @@ def audit_model(
         permutations: of the test of each cue.
     """
     task = task_of(folder)
+    reads = PreTrainedConfig.get_config_dict(str(folder))[0].get("reads_pictures", True)
+    mismatches = list(MISMATCHES.values()) if reads else []
     with TemporaryDirectory() as work:
-        paths = [predict(task, folder, dataset, Path(work, "main"), max_posts, list(MISMATCHES.values()))]
-        paths += [paths[0].with_name(predictions_name(mismatch)) for mismatch in MISMATCHES.values()]
+        paths = [predict(task, folder, dataset, Path(work, "main"), max_posts, mismatches)]
+        paths += [paths[0].with_name(predictions_name(mismatch)) for mismatch in mismatches]
         if (folder / TWIN_FOLDER / "config.json").is_file():
             paths.append(predict(task, folder / TWIN_FOLDER, dataset, Path(work, TWIN_FOLDER), max_posts, []))
-        return audit_predictions(paths, split, permutations)
+        report = audit_predictions(paths, split, permutations)
+    return report if reads else {**report, "not measured": [*report["not measured"], NO_PICTURES]}
 
 
 def task_of(folder: Path) -> Task:
@@ -320,7 +326,7 @@ def task_of(folder: Path) -> Task:
 def predict(
     task: Task, folder: Path, dataset: Path, output: Path, max_posts: int | None, mismatches: Sequence[str]
 ) -> Path:
-    """Predict the test split with a model; return the file of the predictions."""
+    """Predict the test split with a model; no mismatches: without pictures. Return the file of the predictions."""
     words = ["--model_name_or_path", str(folder), "--dataset", str(dataset), "--output_dir", str(output)]
     words += ["--do_predict", "true", "--report_to", "none", "--disable_tqdm", "true"]
     words += ["--use_images", "true" if mismatches else "false"]

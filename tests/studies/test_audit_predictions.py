@@ -1,6 +1,7 @@
 """The audit of answers: what is compared, what follows the crops, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from modeling_i2srm import example_model
 from modeling_i2srm.cli.audit import main
+from modeling_i2srm.studies import audit_predictions as audit_answers
 from modeling_i2srm.studies.audit_data import Picture, Split, read_folder
 from modeling_i2srm.studies.audit_page import traffic_lights, write_audit
 from modeling_i2srm.studies.audit_predictions import (
@@ -173,6 +175,23 @@ def test_a_model_is_asked_with_other_pictures(posts):
     scores = {(one["condition"], one["metric"]) for one in report["conditions"]}
     assert {name for name, _ in scores} == {"as they are", "shuffled", "blanked", "grey"}
     assert {metric for _, metric in scores} == {"entity F1", "triple F1"}
+
+
+def test_a_model_of_the_text_alone_is_asked_without_pictures(posts, tmp_path, monkeypatch):
+    split, asked = make_split(), []
+
+    def run(task, arguments):
+        asked.append((arguments.model.use_images, arguments.samples.test_mismatch))
+        write_answers(Path(arguments.output_dir, "predictions.jsonl"), split, with_errors(split, 0))
+
+    monkeypatch.setattr(audit_answers, "run_training", run)
+    folder = Path(shutil.copytree(example_model(), tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "reads_pictures": False}), encoding="utf-8")
+    report = audit_model(folder, Path(posts), split)
+    assert asked == [(False, None)]
+    assert [one["condition"] for one in report["conditions"]] == ["as they are"]
+    assert "other pictures (the model was trained without any" in traffic_lights("model", report)
 
 
 @pytest.mark.parametrize(
