@@ -30,6 +30,12 @@ def near_text(tokens: list[str]) -> str:
     return re.sub(r"@\s*\w+", "<name>", text)
 
 
+def own_text(tokens: list[str]) -> str | None:
+    """The normalised text; `None` without a word beside URLs and names after an @, as two such posts share nothing."""
+    text = near_text(tokens)
+    return text if re.search(r"\w", re.sub("<name>|<url>", "", text)) else None
+
+
 def overlaps(items: Mapping[str, Sequence[Hashable]]) -> dict[str, dict[str, int]]:
     """Count, for each two splits, the distinct items in both (without None) and the rows of the second with one."""
     counts = {}
@@ -47,7 +53,7 @@ def audit_overlap(splits: dict[str, Split]) -> dict[str, dict]:
         second with one. "rows with any of these" also says how many of these rows have all labels of such a row.
     """
     texts = {split: [words_of(row) for row in data.rows] for split, data in splits.items()}
-    near = {split: [near_text(tokens) for tokens in rows] for split, rows in texts.items()}
+    near = {split: [own_text(tokens) for tokens in rows] for split, rows in texts.items()}
     contents = {split: [image and image.digest for image in data.images] for split, data in splits.items()}
     compared: dict[str, Mapping[str, Sequence[Hashable]]] = {
         "texts": {split: [tuple(tokens) for tokens in rows] for split, rows in texts.items()},
@@ -77,12 +83,12 @@ def count_files(split: Split) -> set[tuple[str | None, str]]:
     return {(image.name, image.digest) for image in split.images if image and image.digest}
 
 
-def similar_texts(texts: Mapping[str, Sequence[str]]) -> Links:
-    """Each text -> those of other splits that are similar."""
+def similar_texts(texts: Mapping[str, Sequence[str | None]]) -> Links:
+    """Each text -> those of other splits that are similar; `None` is like no text."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for split, rows in texts.items():
         for text in rows:
-            if len(text.split()) >= LEAST_WORDS:
+            if text is not None and len(text.split()) >= LEAST_WORDS:
                 owners[text].add(split)
     names = list(owners)
     links: defaultdict[Hashable, set[Hashable]] = defaultdict(set)

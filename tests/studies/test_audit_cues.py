@@ -144,6 +144,18 @@ def test_similar_texts_and_pictures_of_two_splits_are_linked():
     assert verdict.level == "red" and verdict.sentence.startswith("2 of 3 test rows (66.7 %)")
 
 
+def test_texts_of_handles_and_urls_alone_are_no_shared_texts():
+    texts = ["@bob http://t.co/aaa", "@ann http://t.co/b", "@ann", "@eve @ann"], ["@u1 https://t.co/1", "", "@ann"]
+    first, second = (Split([{"text": text} for text in some], [None] * len(some), None) for some in texts)
+    found = audit_overlap({"train": first, "test": second})["train/test"]
+    assert found["texts"]["rows of the second"] == 1  # equal as they are
+    assert found["texts but for capitals, URLs and @names"]["rows of the second"] == 0
+    assert found["rows with any of these"]["rows of the second"] == 0
+    first.images[0] = second.images[0] = Picture("a.jpg", digest="1")
+    found = audit_overlap({"train": first, "test": second})["train/test"]
+    assert found["rows with any of these"]["rows of the second"] == 1
+
+
 def test_blind_answers():
     rows = [
         {
