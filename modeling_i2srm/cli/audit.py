@@ -112,6 +112,9 @@ def main(argv: list[str] | None = None) -> None:
             f"--permutations {args.permutations} is too few to tell any cue from chance: give {LEAST_PERMUTATIONS} or "
             f"more, e.g. --permutations {PERMUTATIONS}"
         )
+    if args.output and args.output.suffix.lower() == ".html":
+        given, figures = args.output, args.output.with_suffix(".json")
+        parser.error(f"--output {given} is the page, which is written beside the figures: give --output {figures}")
     try:
         data_sets = read_data(args)
         reports = {name: measures.audit(splits, args.words, args.permutations) for name, splits in data_sets.items()}

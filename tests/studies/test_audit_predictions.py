@@ -201,6 +201,7 @@ def test_a_model_of_the_text_alone_is_asked_without_pictures(posts, tmp_path, mo
         (["--parquet", "a", "b", "--model", "m"], "--predictions and --model need the one data set"),
         (["--parquet", "a", "--permutations", "178"], "--permutations 178 is too few to tell any cue from chance"),
         (["--parquet", "a", "--dataset", "mnre"], "--dataset needs --data_dir"),
+        (["--parquet", "a", "-o", "audit.html"], "beside the figures: give --output audit.json"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments, message, capsys):
