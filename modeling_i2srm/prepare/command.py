@@ -72,6 +72,15 @@ def run(
     finish(parser, builder_class, args, objects=args.objects)
 
 
+def refuse_public_push(parser: argparse.ArgumentParser, args: argparse.Namespace, what: str) -> None:
+    """End the script where data that must not be republished would be pushed without --private."""
+    if args.push_to_hub and not args.private:
+        parser.error(
+            f"--push_to_hub needs --private: {what} must not be republished; give --push_to_hub {args.push_to_hub} "
+            "--private"
+        )
+
+
 def finish(
     parser: argparse.ArgumentParser, builder_class: type[PostsBuilder], args: argparse.Namespace, **config: object
 ) -> None:

@@ -37,7 +37,7 @@ from ..checks import NO_RELATION
 from ..pictures import load_picture
 from ..support.digests import hash_file
 from .builder import BOXES, PostsBuilder, PostsConfig, RawData, RawPost, add_own_crops, joint_features
-from .command import finish, make_parser
+from .command import finish, make_parser, refuse_public_push
 from .flickr30k_files import FILES, NOT_VISUAL, SPLITS, TYPES, Box, Caption, Photo, Phrase, read_files
 from .gmner import BOX
 from .picture_files import encode_crop, find_picture_folder
@@ -421,5 +421,6 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the captions and names (default: 0)")
     args = parser.parse_args(arguments)
+    refuse_public_push(parser, args, "the photos and captions")
     options = {name: getattr(args, name) for name in ("objects", "max_objects", "captions", "phrases", "seed")}
     finish(parser, Flickr30kEntities, args, **options)

@@ -50,7 +50,7 @@ from PIL import Image
 
 from ..support.digests import hash_file
 from .builder import PICTURES, PostsBuilder, PostsConfig, RawData, RawPost, add_own_crops, is_text
-from .command import finish, make_parser
+from .command import finish, make_parser, refuse_public_push
 from .conll import Problem
 from .picture_files import MAX_PIXELS, PictureFolder, find_picture_folder, folders_below, read_picture
 from .post_splits import SPLITS, group_posts, picture_keys
@@ -518,6 +518,5 @@ def main(arguments: list[str] | None = None) -> None:
         help="splits that keep near-duplicates together, or take those of the files (default: file, else group)",
     )
     args = parser.parse_args(arguments)
-    if args.push_to_hub and not args.private:
-        parser.error("--push_to_hub needs --private: the tweets and photos must not be republished")
+    refuse_public_push(parser, args, "the tweets and photos")
     finish(parser, Mvsa, args, objects=args.objects, labels=args.labels, split=args.split)

@@ -369,6 +369,13 @@ def test_options_that_cannot_be_are_named(tmp_path, options, message):
         build(raw, tmp_path / "out", *options)
 
 
+def test_a_public_push_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        build(tmp_path / "raw", tmp_path / "out", "--push_to_hub", "ann/flickr")
+    message = capsys.readouterr().err
+    assert "the photos and captions must not be republished; give --push_to_hub ann/flickr --private" in message
+
+
 def test_values_of_the_builder_that_cannot_be_are_named(tmp_path):
     with pytest.raises(ValueError, match="--phrases half: choose whole, heads_masked, invented_names"):
         read_raw(write_jsonl(tmp_path / "raw"), phrases="half")
