@@ -24,6 +24,7 @@ from transformers.utils import cached_file
 
 from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
 from ..posts import Post
+from ..support.atomic_files import placing
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,8 @@ class PictureMatch:
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write picture_match.safetensors into the folder of the model that it was fitted with."""
-        save_file({name: tensor.contiguous() for name, tensor in asdict(self).items()}, Path(folder, NAME))
+        with placing(Path(folder, NAME)) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in asdict(self).items()}, temporary)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike) -> Self:

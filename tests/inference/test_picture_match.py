@@ -85,6 +85,21 @@ def test_it_survives_the_disk_and_its_absence_is_named(tmp_path):
         fit(related(300, 0), test)
 
 
+def test_a_write_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch):
+    match = fit(related(300, 0), related(300, 1))
+    match.save_pretrained(tmp_path)
+
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(picture_match, "save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        match.save_pretrained(tmp_path)
+    assert PictureMatch.from_pretrained(tmp_path).digest() == match.digest()
+    assert [path.name for path in tmp_path.iterdir()] == [picture_match.NAME]
+
+
 @pytest.mark.parametrize("task", ["entities", "joint"])
 def test_vectors_do_not_depend_on_the_other_posts(task, monkeypatch):
     pipe = tiny_pipeline(task, max_length=32)
