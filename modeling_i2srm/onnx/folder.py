@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .patterns import translate_patterns
 from .standalone import CHARACTERS, FORMAT, MODEL, SETTINGS, TOKENIZER
 
 CODE = "extract.py"
+UNFINISHED = ".unfinished"  # in the folder; its files are moved up when all are there
 TEXT_ENCODER = ".text_encoder."  # in the names of its weights
 TASKS = {JOINT: "joint", RELATIONS: "mre", LABELS: "classification"}  # other heads are of mner
 SIZES = ((64, 64), (301, 200), (33, 40), (200, 1300))  # of pictures that the recipe is tried on
@@ -28,6 +30,8 @@ SIZES = ((64, 64), (301, 200), (33, 40), (200, 1300))  # of pictures that the re
 
 def export_folder(name_or_path: str, folder: str | os.PathLike, int8: bool = False, opset: int = LOWEST_OPSET) -> float:
     """Write a checkpoint as a folder with all that is needed to answer posts with onnxruntime.
+
+    Files of an earlier export are replaced when all new ones are complete.
 
     Args:
         name_or_path: checkpoint folder or Hub id.
@@ -44,18 +48,24 @@ def export_folder(name_or_path: str, folder: str | os.PathLike, int8: bool = Fal
         ValueError: a folder with other files; a tokenizer or an image processor that extract.py cannot follow; also as
             of `export_checkpoint`, as `RuntimeError`.
     """
-    path = Path(folder)
-    if path.is_dir() and any(path.iterdir()) and not (path / CODE).is_file():
+    path, new = Path(folder), Path(folder, UNFINISHED)
+    if path.is_dir() and {*path.iterdir()} - {new} and not (path / CODE).is_file():
         raise ValueError(f"{str(path)!r} holds other files: give a new folder, e.g. {str(path / 'onnx')!r}")
     processor = I2SRMProcessor.from_pretrained(name_or_path)
     config = PreTrainedConfig.get_config_dict(name_or_path)[0]
     head = TASKS.get((config.get("architectures") or [""])[0], "mner")
     settings = {**describe(processor, head, int8), "reads_pictures": config.get("reads_pictures", True)}
-    path.mkdir(parents=True, exist_ok=True)
-    difference = export_checkpoint(name_or_path, path / MODEL, opset)
-    if int8:
-        quantise(path / MODEL)
-    write_files(path, processor, settings)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        difference = export_checkpoint(name_or_path, new / MODEL, opset)
+        if int8:
+            quantise(new / MODEL)
+        write_files(new, processor, settings)
+        for file in sorted(new.iterdir(), key=lambda file: file.name != CODE):  # first what says whose folder it is
+            os.replace(file, path / file.name)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return difference
 
 

@@ -276,6 +276,22 @@ def test_what_is_no_post_or_no_folder_is_refused(extract, arguments, post, messa
         extract.OnnxExtractor(**{"threads": 1, **arguments})(post)
 
 
+def test_an_export_that_fails_leaves_the_earlier_folder(joint, tmp_path, monkeypatch):
+    joint.save_pretrained(tmp_path / "model")
+
+    def fail(name, path, opset):
+        path.write_bytes(b"half")
+        raise RuntimeError("differs from torch")
+
+    monkeypatch.setattr("modeling_i2srm.onnx.folder.export_checkpoint", fail)
+    for earlier in ({}, {"extract.py": "code", "model.onnx": "whole"}):
+        for name, text in earlier.items():
+            (tmp_path / "onnx" / name).write_text(text)
+        with pytest.raises(RuntimeError, match="differs from torch"):
+            export_folder(str(tmp_path / "model"), tmp_path / "onnx")
+        assert {path.name: path.read_text() for path in (tmp_path / "onnx").iterdir()} == earlier
+
+
 def test_folders_and_checkpoints_that_cannot_be_exported_are_refused(joint, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds other files: give a new folder"):
