@@ -78,11 +78,12 @@ def in_bio(
     for (file, line, row), one in zip(rows, tags, strict=True):
         if one is not None:
             try:
-                row = {**row, "ner_tags": scheme.to_bio(one)}
+                changed = scheme.to_bio(one)
             except ValueError as error:
                 problems.append(Problem(file, line, f"ner_tags: {error}"[:300]))
                 continue
-            counts[f"tags converted from {scheme} to BIO"] += sum(map(str.__ne__, one, row["ner_tags"]))
+            row = {**row, "ner_tags": changed}
+            counts[f"tags converted from {scheme} to BIO"] += sum(a != b for a, b in zip(one, changed, strict=True))
         yield file, line, row
 
 

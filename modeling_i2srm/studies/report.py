@@ -64,8 +64,8 @@ def summarize(records: list[dict], task: Task) -> list[dict]:
         row |= {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
         row["blanked"] = float(np.mean(blanked)) if blanked and mismatch is None else None
         if (one["reference"], mismatch) in groups:
-            sides = on_the_same_posts(name, counted(name, mismatch), counted(one["reference"], mismatch))
-            row |= compare(*sides)._asdict()
+            ours, theirs = on_the_same_posts(name, counted(name, mismatch), counted(one["reference"], mismatch))
+            row |= compare(ours, theirs)._asdict()
         rows.append(row)
     tested = [row for row in rows if "p" in row]
     for row, p in zip(tested, adjusted([row["p"] for row in tested]), strict=True):
