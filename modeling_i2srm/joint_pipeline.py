@@ -286,7 +286,8 @@ class MultimodalJointExtractionPipeline(MultimodalTokenClassificationPipeline):
         """The object that shows an entity, as the answer says it."""
         if entity.region < 0:
             return None
-        box = None if post.crops is None else describe_crop(post.crops[entity.region])["box"]
+        crop = None if post.crops is None else post.crops[entity.region]
+        box = None if crop is None else describe_crop(crop)["box"]
         return {"index": entity.region, "box": box, "score": entity.region_score}
 
 

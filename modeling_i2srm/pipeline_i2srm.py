@@ -235,11 +235,12 @@ class PostPipeline(Pipeline):
         raise NotImplementedError
 
     def note_pictures(self, answer: dict, post: Post) -> dict:
-        """Add to an answer which pictures it was made without, and which crops of a cropper the model saw."""
+        """Add to an answer which pictures it was made without, and the boxes that the model saw, at their places."""
         if post.image_errors:
             answer["image_errors"] = dict(post.image_errors)
         if post.crops is not None:
-            answer["objects"] = [describe_crop(crop) for crop in post.crops[: self.processor.num_objects]]
+            seen = post.crops[: self.processor.num_objects]
+            answer["objects"] = [None if crop is None else describe_crop(crop) for crop in seen]
         return answer
 
 

@@ -48,7 +48,8 @@ class Post:
         image_name, crop_names: paths and URLs of image and objects, as they were given; `None` for one without.
         picture_faults: the `PictureError.kind` of each of them.
         whole: the picture at full size, until a cropper has looked at it.
-        crops: the crops of a cropper, as it gave them, or those that are given as boxes; `None` where none has looked.
+        crops: the crops of a cropper, as it gave them, or those that are given as boxes, each at its place among
+            `objects`, with `None` for another one; `None` where there is no such crop and no cropper has looked.
         rows: windows of a long post, or entity pairs, encoded without padding; `None` for a pair that does not fit.
         owners: the row that each word is read from.
         pictures: pixel_values (1+M, 3, H, W) or visual_features (1+M, F), and image_mask (1+M,); empty without any.
@@ -133,7 +134,8 @@ class Post:
             load(crop, f"objects[{i}]", cut if is_box(crop) else processor.load_picture) for i, crop in enumerate(crops)
         ]
         self.objects = [crop.picture if isinstance(crop, BoxCrop) else crop for crop in found]
-        self.crops = found if found and all(isinstance(crop, BoxCrop) for crop in found) else self.crops
+        boxes = [crop if isinstance(crop, BoxCrop) else None for crop in found]
+        self.crops = boxes if any(boxes) else self.crops
 
 
 def cut_from(whole: object, crop: object, allow_private_addresses: bool | None = None) -> BoxCrop:

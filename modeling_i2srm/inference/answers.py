@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar, cast
 
 from PIL import Image
 
 from ..checks import is_missing
+from ..crops import describe_crop
 from ..pictures import DEFAULT_LABEL, DEFAULT_SCORE, is_absent, is_box, load_picture
-from ..posts import COLUMNS
+from ..posts import COLUMNS, Post
 from ..words import Word, join_words
 
-ANSWER_KEYS = ("text", "tokens", "image", "objects", "crop_files")  # of a post beside `COLUMNS`
+ANSWER_KEYS = ("text", "tokens", "image", "objects")  # of a post beside `COLUMNS`
 EXAMPLE_ANSWER = (
     '{"text": "Kobe lands in Paris", "objects": ["crop.jpg"], "entities": [{"start": 0, "end": 4, "label": "PER"}]}'
 )
@@ -97,10 +98,11 @@ class Extraction:
         image_errors: why pictures could not be read, by "image", "objects[0]" ...; the post was read without them.
         pairs_left_out: pairs of entities too far apart for the relation model's longest input, and those beyond
             `MAX_PAIRS` of a post.
-        objects: what a cropper found in the picture, or the boxes that the post came with, as the models saw it.
+        objects: the crops of the post at their places: a box that a cropper found or the post came with, as the models
+            saw it, the path or URL of a crop that was given as one, else `None`. Empty where no crop has box, path or
+            URL, and no model has looked for the objects of entities.
         tokens: the words of a post given as tokens.
-        image, crop_files: the picture and the crops of the post, where they were given as paths or URLs; crops at their
-            places, with `None` for another one.
+        image: the picture of the post, where it was given as a path or URL.
         grounded: a model has looked for the object of each entity; no object shows those without a region.
         withheld: the answers that a coverage withholds; `None` where none was asked for.
         picture_match: the probability that the picture is the post's own, where it was asked for (`PictureMatch`).
@@ -124,10 +126,9 @@ class Extraction:
     id: str | None = None
     image_errors: dict[str, str] = field(default_factory=dict)
     pairs_left_out: int = 0
-    objects: list[FoundObject] = field(default_factory=list)
+    objects: list[FoundObject | str | None] = field(default_factory=list)
     tokens: list[str] | None = field(default=None, compare=False)
     image: str | None = None
-    crop_files: list[str | None] = field(default_factory=list)
     grounded: bool = field(default=False, compare=False)
     withheld: Withheld | None = None
     picture_match: float | None = None
@@ -161,7 +162,7 @@ class Extraction:
             "id": self.id,
             **({"tokens": self.tokens} if in_words else {"text": self.text}),
             **({"image": self.image} if self.image is not None else {}),
-            "objects": [asdict(one) for one in self.objects] or list(self.crop_files),
+            "objects": [asdict(one) if isinstance(one, FoundObject) else one for one in self.objects],
             "entities": plain(self.entities),
             "relations": [asdict(relation) for relation in self.relations],
             "image_errors": self.image_errors,
@@ -172,8 +173,9 @@ class Extraction:
 
     def to_earlier_dict(self) -> dict:
         """As version 0.1 wrote it, for runs that began then: `entity` and `word`, characters of the text."""
-        later = ("tokens", "image", "crop_files", "grounded", "withheld", "picture_match")
-        values = {name: value for name, value in asdict(self).items() if name not in later}
+        later = ("tokens", "image", "grounded", "withheld", "picture_match")
+        found = replace(self, objects=[one for one in self.objects if isinstance(one, FoundObject)])
+        values = {name: value for name, value in asdict(found).items() if name not in later}
         for entity in values["entities"]:
             del entity["region"]
         return values
@@ -199,15 +201,16 @@ class Extraction:
         words: list[Word] = []
         if in_words := "text" not in given:
             given["text"], words = join_words(given["tokens"])
-        text, (boxes, files) = given["text"], read_objects(given.pop("objects", []))
+        text, objects = given["text"], read_objects(given.pop("objects", []))
 
         def read_entity(one: Mapping) -> Entity:
             start, end, place = one["start"], one["end"], one.get("region")
             if in_words:
                 start, end = words[start].start, words[end - 1].end
             label = one["entity"] if one.get("label") is None else one["label"]
-            found = boxes[place] if place is not None and 0 <= place < len(boxes) else None
-            region = None if place in (None, -1) else Region(place, found and found.box, score_of(one, "region_score"))
+            found = objects[place] if place is not None and 0 <= place < len(objects) else None
+            box = found.box if isinstance(found, FoundObject) else None
+            region = None if place in (None, -1) else Region(place, box, score_of(one, "region_score"))
             return Entity(label, score_of(one), text[start:end], start, end, region)
 
         def read_relation(one: Mapping) -> Relation:
@@ -225,9 +228,8 @@ class Extraction:
             text,
             *kept,
             image_errors=errors if isinstance(errors, dict) else {one["picture"]: one["reason"] for one in errors},
-            objects=[box for box in boxes if box] if all(boxes) else [],
+            objects=objects,
             image=name_of(given.get("image")),
-            crop_files=given.get("crop_files") or (files if any(files) else []),
             grounded=any(place is not None for place in regions),
             withheld=None if unsure is None else Withheld(*read_answers(unsure)),
             **parts,
@@ -241,8 +243,8 @@ class Extraction:
             triples.append(Triple(head.word, relation.label, tail.word, head.entity, tail.entity, relation.score))
         return triples
 
-    def crops(self, picture: object, **options: object) -> list[Image.Image]:
-        """The crops of `objects`, cut again from the picture of the post.
+    def crops(self, picture: object, **options: object) -> list[Image.Image | None]:
+        """The crops of `objects`, cut again from the picture of the post; `None` in the place of one without a box.
 
         Args:
             picture: what the post has as image.
@@ -256,11 +258,10 @@ class Extraction:
         >>> extraction = extractor(post)  # doctest: +SKIP
         >>> extraction.crops(post["image"])  # doctest: +SKIP
         """
-        if not self.objects:
-            return []
+        boxes = [one.box if isinstance(one, FoundObject) else None for one in self.objects]
         read: Callable[..., Image.Image] = load_picture
-        whole = read(picture, **options)
-        return [whole.crop(one.box) for one in self.objects]
+        whole = read(picture, **options) if any(boxes) else None
+        return [whole.crop(box) if whole is not None and box is not None else None for box in boxes]
 
 
 Part = TypeVar("Part")
@@ -292,8 +293,8 @@ def score_of(one: Mapping, name: str = "score") -> float:
     return DEFAULT_SCORE if is_missing(score) else cast(float, score)
 
 
-def read_objects(objects: Iterable) -> tuple[list[FoundObject | None], list[str | None]]:
-    """The objects of a post at their places: as boxes, and as paths and URLs; `None` for what is not such a one.
+def read_objects(objects: Iterable) -> list[FoundObject | str | None]:
+    """The objects of a post at their places: as boxes, or paths and URLs; `None` for what is not such a one.
 
     Raises:
         ValueError: something is neither a box nor a picture.
@@ -311,9 +312,7 @@ def read_objects(objects: Iterable) -> tuple[list[FoundObject | None], list[str 
 
     if isinstance(objects, (str, bytes, Mapping)):
         raise ValueError(f"objects={objects!r:.200} is not a list; e.g. {EXAMPLE_ANSWER}")
-    found = read_each(cast(Any, read), objects, "objects")
-    boxes = [one if isinstance(one, FoundObject) else None for one in found]
-    return boxes, [one if isinstance(one, str) else None for one in found]
+    return read_each(cast(Any, read), objects, "objects")
 
 
 def name_of(picture: object) -> str | None:
@@ -339,12 +338,36 @@ def offsets_in_words(words: list[Word], spans: list[tuple[int, int]]) -> list[tu
 def picture_names(post: Mapping) -> tuple[str | None, list[str | None]]:
     """The paths and URLs of the picture and the crops of a post, to be written with its answer; no data: addresses.
 
-    Crops keep their places, with `None` for one that is absent or has no name; the list is empty if none has one.
+    Crops keep their places, with `None` for one that is absent or has no name.
     """
     image, crops = post.get("image"), post.get("objects")
     names = [name_of(crop) for crop in (image, *(crops if isinstance(crops, (list, tuple)) else ()))]
     image, *crops = [None if name is not None and name.startswith("data:") else name for name in names]
-    return image, crops if any(crops) else []
+    return image, crops
 
 
-__all__ = ["Entity", "Extraction", "FoundObject", "Region", "Relation", "Triple", "Withheld", "picture_names"]
+def objects_of(post: Post, most: int, grounded: bool) -> list[FoundObject | str | None]:
+    """The `Extraction.objects` of a post whose pictures are read.
+
+    Args:
+        most: how many crops the models see; boxes beyond are left out.
+        grounded: entities may point to a crop without box and name, which then has its place, too.
+    """
+    objects: list[FoundObject | str | None] = [*(post.crop_names or [None] * len(post.objects or []))]
+    if post.crops is not None:
+        pairs = zip(post.crops[:most], objects, strict=False)
+        objects = [name if crop is None else FoundObject(**describe_crop(crop)) for crop, name in pairs]
+    return objects if grounded or any(objects) else []
+
+
+__all__ = [
+    "Entity",
+    "Extraction",
+    "FoundObject",
+    "Region",
+    "Relation",
+    "Triple",
+    "Withheld",
+    "objects_of",
+    "picture_names",
+]

@@ -527,7 +527,8 @@ class ShardWorker:
             half = len(posts) // 2
             return self.extract(records[:half], posts[:half]) + self.extract(records[half:], posts[half:])
         for n, extraction in zip(good, answers, strict=True):
-            extraction.objects = [rounded(part) for part in extraction.objects]
+            objects = extraction.objects
+            extraction.objects = [rounded(one) if isinstance(one, FoundObject) else one for one in objects]
             graphs: list[Extraction | Withheld] = [extraction, *filter(None, [extraction.withheld])]
             for graph in graphs:
                 graph.entities = [rounded(part) for part in graph.entities]
@@ -576,7 +577,7 @@ def count(post: Post, extraction: Extraction) -> dict[str, int]:
         "pairs_left_out": extraction.pairs_left_out,
         "entities_withheld": len(extraction.withheld.entities) if extraction.withheld else 0,
         "relations_withheld": len(extraction.withheld.relations) if extraction.withheld else 0,
-        "objects": len(extraction.objects),
+        "objects": sum(isinstance(one, FoundObject) for one in extraction.objects),
         "pictures_without_object": int(post.crops == []),
         **fault_counts(post.picture_faults),
     }

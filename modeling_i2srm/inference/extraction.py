@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from ..batching import read_windows
 from ..checks import check_on_image_error, check_threshold, no_relation_labels
-from ..crops import add_crops, check_cropper, describe_crop
+from ..crops import add_crops, check_cropper
 from ..joint_pipeline import MultimodalJointExtractionPipeline
 from ..pipeline_i2srm import (
     MultimodalRelationClassificationPipeline,
@@ -24,7 +24,7 @@ from ..posts import Post
 from ..processing_i2srm import I2SRMProcessor
 from ..support.batch_norm import fold_batch_norm
 from ..tables import read_rows
-from .answers import Entity, Extraction, FoundObject, Region, Relation, Withheld, offsets_in_words, picture_names
+from .answers import Entity, Extraction, Region, Relation, Withheld, objects_of, offsets_in_words, picture_names
 from .models import HEADS, JOINT, is_joint, load_head
 from .picture_match import PictureMatch
 
@@ -195,10 +195,9 @@ class Extractor:
             add_crops(posts, self.cropper)
         extractions = []
         for post in posts:
-            objects = [FoundObject(**describe_crop(crop)) for crop in (post.crops or [])[: self.num_objects]]
+            objects = objects_of(post, self.num_objects, isinstance(self.ner, MultimodalJointExtractionPipeline))
             answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), objects=objects)
             answer.tokens, answer.image = post.tokens, post.image_name
-            answer.crop_files = list(post.crop_names)
             extractions.append(answer)
         return extractions
 

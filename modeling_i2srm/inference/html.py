@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +21,7 @@ from ..support.html_page import (
     isolated,
     write_page,
 )
-from .answers import Entity, Extraction, Relation
+from .answers import Entity, Extraction, FoundObject, Relation
 from .changes import Change, find_changes
 from .explanation import Explanation, call, caption, percent, shown_by
 from .graph_drawing import GRAPH_STYLE, draw_graph, find_box
@@ -199,13 +200,14 @@ def crops_of(pictures: list[Shown]) -> dict[int, Image.Image | None]:
 
 def find_boxes(extraction: Extraction, pictures: list[Shown]) -> list[Box | None]:
     """The box of each crop in the main picture: where a cropper found it, or where it was cut out."""
-    if extraction.objects:
-        return [found.box for found in extraction.objects]
     whole, crops = pictures[0].picture if pictures and pictures[0].name == "image" else None, crops_of(pictures)
     if whole is None:
         return []
-    places = (crops.get(place) for place in range(max(crops, default=-1) + 1))
-    return [None if crop is None else find_box(crop, whole) for crop in places]
+    boxes: list[Box | None] = []
+    for found, place in zip_longest(extraction.objects, range(max(crops, default=-1) + 1)):
+        crop = crops.get(place)
+        boxes.append(found.box if isinstance(found, FoundObject) else crop and find_box(crop, whole))
+    return boxes
 
 
 def cut_text(text: str, entities: list[Entity]) -> list[Piece]:

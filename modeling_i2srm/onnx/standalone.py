@@ -24,8 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..crf import find_entities
-from ..crops import describe_crop
-from ..inference.answers import Entity, Extraction, FoundObject, Region, Relation, picture_names
+from ..inference.answers import Entity, Extraction, FoundObject, Region, Relation, objects_of, picture_names
 from ..joint_pipeline import IMPOSSIBLE, MAX_ENTITIES
 from ..posts import Post, find_pairs, read_post
 from ..words import EntityPairError
@@ -189,9 +188,8 @@ class OnnxExtractor:
             return cast(dict, answers[0]) if post.pairs is None else answers
         answer = Extraction(post.text, [], [], post.id, dict(post.image_errors), tokens=post.tokens)
         if isinstance(given, Mapping):
-            answer.image, answer.crop_files = picture_names(given)
-        boxes = (post.crops or [])[: self.pictures.settings["num_objects"]]
-        answer.objects = [FoundObject(**describe_crop(crop)) for crop in boxes]
+            answer.image, post.crop_names = picture_names(given)
+        answer.objects = objects_of(post, self.pictures.settings["num_objects"], self.head == "joint")
         rows, windows, owners = self.text.encode_windows([word.text for word in post.words])
         if self.head == "joint":
             self.fill_graph(answer, post, [self.session.encode(**row, **pictures) for row in rows], windows, owners)
@@ -267,7 +265,8 @@ class OnnxExtractor:
         }
         for n in places:
             one = found[n]
-            box = answer.objects[one["region"]].box if answer.objects and one["region"] >= 0 else None
+            shown = answer.objects[one["region"]] if one["region"] >= 0 else None
+            box = shown.box if isinstance(shown, FoundObject) else None
             region = None if one["region"] < 0 else Region(one["region"], box, one["region_score"])
             answer.entities.append(entity_of(post, one["start"], one["end"], one["label"], one["score"], region))
         answer.relations += [
@@ -379,7 +378,8 @@ def main(arguments: list[str] | None = None) -> None:
             except ValueError as error:
                 raise ValueError(f"post {place}: {error}") from None
             if isinstance(answer, Extraction):
-                answer.image, answer.crop_files = picture_names(post) if isinstance(post, dict) else (None, [])
+                answer.image, names = picture_names(post) if isinstance(post, dict) else (None, [])
+                answer.objects = [names[n] if isinstance(one, str) else one for n, one in enumerate(answer.objects)]
                 answer = answer.to_dict()
             print(json.dumps(answer))
     except (ValueError, OSError) as error:

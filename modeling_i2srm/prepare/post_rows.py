@@ -43,13 +43,18 @@ def label_rows(row: Row, counts: Counter[str], task: str, overlaps: str) -> list
     unknown = "relations" in row and row["relations"] is None  # not annotated
     others = {name: value for name, value in row.items() if name not in ("text", "tokens", "entities", "relations")}
     objects = row.get("objects")
-    if isinstance(objects, list) and objects and all(isinstance(one, dict) and "box" in one for one in objects):
-        counts[BOXES] += len(objects)
-        others["objects"] = None
-        post.entities = [entity._replace(region=None) for entity in post.entities]
     number = len(objects) if isinstance(objects, list) else 0
     if wrong := [one.region for one in post.entities if one.region is not None and one.region >= number]:
         raise ValueError(f"region {wrong[0]} is not the position of one of the {number} objects")
+    if isinstance(objects, list) and any(isinstance(one, dict) and "box" in one for one in objects):
+        paths = [one.get("path") if isinstance(one, dict) and "box" in one else one for one in objects]
+        boxes = {n for n, one in enumerate(paths) if one is None is not objects[n]}
+        counts[BOXES] += len(boxes)
+        others["objects"] = paths if any(paths) else None
+        post.entities = [
+            entity._replace(region=None) if entity.region in boxes or not any(paths) else entity
+            for entity in post.entities
+        ]
     if task == "mner":
         return [others | post.to_tag_row() | ({"relations": None} if unknown else {})]
     if unknown:

@@ -77,7 +77,11 @@ KOBE_FOUND = Extraction("Kobe lands in Paris", [Entity("PER", 1.0, "Kobe", 0, 4)
         ),
         (
             {"objects": [{"path": "a.png", "box": None}, {"bytes": b"a", "path": None}, None, "b.png"]},
-            {"crop_files": ["a.png", None, None, "b.png"]},
+            {"objects": ["a.png", None, None, "b.png"]},
+        ),
+        (
+            {"objects": [None, {"box": [0, 0, 9, 9]}, "b.png"]},
+            {"objects": [None, FoundObject((0, 0, 9, 9), 1.0, "object"), "b.png"]},
         ),
         ({"image": {"bytes": None, "path": "a.png"}}, {"image": "a.png"}),
         ({"image_errors": [{"picture": "image", "reason": "gone"}]}, {"image_errors": {"image": "gone"}}),

@@ -102,6 +102,8 @@ def test_answers_are_also_one_parquet_file(corpus, tmp_path, extractor):
     assert rows[3]["image_errors"][0]["picture"] == "image"
     boxes = [{"box": [1, 2, 3, 4], "score": 0.5, "label": "dog"}]
     part = tmp_path / "part.jsonl"
-    part.write_text(json.dumps({**expected[0], "objects": boxes}) + "\n")
+    part.write_text(json.dumps({**expected[0], "objects": [None, *boxes, "a.png"]}) + "\n")
     write_table([part], tmp_path / "boxes.parquet", boxes=True)
-    assert pq.read_table(tmp_path / "boxes.parquet")["objects"].to_pylist() == [[{"path": None, **boxes[0]}]]
+    assert pq.read_table(tmp_path / "boxes.parquet")["objects"].to_pylist() == [
+        [None, {"path": None, **boxes[0]}, {"path": "a.png", "box": None, "score": None, "label": None}]
+    ]

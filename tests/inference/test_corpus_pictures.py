@@ -106,8 +106,9 @@ def test_boxes_are_cut_out_of_the_image_and_answers_are_rows_again(tmp_path, ext
     summary, parts, errors = extract_rows(tmp_path, extractor, rows)
     scores = [[entity["score"] for entity in part["entities"]] for part in parts]
     assert errors == [] and scores[0] == scores[1] == scores[2] == scores[4] != scores[3]
-    assert parts[0]["objects"] == BOXES and summary["objects"] == 2
-    assert extract_rows(tmp_path, extractor, parts[:1])[1] == parts[:1]  # the answer is a row, too
+    assert parts[0]["objects"] == BOXES and parts[2]["objects"] == [BOXES[0], "1.png"] and summary["objects"] == 3
+    again = [parts[0], parts[2]]
+    assert extract_rows(tmp_path, extractor, again)[1] == again  # answers are rows, too
     assert Extractor(extractor.ner)({"text": "Kobe", **rows[0], "image": noise()}).to_dict()["objects"] == [
         {**one, "box": tuple(one["box"])} for one in BOXES
     ]

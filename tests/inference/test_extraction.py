@@ -14,8 +14,9 @@ from tiny import RELATIONS, SENTENCES, Corners, assert_same, noise, tiny_pipelin
 from transformers import pipeline
 
 from modeling_i2srm import processing_i2srm
+from modeling_i2srm.inference.answers import FoundObject
 from modeling_i2srm.inference.explanation import explain
-from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, FoundObject, Relation, read_entities
+from modeling_i2srm.inference.extraction import Entity, Extraction, Extractor, Relation, read_entities
 from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.pipeline_i2srm import CPU_TOKENS
 from modeling_i2srm.words import EntityPairError, join_words
@@ -418,8 +419,9 @@ def test_answers_name_the_pictures_that_have_a_path(extractor, tmp_path):
 
 def test_crops_are_cut_from_what_the_post_has(tmp_path):
     noise().save(tmp_path / "post.png")
-    extraction = Extraction("Kobe", [], [], objects=[FoundObject((5, 6, 25, 26), 0.9, "dog")])
-    (crop,) = extraction.crops(tmp_path / "post.png")
+    extraction = Extraction("Kobe", [], [], objects=["a.png", FoundObject((5, 6, 25, 26), 0.9, "dog"), None])
+    first, crop, last = extraction.crops(tmp_path / "post.png")
+    assert first is last is None
     assert np.array_equal(np.asarray(crop), np.asarray(noise().crop((5, 6, 25, 26))))
     with pytest.raises(PictureError, match="gone.png"):
         extraction.crops(tmp_path / "gone.png")

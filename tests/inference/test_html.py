@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modeling_i2srm.inference import html as post_drawing
+from modeling_i2srm.inference.answers import Entity, Extraction, FoundObject, Region, Relation
 from modeling_i2srm.inference.changes import find_changes
 from modeling_i2srm.inference.explanation import (
     EntityExplanation,
@@ -21,7 +22,6 @@ from modeling_i2srm.inference.explanation import (
     RelationWithout,
     Without,
 )
-from modeling_i2srm.inference.extraction import Entity, Extraction, FoundObject, Region, Relation
 from modeling_i2srm.inference.graph_drawing import RADIUS, find_box, place_nodes
 from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post, draw_posts
 from modeling_i2srm.support.html_page import GREY, INK, PAPER
@@ -184,6 +184,8 @@ def test_crops_that_were_found_have_boxes(tmp_path):
     page = page_of(tmp_path, found, NOISE, [CROP])
     (box,) = boxes_of(page)
     assert box.startswith("left:10.00%;top:10.00%;width:40.00%;height:90.00%")
+    found.extraction.objects.insert(0, "crop.png")
+    assert [box[:10] for box in boxes_of(page_of(tmp_path, found, NOISE, [CROP, CROP]))] == ["left:0.00%", "left:10.00"]
     assert [image["alt"] for image in page.all("img")] == ALTS
 
 

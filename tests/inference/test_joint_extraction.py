@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny import SENTENCES, Corners, assert_same, noise, tiny_pipeline
 
+from modeling_i2srm.inference.answers import FoundObject
 from modeling_i2srm.inference.corpus import CorpusArguments, extract_corpus
 from modeling_i2srm.inference.explanation import ALL, Explanation, explain
 from modeling_i2srm.inference.extraction import (
     Entity,
     Extraction,
     Extractor,
-    FoundObject,
     Region,
     Relation,
     read_entities,
@@ -67,6 +67,25 @@ def test_a_cropper_gives_boxes_to_regions(joint):
     regions = [entity.region for entity in extraction.entities if entity.region]
     assert regions and all(region.box == extraction.objects[region.index].box for region in regions)
     check_round_trip(extraction)
+
+
+BOX = {"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}
+BAD = {"box": [60, 0, 90, 40]}
+
+
+@pytest.mark.parametrize("objects", [[None, BOX, BOX], [BOX, BAD, BOX], ["a.png", BOX, noise()], [noise(), None]])
+def test_regions_point_at_the_place_that_an_object_has(joint, tmp_path, objects):
+    noise(1).save(tmp_path / "a.png")
+    given = [str(tmp_path / one) if isinstance(one, str) else one for one in objects]
+    extraction = Extractor(joint, on_image_error="warn")({"text": LONG, "image": noise(), "objects": given})
+    kept = [one if isinstance(one, str) or one is BOX else None for one in given]
+    cut = [one is BOX for one in given]
+    assert check_round_trip(extraction)["objects"] == kept
+    regions = [entity.region for entity in extraction.entities if entity.region]
+    assert regions and all(region.box == (tuple(BOX["box"]) if cut[region.index] else None) for region in regions)
+    assert [crop is not None and crop.size == (25, 20) for crop in extraction.crops(noise())] == cut
+    answer = joint({"text": LONG, "image": noise(), "objects": given}, on_image_error="warn")
+    assert [bool(one) for one in answer.get("objects", [])] == (cut if any(cut) else [])
 
 
 # The exchange format

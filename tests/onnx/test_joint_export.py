@@ -150,7 +150,7 @@ def test_no_object_shows_an_entity_that_no_window_holds(extract):
 
 
 def test_boxes_of_a_post_are_cut_out_of_its_image(extract, joint):
-    boxes = [{"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}, {"box": [25, 20, 50, 40]}]
+    boxes = [noise(7), {"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}, {"box": [25, 20, 50, 40]}]
     post = {"text": SENTENCES[2], "image": noise(), "objects": boxes}
     expected = Extractor(joint)(post)
     assert_same(extract.OnnxExtractor(threads=1)(post).to_dict(), expected.to_dict(), TOLERANCE)
@@ -173,13 +173,15 @@ def test_many_entities_and_thresholds(extract, joint, tmp_path, monkeypatch):
 
 def test_the_command_answers_the_posts_of_a_file(extract, joint, tmp_path, capsys):
     noise(3).save(tmp_path / "0.png")
-    posts = [{"id": "a", "text": SENTENCES[2], "image": "0.png", "objects": ["0.png"]}, {"tokens": ["Kobe", "lands"]}]
+    box = {"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}
+    post = {"id": "a", "text": SENTENCES[2], "image": "0.png", "objects": [None, box, "0.png"]}
+    posts = [post, {"tokens": ["Kobe", "lands"]}]
     for name, text in {"p.json": json.dumps(posts), "p.jsonl": "\n".join(map(json.dumps, posts))}.items():
         (tmp_path / name).write_text(text)
         extract.main([str(tmp_path / name), "--threads", "1"])
         answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert answers[0]["image"] == "0.png" and answers[0]["objects"] == ["0.png"] and answers[0]["id"] == "a"
-        expected = Extractor(joint)({"text": SENTENCES[2], "image": noise(3), "objects": [noise(3)]}).to_dict()
+        assert answers[0]["image"] == "0.png" and answers[0]["objects"] == post["objects"] and answers[0]["id"] == "a"
+        expected = Extractor(joint)({**post, "image": noise(3), "objects": [None, box, noise(3)]}).to_dict()
         for part in ("entities", "relations"):
             assert_same(answers[0][part], expected[part], TOLERANCE)
     (tmp_path / "bad.json").write_text('{"text": "a", "image": "https://a.b/c.png"}')

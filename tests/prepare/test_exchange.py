@@ -260,6 +260,10 @@ def test_labels_with_spaces_and_regions():
     [row] = label_rows({"text": TEXT, "entities": values, "objects": boxes}, counts, "mner", "refuse")
     assert row["objects"] is None and "regions" not in row
     assert sum(number for name, number in counts.items() if "objects that are boxes" in name) == 2
+    both = {"text": TEXT, "entities": [{**MIA, "region": 1}, {**OSLO, "region": 3}]}
+    for path in ("b.png", {"path": "b.png", "box": None}):  # the second as answers.parquet has it
+        [row] = label_rows({**both, "objects": [None, path, None, boxes[0]]}, counts, "mner", "refuse")
+        assert row["objects"] == [None, "b.png", None, None] and row["regions"] == [1, None]
 
 
 def test_pairs_of_a_post_with_entities_and_relations():
