@@ -7,12 +7,13 @@ and `picture`, which is `picture.crop(box)`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from PIL import Image
 
-from .posts import Post
+from .pictures import full_size
+from .posts import BoxCrop, Post
 
 PARTS = ("box", "score", "label", "picture")
 EXAMPLE = 'cropper=ObjectCropper(load_detector("facebook/detr-resnet-50"))'
@@ -46,7 +47,8 @@ def add_crops(posts: list[Post], cropper: Callable) -> None:
     waiting = [post for post in posts if post.whole is not None]
     answers = find_crops(cropper, [post.whole for post in waiting], [post.source for post in waiting])
     for post, crops in zip(waiting, answers, strict=True):
-        post.crops, post.objects, post.whole = crops, [crop.picture for crop in crops], None
+        post.objects = [crop.picture for crop in crops]
+        post.crops, post.whole = [in_full_size(crop, cast(Any, post.whole)) for crop in crops], None
 
 
 @torch.no_grad()
@@ -72,6 +74,16 @@ def find_crops(cropper: Callable, pictures: list, texts: list) -> list[list]:
                 'e.g. ObjectCrop((10, 20, 110, 90), 0.9, "dog", picture.crop((10, 20, 110, 90)))'
             )
     return [list(crops) for crops in answer]
+
+
+def in_full_size(crop: Crop, whole: Image.Image) -> Crop:
+    """The crop of a picture with its box in pixels of the full size, where the picture is decoded at a part of it."""
+    if (full := full_size(whole)) == whole.size:
+        return crop
+    said, across, down = describe_crop(crop), full[0] / whole.width, full[1] / whole.height
+    left, top, right, bottom = said["box"]
+    box = round(left * across), round(top * down), round(right * across), round(bottom * down)
+    return BoxCrop(box, said["score"], said["label"], crop.picture)
 
 
 def describe_crop(crop: Crop) -> dict:

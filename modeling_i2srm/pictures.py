@@ -6,9 +6,8 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +45,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = {UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
 ORIENTATION_TAG = 0x0112
+FULL_SIZE = "full_size"  # in the info of a picture that is decoded at a part of its size
 EXPECTED = "expected a PIL image, a path, an http(s) URL, bytes, a numpy array or a torch tensor"
 PICTURE_KEYS = {"bytes", "path", "box", "score", "label"}  # of a dictionary that is a picture or a box
 DEFAULT_SCORE, DEFAULT_LABEL = 1.0, "object"  # of a box without them
@@ -83,16 +84,6 @@ class PictureError(ValueError):
         """Whether the same picture may well be read another time."""
         cause = self.__cause__
         return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS)
-
-
-@dataclass(frozen=True)
-class BoxCrop:
-    """A crop that a post gives as a box in its image: what a cropper says of one, and its picture."""
-
-    box: tuple[int, int, int, int]
-    score: float
-    label: str
-    picture: Image.Image
 
 
 def load_picture(
@@ -133,7 +124,8 @@ def load_picture(
             returned in part.
 
     What is transparent shows white. 16-bit grey (modes I;16 and I) is scaled from 0..65535. Mode F is taken as 0..1 if
-    no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata.
+    no value is above 1, else as 0..255. Colour profiles are not applied. The image returned carries no metadata, but
+    where it is decoded at a part of its size, its upright full size (`full_size`).
     """
     try:
         return _load(picture, max_pixels, max_bytes, timeout, min_side, allow_private_addresses)
@@ -202,26 +194,19 @@ def is_box(crop: object) -> bool:
     return isinstance(crop, Mapping) and crop.get("box") is not None and is_absent(_content(crop))
 
 
-def cut_box(picture: Image.Image, crop: Mapping) -> BoxCrop:
-    """Cut a crop for which `is_box` is true out of the image of its post, at full size; what is outside is left out.
+def full_size(picture: Image.Image) -> tuple[int, int]:
+    """The width and height that a picture of `load_picture` has before it is decoded at a part of its size."""
+    return picture.info.get(FULL_SIZE, picture.size)
 
-    Raises:
-        PictureError: the box is not four numbers, or nothing of it is in the picture; a score that is not a number.
+
+def scale_box(box: Sequence[int], picture: Image.Image) -> tuple[int, int, int, int]:
+    """A box in pixels of the full size of a picture, in its own pixels; it holds those that the box has a part of.
+
+    >>> scale_box((0, 1, 5, 7), Image.new("RGB", (8, 8)))
+    (0, 1, 5, 7)
     """
-    score, label = DEFAULT_SCORE, crop.get("label")
-    try:
-        left, top, right, bottom = (round(float(side)) for side in crop["box"])
-        score = score if crop.get("score") is None else float(crop["score"])
-    except (TypeError, ValueError, OverflowError):
-        left, top, right, bottom = 0, 0, 0, 0
-    inside = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        example = {"box": [0, 0, picture.width, picture.height], "score": 0.9, "label": "dog"}
-        raise PictureError(
-            f"{dict(crop)!r:.300} is no box in a picture of {picture.width} x {picture.height} pixels: expected left, "
-            f"top, right and bottom in pixels, e.g. {example}"
-        )
-    return BoxCrop(inside, score, DEFAULT_LABEL if label is None else str(label), picture.crop(inside))
+    (left, top, right, bottom), (width, height), (across, down) = box, full_size(picture), picture.size
+    return left * across // width, top * down // height, -(-right * across // width), -(-bottom * down // height)
 
 
 def single_picture(picture: object, name: str = "image") -> object:
@@ -261,7 +246,8 @@ def _load(
     data = _read_bytes(picture, max_bytes, timeout, allow_private_addresses)
     if data is not None:
         with _pillow_switches(max_pixels):
-            return _from_image(_open(data, max_pixels, min_side), max_pixels)
+            image, size = _open(data, max_pixels, min_side)
+            return _from_image(image, max_pixels, size)
     if isinstance(picture, Image.Image):
         with _pillow_switches(max_pixels):
             return _from_image(picture, max_pixels)
@@ -327,8 +313,8 @@ def _read_file(path: str | os.PathLike, max_bytes: int) -> bytes:
 # From bytes, an image or an array to RGB
 
 
-def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.ImageFile:
-    """The picture with its header read and nothing decoded.
+def _open(data: bytes, max_pixels: int, min_side: int | None) -> tuple[ImageFile.ImageFile, tuple[int, int] | None]:
+    """The picture with its header read and nothing decoded, and the full size of a JPEG, which may be decoded smaller.
 
     Image.open is not used: it would warn of a picture, or refuse it, by Pillow's process-wide bound before ours.
     """
@@ -352,12 +338,13 @@ def _open(data: bytes, max_pixels: int, min_side: int | None) -> ImageFile.Image
                     f"{error} The limit here is max_pixels={max_pixels}; "
                     "to read it anyway: load_picture(picture, max_pixels=...)"
                 ) from error
+            size = image.size if name == "JPEG" else None
             if name == "JPEG":
                 _check_jpeg(image, data)
                 _reduce(image, max_pixels, min_side)
             elif name == "PNG":
                 _scale_transparent_grey(image)
-            return image
+            return image, size
     hint = f"; {BASE64_HINT}" if BASE64_PATTERN.fullmatch(data[:64].decode("latin-1")) else ""
     raise ValueError(f"it starts with {data[:16]!r}, expected one of {', '.join(FORMATS)}{hint}")
 
@@ -423,12 +410,14 @@ def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = grey * 17
 
 
-def _from_image(image: Image.Image, max_pixels: int) -> Image.Image:
+def _from_image(image: Image.Image, max_pixels: int, size: tuple[int, int] | None = None) -> Image.Image:
     _check_pixels(*image.size, max_pixels)
     image.load()
     upright = _upright(image)  # after load(), which turns a TIFF by itself
-    image = _to_rgb(image)
-    return image if upright is None else image.transpose(upright)
+    picture = _to_rgb(image)
+    if size is not None and size != image.size:
+        picture.info[FULL_SIZE] = size[::-1] if upright in SIDEWAYS else size
+    return picture if upright is None else picture.transpose(upright)
 
 
 def _upright(image: Image.Image) -> Image.Transpose | None:

@@ -3,13 +3,24 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
+from PIL import Image
 from transformers.utils import logging
 
 from .checks import is_listing, is_missing
-from .pictures import BoxCrop, PictureError, cut_box, is_absent, is_box, is_url, single_picture
+from .pictures import (
+    DEFAULT_LABEL,
+    DEFAULT_SCORE,
+    PictureError,
+    full_size,
+    is_absent,
+    is_box,
+    is_url,
+    scale_box,
+    single_picture,
+)
 from .tables import likely_column
 from .words import DEFAULT_SPLITTING, Word, align_words, check_span, join_words, split_pair, split_text
 
@@ -30,6 +41,16 @@ class PictureReader(Protocol):
 
     def load_whole(self, picture: object, allow_private_addresses: bool | None = None) -> tuple:
         """A picture at full size, and as `load_picture` gives it."""
+
+
+@dataclass(frozen=True)
+class BoxCrop:
+    """A crop that a post gives as a box in its image: what a cropper says of one, and its picture."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    label: str
+    picture: Image.Image
 
 
 @dataclass
@@ -127,7 +148,7 @@ class Post:
         else:
             self.image = load(self.image, "image")
         self.whole = whole if waits else None
-        cut = partial(cut_from, whole)
+        cut: Callable = partial(cut_box, whole)
         if "image" in self.image_errors:  # its crops are lost with it
             crops = [None if is_box(crop) else crop for crop in crops]
         found = [
@@ -138,18 +159,37 @@ class Post:
         self.crops = boxes if any(boxes) else self.crops
 
 
-def cut_from(whole: object, crop: object, allow_private_addresses: bool | None = None) -> BoxCrop:
-    """The crop that a box cuts out of the image of its post, read as `Post.load_pictures` reads pictures.
+def cut_box(whole: Image.Image | None, crop: Mapping, allow_private_addresses: bool | None = None) -> BoxCrop:
+    """Cut a crop for which `is_box` is true out of the image of its post; what is outside is left out.
+
+    Args:
+        whole: the image, as `PictureReader.load_whole` reads it; boxes are in pixels of its full size.
+        allow_private_addresses: unused, as nothing is read; `Post.load_pictures` gives it to all that read crops.
 
     Raises:
-        PictureError: the post has no image; as of `cut_box`.
+        PictureError: the post has no image; the box is not four numbers, or nothing of it is in the picture; a score
+            that is not a number.
     """
     if whole is None:
         raise PictureError(
             f"{crop!r:.200} is a box in the image of the post, which has none: give the image, too, or the crop "
             "itself, e.g. objects=['crop.jpg']"
         )
-    return cut_box(cast(Any, whole), cast(Any, crop))
+    (width, height), label, score = full_size(whole), crop.get("label"), DEFAULT_SCORE
+    try:
+        left, top, right, bottom = (round(float(side)) for side in crop["box"])
+        score = score if crop.get("score") is None else float(crop["score"])
+    except (TypeError, ValueError, OverflowError):
+        left, top, right, bottom = 0, 0, 0, 0
+    inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        example = {"box": [0, 0, width, height], "score": 0.9, "label": "dog"}
+        raise PictureError(
+            f"{dict(crop)!r:.300} is no box in a picture of {width} x {height} pixels: expected left, top, right and "
+            f"bottom in pixels, e.g. {example}"
+        )
+    picture = whole.crop(scale_box(inside, whole))
+    return BoxCrop(inside, score, DEFAULT_LABEL if label is None else str(label), picture)
 
 
 def kind_of(row: Mapping) -> str | None:

@@ -27,7 +27,7 @@ from odd_pictures import (
 )
 from PIL import Image, ImageFile
 
-from modeling_i2srm.pictures import PictureError, load_picture, read_bytes
+from modeling_i2srm.pictures import PictureError, full_size, load_picture, read_bytes
 
 # Bounds
 
@@ -127,7 +127,7 @@ def test_scans_are_not_those_of_the_video_and_the_metadata_of_a_jpeg():
 )
 def test_large_jpeg_is_reduced(max_pixels, size):
     image = load_picture(LARGE_JPEG, max_pixels=max_pixels)
-    assert image.size == size
+    assert image.size == size and full_size(image) == (803, 401)
     for x, y, colour in ((0.1, 0.1, RED), (0.9, 0.1, GREEN), (0.9, 0.9, BLUE), (0.1, 0.9, WHITE)):
         pixel = image.getpixel((int(x * size[0]), int(y * size[1])))
         assert np.abs(np.subtract(pixel, colour)).max() < 4
@@ -148,7 +148,7 @@ def test_reduced_jpeg_is_turned():
     tags = Image.Exif()
     tags[0x0112] = 6
     reduced = load_picture(encode(corners((80, 40)), "JPEG", exif=tags, quality=95), max_pixels=200)
-    assert reduced.size == (10, 20)
+    assert reduced.size == (10, 20) and full_size(reduced) == (40, 80)
     assert_picture(reduced.resize((2, 2), Image.Resampling.BOX), [[WHITE, RED], [BLUE, GREEN]], tolerance=30)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..checks import is_missing
 from ..crops import describe_crop
-from ..pictures import DEFAULT_LABEL, DEFAULT_SCORE, is_absent, is_box, load_picture
+from ..pictures import DEFAULT_LABEL, DEFAULT_SCORE, is_absent, is_box, load_picture, scale_box
 from ..posts import COLUMNS, Post
 from ..words import Word, join_words
 
@@ -261,7 +261,7 @@ class Extraction:
         boxes = [one.box if isinstance(one, FoundObject) else None for one in self.objects]
         read: Callable[..., Image.Image] = load_picture
         whole = read(picture, **options) if any(boxes) else None
-        return [whole.crop(box) if whole is not None and box is not None else None for box in boxes]
+        return [whole.crop(scale_box(box, whole)) if whole is not None and box is not None else None for box in boxes]
 
 
 Part = TypeVar("Part")

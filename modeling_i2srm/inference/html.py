@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..pictures import load_picture
+from ..pictures import load_picture, scale_box
 from ..support.html_page import (
     BAR,
     GREY,
@@ -206,7 +206,10 @@ def find_boxes(extraction: Extraction, pictures: list[Shown]) -> list[Box | None
     boxes: list[Box | None] = []
     for found, place in zip_longest(extraction.objects, range(max(crops, default=-1) + 1)):
         crop = crops.get(place)
-        boxes.append(found.box if isinstance(found, FoundObject) else crop and find_box(crop, whole))
+        if isinstance(found, FoundObject):
+            boxes.append(scale_box(found.box, whole))
+        else:
+            boxes.append(None if crop is None else find_box(crop, whole))
     return boxes
 
 

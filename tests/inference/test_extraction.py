@@ -427,6 +427,30 @@ def test_crops_are_cut_from_what_the_post_has(tmp_path):
         extraction.crops(tmp_path / "gone.png")
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_are_in_pixels_of_the_upright_image_however_it_is_decoded(ner, monkeypatch, tmp_path, orientation):
+    monkeypatch.setattr(ner.processor, "max_pixels", 5000)
+    picture, tags, path = Image.new("RGB", (120, 80)), Image.Exif(), str(tmp_path / "post.jpg")
+    picture.paste("red", (64, 48, 112, 72))
+    tags[0x0112] = orientation
+    stored = picture if orientation == 1 else picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save(path, exif=tags, quality=95)
+    post = {"text": SENTENCES[0], "image": path, "objects": [None, {"box": [64, 48, 112, 72]}]}
+    extractor = Extractor(ner, cropper=Corners())
+    crop = extractor.load(post).objects[1]
+    assert crop.size == (24, 12) and np.asarray(crop).mean((0, 1)) == pytest.approx([254, 0, 0], abs=9)
+    assert extractor(post).objects[1].box == (64, 48, 112, 72)
+    found = extractor({**post, "objects": None})
+    assert [one.box for one in found.objects] == [(0, 0, 60, 40), (60, 40, 120, 80)]
+    assert [one["box"] for one in ner({**post, "objects": None}, cropper=Corners())[0]["objects"]] == [
+        one.box for one in found.objects
+    ]
+    for most, size in ((5000, (30, 20)), (9600, (60, 40))):
+        assert [crop.size for crop in found.crops(path, max_pixels=most)] == [size, size]
+    with pytest.raises(PictureError, match="no box in a picture of 120 x 80 pixels"):
+        extractor({**post, "objects": [{"box": [120, 0, 130, 9]}]})
+
+
 # Pictures that cannot be read
 
 

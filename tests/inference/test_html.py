@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -187,6 +188,16 @@ def test_crops_that_were_found_have_boxes(tmp_path):
     found.extraction.objects.insert(0, "crop.png")
     assert [box[:10] for box in boxes_of(page_of(tmp_path, found, NOISE, [CROP, CROP]))] == ["left:0.00%", "left:10.00"]
     assert [image["alt"] for image in page.all("img")] == ALTS
+
+
+def test_boxes_are_drawn_where_they_are_in_the_full_size(monkeypatch):
+    file = io.BytesIO()
+    NOISE.save(file, "JPEG")
+    smaller = partial(post_drawing.load_picture, max_pixels=NOISE.width * NOISE.height - 1)
+    monkeypatch.setattr(post_drawing, "load_picture", smaller)
+    found = Extraction("Kobe", [], [], objects=[FoundObject((90, 30, 450, 300), 0.9, "dog")])
+    shown = post_drawing.shown_pictures(found, file, None)
+    assert shown[0].picture.width * 2 == NOISE.width and post_drawing.find_boxes(found, shown) == [(45, 15, 225, 150)]
 
 
 def boxes_of(page: Reader) -> list[str]:
