@@ -22,7 +22,7 @@ from transformers import pipeline
 from ..data.dataset import load_splits
 from ..data.feature_cache import VisualFeatureCache, cache_pictures
 from ..inference.models import HEADS, is_joint, load_head
-from ..inference.picture_match import PictureMatch, PostVectors, read_vectors
+from ..inference.picture_match import PictureMatch, PostVectors, check_reads_pictures, read_vectors
 from ..pipeline_i2srm import MultimodalTokenClassificationPipeline
 from ..processing_i2srm import I2SRMProcessor
 from ..support.atomic_files import write_json
@@ -92,6 +92,7 @@ def main() -> None:
     if missing := [name for name in SPLITS[:2] if name not in splits]:
         raise ValueError(f"{options.dataset} has no split {', '.join(missing)}, only {', '.join(splits)}")
     pipe = load_pipeline(options.model)
+    check_reads_pictures(pipe)  # before pictures are read into a cache
     names = [name for name in SPLITS if name in splits]
     rows = {
         name: splits[name].select(range(min(options.max_posts or len(splits[name]), len(splits[name]))))

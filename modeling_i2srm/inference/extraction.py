@@ -26,7 +26,7 @@ from ..support.batch_norm import fold_batch_norm
 from ..tables import read_rows
 from .answers import Entity, Extraction, Region, Relation, Withheld, objects_of, offsets_in_words, picture_names
 from .models import HEADS, JOINT, is_joint, load_head
-from .picture_match import PictureMatch
+from .picture_match import PictureMatch, check_reads_pictures
 
 DECIMALS = 4  # of scores that are written, and of score limits; other threads or batch mates change later ones
 MAX_PAIRS = 10_000  # of a post that the relation model is asked of: 100 entities; without a bound 1,000 take a million
@@ -86,6 +86,8 @@ class Extractor:
                 "the first pipeline finds relations, too: leave out the second one, Extractor(joint), or give "
                 'Extractor(pipeline("multimodal-token-classification", ...), re)'
             )
+        if picture_match is not None:
+            check_reads_pictures(ner)
         self.ner, self.re = ner, re
         reading = ner._preprocess_params
         self.on_image_error = reading.get("on_image_error") if on_image_error is None else on_image_error
@@ -128,8 +130,8 @@ class Extractor:
             options: of `Extractor`.
 
         Raises:
-            ValueError: a checkpoint of another kind, whose head would be random, a second model beside a joint one, or
-                no `PictureMatch` in the folder;
+            ValueError: a checkpoint of another kind, whose head would be random, a second model beside a joint one, no
+                `PictureMatch` in the folder, or one that is asked of a model that was trained without pictures;
                 `CheckpointError` (a `ValueError`) for one that is cut, broken, incomplete or not there.
         """
         arguments: dict[str, Any] = options
@@ -148,6 +150,7 @@ class Extractor:
             arguments[name] = make_pipeline(task, model=model, processor=processor, device=device)
             fold_batch_norm(model)
         if picture_match:
+            check_reads_pictures(arguments["ner"])  # before it asks for a map that cannot be fitted
             arguments["picture_match"] = PictureMatch.from_pretrained(ner)
         return cls(**arguments)
 

@@ -51,6 +51,16 @@ class PostVectors:
     places: list[int]
 
 
+def check_reads_pictures(pipe: MultimodalTokenClassificationPipeline) -> None:
+    """Raise a `ValueError` where the model of a pipeline was trained without pictures, so that it reads none."""
+    if not getattr(pipe.model.config, "reads_pictures", True):
+        raise ValueError(
+            "the model was trained without pictures (config.reads_pictures=False) and reads none, so nothing tells "
+            "whether a picture belongs to its post: take a model that was trained with --use_images true, or leave out "
+            "the picture match, Extractor(pipe)"
+        )
+
+
 def read_vectors(pipe: MultimodalTokenClassificationPipeline, posts: Sequence, title: str = "") -> PostVectors:
     """The sub-tokens and picture features of posts that have a picture; others are left out.
 
@@ -59,7 +69,11 @@ def read_vectors(pipe: MultimodalTokenClassificationPipeline, posts: Sequence, t
         posts: as the pipeline takes them, or as its `preprocess` gives them. A picture that cannot be read counts as
             absent, with a warning.
         title: of a progress bar; "" for none.
+
+    Raises:
+        ValueError: the model was trained without pictures.
     """
+    check_reads_pictures(pipe)
     channels = pipe.model.base_model.last_channels
     pipe.model.eval()
     special = set(pipe.processor.tokenizer.all_special_ids)

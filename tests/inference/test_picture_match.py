@@ -175,6 +175,20 @@ def test_a_map_of_another_model_is_refused():
         Extractor(tiny_pipeline("entities"), picture_match=cut)({"text": SENTENCES[0], "image": noise(0)})
 
 
+def test_a_model_that_was_trained_without_pictures_is_refused(tmp_path):
+    pipe = tiny_pipeline("entities")
+    match = example_match(pipe)
+    pipe.model.config.reads_pictures = False
+    pipe.save_pretrained(tmp_path)
+    for ask in (
+        lambda: read_vectors(pipe, [{"text": SENTENCES[0], "image": noise(0)}]),
+        lambda: Extractor(pipe, picture_match=match),
+        lambda: Extractor.from_pretrained(str(tmp_path), picture_match=True),
+    ):
+        with pytest.raises(ValueError, match=r"reads_pictures=False.*--use_images true"):
+            ask()
+
+
 def test_a_corpus_writes_it_with_each_post(tmp_path):
     pipe = tiny_pipeline("entities")
     match = example_match(pipe)
