@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 
-from ..pictures import load_picture, scale_box
+from ..pictures import is_absent, is_box, load_picture, scale_box
+from ..posts import cut_box
 from ..support.html_page import (
     BAR,
     GREY,
@@ -69,7 +71,7 @@ def draw_post(result: Extraction | Explanation, image: object, crops: Sequence |
     Args:
         result: what `Extractor` or `explain` returned.
         image: the picture, as for the pipelines, or `None`.
-        crops: a list of crops, each like the picture, or `None`.
+        crops: a list of crops, each like the picture or a box in it, or `None`.
         path: ends in .html.
 
     Returns:
@@ -179,15 +181,21 @@ def relation_text(extraction: Extraction, relation: Relation, colours: list[str]
 
 
 def shown_pictures(result: Extraction | Explanation, image: object, crops: Sequence | None) -> list[Shown]:
-    """The pictures that are given or that the model saw."""
-    pictures = {"image": image} | {f"objects[{i}]": crop for i, crop in enumerate([] if crops is None else crops)}
+    """The pictures that are given or that the model saw; crops that are given as boxes are cut out of the image."""
+    given = {"image": image} | {f"objects[{i}]": crop for i, crop in enumerate([] if crops is None else crops)}
+    pictures: dict[str, Image.Image | None] = {}
+    for name, one in given.items():
+        if is_box(one):
+            pictures[name] = cut_box(pictures["image"], cast(Mapping, one)).picture
+        else:
+            pictures[name] = None if is_absent(one) else load_picture(one)
     seen: list[str] = []
     shares: dict[str, list[float]] = {}
     if isinstance(result, Explanation):
         seen = result.pictures
         shares = {name: [why.mean_attention()[name] for why in result.entities] for name in seen}
     return [
-        Shown(name, None if pictures.get(name) is None else load_picture(pictures[name]), shares.get(name))
+        Shown(name, pictures.get(name), shares.get(name))
         for name in dict.fromkeys([*pictures, *seen])
         if pictures.get(name) is not None or name in seen
     ]

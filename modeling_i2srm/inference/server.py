@@ -27,7 +27,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -105,6 +105,24 @@ Address = Annotated[
         json_schema_extra={"pattern": "^(https?://|data:)"},
     ),
 ]
+
+
+class ObjectBox(BaseModel):
+    """A crop as a box in the picture of the post."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    box: list[FiniteFloat] = Field(
+        min_length=4, max_length=4, description="left, top, right and bottom in pixels of the upright picture"
+    )
+    score: FiniteFloat | None = None
+    label: str | None = None
+
+
+Crop = Annotated[
+    Annotated[Address, Tag("address")] | Annotated[ObjectBox, Tag("box")],
+    Discriminator(lambda crop: "box" if isinstance(crop, (dict, ObjectBox)) else "address"),
+]
+CROPS = "crops of the picture, each an address, a box in the picture, or null"
 PASSED = Field(default=None, description="of an answer or of a data set; not read")
 NEEDED: dict[str, Any] = {
     "anyOf": [
@@ -126,14 +144,14 @@ class PostForm(BaseModel):
 
 
 class PostBody(BaseModel):
-    """A post in the exchange format: text or tokens, its picture, and crops of the picture."""
+    """A post in the exchange format: text or tokens, its picture, and crops of the picture, also as boxes in it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=NEEDED)
     id: str | int | None = None
     text: Text | None = None
     tokens: Words | None = None
     image: Address | None = None
-    objects: list[Address | None] | None = Field(default=None, description="crops of the picture")
+    objects: list[Crop | None] | None = Field(default=None, description=CROPS)
     entities: list[dict[str, Any]] | None = PASSED
     relations: list[dict[str, Any]] | None = PASSED
     image_errors: dict[str, str] | None = PASSED
@@ -170,7 +188,7 @@ class Answer(BaseModel):
     text: str | None = None
     tokens: list[str] | None = None
     image: str | None = None
-    objects: list[str | None] | list[dict[str, Any]]
+    objects: list[str | ObjectBox | None] = Field(description=CROPS)
     entities: list[AnswerEntity]
     relations: list[AnswerRelation]
     image_errors: dict[str, str] = Field(description="pictures that could not be read; the post was read without them")
@@ -189,7 +207,10 @@ class Refusal(BaseModel):
 def describe_body() -> dict:
     """The request body of /extract, for the OpenAPI page."""
     kinds: dict[str, type[BaseModel]] = {"application/json": PostBody, "multipart/form-data": PostForm}
-    content = {name: {"schema": kind.model_json_schema()} for name, kind in kinds.items()}
+    reference = "#/components/schemas/{model}"  # the models that `Answer` has, too
+    content = {name: {"schema": kind.model_json_schema(ref_template=reference)} for name, kind in kinds.items()}
+    for kind in content.values():
+        kind["schema"].pop("$defs", None)
     for one in content["multipart/form-data"]["schema"]["properties"].values():  # a form knows no null
         one.pop("default")
         one["anyOf"].remove({"type": "null"})
@@ -271,8 +292,8 @@ def check(validate: Callable[..., BaseModel], values: object) -> dict:
         name, *places = first["loc"] or (None,)
         if name is None:
             raise Refused(422, f"{first['msg']}; e.g. {EXAMPLE}") from None
-        place = "".join(f"[{one}]" for one in places if isinstance(one, int))
-        if first["type"] == "extra_forbidden":
+        place = f"[{places[0]}]" if places and isinstance(places[0], int) else ""
+        if first["type"] == "extra_forbidden" and not places:
             likely = likely_column(str(name))
             hint = f"; is it meant to be {likely!r}?" if likely else ""
             reason = f"a post has no {name!r}, but id, text, tokens, image, objects; e.g. {EXAMPLE}{hint}"

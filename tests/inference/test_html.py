@@ -25,6 +25,7 @@ from modeling_i2srm.inference.explanation import (
 )
 from modeling_i2srm.inference.graph_drawing import RADIUS, find_box, place_nodes
 from modeling_i2srm.inference.html import COLOURS, OTHER_COLOURS, cut_text, draw_post, draw_posts
+from modeling_i2srm.pictures import PictureError
 from modeling_i2srm.support.html_page import GREY, INK, PAPER
 
 EVIL = "<script>alert(\"x\")</script> & <img src=x onerror=alert(1)> 'Kobe' in New York City </p></body>"
@@ -270,6 +271,15 @@ def test_pictures_are_taken_as_the_pipelines_take_them(tmp_path):
     page = page_of(tmp_path, found, None, [CROP, CROP])
     assert len(page.all("img")) == 2
     assert len([div for div in page.all("div") if "width" in div.get("style", "")]) == 1
+
+
+def test_crops_that_are_boxes_are_cut_out_of_the_image(tmp_path):
+    found = explained("Kobe", [Entity("PER", 0.9, "Kobe", 0, 4)])
+    crops = [{"box": [90, 30, 450, 300], "score": 0.9, "label": "dog"}, {"path": None, "box": None}]
+    by_box, by_picture = (page_of(tmp_path, found, NOISE, one) for one in (crops, [NOISE.crop((90, 30, 450, 300))]))
+    assert by_box.all("img") == by_picture.all("img") and len(by_box.all("img")) == 2
+    with pytest.raises(PictureError, match="in the image of the post, which has none"):
+        page_of(tmp_path, found, None, crops)
 
 
 def test_an_extraction_alone_is_drawn_too(tmp_path):

@@ -4,14 +4,17 @@ import base64
 import http.client
 import io
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SENTENCES, noise
+from tiny import SENTENCES, Corners, noise
 
 from modeling_i2srm.inference.extraction import Extractor
 
@@ -41,6 +44,8 @@ POSTS: list[dict] = [
     {"text": " ".join(SENTENCES * 2), "image": URIS[2]},
     {"text": "Amazon 🎉\u2028 سلام"},
 ]
+
+BOX = {"box": [0, 0, 25, 20], "score": 0.5, "label": "dog"}
 
 
 class Running:
@@ -172,6 +177,16 @@ def test_a_long_address_is_a_field_of_a_form(running):
     assert (status, body) == (200, running.extractor({"text": SENTENCES[2], "image": uri}).to_json())
 
 
+def test_an_answer_with_boxes_can_be_sent_again(running, joint):
+    extractor = Extractor(joint, cropper=Corners())
+    answer = extractor({"text": SENTENCES[2], "image": URIS[0]}).to_dict()
+    assert [one["label"] for one in answer["objects"]] == ["upper", "lower"]
+    post = {**answer, "image": URIS[0], "objects": [*answer["objects"], None]}
+    status, _, body = running.extract(post)
+    assert (status, json.loads(body)["objects"]) == (200, json.loads(json.dumps(post["objects"])))
+    assert body == running.extractor(post).to_json()
+
+
 def test_an_answer_can_be_sent_again(running):
     answer = running.extractor({"text": SENTENCES[0]})
     for more in ({}, {"picture_match": 0.5}):
@@ -236,6 +251,12 @@ def test_pictures_of_private_addresses_are_not_read(running):
         ({"text": "Kobe", "objects": ["", "kobe.png"]}, "objects[1]", "no file of this machine is read"),
         ({"text": "Kobe", "objects": [None, "data:,x"]}, "objects[1]", "objects[1]: cannot load picture"),
         ({"text": "Kobe", "objects": URIS}, "objects", "at most 3 crops"),
+        ({"text": "Kobe", "objects": [BOX] * 4}, "objects", "at most 3 crops"),
+        ({"text": "Kobe", "objects": [None, BOX]}, "objects[1]", "in the image of the post, which has none"),
+        ({"text": "Kobe", "objects": [None, {"box": [0, 0, 9]}]}, "objects[1]", "at least 4 items"),
+        ({"text": "Kobe", "objects": [{"box": [0, 0, 9, "9"]}]}, "objects[0]", "valid number"),
+        ({"text": "Kobe", "objects": [{**BOX, "path": "/etc/passwd"}]}, "objects[0]", "not permitted"),
+        ({"text": "Kobe", "image": URIS[0], "objects": [{"box": [90, 0, 99, 9]}]}, "objects[0]", "is no box in a"),
         ({"text": "Kobe " * 3000}, "text", "15,000 characters, more than 10,000"),
         ({"tokens": ["Kobe"] * 3000}, "tokens", "12,000 characters"),
         ({"tokens": [""] * 10_001}, "tokens", "10,001 characters"),
@@ -386,6 +407,9 @@ def test_the_page_describes_posts_answers_and_refusals(running):
     answer = described["components"]["schemas"]["Answer"]["properties"]
     assert set(answer) >= {*running.extractor(POSTS[2]).to_dict(), "picture_match"}
     assert set(content["application/json"]["schema"]["properties"]) >= set(running.extractor(POSTS[2]).to_dict())
+    for name in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(described)):
+        assert reduce(getitem, name.split("/"), described)  # each reference leads somewhere
+    assert "ObjectBox" in json.dumps(content["application/json"])
 
 
 # The command
