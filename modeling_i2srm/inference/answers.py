@@ -1,7 +1,8 @@
 """What is found in a post: entities, the relations between them and the objects that show them, also as plain data."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar, cast
@@ -191,38 +192,37 @@ class Extraction:
         A score that is absent, since a person made the label, is 1; columns of data sets are ignored.
 
         Raises:
-            ValueError: neither text nor tokens, a key that no post has, or an answer or object that cannot be read.
+            ValueError: neither text nor tokens, a key that no post has, an answer or object that cannot be read, or a
+                span, relation or region that is not in the post.
         """
         given = {name: value for name, value in values.items() if not is_missing(value)}
         if unknown := {name: value for name, value in given.items() if name not in (*ANSWER_KEYS, *COLUMNS)}:
             raise ValueError(f"{unknown!r:.200} are no keys of a post; expected e.g. {EXAMPLE_ANSWER}")
         if not given.keys() & {"text", "tokens"}:
             raise ValueError(f"{dict(values)!r:.200} has neither text nor tokens; expected e.g. {EXAMPLE_ANSWER}")
-        words: list[Word] = []
-        if in_words := "text" not in given:
+        words: list[Word] | None = None
+        if "tokens" in given:
+            given["tokens"] = list(given["tokens"])
+        if "text" not in given:
             given["text"], words = join_words(given["tokens"])
         text, objects = given["text"], read_objects(given.pop("objects", []))
 
         def read_entity(one: Mapping) -> Entity:
-            start, end, place = one["start"], one["end"], one.get("region")
-            if in_words:
-                start, end = words[start].start, words[end - 1].end
-            label = one["entity"] if one.get("label") is None else one["label"]
-            found = objects[place] if place is not None and 0 <= place < len(objects) else None
-            box = found.box if isinstance(found, FoundObject) else None
-            region = None if place in (None, -1) else Region(place, box, score_of(one, "region_score"))
-            return Entity(label, score_of(one), text[start:end], start, end, region)
+            return read_found(one, text, words, objects)
 
-        def read_relation(one: Mapping) -> Relation:
-            return Relation(one["head"], one["tail"], one["label"], score_of(one))
+        def read_answers(graph: Mapping, name: str, before: int = 0) -> tuple[list[Entity], list[Relation]]:
+            entities = read_each(read_entity, graph.get("entities"), f"{name}entities")
+            count = before + len(entities)
 
-        def read_answers(graph: Mapping) -> tuple[list[Entity], list[Relation]]:
-            entities = read_each(read_entity, graph.get("entities"), "entities")
-            return entities, read_each(read_relation, graph.get("relations"), "relations")
+            def read_relation(one: Mapping) -> Relation:
+                head, tail = (position(one, end, count, "entities") for end in ("head", "tail"))
+                return Relation(head, tail, one["label"], score_of(one))
 
-        kept, unsure = read_answers(given), given.get("withheld")
-        errors = given.get("image_errors", {})
-        regions = [one.get("region") for graph in (given, unsure or {}) for one in graph.get("entities") or ()]
+            return entities, read_each(read_relation, graph.get("relations"), f"{name}relations")
+
+        kept, unsure = read_answers(given, ""), given.get("withheld")
+        errors, graphs = given.get("image_errors", {}), [given] if unsure is None else [given, unsure]
+        entities = [one for graph in graphs if graph.get("entities") is not None for one in graph["entities"]]
         parts = {name: given[name] for name in ("id", "tokens", "pairs_left_out", "picture_match") if name in given}
         return cls(
             text,
@@ -230,8 +230,8 @@ class Extraction:
             image_errors=errors if isinstance(errors, dict) else {one["picture"]: one["reason"] for one in errors},
             objects=objects,
             image=name_of(given.get("image")),
-            grounded=any(place is not None for place in regions),
-            withheld=None if unsure is None else Withheld(*read_answers(unsure)),
+            grounded=any(not is_missing(one.get("region")) for one in entities),
+            withheld=None if unsure is None else Withheld(*read_answers(unsure, "withheld.", len(kept[0]))),
             **parts,
         )
 
@@ -285,12 +285,48 @@ def read_each(read: Callable[[Mapping], Part], values: Iterable | None, name: st
     return parts
 
 
+def position(one: Mapping, name: str, count: int, what: str) -> int:
+    """The place that a part of a post has among so many others, from 0."""
+    place = operator.index(one[name])
+    if not 0 <= place < count:
+        raise ValueError(f"{name}={place} is not the position of one of the {count} {what}")
+    return place
+
+
+def read_found(
+    one: Mapping, text: str, words: list[Word] | None, objects: Sequence[FoundObject | str | None]
+) -> Entity:
+    """An entity from plain data.
+
+    Args:
+        text, objects: of the post; without objects a region may have any place.
+        words: that the offsets count; `None` where these are characters.
+
+    Raises:
+        ValueError: the entity is not in the text, or its region is not one of the objects.
+    """
+    length, unit = (len(text), "characters") if words is None else (len(words), "words")
+    start, end = position(one, "start", length, unit), operator.index(one["end"])
+    if not start < end <= length:
+        raise ValueError(f"end={end} must be above start={start} and at most {length}, as the text has {length} {unit}")
+    if words is not None:
+        start, end = words[start].start, words[end - 1].end
+    region, label = None, one["entity"] if one.get("label") is None else one["label"]
+    place: Any = one.get("region")
+    if not is_missing(place) and place != -1:
+        place = position(one, "region", len(objects) or max(operator.index(place) + 1, 0), "objects, nor -1 for none")
+        found = objects[place] if objects else None
+        box = found.box if isinstance(found, FoundObject) else None
+        region = Region(place, box, score_of(one, "region_score"))
+    return Entity(label, score_of(one), text[start:end], start, end, region)
+
+
 def score_of(one: Mapping, name: str = "score") -> float:
     """The score of an answer or a box, 1 where it is absent."""
     score = one.get(name)
     if not (is_missing(score) or isinstance(score, Real)):
         raise ValueError(f"{name}={score!r} is not a number")
-    return DEFAULT_SCORE if is_missing(score) else cast(float, score)
+    return DEFAULT_SCORE if is_missing(score) else float(cast(float, score))
 
 
 def read_objects(objects: Iterable) -> list[FoundObject | str | None]:
@@ -304,7 +340,7 @@ def read_objects(objects: Iterable) -> list[FoundObject | str | None]:
         if is_box(one):
             box = cast(Mapping, one)
             label = DEFAULT_LABEL if box.get("label") is None else box["label"]
-            left, top, right, bottom = box["box"]
+            left, top, right, bottom = (round(float(side)) for side in box["box"])
             return FoundObject((left, top, right, bottom), score_of(box), label)
         if isinstance(one, Mapping) and not (is_absent(one) or one.keys() & {"bytes", "path"}):
             raise ValueError("it has no box, bytes or path")

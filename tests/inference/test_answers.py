@@ -3,9 +3,12 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from modeling_i2srm.inference.answers import Entity, Extraction, FoundObject, Relation
+from modeling_i2srm.inference.answers import Entity, Extraction, FoundObject, Region, Relation, Withheld
+from modeling_i2srm.inference.corpus_table import write_table
 
 EXTRACTION = Extraction(
     "Kobe lands in Paris",
@@ -101,6 +104,31 @@ def test_posts_and_rows_of_answers_are_read(parts, changes):
         ({"entities": [{"start": 0, "label": "PER"}]}, ["entities[0]={'start': 0", "KeyError: 'end'"]),
         ({"entities": [{"start": 0, "end": 4, "label": "PER", "score": "high"}]}, ["score='high' is not a number"]),
         ({"relations": [{"head": 0, "label": "met"}]}, ["relations[0]={'head': 0", "'tail'"]),
+        (
+            {"entities": [{"start": 0, "end": 40, "label": "PER"}]},
+            ["entities[0]=", "end=40", "at most 19", "characters"],
+        ),
+        ({"entities": [{"start": 19, "end": 20, "label": "PER"}]}, ["start=19", "one of the 19 characters"]),
+        ({"entities": [{"start": -1, "end": 4, "label": "PER"}]}, ["start=-1"]),
+        (
+            {"text": None, "tokens": ["a", "b"], "entities": [{"start": 1, "end": 0, "label": "PER"}]},
+            ["end=0", "2 words"],
+        ),
+        ({"text": None, "tokens": ["a"], "entities": [{"start": 0, "end": 2, "label": "PER"}]}, ["end=2", "at most 1"]),
+        ({"relations": [{"head": 0, "tail": 1, "label": "met"}]}, ["relations[0]=", "tail=1", "one of the 1 entities"]),
+        ({"entities": None, "relations": [{"head": 5, "tail": 9, "label": "met"}]}, ["head=5", "the 0 entities"]),
+        (
+            {"withheld": {"entities": [], "relations": [{"head": 0, "tail": 1, "label": "met"}]}},
+            ["withheld.relations[0]=", "tail=1"],
+        ),
+        (
+            {"entities": [{"start": 0, "end": 4, "label": "PER", "region": -3}]},
+            ["entities[0]=", "region=-3", "objects"],
+        ),
+        (
+            {"objects": ["a.png"], "entities": [{"start": 0, "end": 4, "label": "PER", "region": 1}]},
+            ["region=1", "the 1 objects, nor -1 for none"],
+        ),
         ({"objects": ["a.png", {"url": "https://a.org"}]}, ["objects[1]={'url'", "no box, bytes or path"]),
         ({"objects": [{"box": [0, 0]}]}, ["objects[0]={'box': [0, 0]}"]),
         ({"objects": "a.png"}, ["objects='a.png' is not a list"]),
@@ -110,3 +138,21 @@ def test_what_is_no_answer_is_named(parts, words):
     with pytest.raises(ValueError) as error:
         Extraction.from_dict({**KOBE, **parts})
     assert [word for word in [*words, "e.g. {"] if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize("tokens", [None, ["Kobe", "lands"]])
+def test_rows_of_answers_are_read_with_pandas_too(tmp_path, tokens):
+    region = Region(1, (0, 0, 9, 9), 0.5)
+    entities = [Entity("PER", 0.5, "Kobe", 0, 4, region), Entity("MISC", 0.5, "lands", 5, 10)]
+    answer = Extraction("Kobe lands", entities, [Relation(0, 1, "did", 0.5)], "7", {"image": "gone"}, tokens=tokens)
+    answer = replace(answer, objects=[None, FoundObject((0, 0, 9, 9), 0.5, "dog"), "a.png"], grounded=True)
+    answer.withheld, answer.picture_match = Withheld(entities, [Relation(0, 2, "did", 0.25)]), 0.5
+    other = Extraction("Kobe", [], [], withheld=Withheld())
+    (tmp_path / "part.jsonl").write_text(answer.to_json() + "\n" + other.to_json())
+    write_table([tmp_path / "part.jsonl"], tmp_path / "a.parquet", True, True, True)
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    assert isinstance(frame["entities"][0], np.ndarray)
+    for rows in (frame.to_dict("records"), [row for _, row in frame.iterrows()]):
+        read = [Extraction.from_dict(row) for row in rows]
+        assert read == [answer, other] and read[0].grounded and not read[1].grounded
+        assert json.loads(read[0].to_json()) == json.loads(answer.to_json())
