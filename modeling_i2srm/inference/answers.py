@@ -1,4 +1,4 @@
-"""What is found in a post: entities, the relations between them and the objects that show them, also as plain data."""
+"""The answer to a post: entities, their relations and the objects that show them; to plain data and back."""
 
 import json
 import operator
@@ -91,7 +91,7 @@ class Withheld:
 
 @dataclass
 class Extraction:
-    """What was found in a post.
+    """The answer to a post: its entities, the relations between them, and its objects.
 
     Args:
         text: the text that offsets refer to; of a post given as tokens alone, these as `join_words` joins them.

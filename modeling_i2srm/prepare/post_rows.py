@@ -93,7 +93,8 @@ def check_row(row: Row, labels: set[str], counts: Counter[str]) -> Row:
         tags = checked["ner_tags"] = check_tags(needed(row, "ner_tags"), tokens)
         entities = sum(tag.startswith("B-") for tag in tags)
         if "relations" in labels:  # null is not annotated, an absent key is none
-            checked["relations"] = None if row.get("relations", []) is None else row.get("relations") or []
+            relations = row.get("relations", [])
+            checked["relations"] = relations if relations is None else relations or []
         checked |= {"regions": row.get("regions") or [None] * entities} if "regions" in labels else {}
     if "relation" in labels:
         if "relation" not in row:
