@@ -242,7 +242,8 @@ class I2SRMConfig(PreTrainedConfig):
             scores are probabilities; the weights hold it already.
         abstention: of entities, relations and labels the number of right answers among held-out posts, count, and
             limits: by the share of right answers to keep, the score from which on an answer is kept (`score_limit`).
-        reads_pictures: whether pictures were read in training; if not, pipelines do not read them (`True` by default).
+        reads_pictures: whether pictures were read in training (`True` by default); if not, pipelines do not read them,
+            and the model warns when it is given some.
         entity_type_embeddings: add the type of an entity to its vector (joint model; no gain in our measurements).
         attn_mixup_pairs: apply AttnMixup to pairs of entities, too (joint model; costs accuracy in our measurements).
         initializer_range: standard deviation of new weights outside of the fusion parts and the CRF.

@@ -167,6 +167,7 @@ class I2SRMModel(I2SRMPreTrainedModel):
 
     def _prefix(self, visual_features, image_mask, attention_mask):
         """The prompts as a cache, and the attention mask of prompts and text."""
+        self.warn_of_unread_pictures()
         pooled = visual_features[..., : 4 * self.pooled_channels].unflatten(-1, (self.pooled_channels, 2, 2))
         keys, values = self.visual_prompt(pooled.to(self.visual_prompt.gates.weight.dtype))
         prefix = self.visual_prompt.prefix_mask(image_mask)  # (B, h, S)

@@ -91,6 +91,15 @@ class I2SRMPreTrainedModel(PreTrainedModel):
             f'pipeline("{task}", model="{self.name_or_path or "..."}", trust_remote_code=True)'
         )
 
+    def warn_of_unread_pictures(self) -> None:
+        """Warn once, outside of training, that a model that was trained without pictures is given some."""
+        if self.config.reads_pictures or self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        logger.warning_once(
+            "the model was trained without pictures (config.reads_pictures is false): its visual prompts are random; "
+            "leave pixel_values and visual_features out, or train it with pictures"
+        )
+
     def _count_labels(self, inputs: dict) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+import logging
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tiny import (
     tiny_inputs,
 )
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, BertModel, ResNetBackbone, ResNetConfig
+from transformers.utils import logging as transformers_logging
 from transformers.utils.generic import find_labels
 
 from modeling_i2srm import (
@@ -122,6 +124,18 @@ def test_a_misspelt_input_is_refused():
     inputs = tiny_inputs()
     with pytest.raises(TypeError, match="unexpected pixel_valuess"):
         build()(**text_inputs(inputs), pixel_valuess=inputs["pixel_values"])
+
+
+@pytest.mark.parametrize("reads_pictures", [True, False])
+def test_pictures_for_a_model_that_was_trained_without_them_are_told(reads_pictures, caplog):
+    model, inputs = build(reads_pictures=reads_pictures), tiny_inputs()
+    transformers_logging.warning_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        model.train()(**picture_inputs(inputs))
+        model.eval()(**text_inputs(inputs))
+        assert "without pictures" not in caplog.text
+        model(**picture_inputs(inputs))
+    assert ("trained without pictures" in caplog.text) == (not reads_pictures)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
