@@ -30,6 +30,13 @@ OTHER_NAMES = {
     "tail": ("t", "obj", "object", "e2", "entity2", "arg2"),
 }
 
+# The columns of the other tasks; posts with relations have those of "mner", too.
+TASK_COLUMNS = {
+    "mner": {"tokens", "ner_tags"},
+    "mre": {"tokens", "head", "tail", "relation"},
+    "classification": {"tokens", "label"},
+}
+
 
 def fits(feature: object, column: str) -> bool:
     """Whether a column of this type can have this name; an unknown type (`None`) always can."""
@@ -64,6 +71,12 @@ def how_to_name(columns: Sequence[str], features: Mapping | None, missing: str) 
     if missing == "ner_tags" and "entities" in columns:
         return "turn the entities into tags: dataset_scripts/posts.py reads such posts"
     return f'if it has another name, dataset.rename_column("NAME", "{missing}")'
+
+
+def other_task(columns: Sequence[str]) -> str:
+    """The command for what a data set has labels of, as more advice for a message; empty if it has none."""
+    tasks = [task for task, needed in TASK_COLUMNS.items() if needed <= {*columns}]
+    return f"; with these columns, i2srm train {tasks[0]}" if tasks else ""
 
 
 def plain_rows(rows: object) -> object:
@@ -211,4 +224,12 @@ def post_name(split: Dataset, row: int) -> str:
     return f" (id {split[row]['id']})" if "id" in split.column_names else ""
 
 
-__all__ = ["LABEL_COLUMNS", "how_to_name", "plain_rows", "post_name", "with_labels", "with_relation_names"]
+__all__ = [
+    "LABEL_COLUMNS",
+    "how_to_name",
+    "other_task",
+    "plain_rows",
+    "post_name",
+    "with_labels",
+    "with_relation_names",
+]

@@ -21,7 +21,7 @@ from ..processing_i2srm import I2SRMProcessor
 from ..remote_pictures import is_address
 from ..version import __version__
 from ..words import DEFAULT_SPLITTING, EntityPairError, split_text
-from .columns import LISTS, how_to_name, post_name
+from .columns import LISTS, how_to_name, other_task, post_name
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def load_splits(
                 f"{path}: split {name!r} has no column {', '.join(map(repr, missing))}, only "
                 f"{', '.join(map(repr, names))}; "
                 + ", and ".join(how_to_name(names, split.features, column) for column in missing)
+                + other_task(names)
             )
         check_columns(f"{path}: split {name!r}", split, columns)
         if isinstance(split.features.get("image"), Image):

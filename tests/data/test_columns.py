@@ -4,9 +4,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from tiny_rows import rows
 
-from modeling_i2srm.data.columns import how_to_name, other_name, plain_rows, with_labels
+from modeling_i2srm.data.columns import TASK_COLUMNS, how_to_name, other_name, plain_rows, with_labels
 from modeling_i2srm.data.dataset import load_splits
-from modeling_i2srm.training.tasks import CLASSIFICATION, MNER, MRE
+from modeling_i2srm.training.tasks import CLASSIFICATION, JOINT, MNER, MRE, TASKS
 
 TEXT, WORDS, TAGS = Value("string"), List(Value("string")), List(ClassLabel(names=["O", "B-PER"]))
 SPAN = {"start": Value("int32"), "end": Value("int32")}
@@ -50,6 +50,24 @@ def test_data_sets_of_the_scripts_get_the_right_advice(task, columns, words, tmp
         load_splits(str(tmp_path), task.text_columns)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert '"objects"' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "command"),
+    [
+        (JOINT, {"ner_tags": [["B-PER"]]}, "; with these columns, i2srm train mner"),
+        (MRE, {"ner_tags": [["B-PER"]]}, "; with these columns, i2srm train mner"),
+        (MNER, {"head": [[0, 1]], "tail": [[0, 1]], "relation": ["met"]}, "; with these columns, i2srm train mre"),
+        (MNER, {"label": ["met"]}, "; with these columns, i2srm train classification"),
+        (MNER, {"head": [[0, 1]]}, '"ner_tags")'),
+    ],
+)
+def test_a_data_set_of_another_task_is_told_which(task, columns, command, tmp_path):
+    assert all({*TASKS[name].text_columns} == needed for name, needed in TASK_COLUMNS.items())
+    Dataset.from_dict({"tokens": [["Kobe"]], **columns}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match="has no column") as error:
+        load_splits(str(tmp_path), task.text_columns)
+    assert str(error.value).endswith(command)
 
 
 def test_transformed_rows_stay_as_they_are():
