@@ -186,7 +186,7 @@ def is_absent(picture: object) -> bool:
 
 
 def is_box(crop: object) -> bool:
-    """Whether a crop is a box in the image of its post, in the form that answers have, instead of a picture.
+    """Whether a crop is given as a box in the image of its post, as in answers, and not as a picture.
 
     >>> [is_box(crop) for crop in ({"box": [0, 0, 9, 9], "label": "dog"}, {"path": "a.jpg", "box": None}, "a.jpg")]
     [True, False, False]

@@ -101,7 +101,7 @@ def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def regions_count_crops(columns: Collection[str], joint: bool) -> bool:
-    """Whether an absent crop keeps its place because regions are positions among the crops; as `I2SRMDataCollator`.
+    """Whether an absent crop keeps its place, because regions count the crops (see `I2SRMDataCollator`).
 
     Args:
         columns: of encoded rows, or of rows as they are in a data set.
